@@ -7,9 +7,11 @@ either is at home. Nothing here imports nixl, torch or numpy at run time; the ar
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -67,8 +69,12 @@ class TransferTimeout(Exception):
 class Sender(Protocol):
     """One request's sender, as the scheduler of the prefill side calls it (SGLang's ``BaseKVSender``)."""
 
-    def send(self, kv_indices: NDArray[np.int32]) -> None:
-        """Post the next chunk: the local page ids that hold it, shape ``(num_pages,)``."""
+    def send(self, kv_indices: Sequence[int]) -> None:
+        """Post the next chunk: the local page ids that hold it.
+
+        The kit passes plain lists. A production sender also takes int32 arrays of shape ``(num_pages,)``; where it
+        takes nothing else, the adapter converts.
+        """
 
     def poll(self) -> int:
         """Answer a ``KVPoll`` value."""
@@ -77,18 +83,21 @@ class Sender(Protocol):
         """Raise the first cause of a failed room, or a usage error when the room has not failed."""
 
 
+@runtime_checkable
 class Abortable(Protocol):
     """A sender whose owner may give the room up."""
 
     def abort(self) -> None: ...
 
 
+@runtime_checkable
 class Clearable(Protocol):
     """A sender whose owner may drop what the prefill side keeps about the room."""
 
     def clear(self) -> None: ...
 
 
+@runtime_checkable
 class Measured(Protocol):
     """A sender that can say what it has transferred."""
 
@@ -120,7 +129,8 @@ class Transport(Protocol[DlistT, HandleT]):
 
     def get_agent_metadata(self) -> bytes: ...
 
-    def add_remote_agent(self, metadata: bytes) -> str: ...
+    def add_remote_agent(self, metadata: bytes) -> str | bytes:
+        """Answer the peer's name. NIXL 1.5.1 answers bytes, although its own annotation says str."""
 
     def remove_remote_agent(self, agent: str) -> None: ...
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
 
-class Point(Enum):
+class Point(StrEnum):
     """A call of the transport at which a fault can strike, by the role that it plays (NIXL's name beside it)."""
 
     MAKE = "make"
@@ -28,7 +28,7 @@ class Point(Enum):
     """``send_notif``"""
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What the sender gets instead of an answer."""
 
     NOT_POSTED = "nixlNotPostedError"
@@ -68,13 +68,17 @@ NONSENSE: Final = "LOST"
 """The state string that no version of NIXL returns."""
 
 
-def stand_in_errors() -> dict[str, type[Exception]]:
-    """Classes with the names of NIXL's, each a direct subclass of Exception as the real ones are."""
-    empty: dict[str, object] = {}
-    return {kind.value: type(kind.value, (Exception,), empty) for kind in NIXL_KINDS}
+def _stand_in(name: str) -> type[Exception]:
+    class StandIn(Exception):
+        pass
+
+    StandIn.__name__ = name
+    StandIn.__qualname__ = name
+    return StandIn
 
 
-STAND_INS: Final[Mapping[str, type[Exception]]] = stand_in_errors()
+STAND_INS: Final[Mapping[str, type[Exception]]] = {kind.value: _stand_in(kind.value) for kind in NIXL_KINDS}
+"""Classes with the names of NIXL's, each a direct subclass of Exception as the real ones are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ def make_error(kind: Kind, errors: Mapping[str, type[Exception]]) -> BaseExcepti
 
     Raises ValueError for the kinds that are returned instead of raised, and KeyError for a class that is missing.
     """
+    name = kind.value
     match kind:
         case Kind.RETURNS_ERR | Kind.RETURNS_NONSENSE:
             raise ValueError(f"{kind} is returned, not raised")
@@ -109,7 +114,7 @@ def make_error(kind: Kind, errors: Mapping[str, type[Exception]]) -> BaseExcepti
         case Kind.SYSTEM_EXIT:
             return SystemExit(3)
         case _:
-            return errors[kind.value](f"injected: {kind.value}")
+            return errors[name](f"injected {name}")
 
 
 @dataclass(slots=True)

@@ -295,7 +295,7 @@ HANDLE_NEXT: Final[Mapping[HandleState, Mapping[HandleEvent, HandleState | None]
 RELEASABLE: Final = frozenset({_HC, _HD, _HE, _HR})
 """Settled: the transport has said its last word on the handle, so releasing it hides nothing (KS-4.2)."""
 QUIET: Final = frozenset({_HC, _HN, _HD})
-"""The source pages are free. ERRORED joins them only on a fabric where the lab has shown that an error ends the reads."""
+"""The source pages are free. ERRORED joins only on a fabric where it has been shown that an error ends the reads."""
 
 
 # ------------------------------------------------------------------------------------- the machines, from the tables
@@ -380,32 +380,35 @@ Facts: TypeAlias = Callable[[Guard], bool]
 
 
 class SpecRoom:
-    """The logical machine of one room, with the effects that it owes.
-
-    ``facts`` answers the guards. ``owed`` lists the effects in the order in which the rows asked for them; the oracle
-    takes them out as it sees the sender do them.
-    """
+    """The logical machine of one room. ``facts`` answers the guards at the time of an input."""
 
     state: State
     trigger: _Trigger
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self.owed: list[Effect] = []
+        self.applied: list[Effect] = []
         LOGICAL_MACHINE.add_model(self, initial=State.IDLE)
         LOGICAL_MACHINE.remove_model(self)  # bound already; the list would only keep every room alive
 
-    def take(self, what: Input) -> Reply:
-        """Apply one input and return what the owner must see; raises ForbiddenInput, without moving."""
-        before = self.state
+    def place(self, state: State) -> None:
+        """Put the machine into a state, to ask what would follow from there."""
+        LOGICAL_MACHINE.set_state(state, model=self)
+
+    def take(self, what: Input) -> Row:
+        """Apply one input and return the row that applied; raises ForbiddenInput, without moving, where none may."""
+        source = self.state
         for never in NEVER:
-            if never.input is what and before in never.sources:
-                raise ForbiddenInput(before, what, never.breaks)
-        row = next(row for row in rows_for(before, what) if row.guard is None or self._facts(row.guard))
+            if never.input is what and source in never.sources:
+                raise ForbiddenInput(source, what, never.breaks)
+        row = next(row for row in rows_for(source, what) if row.guard is None or self._facts(row.guard))
+        self.applied.clear()
         if not self.trigger(what.value):
-            raise AssertionError(f"no row of the machine applied to {what.value} in {before.value}")
-        assert self.state is destination(before, row.event)
-        return row.reply
+            raise AssertionError(f"no row of the machine applied to {what.value} in {source.value}")
+        # The machine decides; the row is looked up beside it, and the two must agree on the destination and effects.
+        assert self.state is destination(source, row.event), (source, what, self.state)
+        assert tuple(self.applied) == row.effects, (source, what, self.applied)
+        return row
 
     def error_seen(self) -> bool:
         return self._facts(Guard.ERROR_SEEN)
@@ -420,28 +423,28 @@ class SpecRoom:
         return self._facts(Guard.MAY_REPORT)
 
     def adopt(self) -> None:
-        self.owed.append(Effect.ADOPT)
+        self.applied.append(Effect.ADOPT)
 
     def close(self) -> None:
-        self.owed.append(Effect.CLOSE)
+        self.applied.append(Effect.CLOSE)
 
     def latch(self) -> None:
-        self.owed.append(Effect.LATCH)
+        self.applied.append(Effect.LATCH)
 
     def release(self) -> None:
-        self.owed.append(Effect.RELEASE)
+        self.applied.append(Effect.RELEASE)
 
     def quarantine(self) -> None:
-        self.owed.append(Effect.QUARANTINE)
+        self.applied.append(Effect.QUARANTINE)
 
     def tell_success(self) -> None:
-        self.owed.append(Effect.TELL_SUCCESS)
+        self.applied.append(Effect.TELL_SUCCESS)
 
     def tell_failure(self) -> None:
-        self.owed.append(Effect.TELL_FAILURE)
+        self.applied.append(Effect.TELL_FAILURE)
 
     def forget(self) -> None:
-        self.owed.append(Effect.FORGET)
+        self.applied.append(Effect.FORGET)
 
 
 def describe(guard: Guard) -> str:

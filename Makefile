@@ -1,0 +1,64 @@
+# Every target works on a fresh checkout: what it needs, it installs first. `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+# Twice quiet: errors only, so that each step is one line.
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+STAMP := .venv/.installed
+
+.PHONY: help install verify test lint types docs bench clean
+
+help: ## List the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
+		printf '  make %-8s %s\n' "$$target" "$$text"; \
+	done
+
+install: $(STAMP) ## Create .venv and install everything into it (again only when pyproject.toml or Makefile change)
+
+# torch is pinned and comes first, so that nothing later chooses another. nixl comes without its dependencies, which would
+# add the backend wheels of every CUDA version. pip understands --group only from 25.1 on.
+$(STAMP): pyproject.toml Makefile
+	@test -x $(BIN)/python || { echo 'create .venv'; python3 -m venv .venv; }
+	@echo 'install pip'
+	@$(PIP) install 'pip>=25.1'
+	@echo 'install torch'
+	@$(PIP) install torch==2.13.0
+	@echo 'install numpy'
+	@$(PIP) install 'numpy>=2'
+	@echo 'install nixl'
+	@$(PIP) install --no-deps nixl==1.5.1 nixl-cu13==1.5.1
+	@echo 'install kvsender-spec, editable'
+	@$(PIP) install --editable .
+	@echo 'install the development tools'
+	@$(PIP) install --group dev
+	@touch $@
+
+verify: install ## Check the reference sender against the specification
+	@$(BIN)/kvsender verify
+
+test: lint types ## Run everything that CI runs: lint, types, tests
+	@echo 'pytest'
+	@$(BIN)/pytest
+
+lint: install ## Check style and formatting
+	@echo 'ruff check'
+	@$(BIN)/ruff check --quiet
+	@echo 'ruff format'
+	@$(BIN)/ruff format --check --quiet
+
+types: install ## Check types (stubtest runs with the tests)
+	@echo 'mypy'
+	@$(BIN)/mypy
+
+docs: install ## Generate the diagrams and the pages of docs/ from the tables
+	@$(BIN)/python -m kvsender_spec.diagram
+
+bench: install ## Measure the reference sender on this machine
+	@$(BIN)/python -m kvsender_nixl.lab.bench
+
+clean: ## Remove caches and built files; .venv stays
+	@rm -rf .mypy_cache .ruff_cache .hypothesis dist build
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,349 @@
+"""What the two sides tell each other, and its form on the wire.
+
+The decode side sends ``PeerMetadata`` once and a ``TransferInfo`` per room; the prefill side answers with notices. All
+of them travel as NIXL notifications. Whatever arrives is judged here: a message that is not exactly one of these raises
+ValueError, saying what is wrong with it, and nothing else (KS-7.1).
+
+A ``token`` names one incarnation of a room. Room ids are chosen by clients and reused; a notice of an earlier room of
+the same id carries another token and is nobody's (KS-5.4).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+import numpy as np
+
+from kvsender_nixl.buffers import MEM_TYPES, Layout, Region
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from kvsender_spec.contract import Clock
+
+VERSION: Final = 1
+MAGIC: Final = f"kvs{VERSION}"
+MAX_REASON_CHARS: Final = 500
+"""A failure notice travels over a connection that may be in trouble, so its reason stays short."""
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+
+@dataclass(frozen=True)
+class PeerMetadata:
+    """A decode side: its NIXL agent, and where its pages and aux slots are (``aux`` None where it has none)."""
+
+    agent_name: str
+    agent_metadata: bytes
+    kv: Layout
+    aux: Layout | None = None
+
+    @property
+    def num_pages(self) -> int:
+        return self.kv.num_items
+
+    @property
+    def num_aux_slots(self) -> int:
+        return 0 if self.aux is None else self.aux.num_items
+
+    def to_bytes(self) -> bytes:
+        return _envelope(
+            "peer",
+            {
+                "agent_name": self.agent_name,
+                "agent_metadata": base64.b64encode(self.agent_metadata).decode(),
+                # NIXL loses an agent's name for good when it is given a truncated blob of it; so a blob that has been
+                # damaged on the way must never reach it.
+                "agent_metadata_sha256": hashlib.sha256(self.agent_metadata).hexdigest(),
+                "kv": _layout_to_json(self.kv),
+                "aux": None if self.aux is None else _layout_to_json(self.aux),
+            },
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TransferInfo:
+    """Where one peer wants one room: ``dst_kv_indices[i]`` is the page for the i-th page that the owner sends.
+
+    ``dst_kv_indices`` is int32 of shape ``(num_kv_indices,)``. A dummy takes part, names no pages and receives nothing.
+    ``required_dst_info_num`` is how many peers the room has, dummies included; all of them must say the same.
+    Raises ValueError where the fields contradict themselves.
+    """
+
+    room: int
+    token: str
+    agent_name: str
+    dst_kv_indices: NDArray[np.int32]
+    dst_aux_index: int | None = None
+    is_dummy: bool = False
+    required_dst_info_num: int = 1
+
+    def __post_init__(self) -> None:
+        if not _TOKEN.fullmatch(self.token):
+            raise ValueError(f"token {self.token!r} is not 1 to 64 letters, digits or ._:-")
+        if not self.agent_name:
+            raise ValueError("agent_name is empty")
+        if self.required_dst_info_num < 1:
+            raise ValueError(f"required_dst_info_num is {self.required_dst_info_num}")
+        if self.dst_kv_indices.dtype != np.int32 or self.dst_kv_indices.ndim != 1:
+            raise ValueError(f"dst_kv_indices is {self.dst_kv_indices.dtype} of shape {self.dst_kv_indices.shape}")
+        if len(np.unique(self.dst_kv_indices)) != len(self.dst_kv_indices):
+            raise ValueError("dst_kv_indices names a page twice")
+
+    def to_bytes(self) -> bytes:
+        pages = self.dst_kv_indices.astype("<i4").tobytes()
+        return _envelope(
+            "room",
+            {
+                "room": self.room,
+                "token": self.token,
+                "agent_name": self.agent_name,
+                "dst_kv_indices": base64.b64encode(pages).decode(),
+                "dst_aux_index": self.dst_aux_index,
+                "is_dummy": self.is_dummy,
+                "required_dst_info_num": self.required_dst_info_num,
+            },
+        )
+
+
+# -------------------------------------------------------------------------------------- notices, prefill to decode
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkNotice:
+    """Attached to a chunk's transfer: the pages of chunk number ``chunk`` (from 0) are in place."""
+
+    room: int
+    token: str
+    chunk: int
+
+    def to_bytes(self) -> bytes:
+        return f"{MAGIC} chunk {self.room} {self.token} {self.chunk}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class AuxNotice:
+    """Attached to the aux transfer: the aux data is in place."""
+
+    room: int
+    token: str
+
+    def to_bytes(self) -> bytes:
+        return f"{MAGIC} aux {self.room} {self.token}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessNotice:
+    """The room is complete: ``num_chunks`` chunk notices, and the aux notice if ``has_aux``, belong to it."""
+
+    room: int
+    token: str
+    num_chunks: int
+    has_aux: bool
+
+    def to_bytes(self) -> bytes:
+        return f"{MAGIC} success {self.room} {self.token} {self.num_chunks} {int(self.has_aux)}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class FailureNotice:
+    """The room has failed. ``quiet`` says that none of its bytes can still land at this peer."""
+
+    room: int
+    token: str
+    quiet: bool
+    reason: str
+
+    def to_bytes(self) -> bytes:
+        reason = " ".join(self.reason[:MAX_REASON_CHARS].split())
+        return f"{MAGIC} failure {self.room} {self.token} {int(self.quiet)} {reason}".encode(errors="replace")
+
+
+Notice: TypeAlias = ChunkNotice | AuxNotice | SuccessNotice | FailureNotice
+
+
+def parse_notice(message: bytes) -> Notice:
+    """Read a notice; raises ValueError for anything else."""
+    words = _text(message).split(" ", 5)
+    match words:
+        case [magic, "chunk", room, token, chunk] if magic == MAGIC:
+            return ChunkNotice(_number(room), _token(token), _count(chunk))
+        case [magic, "aux", room, token] if magic == MAGIC:
+            return AuxNotice(_number(room), _token(token))
+        case [magic, "success", room, token, num_chunks, ("0" | "1") as aux] if magic == MAGIC:
+            return SuccessNotice(_number(room), _token(token), _count(num_chunks), aux == "1")
+        case [magic, "failure", room, token, ("0" | "1") as quiet, reason] if magic == MAGIC:
+            return FailureNotice(_number(room), _token(token), quiet == "1", reason)
+        case _:
+            raise ValueError(f"not a notice of {MAGIC}: {message[:80]!r}")
+
+
+# ------------------------------------------------------------------------------------- messages, decode to prefill
+
+
+def parse_message(message: bytes) -> PeerMetadata | TransferInfo:
+    """Read what a decode side sends; raises ValueError for anything else."""
+    try:
+        body = json.loads(_text(message))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(body, dict) or body.get("protocol") != MAGIC:
+        raise ValueError(f"not a message of {MAGIC}: {message[:80]!r}")
+    fields: dict[str, Json] = body
+    match fields.get("kind"):
+        case "peer":
+            return _peer_metadata(fields)
+        case "room":
+            return _transfer_info(fields)
+        case other:
+            raise ValueError(f"unknown kind {other!r}")
+
+
+def _peer_metadata(fields: dict[str, Json]) -> PeerMetadata:
+    blob = _base64(fields, "agent_metadata")
+    if hashlib.sha256(blob).hexdigest() != _str(fields, "agent_metadata_sha256"):
+        raise ValueError("agent_metadata is damaged: its sha256 does not match")
+    name = _str(fields, "agent_name")
+    if not name:
+        raise ValueError("agent_name is empty")
+    kv = _layout_from_json("kv", fields.get("kv"))
+    aux = fields.get("aux")
+    return PeerMetadata(name, blob, kv, None if aux is None else _layout_from_json("aux", aux))
+
+
+def _transfer_info(fields: dict[str, Json]) -> TransferInfo:
+    pages = _base64(fields, "dst_kv_indices")
+    if len(pages) % 4:
+        raise ValueError(f"dst_kv_indices is {len(pages)} bytes of int32")
+    return TransferInfo(
+        room=_int(fields, "room"),
+        token=_str(fields, "token"),
+        agent_name=_str(fields, "agent_name"),
+        dst_kv_indices=np.frombuffer(pages, dtype="<i4").astype(np.int32),
+        dst_aux_index=None if fields.get("dst_aux_index") is None else _int(fields, "dst_aux_index"),
+        is_dummy=_bool(fields, "is_dummy"),
+        required_dst_info_num=_int(fields, "required_dst_info_num"),
+    )
+
+
+def _envelope(kind: str, fields: dict[str, Json]) -> bytes:
+    return json.dumps({"protocol": MAGIC, "kind": kind, **fields}).encode()
+
+
+def _layout_to_json(layout: Layout) -> Json:
+    regions: list[Json] = [[r.address, r.item_bytes, r.num_items] for r in layout.regions]
+    return {"mem_type": layout.mem_type, "device": layout.device, "regions": regions}
+
+
+def _layout_from_json(name: str, value: Json) -> Layout:
+    if not isinstance(value, dict) or not isinstance(rows := value.get("regions"), list):
+        raise ValueError(f"{name} is not a layout: {value!r:.80}")
+    mem_type = next((known for known in MEM_TYPES if known == value.get("mem_type")), None)
+    if mem_type is None:
+        raise ValueError(f"{name}.mem_type is {value.get('mem_type')!r}")
+    regions: list[Region] = []
+    for row in rows:
+        match row:
+            case [int(address), int(item_bytes), int(num_items)] if max(address, item_bytes, num_items) < 2**64:
+                regions.append(Region(address, item_bytes, num_items))
+            case _:
+                raise ValueError(f"{name}.regions has {row!r:.80}")
+    return Layout(tuple(regions), mem_type, _int(value, "device"))
+
+
+def _text(message: bytes) -> str:
+    try:
+        return message.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"not UTF-8: {message[:80]!r}") from None
+
+
+def _str(fields: dict[str, Json], name: str) -> str:
+    if isinstance(value := fields.get(name), str):
+        return value
+    raise ValueError(f"{name} is {value!r:.80}, not a string")
+
+
+def _int(fields: dict[str, Json], name: str) -> int:
+    if isinstance(value := fields.get(name), int) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"{name} is {value!r:.80}, not an integer")
+
+
+def _bool(fields: dict[str, Json], name: str) -> bool:
+    if isinstance(value := fields.get(name), bool):
+        return value
+    raise ValueError(f"{name} is {value!r:.80}, not true or false")
+
+
+def _base64(fields: dict[str, Json], name: str) -> bytes:
+    try:
+        return base64.b64decode(_str(fields, name), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise ValueError(f"{name} is not base64: {error}") from None
+
+
+def _number(word: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,20}", word):
+        raise ValueError(f"{word[:40]!r} is not a room")
+    return int(word)
+
+
+def _count(word: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", word):
+        raise ValueError(f"{word[:40]!r} is not a count")
+    return int(word)
+
+
+def _token(word: str) -> str:
+    if not _TOKEN.fullmatch(word):
+        raise ValueError(f"{word[:80]!r} is not a token")
+    return word
+
+
+# ------------------------------------------------------------------------------------------- over NIXL's own socket
+
+
+class MetadataTransport(Protocol):
+    """The slice of a ``nixl_agent`` that fetches another agent's metadata from its listener."""
+
+    def fetch_remote_metadata(self, remote_agent: str, ip_addr: str, port: int) -> None: ...
+
+    def check_remote_metadata(self, agent: str) -> bool: ...
+
+
+def fetch_metadata(
+    agent: MetadataTransport,
+    name: str,
+    ip_addr: str,
+    port: int,
+    *,
+    timeout_s: float = 10.0,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Learn the agent ``name`` from its listener, so that notifications can be sent to it; both sides must listen.
+
+    The decode side calls it once, at start-up; then it sends ``PeerMetadata`` to that agent with ``send_notif``.
+    Raises TimeoutError: NIXL itself reports no failure of a fetch, and loses the first one after a peer's restart, so
+    the request is repeated every second until the deadline.
+    """
+    deadline = clock() + timeout_s
+    retry = clock()
+    while not agent.check_remote_metadata(name):
+        now = clock()
+        if now >= deadline:
+            raise TimeoutError(f"no metadata of agent {name!r} from {ip_addr}:{port} within {timeout_s} s")
+        if now >= retry:
+            agent.fetch_remote_metadata(name, ip_addr, port)
+            retry = now + 1.0
+        sleep(0.01)

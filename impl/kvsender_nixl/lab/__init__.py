@@ -1,0 +1,1 @@
+"""The lab: real processes, real NIXL, real faults."""

@@ -1,0 +1,138 @@
+"""The table of rooms: which peers take part in which incarnation of a room, and which senders are still at work.
+
+A room id is reused, and what belongs to the next incarnation may arrive while the last one is still here. So an id
+names its newest incarnation only; a sender keeps its own ``Room`` and never looks an id up again (KS-5.4).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from kvsender_nixl.exchange import TransferInfo
+from kvsender_spec.contract import KVPoll, KVUsageError
+
+
+class RoomSender(Protocol):
+    """What the table knows of the sender of a room."""
+
+    @property
+    def over(self) -> bool:
+        """poll() has answered its terminal value."""
+
+    def poll(self) -> KVPoll: ...
+
+    def abort(self) -> None: ...
+
+    def joined_late(self, info: TransferInfo) -> None:
+        """A peer has registered for the room, perhaps after its end."""
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """One incarnation of a room. ``required`` is 0 until the first peer has said how many there are."""
+
+    id: int
+    opened_at: float
+    required: int = 0
+    infos: dict[str, TransferInfo] = field(default_factory=dict)
+    sender: RoomSender | None = None
+
+    @property
+    def complete(self) -> bool:
+        return 0 < self.required <= len(self.infos)
+
+
+class Rooms:
+    """Every method may be called from any thread. No method calls a sender while it holds the table's lock."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[int, Room] = {}
+        self._draining: set[RoomSender] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._rooms) + len(self._draining)
+
+    def add(self, info: TransferInfo, now: float) -> Room:
+        """Enter a peer into the incarnation that it belongs to, opening a new one where the current one is taken.
+
+        Raises KVUsageError when the peers of a room contradict each other.
+        """
+        with self._lock:
+            room = self._rooms.get(info.room)
+            if room is not None and self._belongs_to_next(info, room):
+                self._drain(room.sender)
+                room = None
+            if room is None:
+                room = self._rooms[info.room] = Room(info.room, now)
+            known = room.infos.get(info.agent_name)
+            if room.required not in (0, info.required_dst_info_num):
+                raise KVUsageError(
+                    f"room {info.room} has {room.required} peers, or {info.required_dst_info_num},"
+                    f" according to {info.agent_name!r}"
+                )
+            if known is None and room.complete:
+                raise KVUsageError(f"room {info.room} has its {room.required} peers; {info.agent_name!r} is one more")
+            room.required = info.required_dst_info_num
+            if known is None or known.token != info.token:
+                room.infos[info.agent_name] = info  # not on a repetition: its sender may have begun with the first
+            return room
+
+    @staticmethod
+    def _belongs_to_next(info: TransferInfo, room: Room) -> bool:
+        """A peer that comes again with another token, or one too many, means the room that follows this one."""
+        known = room.infos.get(info.agent_name)
+        if room.sender is None:
+            return False
+        return room.complete if known is None else known.token != info.token
+
+    def bind(self, room_id: int, now: float, make: Callable[[Room], RoomSender]) -> None:
+        """Give the room its sender. Raises KVUsageError while an earlier sender of the id is live and not cleared."""
+        with self._lock:
+            room = self._rooms.get(room_id)
+            if room is not None and room.sender is not None:
+                if not room.sender.over:
+                    raise KVUsageError(f"room {room_id} has a sender that is neither over nor cleared")
+                room = None
+            if room is None:
+                room = self._rooms[room_id] = Room(room_id, now)
+            room.sender = make(room)
+
+    def forget(self, room: Room) -> None:
+        """Drop the room's entry. A sender that is not over stays known as draining, so that ``sweep`` can end it and
+        nothing drops its handles in flight."""
+        with self._lock:
+            if self._rooms.get(room.id) is room:
+                del self._rooms[room.id]
+                self._drain(room.sender)
+
+    def ended(self, sender: RoomSender) -> None:
+        with self._lock:
+            self._draining.discard(sender)
+
+    def draining(self) -> tuple[RoomSender, ...]:
+        with self._lock:
+            return tuple(self._draining)
+
+    def senders(self) -> tuple[RoomSender, ...]:
+        with self._lock:
+            bound = [room.sender for room in self._rooms.values() if room.sender is not None]
+            return (*bound, *self._draining)
+
+    def expire(self, opened_before: float) -> tuple[Room, ...]:
+        """Take out the rooms for which no sender has come."""
+        with self._lock:
+            old = tuple(room for room in self._rooms.values() if room.sender is None and room.opened_at < opened_before)
+            for room in old:
+                del self._rooms[room.id]
+            return old
+
+    def _drain(self, sender: RoomSender | None) -> None:
+        if sender is not None and not sender.over:
+            self._draining.add(sender)
+
+
+NOBODY_CAME: Final = "no sender came for the room within the bootstrap timeout"

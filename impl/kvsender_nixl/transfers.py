@@ -1,0 +1,281 @@
+"""One transfer, and what becomes of it when its room is over.
+
+A ``Transfer`` owns one handle of the transport and is the physical machine of the spec in the sender's own words:
+``state`` is a ``HandleState``. Its owner changes over time. A live room keeps its transfers itself; a room that has
+reported Failed hands those that are still in flight to the ``Unsettled`` ledger, because releasing one cancels nothing
+and lets the transport read pages that hold another request's data by then (KS-4.2). The ``Quarantine`` says which
+pages the owner must not reuse meanwhile (KS-4.1, KS-4.4).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+from kvsender_spec.contract import HandleT
+from kvsender_spec.machine import RELEASABLE, HandleState
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+HandleT_contra = TypeVar("HandleT_contra", contravariant=True)
+
+
+class HandleCalls(Protocol[HandleT_contra]):
+    """The three calls of the transport that take a transfer handle."""
+
+    def transfer(self, handle: HandleT_contra) -> str: ...
+
+    def check_xfer_state(self, handle: HandleT_contra) -> str: ...
+
+    def release_xfer_handle(self, handle: HandleT_contra) -> None: ...
+
+
+class UnknownAnswer(Exception):
+    """The transport returned a state that is neither PROC nor DONE; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportFault:
+    """The transport refused a call; ``error`` is what it raised, or names what it returned."""
+
+    error: Exception
+
+
+PROC: Final = "PROC"
+DONE: Final = "DONE"
+Answer: TypeAlias = Literal["PROC", "DONE"] | TransportFault
+"""Everything that a transport can say about a transfer (KS-1.2). Errors that are not its own are raised (KS-1.3)."""
+
+# Module constants: an attribute of an Enum class costs more than the comparison that it is for.
+_CREATED = HandleState.CREATED
+_NEVER_SUBMITTED = HandleState.NEVER_SUBMITTED
+_IN_FLIGHT = HandleState.IN_FLIGHT
+_DONE = HandleState.DONE
+_ERRORED = HandleState.ERRORED
+_REJECTED = HandleState.REJECTED
+
+
+class Transfer(Generic[HandleT]):
+    """One handle of the transport, from its creation to its only release.
+
+    ``pages`` are the source pages that it reads (int32), ``aux_slot`` the source slot. Not thread-safe: whoever owns
+    the transfer holds a lock. Using it after its release raises AssertionError and reaches no transport, where the real
+    library would crash or act on another transfer.
+    """
+
+    __slots__ = ("_calls", "_errors", "_handle", "aux_slot", "deadline", "pages", "peer", "state")
+
+    def __init__(
+        self,
+        calls: HandleCalls[HandleT],
+        errors: tuple[type[Exception], ...],
+        handle: HandleT,
+        peer: str,
+        pages: NDArray[np.int32],
+        aux_slot: int | None = None,
+    ) -> None:
+        self._calls = calls
+        self._errors = errors
+        self._handle: HandleT | None = handle
+        self.peer = peer
+        self.pages = pages
+        self.aux_slot = aux_slot
+        self.deadline = float("inf")
+        self.state = _CREATED
+
+    @property
+    def settled(self) -> bool:
+        """The transport has said its last word, so that a release hides nothing."""
+        return self.state in RELEASABLE
+
+    @property
+    def released(self) -> bool:
+        return self._handle is None
+
+    def post(self) -> Answer:
+        """Submit it, once."""
+        handle = self._handle
+        if handle is None or self.state is not _CREATED:
+            raise AssertionError(f"{self!r} is posted a second time")
+        # Set before the call: whatever else the call raises, the transport may have accepted, and then only asking it
+        # can tell. A transport error says that the transport follows the transfer no further.
+        self.state = _IN_FLIGHT
+        try:
+            answer = self._calls.transfer(handle)
+        except self._errors as error:
+            self.state = _REJECTED
+            return TransportFault(error)
+        if answer == PROC:
+            return PROC
+        if answer == DONE:
+            self.state = _DONE
+            return DONE
+        self.state = _REJECTED
+        return TransportFault(UnknownAnswer(f"the transport answered {answer!r} to a post"))
+
+    def check(self) -> Answer:
+        """Ask how it stands. Not for a settled transfer: what has been said about that is final."""
+        handle = self._handle
+        if handle is None:
+            raise AssertionError(f"{self!r} is asked for after its release")
+        try:
+            answer = self._calls.check_xfer_state(handle)
+        except self._errors as error:
+            self.state = _ERRORED
+            return TransportFault(error)
+        if answer == PROC:
+            return PROC
+        if answer == DONE:
+            self.state = _DONE
+            return DONE
+        self.state = _ERRORED
+        return TransportFault(UnknownAnswer(f"the transport answered {answer!r} to a check"))
+
+    def release(self) -> None:
+        """Give the handle back; no effect where that has happened. What the transport raises is raised, and the handle
+        is still owned then."""
+        handle = self._handle
+        if handle is None:
+            return
+        if not self.settled:
+            raise AssertionError(f"{self!r} is released in flight")
+        self._calls.release_xfer_handle(handle)
+        self._handle = None
+        if self.state is _CREATED:
+            self.state = _NEVER_SUBMITTED
+
+    def __repr__(self) -> str:
+        return f"<Transfer to {self.peer}: {self.state.value}{', released' if self.released else ''}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Source memory that a peer's transfer may still be reading: pages (int32) and an aux slot, and why."""
+
+    peer: str
+    pages: NDArray[np.int32]
+    aux_slot: int | None
+    reason: str
+
+
+class Quarantine:
+    """The source pages that the owner must not reuse. Every method may be called from any thread.
+
+    A transfer that turns out to be DONE frees its pages by itself. Pages of one that ended in an error stay until
+    ``fence`` says that nothing reads for that peer any more, because an error proves nothing about the reads.
+    """
+
+    def __init__(self) -> None:
+        self._doubts: dict[object, Doubt] = {}
+        self._lock = threading.Lock()
+        self._pages: frozenset[int] | None = frozenset()
+
+    def hold(self, transfer: Transfer[HandleT], reason: str) -> None:
+        with self._lock:
+            self._doubts[transfer] = Doubt(transfer.peer, transfer.pages, transfer.aux_slot, reason)
+            self._pages = None
+
+    def free(self, transfer: Transfer[HandleT]) -> None:
+        """No effect for a transfer that is not held."""
+        with self._lock:
+            if self._doubts.pop(transfer, None) is not None:
+                self._pages = None
+
+    def fence(self, peer: str) -> None:
+        """Free what is held for ``peer`` now. Only the caller can know that its process is gone or is cut off."""
+        with self._lock:
+            self._doubts = {key: doubt for key, doubt in self._doubts.items() if doubt.peer != peer}
+            self._pages = None
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        with self._lock:
+            return tuple(self._doubts.values())
+
+    @property
+    def pages(self) -> frozenset[int]:
+        """The page ids that are held. Owners ask before each reuse, so the set is kept until something changes."""
+        with self._lock:
+            if self._pages is None:
+                self._pages = frozenset(page for doubt in self._doubts.values() for page in doubt.pages.tolist())
+            return self._pages
+
+    @property
+    def aux_slots(self) -> frozenset[int]:
+        return frozenset(doubt.aux_slot for doubt in self.doubts if doubt.aux_slot is not None)
+
+
+class Unsettled(Generic[HandleT]):
+    """The transfers that outlive their room: in flight when it reported, or refused by the transport at release.
+
+    Nothing happens to them but in ``sweep``, which the owner's loop calls. Every method may be called from any thread.
+    """
+
+    def __init__(
+        self, quarantine: Quarantine, errors: tuple[type[Exception], ...], *, error_ends_reads: bool = False
+    ) -> None:
+        self._quarantine: Final = quarantine
+        self._errors: Final = errors
+        self._error_ends_reads: Final = error_ends_reads
+        self._transfers: deque[Transfer[HandleT]] = deque()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._transfers)
+
+    def adopt(self, transfers: Iterable[Transfer[HandleT]]) -> None:
+        with self._lock:
+            self._transfers.extend(transfers)
+
+    def release(self, transfer: Transfer[HandleT]) -> None:
+        """Release a settled transfer, or keep it for a later sweep when that raises.
+
+        Errors of the transport end here. Others are raised to the caller, whose code has to answer for them (KS-1.3);
+        the transfer is kept all the same.
+        """
+        try:
+            transfer.release()
+        except self._errors as error:
+            logger.warning("%r could not be released: %r; it is tried again", transfer, error)
+            self.adopt((transfer,))
+        except Exception:
+            self.adopt((transfer,))
+            raise
+
+    def sweep(self, limit: int) -> int:
+        """Ask at most ``limit`` of them, and return how many are left. Never raises an Exception."""
+        with self._lock:
+            for _ in range(min(limit, len(self._transfers))):
+                try:
+                    over = self._settle(self._transfers[0])
+                except Exception:
+                    # Not the transport's, so a mistake of this project; the owner's loop must not die of it (KS-7.1).
+                    logger.exception("sweeping %r", self._transfers[0])
+                    over = False
+                if over:
+                    self._transfers.popleft()
+                else:
+                    self._transfers.rotate(-1)
+            return len(self._transfers)
+
+    def _settle(self, transfer: Transfer[HandleT]) -> bool:
+        """True when the transfer is over and its handle given back."""
+        if not transfer.settled:
+            answer = transfer.check()
+            if answer == PROC:
+                return False
+            if answer == DONE or self._error_ends_reads:
+                self._quarantine.free(transfer)
+        try:
+            transfer.release()
+        except self._errors as error:
+            logger.warning("%r could not be released: %r; it is tried again", transfer, error)
+        return transfer.released

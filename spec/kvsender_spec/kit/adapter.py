@@ -1,0 +1,203 @@
+"""What the kit gives to an adapter, and what it wants back.
+
+An adapter builds a *system*: one prefill side with its shared tables, on the kit's transport, clock and memory. The
+system then makes a sender for each room. What a system can do beyond that it shows by defining the method of one of
+the small protocols below; a clause that needs a method nobody defined is "not applicable", never passed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol, runtime_checkable
+
+from kvsender_spec.contract import Attribution, Sender
+from kvsender_spec.kit.transport import Fabric, ScriptedAgent
+from kvsender_spec.machine import Profile
+
+NUM_PAGES: Final = 8
+NUM_AUX_SLOTS: Final = 4
+
+
+class Memory:
+    """One side's KV pool and aux buffers, owned by the kit so that it can compare bytes.
+
+    ``kv`` holds one bytearray per region (K and V of each layer in turn), each NUM_PAGES pages of the region's own page
+    size; ``aux`` one bytearray of NUM_AUX_SLOTS slots. Real addresses: ``address(region)``.
+    """
+
+    PAGE_BYTES: Final = (16, 16, 24, 24)
+    AUX_BYTES: Final = (8,)
+
+    def __init__(self, filled: bool) -> None:
+        self.kv = tuple(bytearray(size * NUM_PAGES) for size in self.PAGE_BYTES)
+        self.aux = tuple(bytearray(size * NUM_AUX_SLOTS) for size in self.AUX_BYTES)
+        if filled:
+            for number, region in enumerate(self.kv + self.aux):
+                # No page of any region looks like another one, and no byte is zero.
+                region[:] = bytes(1 + (number * 53 + offset * 7) % 251 for offset in range(len(region)))
+
+    @staticmethod
+    def address(region: bytearray) -> int:
+        return ctypes.addressof((ctypes.c_char * len(region)).from_buffer(region))
+
+    def page(self, region: int, page: int) -> bytes:
+        size = self.PAGE_BYTES[region]
+        return bytes(self.kv[region][page * size : (page + 1) * size])
+
+    def slot(self, index: int) -> bytes:
+        size = self.AUX_BYTES[0]
+        return bytes(self.aux[0][index * size : (index + 1) * size])
+
+
+class ManualClock:
+    """Seconds that pass only when the kit says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(slots=True)
+class Peer:
+    """One decode side. ``agent`` changes when it restarts; ``generation`` counts the restarts."""
+
+    name: str
+    agent: ScriptedAgent
+    memory: Memory
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where one peer wants one room. A dummy peer takes part and receives nothing."""
+
+    peer: Peer
+    pages: tuple[int, ...]
+    aux_index: int
+    dummy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoomPlan:
+    """One room to open. ``incarnation`` is unique in a run, ``room`` is not: ids are reused."""
+
+    room: int
+    incarnation: int
+    num_pages: int
+    aux_index: int
+    destinations: tuple[Destination, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a system is built on."""
+
+    fabric: Fabric
+    transport: ScriptedAgent
+    clock: ManualClock
+    memory: Memory
+    peers: tuple[Peer, ...]
+    transfer_timeout_s: float = 30.0
+    drain_timeout_s: float = 5.0
+
+
+class System(Protocol):
+    """One prefill side under test."""
+
+    def sender(self, plan: RoomPlan) -> Sender:
+        """A sender on which the owner has called init() and which knows its destinations."""
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """Connects somebody's sender to the kit. ``kvsender check module:attribute`` names one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def profile(self) -> Profile: ...
+
+    @property
+    def errors(self) -> Mapping[str, type[Exception]]:
+        """The transport's error classes by NIXL's names, as this sender knows them."""
+
+    @property
+    def usage_errors(self) -> tuple[type[Exception], ...]:
+        """What the sender raises for a mistake of its owner."""
+
+    def open(self, world: World) -> System: ...
+
+
+@runtime_checkable
+class Reconnects(Protocol):
+    def reconnect(self, peer: Peer) -> None:
+        """The peer is back, as a new process, and has registered again."""
+
+
+@runtime_checkable
+class Settles(Protocol):
+    def settle(self) -> None:
+        """Give the system's background work the time that it needs; bounded."""
+
+
+@runtime_checkable
+class Quarantines(Protocol):
+    def quarantined_pages(self) -> frozenset[int]:
+        """The source pages that the owner must not reuse."""
+
+
+@runtime_checkable
+class CountsResidue(Protocol):
+    def residue(self) -> int:
+        """How many entries about rooms the system keeps."""
+
+
+@runtime_checkable
+class Attributes(Protocol):
+    def attribution(self, error: BaseException) -> Attribution | None:
+        """Who caused what failure_exception() has raised."""
+
+
+@runtime_checkable
+class OpensUninitialised(Protocol):
+    def uninitialised(self, plan: RoomPlan) -> Sender:
+        """A sender on which init() has not been called."""
+
+
+class NoticeKind(StrEnum):
+    PROGRESS = "progress"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a notification says to the peer. ``incarnation`` is None where the message does not tell."""
+
+    kind: NoticeKind
+    room: int
+    incarnation: int | None = None
+    reason: str = ""
+
+
+@runtime_checkable
+class Notifies(Protocol):
+    def read_notice(self, message: bytes) -> Notice | None:
+        """Read a notification as the system's own decode side would; None for one that is about no room."""
+
+
+CAPABILITIES: Final[Sequence[type]] = (
+    Reconnects,
+    Settles,
+    Quarantines,
+    CountsResidue,
+    Attributes,
+    OpensUninitialised,
+    Notifies,
+)

@@ -1,0 +1,223 @@
+"""The check as a plain function: an adapter in, a verdict per clause out. Needs no pytest and prints nothing."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from kvsender_spec.clauses import CLAUSES, Clause, Layer, Level, claimed
+from kvsender_spec.kit.adapter import (
+    Adapter,
+    Attributes,
+    Notifies,
+    Quarantines,
+    Reconnects,
+)
+from kvsender_spec.kit.drive import AdapterError, Run
+from kvsender_spec.kit.explore import Counterexample, Exploration, explore, shorten
+from kvsender_spec.kit.judge import Findings, Violation
+from kvsender_spec.machine import Profile
+from kvsender_spec.trace import Scene, Trace
+
+EXAMPLES: Final = 300
+IMPORT_TIMEOUT_S: Final = 60.0
+
+
+class Outcome(Enum):
+    """A clause's verdict, the worst first."""
+
+    FAIL = "fail"
+    ERROR = "error"
+    """The kit or the adapter broke."""
+    INCONCLUSIVE = "inconclusive"
+    """Never observed."""
+    PASS = "pass"
+    NOT_APPLICABLE = "not applicable"
+    """The profile does not claim the clause, or the system lacks what it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClauseVerdict:
+    clause: Clause
+    outcome: Outcome
+    observations: int
+    note: str = ""
+    counterexample: Counterexample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One check of one adapter."""
+
+    adapter: str
+    profile: Profile
+    seed: int
+    runs: int
+    steps: int
+    verdicts: tuple[ClauseVerdict, ...]
+
+    def with_outcome(self, outcome: Outcome) -> tuple[ClauseVerdict, ...]:
+        return tuple(verdict for verdict in self.verdicts if verdict.outcome is outcome)
+
+    @property
+    def exit_code(self) -> int:
+        """0: every MUST clause that applies passes. 1: one fails. 3: none fails, but one could not be judged."""
+        musts = [verdict for verdict in self.verdicts if verdict.clause.level is Level.MUST]
+        if any(verdict.outcome is Outcome.FAIL for verdict in musts):
+            return 1
+        open_ended = (Outcome.ERROR, Outcome.INCONCLUSIVE)
+        # A clause that no layer of this kit can observe says nothing about this sender.
+        judgeable = [verdict for verdict in musts if Layer.SCRIPTED in verdict.clause.layers]
+        return 3 if any(verdict.outcome in open_ended for verdict in judgeable) else 0
+
+
+_NEEDS: Final[dict[str, tuple[type, str]]] = {
+    "KS-2.8": (Attributes, "attribution()"),
+    "KS-4.1": (Quarantines, "quarantined_pages()"),
+    "KS-4.4": (Quarantines, "quarantined_pages()"),
+    "KS-6.1": (Notifies, "read_notice()"),
+    "KS-6.3": (Reconnects, "reconnect()"),
+}
+"""What a system must define for a clause to be about it. The others are about every sender."""
+
+
+class UnknownClause(ValueError):
+    """A clause id that the specification does not have."""
+
+
+def select(ids: Iterable[str]) -> frozenset[str]:
+    """The ids, checked; all of them when none is given."""
+    known = {clause.id for clause in CLAUSES}
+    wanted = frozenset(ids)
+    unknown = sorted(wanted - known)
+    if unknown:
+        raise UnknownClause(f"no such clause: {', '.join(unknown)}; `kvsender list` shows them all")
+    return wanted or frozenset(known)
+
+
+def check(
+    adapter: Adapter,
+    *,
+    seed: int = 0,
+    examples: int = EXAMPLES,
+    clauses: Iterable[str] = (),
+    on_run: Callable[[Exploration], None] = lambda _: None,
+) -> Report:
+    """Explore the adapter's sender once, then shorten what broke.
+
+    An AdapterError ends the exploration: every clause that had not failed by then has the outcome ERROR.
+    """
+    wanted = select(clauses)
+    error: AdapterError | None = None
+    found = Exploration()
+
+    def keep(exploration: Exploration) -> None:
+        nonlocal found
+        found = exploration
+        on_run(exploration)
+
+    try:
+        found = explore(adapter, seed_number=seed, examples=examples, on_run=keep)
+        _probe_import(adapter, found)
+    except AdapterError as caught:
+        error = caught
+    system = None if error is not None else Run(adapter, Scene()).system
+    verdicts = [_verdict(adapter, clause, found, system, error) for clause in CLAUSES if clause.id in wanted]
+    return Report(adapter.name, adapter.profile, seed, found.runs, found.steps, tuple(verdicts))
+
+
+def _verdict(
+    adapter: Adapter, clause: Clause, found: Exploration, system: object, error: AdapterError | None
+) -> ClauseVerdict:
+    seen = found.held[clause.id]
+    broken = found.broken.get(clause.id)
+    if clause not in claimed(adapter.profile):
+        return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, f"not claimed by profile {adapter.profile.value}")
+    if broken is not None:
+        short = shorten(adapter, broken) if broken.trace.steps else broken
+        return ClauseVerdict(clause, Outcome.FAIL, seen + 1, counterexample=short)
+    if Layer.SCRIPTED not in clause.layers:
+        return ClauseVerdict(clause, Outcome.INCONCLUSIVE, 0, f"not judged here: {clause.observation}")
+    if error is not None:
+        return ClauseVerdict(clause, Outcome.ERROR, seen, str(error))
+    needs = _NEEDS.get(clause.id)
+    if needs is not None and not isinstance(system, needs[0]):
+        return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, f"the system has no {needs[1]}")
+    if seen == 0:
+        return ClauseVerdict(clause, Outcome.INCONCLUSIVE, 0, "never observed")
+    return ClauseVerdict(clause, Outcome.PASS, seen)
+
+
+def _probe_import(adapter: Adapter, found: Exploration) -> None:
+    """KS-1.5: import the adapter's module in a fresh interpreter in which nixl cannot be imported."""
+    module = type(adapter).__module__
+    if module == "__main__":
+        return
+    program = (
+        "import sys\n"
+        "for name in ('nixl', 'nixl_cu12', 'nixl_cu13', 'nixl_rocm'): sys.modules[name] = None\n"
+        f"sys.path[:0] = {sys.path!r}\n"
+        f"import {module}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S, check=False
+    )
+    findings = Findings()
+    last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
+    if findings.check("KS-1.5", done.returncode == 0, f"import {module} works without nixl", last):
+        found.held["KS-1.5"] += 1
+    else:
+        found.broken["KS-1.5"] = Counterexample(findings.violations[0], Trace(Scene(), ()))
+
+
+class LoadError(ValueError):
+    """``module:attribute`` names nothing that can be checked; the message says what is wrong and what to do."""
+
+
+def load_adapter(name: str) -> Adapter:
+    """Import ``module:attribute``. Raises LoadError for anything that is not an adapter."""
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise LoadError(
+            f"{name!r} does not name an adapter: write module:attribute, e.g. kvsender_nixl.adapter:adapter"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        hint = f"is it on the path? ({type(error).__name__}: {error})"
+        raise LoadError(f"module {module_name!r} cannot be imported: {hint}") from error
+    found: object = getattr(module, attribute, None)
+    if found is None:
+        public = ", ".join(key for key in dir(module) if not key.startswith("_")) or "nothing"
+        raise LoadError(f"module {module_name!r} has no {attribute!r}; it has: {public}")
+    missing = [key for key in ("name", "profile", "errors", "usage_errors", "open") if not hasattr(found, key)]
+    if missing:
+        raise LoadError(
+            f"{name} is not an adapter: it lacks {', '.join(missing)} (see kvsender_spec.kit.adapter.Adapter)"
+        )
+    return _as_adapter(name, found)
+
+
+def _as_adapter(name: str, found: object) -> Adapter:
+    if not isinstance(found, Adapter):
+        raise LoadError(f"{name} is not an adapter (see kvsender_spec.kit.adapter.Adapter)")
+    return found
+
+
+__all__ = [
+    "AdapterError",
+    "ClauseVerdict",
+    "LoadError",
+    "Outcome",
+    "Report",
+    "UnknownClause",
+    "Violation",
+    "check",
+    "load_adapter",
+    "select",
+]

@@ -1,0 +1,598 @@
+"""Runs one trace: makes the world of a scene, calls the sender, and lets the judges see what happened.
+
+A run is deterministic: the same adapter, scene and steps give the same findings. Steps that make no sense where they
+stand (a send() when the owner has no chunk left) are left out, so that any part of a trace is a trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar, cast
+
+from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured, Sender
+from kvsender_spec.faults import BASE_KINDS, NIXL_KINDS, PROGRAMMING_KINDS, Kind, Point
+from kvsender_spec.kit.adapter import (
+    NUM_PAGES,
+    Adapter,
+    CountsResidue,
+    Destination,
+    ManualClock,
+    Memory,
+    Notifies,
+    OpensUninitialised,
+    Peer,
+    Reconnects,
+    RoomPlan,
+    Settles,
+    World,
+)
+from kvsender_spec.kit.judge import Errors, Findings, RoomJudge, Surroundings, show
+from kvsender_spec.kit.transport import Fabric, ScriptedHandle, TransportEvent
+from kvsender_spec.machine import HandleState
+from kvsender_spec.oracle import Cause
+from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Progress, Scene, Step, Trace
+
+_T = TypeVar("_T")
+SENDER_SIDE: Final = "prefill"
+_ROOM_IDS: Final = (7, 11, 13, 17)
+_SETTLE_ROUNDS: Final = 3
+
+
+class AdapterError(Exception):
+    """The adapter, not the sender, is at fault: the message names the adapter, the call and what it did."""
+
+
+class _Room:
+    """One incarnation of a room: its sender, its judge, and what the owner has still to send."""
+
+    def __init__(self, slot: int, chunks: Sequence[int], sender: Sender, judge: RoomJudge) -> None:
+        self.memories: Final = {d.peer.name: d.peer.memory for d in judge.plan.destinations}
+        """Each peer's memory as of now: a peer that restarts has another one, which this room never wrote to."""
+        self.slot: Final = slot
+        self.sender: Final = sender
+        self.judge: Final = judge
+        self.chunks: Final = list(chunks)
+        self.sent_pages: list[int] = []
+        self.started = False
+
+    def next_pages(self) -> list[int]:
+        """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""
+        first = self.slot * (NUM_PAGES // 2) + len(self.sent_pages)
+        return [(NUM_PAGES - 1 - first - n) % NUM_PAGES for n in range(self.chunks[0])]
+
+
+class Run:
+    """One run. ``apply`` each step, then ``finish``; ``findings`` holds what was seen, ``steps`` what was done.
+
+    After the first violation the run stops: what the sender does then says nothing about it.
+    """
+
+    def __init__(self, adapter: Adapter, scene: Scene) -> None:
+        self.adapter: Final = adapter
+        self.scene: Final = scene
+        self.findings: Final = Findings()
+        self.steps: list[Step] = []
+        self.over = False
+        errors = {kind.value: adapter.errors[kind.value] for kind in NIXL_KINDS if kind.value in adapter.errors}
+        missing = [kind.value for kind in NIXL_KINDS if kind.value not in adapter.errors]
+        if missing:
+            raise AdapterError(f"adapter {adapter.name}: errors lacks {', '.join(missing)}")
+        self._errors: Final = Errors(tuple(errors.values()), errors[Kind.REMOTE_DISCONNECT.value], adapter.usage_errors)
+        self._fabric: Final = Fabric(errors, drops_metadata=scene.drops_metadata, automatic=False)
+        self._fabric.done_at_post = scene.done_at_post
+        memory = Memory(filled=True)
+        peers = tuple(self._peer(f"decode{n}") for n in range(scene.peers + scene.dummies))
+        self.world: Final = World(
+            self._fabric, self._fabric.agent(SENDER_SIDE, scripted=True), ManualClock(), memory, peers
+        )
+        self._spans: Final = [
+            (memory.address(region), size, len(region) // size)
+            for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True)
+        ]
+        self.system: Final = self._hook("open", lambda: adapter.open(self.world))
+        self._rooms: dict[int, _Room] = {}
+        self._past: list[_Room] = []
+        self._owner_of: dict[int, _Room] = {}
+        self._seen = 0
+        self._unwell: set[str] = set()
+        self._faulted_incarnations: set[int] = set()
+        self._ever_unwell: set[str] = set()
+        self._unheard: set[str] = set()
+        """Peers towards which a notification has failed: nobody can ask that they know."""
+        self._restarts: dict[str, int] = {}
+
+    # -- the world
+
+    def _peer(self, name: str) -> Peer:
+        memory = Memory(filled=False)
+        agent = self._fabric.agent(name)
+        agent.register_memory([(memory.address(r), len(r), 0, "") for r in memory.kv + memory.aux], "DRAM")
+        return Peer(name, agent, memory)
+
+    def _hook(self, what: str, call: Callable[[], _T]) -> _T:
+        try:
+            return call()
+        except Exception as error:
+            raise AdapterError(f"adapter {self.adapter.name}: {what} raised {show(error)}") from error
+
+    def _pages_of(self, handle: ScriptedHandle) -> frozenset[int]:
+        """The source pages that a handle reads; its aux slots are not pages."""
+        pages: set[int] = set()
+        for address, length in handle.local:
+            for base, size, count in self._spans:
+                if base <= address < base + size * count:
+                    pages.update(range((address - base) // size, (address + length - 1 - base) // size + 1))
+        return frozenset(pages)
+
+    def _compare(self, plan: RoomPlan) -> str:
+        """Where a peer's memory differs from the owner's; empty if nowhere."""
+        room = next(room for room in self._all_rooms() if room.judge.plan is plan)
+        source = self.world.memory
+        for destination in plan.destinations:
+            if destination.dummy:
+                continue
+            target = room.memories[destination.peer.name]
+            for mine, theirs in zip(room.sent_pages, destination.pages, strict=False):
+                for region in range(len(source.kv)):
+                    if source.page(region, mine) != target.page(region, theirs):
+                        return f"page {mine} of region {region} differs from page {theirs} of {destination.peer.name}"
+            if len(room.sent_pages) < plan.num_pages:
+                return f"only {len(room.sent_pages)} of {plan.num_pages} pages were sent"
+            if source.slot(plan.aux_index) != target.slot(destination.aux_index):
+                return f"aux slot {plan.aux_index} differs from slot {destination.aux_index} of {destination.peer.name}"
+        return ""
+
+    def _all_rooms(self) -> list[_Room]:
+        return [*self._past, *self._rooms.values()]
+
+    # -- what makes sense now
+
+    def applicable(self, step: Step) -> bool:
+        if self.over:
+            return False
+        if step.call in WORLD_CALLS:
+            if step.call in (Call.WAIT, Call.WAIT_LONG):
+                return bool(self._rooms)
+            return step.room < self.scene.peers and self._peer_step_makes_sense(step)
+        if step.room >= len(self.scene.chunks):
+            return False
+        room = self._rooms.get(step.room)
+        if step.call is Call.OPEN:
+            # A room id comes back only after its owner has cleared it.
+            return room is None or (room.judge.cleared and len(self._past) < 2)
+        if room is None:
+            return False
+        match step.call:
+            case Call.SEND if step.misuse is not None:
+                return self._misuse_makes_sense(room, step.misuse)
+            case Call.SEND:
+                return (bool(room.chunks) and not room.judge.ended) or (bool(room.chunks) and room.judge.oracle.failed)
+            case Call.ABORT:
+                return isinstance(room.sender, Abortable)
+            case Call.CLEAR:
+                return isinstance(room.sender, Clearable)
+            case Call.METRIC:
+                return isinstance(room.sender, Measured)
+            case _:
+                return True
+
+    def _peer_step_makes_sense(self, step: Step) -> bool:
+        name = self.world.peers[step.room].name
+        if step.call is Call.RESTART:
+            return isinstance(self.system, Reconnects) and name in self._unwell
+        return name not in self._unwell
+
+    def _misuse_makes_sense(self, room: _Room, misuse: Misuse) -> bool:
+        if misuse is Misuse.BEFORE_INIT:
+            return isinstance(self.system, OpensUninitialised)
+        if not room.chunks or room.judge.oracle.possible[0].state.value not in ("idle", "sending"):
+            return False
+        if len(room.judge.oracle.possible) > 1 or room.judge.oracle.failed or room.judge.ended:
+            return False
+        left = sum(room.chunks)
+        match misuse:
+            case Misuse.PAGE_AGAIN:
+                return bool(room.sent_pages) and left > 0
+            case Misuse.DUPLICATE_PAGE:
+                return left > 1
+            case Misuse.TOO_MANY_PAGES:
+                return True
+            case _:
+                return left > 0
+
+    # -- one step
+
+    def apply(self, step: Step) -> None:
+        """Take one step, if it makes sense now, and judge what came of it."""
+        if not self.applicable(step):
+            return
+        self.steps.append(step)
+        if step.call in WORLD_CALLS:
+            self._change_world(step)
+        elif step.call is Call.OPEN:
+            self._open(step)
+        else:
+            self._call(self._rooms[step.room], step)
+        self._after()
+
+    def _after(self) -> None:
+        self._route(None, self._fresh_events())
+        self._read_notices()
+        if self._fabric.crimes:
+            crime = self._fabric.crimes[0]
+            self.findings.check("KS-4.3", False, "a handle is not used after its release", crime)
+        self.over = self.over or bool(self.findings.violations)
+
+    def _change_world(self, step: Step) -> None:
+        match step.call:
+            case Call.WAIT:
+                self.world.clock.now += self.world.drain_timeout_s
+            case Call.WAIT_LONG:
+                self.world.clock.now += self.world.transfer_timeout_s
+            case Call.KILL:
+                self._lose(self.world.peers[step.room].name)
+                self._fabric.kill(self.world.peers[step.room].name)
+            case Call.STOP:
+                self._lose(self.world.peers[step.room].name)
+                self._fabric.stop(self.world.peers[step.room].name)
+            case _:
+                self._restart(self.world.peers[step.room])
+
+    def _lose(self, name: str) -> None:
+        self._unwell.add(name)
+        self._ever_unwell.add(name)
+
+    def _restart(self, peer: Peer) -> None:
+        self._unwell.discard(peer.name)
+        self._restarts[peer.name] = len(self._fabric.connects)
+        fresh = self._peer(peer.name)
+        peer.agent, peer.memory, peer.generation = fresh.agent, fresh.memory, peer.generation + 1
+        system = self.system
+        if isinstance(system, Reconnects):
+            self._hook("reconnect", lambda: system.reconnect(peer))
+        self._settle()
+        added = self._fabric.connects[self._restarts[peer.name] :].count((SENDER_SIDE, peer.name))
+        self.findings.check("KS-6.3", added == 1, f"{peer.name} is added once", f"it was added {added} times")
+
+    def _settle(self) -> None:
+        system = self.system
+        if isinstance(system, Settles):
+            self._hook("settle", system.settle)
+
+    def _plan(self, slot: int) -> RoomPlan:
+        chunks = self.scene.chunks[slot]
+        pages = sum(chunks)
+        first = slot * (NUM_PAGES // 2)
+        targets = tuple((first + n) % NUM_PAGES for n in range(pages))
+        real = self.world.peers[: self.scene.peers]
+        if not self.scene.shared:
+            real = (real[slot % len(real)],)
+        destinations = [Destination(peer, targets, 1 + slot, dummy=False) for peer in real]
+        destinations += [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.scene.peers :]]
+        incarnation = len(self._past) * len(_ROOM_IDS) + slot
+        return RoomPlan(_ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
+
+    def _open(self, step: Step) -> None:
+        old = self._rooms.pop(step.room, None)
+        if old is not None:
+            self._past.append(old)
+        plan = self._plan(step.room)
+        # What an earlier room left in the peer's pages must not pass for this room's bytes.
+        for destination in plan.destinations:
+            for page in destination.pages:
+                for region, size in zip(destination.peer.memory.kv, Memory.PAGE_BYTES, strict=True):
+                    region[page * size : (page + 1) * size] = bytes(size)
+            for region, size in zip(destination.peer.memory.aux, Memory.AUX_BYTES, strict=True):
+                region[destination.aux_index * size : (destination.aux_index + 1) * size] = bytes(size)
+        sender = self._hook("sender", lambda: self.system.sender(plan))
+        judge = RoomJudge(self.findings, self._errors, self.system, plan, self.world.transfer_timeout_s, self._compare)
+        judge.recovered = any(d.peer.name in self._restarts for d in plan.destinations if not d.dummy)
+        self._rooms[step.room] = _Room(step.room, self.scene.chunks[step.room], sender, judge)
+
+    # -- a call of the owner
+
+    def _call(self, room: _Room, step: Step) -> None:
+        if step.call is Call.SEND and step.misuse is not None:
+            self._misuse(room, step.misuse)
+            return
+        if self._let_progress(room, step.progress) and room.judge.cleared:
+            room.judge.settled_late()
+        around = self._surroundings(room)
+        answered: Cause | None = None
+        error: BaseException | None = None
+        result: object = None
+        pages = room.next_pages() if step.call is Call.SEND else []
+        last = step.call is Call.SEND and len(room.chunks) == 1
+        if step.call is Call.SEND:
+            room.chunks.pop(0)
+            room.sent_pages += pages
+        self._fabric.plan.arm(*([] if step.fault is None else [step.fault]))
+        try:
+            result = self._invoke(room.sender, step.call, pages)
+        except BaseException as caught:
+            error = caught
+        self._fabric.plan.arm()
+        events = self._fresh_events()
+        answered = self._route(room, events)
+        if self._interrupted(step, events, error):
+            return
+        self._judge_call(room, step, error, result, answered, events, around, last=last)
+
+    def _invoke(self, sender: Sender, call: Call, pages: list[int]) -> object:
+        match call:
+            case Call.SEND:
+                sender.send(pages)
+            case Call.POLL:
+                return sender.poll()
+            case Call.FAILURE_EXCEPTION:
+                sender.failure_exception()
+            case Call.ABORT:
+                cast("Abortable", sender).abort()
+            case Call.CLEAR:
+                cast("Clearable", sender).clear()
+            case Call.METRIC:
+                cast("Measured", sender).get_transfer_metric()
+            case _:
+                raise AssertionError(f"{call} is not a call of the owner")
+        return None
+
+    def _judge_call(
+        self,
+        room: _Room,
+        step: Step,
+        error: BaseException | None,
+        result: object,
+        answered: Cause | None,
+        events: Sequence[TransportEvent],
+        around: Surroundings,
+        *,
+        last: bool,
+    ) -> None:
+        judge, name = room.judge, f"{step.call}()"
+        mine = [event for event in events if event.handle is not None and self._owner_of.get(event.handle) is room]
+        if step.call is Call.FAILURE_EXCEPTION:
+            judge.failure_shown(error)
+            return
+        if error is not None:
+            judge.escaped(name, error, answered)
+            return
+        judge.returned(name, answered)
+        match step.call:
+            case Call.SEND:
+                posted = sum(1 for event in mine if event.point is Point.POST and event.answer in ("PROC", "DONE"))
+                judge.sent(answered, posted, last=last, expects_posts=bool(judge.destinations))
+            case Call.POLL:
+                if not isinstance(result, int) or result not in KVPoll.__members__.values():
+                    raise AdapterError(f"adapter {self.adapter.name}: poll() answered {result!r}, which is no KVPoll")
+                checks = sum(1 for event in mine if event.point is Point.CHECK)
+                judge.polled(result, answered, self.world.clock.now, checks, around)
+            case Call.ABORT:
+                judge.aborted()
+            case Call.CLEAR:
+                judge.was_cleared()
+            case _:
+                pass
+        if judge.faults or (judge.oracle.failed and step.call in (Call.ABORT, Call.CLEAR)):
+            self._faulted_incarnations.add(judge.plan.incarnation)
+
+    def _interrupted(self, step: Step, events: Sequence[TransportEvent], error: BaseException | None) -> bool:
+        """A BaseException or a programming error was injected and, as it should or may, has left the call."""
+        if step.fault is None:
+            return False
+        injected = next((event.error for event in events if event.error is not None), None)
+        if injected is None:
+            return False
+        if step.fault.kind in BASE_KINDS:
+            self.findings.check("KS-1.4", error is injected, f"{show(injected)} leaves the call", show(error))
+            self.over = True
+            return True
+        if step.fault.kind in PROGRAMMING_KINDS and error is injected:
+            self.findings.check("KS-1.3", True, "it propagates", show(error))
+            self.over = True
+            return True
+        return False
+
+    def _let_progress(self, room: _Room, progress: Progress) -> bool:
+        """Let handles of the room finish; True if any did."""
+        flying = [h for h in self._fabric.in_flight(SENDER_SIDE) if self._owner_of.get(h.number) is room]
+        chosen: list[ScriptedHandle] = []
+        match progress:
+            case Progress.NONE:
+                pass
+            case Progress.ALL:
+                chosen = flying
+            case Progress.NEWEST:
+                chosen = flying[-1:]
+            case Progress.HALF:
+                chosen = flying[::2]
+        for handle in chosen:
+            self._fabric.finish(handle)
+        return bool(chosen)
+
+    def _surroundings(self, room: _Room) -> Surroundings:
+        mine = {d.peer.name for d in room.judge.plan.destinations if not d.dummy}
+        oracle = room.judge.oracle
+        handles = [self._fabric.handles.get(number) for number in oracle.handles]
+        complete = oracle.closed and all(
+            oracle.state_of(number) is HandleState.DONE or (handle is not None and handle.state is HandleState.DONE)
+            for number, handle in zip(oracle.handles, handles, strict=True)
+        )
+        others = self._faulted_incarnations - {room.judge.plan.incarnation}
+        return Surroundings(
+            other_room_faulted=bool(others),
+            other_peer_unwell=bool(self._unwell - mine) and not (self._ever_unwell & mine),
+            deadline_with_completion=complete and oracle.overdue(self.world.clock.now),
+        )
+
+    def _misuse(self, room: _Room, misuse: Misuse) -> None:
+        left = sum(room.chunks)
+        pages: Sequence[float] = ()
+        sender = room.sender
+        match misuse:
+            case Misuse.PAGE_OUT_OF_RANGE:
+                pages = [NUM_PAGES]
+            case Misuse.NEGATIVE_PAGE:
+                pages = [-1]
+            case Misuse.DUPLICATE_PAGE:
+                free = next(n for n in range(NUM_PAGES) if n not in room.sent_pages)
+                pages = [free, free]
+            case Misuse.PAGE_AGAIN:
+                pages = room.sent_pages[:1]
+            case Misuse.TOO_MANY_PAGES:
+                pages = [n for n in range(NUM_PAGES) if n not in room.sent_pages][: left + 1]
+            case Misuse.WRONG_DTYPE:
+                pages = [0.5]
+            case Misuse.BEFORE_INIT:
+                system = self.system
+                assert isinstance(system, OpensUninitialised)
+                plan = room.judge.plan
+                stray = RoomPlan(
+                    _ROOM_IDS[-1], 1000 + len(self.steps), plan.num_pages, plan.aux_index, plan.destinations
+                )
+                sender = self._hook("uninitialised", lambda: system.uninitialised(stray))
+                pages = [0]
+        before = len(self._fabric.events)
+        error: BaseException | None = None
+        try:
+            sender.send(cast("Sequence[int]", pages))  # page ids of a wrong type are the point of WRONG_DTYPE
+        except Exception as caught:
+            error = caught
+        made = sum(1 for event in self._fabric.events[before:] if event.point in (Point.MAKE, Point.POST))
+        if sender is not room.sender and isinstance(sender, Clearable):
+            sender.clear()
+        room.judge.misused(misuse, error, made)
+
+    # -- what the transport saw
+
+    def _fresh_events(self) -> list[TransportEvent]:
+        fresh = self._fabric.events[self._seen :]
+        self._seen = len(self._fabric.events)
+        return fresh
+
+    def _route(self, caller: _Room | None, events: Sequence[TransportEvent]) -> Cause | None:
+        """Give each event to the room whose handle it is about; returns the first error that the caller was given."""
+        now = self.world.clock.now
+        batches: dict[int, tuple[_Room, list[TransportEvent]]] = {}
+        for event in events:
+            if event.agent != SENDER_SIDE:
+                continue
+            if event.point is Point.MAKE and event.handle is not None and caller is not None:
+                self._owner_of[event.handle] = caller
+                handle = self._fabric.handles.get(event.handle)
+                caller.judge.made(event.handle, frozenset() if handle is None else self._pages_of(handle))
+            if event.point is Point.NOTIFY and event.error is not None:
+                self._unheard.add(event.peer)
+            room = caller if event.handle is None else self._owner_of.get(event.handle)
+            if self._errors.disconnect is not None and isinstance(event.error, self._errors.disconnect):
+                self._lose(event.peer)
+            if room is not None:
+                batches.setdefault(id(room), (room, []))[1].append(event)
+        first: Cause | None = None
+        for room, batch in batches.values():
+            cause = room.judge.feed(batch, now)
+            if room.judge.faults:
+                self._faulted_incarnations.add(room.judge.plan.incarnation)
+            if room is caller:
+                first = cause
+        return first
+
+    def _read_notices(self) -> None:
+        system = self.system
+        for peer in self.world.peers:
+            for messages in peer.agent.get_new_notifs().values():
+                if not isinstance(system, Notifies):
+                    continue
+                for message in messages:
+                    notice = self._hook("read_notice", partial(system.read_notice, message))
+                    if notice is None:
+                        continue
+                    rooms = [room for room in self._all_rooms() if room.judge.plan.room == notice.room]
+                    if notice.incarnation is not None:
+                        rooms = [room for room in rooms if room.judge.plan.incarnation == notice.incarnation]
+                    if rooms:
+                        rooms[-1].judge.noticed(peer.name, notice)
+
+    # -- the end
+
+    def finish(self) -> None:
+        """End every room, let everything settle, and judge what only the end can show."""
+        for ending in (self._end_rooms, self._show_failures, self._clear_rooms, self._settle_everything):
+            if self.over:
+                return
+            ending()
+            self._after()
+        if self.over:
+            return
+        reachable = frozenset(peer.name for peer in self.world.peers) - self._ever_unwell - self._unheard
+        for room in self._all_rooms():
+            room.judge.check_notices(reachable)
+            room.judge.check_released()
+        system = self.system
+        if isinstance(system, CountsResidue) and all(room.judge.cleared for room in self._all_rooms()):
+            residue = self._hook("residue", system.residue)
+            self.findings.check("KS-4.3", residue == 0, "no entry of a cleared room is kept", f"{residue} are")
+        self.over = True
+
+    def _end_rooms(self) -> None:
+        for room in self._all_rooms():
+            if not (room.judge.oracle.closed or room.judge.oracle.failed) and isinstance(room.sender, Abortable):
+                self._call(room, Step(Call.ABORT, room.slot))
+            if self.over or self.findings.violations:
+                return
+            owes_an_end = room.judge.oracle.closed or room.judge.oracle.failed
+            polls = len(room.judge.oracle.handles) + 2
+            for wait_s in (0.0, self.world.transfer_timeout_s, self.world.drain_timeout_s):
+                if room.judge.ended:
+                    break
+                if wait_s and not self.scene.silent and not self._unwell:
+                    break  # everything has settled: no deadline is needed
+                self.world.clock.now += wait_s
+                if not self.scene.silent:
+                    self._let_progress(room, Progress.ALL)
+                self._poll_until_ended(room, polls)
+                if self.findings.violations:
+                    return
+            if owes_an_end:
+                room.judge.must_have_ended(polls, self._surroundings(room))
+            if self.findings.violations:
+                return
+
+    def _poll_until_ended(self, room: _Room, polls: int) -> None:
+        for _ in range(polls):
+            if room.judge.ended or self.findings.violations:
+                return
+            self._call(room, Step(Call.POLL, room.slot))
+
+    def _each_room(self, *calls: Call) -> None:
+        for room in self._all_rooms():
+            for call in calls:
+                if not self.findings.violations:
+                    self._call(room, Step(call, room.slot))
+
+    def _show_failures(self) -> None:
+        self._each_room(Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION, Call.POLL)
+
+    def _clear_rooms(self) -> None:
+        if all(isinstance(room.sender, Clearable) for room in self._all_rooms()):
+            self._each_room(Call.CLEAR, Call.POLL, Call.CLEAR, Call.FAILURE_EXCEPTION, Call.POLL)
+
+    def _settle_everything(self) -> None:
+        for peer in self.world.peers:
+            self._fabric.cont(peer.name)
+        for room in self._all_rooms():
+            if self._let_progress(room, Progress.ALL) and room.judge.cleared:
+                room.judge.settled_late()
+        for _ in range(_SETTLE_ROUNDS):
+            self._settle()
+        self._after()
+        self._each_room(Call.POLL)
+
+
+def run_trace(adapter: Adapter, trace: Trace) -> Run:
+    """Run a whole trace, with its end."""
+    run = Run(adapter, trace.scene)
+    for step in trace.steps:
+        run.apply(step)
+    run.finish()
+    return run

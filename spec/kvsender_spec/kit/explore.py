@@ -1,0 +1,233 @@
+"""Randomised exploration: hypothesis draws scenes and steps, a run takes them.
+
+There is one rule over the alphabet of calls and injected answers, because a rule for every call spends most examples
+on calls that say nothing. A violation does not end the exploration: all clauses are judged in one pass, and only what
+broke is made short afterwards, by replaying ever smaller parts of its trace.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from kvsender_spec.faults import BASE_KINDS, PROGRAMMING_KINDS, RAISED_BY_TRANSPORT, TRANSPORT_KINDS, Fault, Kind, Point
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.drive import Run, run_trace
+from kvsender_spec.kit.judge import Violation
+from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace
+
+STEPS: Final = 18
+
+_ROOMS: Final[tuple[tuple[int, ...], ...]] = ((1,), (1, 1), (2, 1), (1, 1, 1), (0,))
+SCENES: Final = st.builds(
+    Scene,
+    chunks=st.lists(st.sampled_from(_ROOMS), min_size=1, max_size=2).map(tuple),
+    peers=st.sampled_from((1, 2)),
+    dummies=st.sampled_from((0, 0, 0, 1)),
+    shared=st.sampled_from((True, False)),
+    done_at_post=st.sampled_from((False, False, False, True)),
+    drops_metadata=st.sampled_from((False, True)),
+    silent=st.sampled_from((False, False, True)),
+)
+
+# How often each call is tried. Hypothesis has no weights of its own, so the lists repeat what should come often. A calm
+# run has no faults: most of what a sender does right shows only there.
+_CALM_CALLS: Final = (
+    *(Call.SEND,) * 9,
+    *(Call.POLL,) * 12,
+    *(Call.WAIT_LONG, Call.FAILURE_EXCEPTION) * 2,
+    *(Call.METRIC, Call.WAIT),
+)
+_CALLS: Final = (
+    *_CALM_CALLS,
+    *(Call.OPEN,) * 3,
+    *(Call.ABORT, Call.CLEAR) * 2,
+    *(Call.KILL, Call.STOP, Call.FAILURE_EXCEPTION),
+    *(Call.RESTART,) * 2,
+)
+
+
+def _faults(point: Point, kinds: tuple[Kind, ...], nths: int) -> tuple[Fault, ...]:
+    return tuple(Fault(point, kind, nth) for kind in kinds for nth in range(nths))
+
+
+@dataclass(frozen=True, slots=True)
+class _Menu:
+    """The faults that one call can meet, by how often they are worth trying."""
+
+    usual: tuple[Fault, ...]
+    rare: tuple[Fault, ...]
+    """Each ends the run, because what the sender is left in is its own affair."""
+
+    @property
+    def disconnects(self) -> tuple[Fault, ...]:
+        return tuple(f for f in self.usual if f.kind is Kind.REMOTE_DISCONNECT and f.point is not Point.NOTIFY)
+
+
+_RARE: Final = PROGRAMMING_KINDS + BASE_KINDS
+_MENUS: Final = {
+    Call.SEND: _Menu(
+        _faults(Point.MAKE, RAISED_BY_TRANSPORT, 2) + _faults(Point.POST, TRANSPORT_KINDS, 3),
+        _faults(Point.MAKE, _RARE, 1) + _faults(Point.POST, _RARE, 2),
+    ),
+    Call.POLL: _Menu(
+        _faults(Point.CHECK, TRANSPORT_KINDS, 3)
+        + _faults(Point.RELEASE, (Kind.REPOST_ACTIVE, Kind.BACKEND), 2)
+        + _faults(Point.NOTIFY, (Kind.REMOTE_DISCONNECT, Kind.NOT_FOUND), 2),
+        _faults(Point.CHECK, _RARE, 2),
+    ),
+}
+
+
+def _step(data: st.DataObject, run: Run, *, calm: bool) -> Step | None:
+    """Draw one step that makes sense now, or None when the draw did not hit one."""
+    call = data.draw(st.sampled_from(_CALM_CALLS if calm else _CALLS))
+    room = data.draw(st.integers(0, max(len(run.scene.chunks), run.scene.peers) - 1))
+    step = Step(call, room)
+    if call is Call.SEND and data.draw(st.integers(0, 7)) == 0:
+        misuse = data.draw(st.sampled_from(Misuse))
+        step = Step(call, room, misuse=misuse)
+    if not run.applicable(step):
+        return None
+    if call is Call.POLL:
+        progress = data.draw(st.sampled_from(Progress))
+        step = replace(step, progress=progress)
+    menu = _MENUS.get(call)
+    if menu is not None and step.misuse is None and not calm:
+        choice = data.draw(st.integers(0, 19))
+        if choice < 4:
+            step = replace(step, fault=data.draw(st.sampled_from(menu.usual)))
+        elif choice < 6:
+            step = replace(step, fault=data.draw(st.sampled_from(menu.disconnects)))
+        elif choice < 7:
+            step = replace(step, fault=data.draw(st.sampled_from(menu.rare)))
+    return step
+
+
+@dataclass(slots=True)
+class Counterexample:
+    """The shortest trace found that breaks a clause."""
+
+    violation: Violation
+    trace: Trace
+
+
+@dataclass(slots=True)
+class Exploration:
+    """What all runs together have shown."""
+
+    runs: int = 0
+    steps: int = 0
+    held: Counter[str] = field(default_factory=Counter)
+    broken: dict[str, Counterexample] = field(default_factory=dict)
+
+    def add(self, run: Run) -> None:
+        self.runs += 1
+        self.steps += len(run.steps)
+        self.held += run.findings.held
+        for violation in run.findings.violations:
+            known = self.broken.get(violation.clause)
+            if known is None or len(run.steps) < len(known.trace.steps):
+                self.broken[violation.clause] = Counterexample(violation, Trace(run.scene, tuple(run.steps)))
+
+
+def explore(
+    adapter: Adapter, *, seed_number: int, examples: int, on_run: Callable[[Exploration], None] = lambda _: None
+) -> Exploration:
+    """Explore once for all clauses. An error of the adapter's own (AdapterError) ends the exploration."""
+    found = Exploration()
+
+    class Walk(RuleBasedStateMachine):
+        @initialize(scene=SCENES, calm=st.sampled_from((False, False, True)))
+        def begin(self, scene: Scene, calm: bool) -> None:
+            self.run = Run(adapter, scene)
+            self.calm = calm
+            for room in range(len(scene.chunks)):
+                self.run.apply(Step(Call.OPEN, room))
+
+        @rule(data=st.data())
+        def step(self, data: st.DataObject) -> None:
+            step = _step(data, self.run, calm=self.calm)
+            if step is not None:
+                self.run.apply(step)
+
+        def teardown(self) -> None:
+            run = getattr(self, "run", None)
+            if run is not None:
+                run.finish()
+                found.add(run)
+                on_run(found)
+
+    walk = seed(seed_number)(Walk)
+    run_state_machine_as_test(
+        walk,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=STEPS,
+            phases=[Phase.generate],
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+        ),
+    )
+    return found
+
+
+def shorten(adapter: Adapter, example: Counterexample) -> Counterexample:
+    """Leave out what the violation does not need: steps, faults' details and parts of the scene, one at a time.
+
+    Greedy and bounded: it ends when no single omission still breaks the same clause.
+    """
+    clause = example.violation.clause
+
+    def still_broken(trace: Trace) -> Counterexample | None:
+        run = run_trace(adapter, trace)
+        for violation in run.findings.violations:
+            if violation.clause == clause:
+                return Counterexample(violation, Trace(trace.scene, tuple(run.steps)))
+        return None
+
+    best = still_broken(example.trace)
+    if best is None:
+        return example  # not reproducible in a run of its own; the trace as found is the honest one
+    smaller: Counterexample | None = best
+    while smaller is not None:
+        best = smaller
+        candidates = (still_broken(trace) for trace in _smaller(best.trace))
+        smaller = next((candidate for candidate in candidates if candidate is not None), None)
+    return best
+
+
+def _smaller(trace: Trace) -> list[Trace]:
+    """Every trace that is one omission away, the largest omissions first."""
+    scene, steps = trace.scene, trace.steps
+    found = [Trace(scene, steps[:start] + steps[start + 1 :]) for start in reversed(range(len(steps)))]
+    for number, step in enumerate(steps):
+        for simpler in (
+            replace(step, progress=Progress.NONE),
+            replace(step, fault=None),
+            replace(step, fault=None if step.fault is None else replace(step.fault, nth=0)),
+        ):
+            if simpler != step:
+                found.append(Trace(scene, (*steps[:number], simpler, *steps[number + 1 :])))
+    plain = Scene()
+    scenes = [
+        replace(scene, chunks=scene.chunks[:1]),
+        replace(scene, chunks=tuple((chunks[0],) for chunks in scene.chunks)),
+        replace(scene, chunks=tuple(tuple(min(n, 1) for n in chunks) for chunks in scene.chunks)),
+        replace(scene, peers=1),
+        replace(scene, dummies=plain.dummies),
+        replace(scene, shared=plain.shared),
+        replace(scene, done_at_post=plain.done_at_post),
+        replace(scene, drops_metadata=plain.drops_metadata),
+        replace(scene, silent=plain.silent),
+    ]
+    found += [Trace(other, steps) for other in scenes if other != scene]
+    return found

@@ -1,0 +1,499 @@
+"""Turns what was seen of one room into judged observations, clause by clause.
+
+The oracle says whether an answer is one that the spec allows; the judge says which clauses that answer speaks about.
+An answer that the spec does not allow is blamed on the clause that it breaks, and on every change of the room that no
+allowed answer has confirmed since (an abort, a clear, a mistake of the owner): those are what it may have come from.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from transitions import MachineError
+
+from kvsender_spec.contract import Attribution, KVPoll
+from kvsender_spec.faults import NONSENSE, Point
+from kvsender_spec.kit.adapter import Attributes, Notice, NoticeKind, Notifies, Quarantines, RoomPlan
+from kvsender_spec.kit.adapter import System as SystemUnderTest
+from kvsender_spec.kit.transport import TransportEvent
+from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
+from kvsender_spec.oracle import ABORTED, Cause, CauseKind, Possible, RoomOracle
+from kvsender_spec.trace import Misuse
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    clause: str
+    expected: str
+    observed: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """What one run has shown: how often each clause was observed to hold, and what broke."""
+
+    held: Counter[str] = field(default_factory=Counter)
+    violations: list[Violation] = field(default_factory=list)
+
+    def check(self, clause: str, holds: bool, expected: str, observed: str) -> bool:
+        if holds:
+            self.held[clause] += 1
+        else:
+            self.violations.append(Violation(clause, expected, observed))
+        return holds
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How this sender's world tells errors apart."""
+
+    transport: tuple[type[Exception], ...]
+    disconnect: type[Exception] | None
+    usage: tuple[type[Exception], ...]
+
+    def is_transport(self, error: BaseException) -> bool:
+        return isinstance(error, self.transport) or type(error) is RuntimeError
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What else was wrong in the world when an answer was given, apart from this room's own faults."""
+
+    other_room_faulted: bool
+    other_peer_unwell: bool
+    deadline_with_completion: bool
+
+
+def show(error: BaseException | None) -> str:
+    return "nothing" if error is None else f"{type(error).__name__}: {error}"
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """The error and what its ``__cause__`` leads to."""
+    links: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and len(links) < 16:
+        links.append(current)
+        current = current.__cause__
+    return links
+
+
+class RoomJudge:
+    """Judges one incarnation of one room."""
+
+    def __init__(
+        self,
+        findings: Findings,
+        errors: Errors,
+        system: SystemUnderTest,
+        plan: RoomPlan,
+        timeout_s: float,
+        compare: Callable[[RoomPlan], str],
+    ) -> None:
+        self.findings: Final = findings
+        self.errors: Final = errors
+        self.system: Final = system
+        self.plan: Final = plan
+        self._wrong_bytes: Final = compare
+        self.oracle: Final = RoomOracle(timeout_s)
+        self.terminal: KVPoll | None = None
+        self.pages: dict[int, frozenset[int]] = {}
+        """The source pages of each handle."""
+        self.releases: Counter[int] = Counter()
+        self.faults: list[Cause] = []
+        """Every error that the transport has answered this room with, first to last."""
+        self.cleared = False
+        self.recovered = False
+        """Opened to a peer that had come back."""
+        self.out_of_order = False
+        self.notices: dict[str, list[Notice]] = {}
+        self.reason_shown: tuple[str, str] | None = None
+        self._unconfirmed: dict[str, str] = {}
+        self._finished_last = -1
+        self._cause_at_stake = False
+        """abort() was called after the cause was latched, and nothing has shown since that the cause is the same."""
+
+    @property
+    def destinations(self) -> dict[str, tuple[int, ...]]:
+        return {d.peer.name: d.pages for d in self.plan.destinations if not d.dummy}
+
+    @property
+    def ended(self) -> bool:
+        return self.terminal is not None
+
+    # -- what the transport told the sender
+
+    def feed(self, events: Iterable[TransportEvent], now: float) -> Cause | None:
+        """Move the handles by the answers of one call; returns the first error that was answered to it."""
+        first: Cause | None = None
+        for event in events:
+            cause = self._cause(event)
+            if cause is not None:
+                if event.point in (Point.MAKE, Point.POST, Point.CHECK):
+                    self.faults.append(cause)
+                    first = first or cause
+                else:
+                    self.oracle.may_fault(cause)
+            if event.handle is not None:
+                self._move(event, cause, now)
+        return first
+
+    def _cause(self, event: TransportEvent) -> Cause | None:
+        if event.error is not None:
+            kind = CauseKind.RAISED if self.errors.is_transport(event.error) else CauseKind.INTERNAL
+            return Cause(kind, event.error)
+        if event.answer in ("ERR", NONSENSE):
+            return Cause(CauseKind.RETURNED, text=event.answer)
+        return None
+
+    def _move(self, event: TransportEvent, cause: Cause | None, now: float) -> None:
+        handle = event.handle
+        assert handle is not None
+        if cause is not None and cause.kind is CauseKind.INTERNAL:
+            return  # it says nothing about the handle
+        match event.point, event.answer:
+            case Point.POST, "PROC":
+                happened = HandleEvent.ACCEPTED
+            case Point.POST | Point.CHECK, "DONE":
+                happened = HandleEvent.FINISHED
+            case Point.POST, _:
+                happened = HandleEvent.REJECTED
+            case Point.CHECK, "PROC":
+                return
+            case Point.CHECK, _:
+                happened = HandleEvent.RAISED
+            case Point.RELEASE, "released" | "dropped":
+                self._released(handle, event.answer)
+                return
+            case _:
+                return
+        if happened is HandleEvent.FINISHED and self.oracle.state_of(handle) is not HandleState.DONE:
+            self.out_of_order = self.out_of_order or handle < self._finished_last
+            self._finished_last = max(self._finished_last, handle)
+        try:
+            self.oracle.handle_event(handle, happened, now)
+        except MachineError as error:
+            self.findings.check("KS-4.3", False, "a handle is used only as long as it is held", str(error))
+
+    def made(self, handle: int, pages: frozenset[int]) -> None:
+        self.oracle.adopt(handle)
+        self.pages[handle] = pages
+
+    def _released(self, handle: int, how: str) -> None:
+        self.releases[handle] += 1
+        state = self.oracle.state_of(handle)
+        if self.releases[handle] > 1:
+            self.findings.check("KS-4.3", False, "each handle is released once", f"handle {handle} was released again")
+            return
+        self.findings.check(
+            "KS-4.2",
+            state not in (HandleState.IN_FLIGHT, HandleState.IN_DOUBT),
+            "a handle is released only after the transport has said its last word on it",
+            f"handle {handle} was {how} while it was {state.value}",
+        )
+        self.oracle.handle_event(handle, HandleEvent.RELEASED, 0.0)
+
+    # -- calls of the owner
+
+    def escaped(self, call: str, error: BaseException, answered: Cause | None) -> None:
+        """A call raised what it may not raise."""
+        seen = f"{call} raised {show(error)}"
+        if answered is not None:
+            self.findings.check(
+                "KS-1.2", False, f"the room fails with {answered}, and {call} returns", f"{seen} instead of returning"
+            )
+        self.findings.check("KS-1.1", False, f"{call} returns", seen)
+        self._blame("KS-2.5" if self.oracle.failed and call.startswith("send") else None, f"{call} returns", seen)
+
+    def returned(self, call: str, answered: Cause | None) -> None:
+        """A call came back although the transport has answered an error, now or before."""
+        if answered is not None or self.faults:
+            self.findings.check("KS-1.1", True, f"{call} returns", "it did")
+
+    def sent(self, answered: Cause | None, posted: int, *, last: bool, expects_posts: bool) -> None:
+        oracle = self.oracle
+        was_failed = oracle.failed
+        if answered is not None:
+            what = Input.SEND_REJECTED
+        elif posted or (last and not expects_posts and not was_failed):
+            what = Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED
+        else:
+            what = Input.SEND_NOTHING
+        breaks = oracle.take(what, answered)
+        if was_failed or breaks:
+            self.findings.check(
+                breaks or "KS-2.5",
+                breaks is None,
+                "send() asks the transport for nothing",
+                f"{posted} transfers were posted" + (f", and {answered}" if answered else ""),
+            )
+            if breaks is not None:
+                self._blame(None, "send() asks the transport for nothing", f"{posted} transfers were posted")
+
+    def aborted(self) -> None:
+        if self.oracle.failed:
+            self._cause_at_stake = True
+        self.oracle.take(Input.ABORT, ABORTED)
+        self._unconfirmed["KS-5.1"] = "abort()"
+
+    def was_cleared(self) -> None:
+        self.oracle.take(Input.CLEAR, ABORTED)
+        self.cleared = True
+        self._unconfirmed["KS-5.2"] = "clear()"
+
+    def settled_late(self) -> None:
+        """A handle of the room has finished after clear()."""
+        self._unconfirmed["KS-5.3"] = "a late event on the cleared room"
+
+    def misused(self, misuse: Misuse, error: BaseException | None, posts: int) -> None:
+        good = error is not None and isinstance(error, self.errors.usage) and posts == 0 and str(error) != ""
+        self.findings.check(
+            "KS-8.1",
+            good,
+            f"send() with {misuse.value} raises a usage error that says so, before anything is posted",
+            f"it raised {show(error)}, and {posts} transfers were made",
+        )
+        self._unconfirmed["KS-8.1"] = misuse.value
+
+    # -- poll
+
+    def polled(self, value: int, answered: Cause | None, now: float, checks: int, around: Surroundings) -> None:
+        """``checks``: how many of the room's handles this poll asked about."""
+        oracle, findings = self.oracle, self.findings
+        answer = KVPoll(value)
+        before, was_terminal = oracle.possible, self.terminal
+        idle = not oracle.closed and not any(
+            machine.state is HandleState.IN_FLIGHT for machine in oracle.handles.values()
+        )
+        allowed = oracle.polled(answer, answered, now, completion_is_there=around.deadline_with_completion)
+        seen = f"poll() answered {answer.name}"
+        wanted = "one of " + ", ".join(str(possible) for possible in before)
+        if not allowed:
+            self._wrong_answer(answer, seen, wanted, around, idle=idle)
+            return
+        for clause in self._unconfirmed:
+            findings.check(clause, True, wanted, seen)
+        self._unconfirmed.clear()
+        if was_terminal is not None:
+            findings.check("KS-2.1", True, was_terminal.name, seen)
+        if self.faults or oracle.failed:
+            findings.check("KS-2.2", True, "no Success", seen)
+        if idle:
+            findings.check("KS-3.3", True, "no Success", seen)
+        if around.deadline_with_completion and answered is None and not oracle.failed:
+            findings.check("KS-3.5", True, "no Failed", seen)
+        if around.other_room_faulted and not self.faults:
+            findings.check("KS-5.4", True, wanted, seen)
+        if was_terminal is KVPoll.Failed:
+            findings.check("KS-2.6", checks == 0, "poll() does not ask the transport", f"it made {checks} checks")
+            self._check_quarantine(first=False)
+        elif answer.terminal and was_terminal is None:
+            self.terminal = answer
+            self._concluded(answer, around)
+
+    def _wrong_answer(self, answer: KVPoll, seen: str, wanted: str, around: Surroundings, *, idle: bool) -> None:
+        clauses: list[str] = []
+        if self.terminal is not None:
+            clauses.append("KS-2.1")
+        if answer is KVPoll.Success and (self.faults or self.oracle.failed):
+            clauses.append("KS-2.2")
+            if self.faults and self.faults[0].kind in (CauseKind.RAISED, CauseKind.RETURNED):
+                clauses.append("KS-1.2")
+            elif self.faults:
+                clauses.append("KS-1.3")
+        elif answer is KVPoll.Success and self.terminal is None:
+            clauses.append("KS-3.3" if idle else "KS-3.1")
+        elif answer is KVPoll.Failed and self.terminal is None:
+            clauses.append("KS-3.5")
+        if not self.faults:
+            clauses += self._contexts(around)
+        for clause in clauses[1:]:
+            self.findings.check(clause, False, wanted, seen)
+        self._blame(clauses[0] if clauses else "KS-3.4", wanted, seen)
+
+    def _contexts(self, around: Surroundings) -> list[str]:
+        """The clauses about what surrounds a room, where they apply to this one."""
+        found = []
+        if around.other_room_faulted:
+            found.append("KS-5.4")
+        if around.other_peer_unwell:
+            found.append("KS-6.2")
+        if self.recovered:
+            found.append("KS-6.3")
+        return found
+
+    def _concluded(self, answer: KVPoll, around: Surroundings) -> None:
+        findings = self.findings
+        seen = f"the room ended with {answer.name}"
+        if answer is KVPoll.Failed and self.faults and self.faults[0].kind is not CauseKind.INTERNAL:
+            findings.check("KS-1.2", True, f"the room fails with {self.faults[0]}", seen)
+        if answer is KVPoll.Success:
+            wrong = self._wrong_bytes(self.plan)
+            findings.check("KS-3.1", not wrong, "every peer has the owner's bytes", wrong or seen)
+            if self.plan.num_pages == 0:
+                findings.check("KS-3.2", not wrong, "every peer has the aux data", wrong or seen)
+            if self.out_of_order:
+                findings.check("KS-3.6", not wrong, "every peer has the owner's bytes", wrong or seen)
+            if self.recovered:
+                findings.check("KS-6.3", True, "Success", seen)
+        if around.other_peer_unwell and not self.faults:
+            findings.check("KS-6.2", True, "as if the other peer were well", seen)
+        self._check_quarantine(first=True)
+
+    def _check_quarantine(self, *, first: bool) -> None:
+        doubtful: set[int] = set()
+        rejected: set[int] = set()
+        for handle, machine in self.oracle.handles.items():
+            if machine.state in (HandleState.IN_FLIGHT, HandleState.ERRORED, HandleState.IN_DOUBT):
+                doubtful |= self.pages[handle]
+            if machine.state is HandleState.REJECTED:
+                rejected |= self.pages[handle]
+        held = self.system.quarantined_pages() if isinstance(self.system, Quarantines) else frozenset[int]()
+        if first or doubtful:
+            self.findings.check(
+                "KS-4.1",
+                doubtful <= held,
+                f"pages {sorted(doubtful)} are quarantined: nothing has shown that they are quiet",
+                f"quarantined: {sorted(held)}",
+            )
+        overdue = {
+            page
+            for handle, machine in self.oracle.handles.items()
+            if machine.state is HandleState.IN_FLIGHT
+            for page in self.pages[handle]
+        }
+        if rejected or overdue:
+            self.findings.check(
+                "KS-4.4",
+                rejected | overdue <= held,
+                f"pages {sorted(rejected | overdue)} are quarantined: the post was rejected or has not settled",
+                f"quarantined: {sorted(held)}",
+            )
+
+    # -- failure_exception
+
+    def failure_shown(self, error: BaseException | None) -> None:
+        states = self.oracle.possible
+        live = [possible for possible in states if possible.state not in LATCHED]
+        latched = [possible for possible in states if possible.state in LATCHED]
+        seen = f"failure_exception() raised {show(error)}"
+        if error is not None and isinstance(error, self.errors.usage) and live:
+            self.findings.check("KS-2.7", True, "a usage error", seen)
+            self._unconfirmed["KS-2.7"] = "failure_exception()"
+            self.oracle.possible = tuple(live)
+            return
+        if not latched:
+            self._blame("KS-2.7", f"a usage error, since the room is {states[0]}", seen)
+            return
+        matching = None if error is None else next((p for p in latched if self._matches(error, p)), None)
+        if self._cause_at_stake:
+            self.findings.check("KS-5.1", matching is not None, f"abort() keeps the cause, {latched[0].cause}", seen)
+            self._cause_at_stake = False
+        if error is None or matching is None:
+            self._blame("KS-2.3", f"the first cause, {latched[0].cause}", seen)
+            return
+        self.findings.check("KS-2.3", True, "the first cause", seen)
+        self.oracle.shows(matching)
+        signature = (type(error).__name__, str(error))
+        if self.reason_shown is not None:
+            self.findings.check("KS-2.4", signature == self.reason_shown, ": ".join(self.reason_shown), seen)
+        self.reason_shown = signature
+        self._check_attribution(error, matching)
+
+    def _matches(self, error: BaseException, possible: Possible) -> bool:
+        cause, links = possible.cause, chain(error)
+        assert cause is not None
+        injected = [fault.error for fault in self.faults if fault.error is not None]
+        match cause.kind:
+            case CauseKind.RAISED | CauseKind.INTERNAL:
+                named = any(type(cause.error).__name__ in str(link) and str(cause.error) in str(link) for link in links)
+                return links[-1] is cause.error and (error is cause.error or named)
+            case CauseKind.RETURNED:
+                return any(cause.text in str(link) for link in links)
+            case CauseKind.ABORTED | CauseKind.DEADLINE:
+                return not any(link is fault for link in links for fault in injected)
+
+    def _check_attribution(self, error: BaseException, possible: Possible) -> None:
+        cause = possible.cause
+        assert cause is not None
+        if not isinstance(self.system, Attributes):
+            return
+        said = self.system.attribution(error)
+        wanted: Mapping[CauseKind, Attribution] = {
+            CauseKind.ABORTED: Attribution.OWNER,
+            CauseKind.DEADLINE: Attribution.DEADLINE,
+            CauseKind.INTERNAL: Attribution.INTERNAL,
+        }
+        expected: Attribution | None = wanted.get(cause.kind)
+        if self.errors.disconnect is not None and isinstance(cause.error, self.errors.disconnect):
+            expected = Attribution.PEER
+        if expected is not None:
+            clause = "KS-1.3" if expected is Attribution.INTERNAL else "KS-2.8"
+            self.findings.check(clause, said is expected, expected.value, "none" if said is None else said.value)
+
+    # -- notices
+
+    def noticed(self, peer: str, notice: Notice) -> None:
+        earlier = self.notices.setdefault(peer, [])
+        failures = sum(1 for old in earlier if old.kind is NoticeKind.FAILURE)
+        if failures and notice.kind is not NoticeKind.PROGRESS:
+            self.findings.check(
+                "KS-6.1",
+                False,
+                f"peer {peer} is told of the failure once, and nothing after it",
+                f"it was told {notice.kind} as well",
+            )
+        earlier.append(notice)
+
+    def check_notices(self, reachable: frozenset[str]) -> None:
+        """At the end of the run."""
+        if not isinstance(self.system, Notifies) or self.terminal is None:
+            return
+        for peer in sorted(self.destinations):
+            failures = [n for n in self.notices.get(peer, []) if n.kind is NoticeKind.FAILURE]
+            if self.terminal is KVPoll.Success:
+                self.findings.check("KS-6.1", not failures, "no failure notice", f"{len(failures)} at {peer}")
+            elif peer in reachable:
+                good = len(failures) == 1 and failures[0].reason != ""
+                self.findings.check(
+                    "KS-6.1",
+                    good,
+                    f"one failure notice with a reason at {peer}",
+                    f"{len(failures)} failure notices" + (f", reason {failures[0].reason!r}" if failures else ""),
+                )
+
+    # -- the end of a run
+
+    def must_have_ended(self, polls: int, around: Surroundings) -> None:
+        """Everything has settled, or every deadline has passed, and the owner has polled often enough."""
+        expected = f"a terminal answer within {polls} polls"
+        clauses = ["KS-3.4"]
+        if self.plan.num_pages == 0 and self.oracle.closed:
+            clauses.append("KS-3.2")
+        if self.out_of_order and not self.faults:
+            clauses.append("KS-3.6")
+        if not self.faults:
+            clauses += self._contexts(around)
+        if self.ended:
+            self.findings.check("KS-3.4", True, expected, "it came")
+            return
+        seen = f"the room is still {' or '.join(str(p) for p in self.oracle.possible)}"
+        for clause in clauses[1:]:
+            self.findings.check(clause, False, expected, seen)
+        self._blame(clauses[0], expected, seen)
+
+    def check_released(self) -> None:
+        """After everything has settled and the system has had its time."""
+        kept = [handle for handle in self.oracle.handles if not self.releases[handle]]
+        if self.ended and self.oracle.handles:
+            self.findings.check("KS-4.3", not kept, "every handle is released", f"handles {kept} are not")
+
+    def _blame(self, clause: str | None, expected: str, observed: str) -> None:
+        if clause is not None:
+            self.findings.check(clause, False, expected, observed)
+        for suspect, what in self._unconfirmed.items():
+            if suspect != clause:
+                self.findings.check(suspect, False, f"after {what}: {expected}", observed)

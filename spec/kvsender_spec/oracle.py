@@ -1,0 +1,209 @@
+"""What the specification allows next, given what was seen of one room.
+
+The oracle drives the machines of the spec: one physical machine per handle, fed with what the transport answered *the
+sender*, and the logical machine of the room. It keeps a set of possible states, because the contract leaves a sender
+some freedom in time: a completion, a deadline, the end of a drain may be noticed late. They may never be noticed early,
+and the end of a run bounds how late. Where the set is empty the sender has left the specification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from kvsender_spec.contract import KVPoll
+from kvsender_spec.machine import (
+    LATCHED,
+    QUIET,
+    RELEASABLE,
+    Effect,
+    ForbiddenInput,
+    Guard,
+    HandleEvent,
+    HandleState,
+    Input,
+    Reply,
+    SpecHandle,
+    SpecRoom,
+    State,
+)
+
+
+class CauseKind(Enum):
+    RAISED = "raised"
+    RETURNED = "returned"
+    """The transport returned a string that means failure; there is no exception object."""
+    INTERNAL = "internal"
+    """An error that is not the transport's."""
+    ABORTED = "aborted"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a room has failed. ``error`` is the object for RAISED and INTERNAL, ``text`` the string for RETURNED."""
+
+    kind: CauseKind
+    error: BaseException | None = None
+    text: str = ""
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"{type(self.error).__name__}: {self.error}"
+        return self.text or self.kind.value
+
+
+ABORTED: Final = Cause(CauseKind.ABORTED)
+DEADLINE: Final = Cause(CauseKind.DEADLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Possible:
+    """One state that the room may be in."""
+
+    state: State
+    cause: Cause | None = None
+
+    def __str__(self) -> str:
+        return self.state.value if self.cause is None else f"{self.state.value} ({self.cause})"
+
+
+_REPLIES: Final = {
+    Reply.WAITING: frozenset({KVPoll.Bootstrapping, KVPoll.WaitingForInput, KVPoll.Transferring}),
+    # SGLang's inline senders answer WaitingForInput while they transfer, its later ones Transferring: the contract
+    # tells apart only what an owner acts on.
+    Reply.TRANSFERRING: frozenset({KVPoll.Bootstrapping, KVPoll.WaitingForInput, KVPoll.Transferring}),
+    Reply.SUCCESS: frozenset({KVPoll.Success}),
+    Reply.FAILED: frozenset({KVPoll.Failed}),
+}
+
+
+class RoomOracle:
+    """Follows one room. All times are seconds of the clock that the sender was given."""
+
+    def __init__(self, transfer_timeout_s: float) -> None:
+        self._transfer_timeout_s = transfer_timeout_s
+        self._facts: dict[Guard, bool] = {}
+        self._room = SpecRoom(lambda guard: self._facts.get(guard, False))
+        self.possible: tuple[Possible, ...] = (Possible(State.IDLE),)
+        self.handles: dict[int, SpecHandle] = {}
+        self.posted_at: dict[int, float] = {}
+        self.closed = False
+        """The last chunk is posted."""
+
+    # -- facts
+
+    def adopt(self, handle: int) -> None:
+        """The transport has made a handle for this room."""
+        self.handles[handle] = SpecHandle()
+
+    def handle_event(self, handle: int, event: HandleEvent, now: float) -> HandleState:
+        """What the transport told the sender about a handle. A pair that never happens leaves it as it was."""
+        machine = self.handles[handle]
+        if event is HandleEvent.ACCEPTED:
+            self.posted_at[handle] = now
+        return machine.fire(event)
+
+    def state_of(self, handle: int) -> HandleState:
+        return self.handles[handle].state
+
+    @property
+    def all_done(self) -> bool:
+        return self.closed and all(machine.state is HandleState.DONE for machine in self.handles.values())
+
+    @property
+    def all_settled(self) -> bool:
+        return all(machine.state in RELEASABLE or machine.state in QUIET for machine in self.handles.values())
+
+    def overdue(self, now: float) -> bool:
+        """A handle that is still in flight, as far as the sender was told, has had the whole transfer timeout."""
+        return any(
+            machine.state is HandleState.IN_FLIGHT and now - self.posted_at[handle] >= self._transfer_timeout_s
+            for handle, machine in self.handles.items()
+        )
+
+    @property
+    def live(self) -> bool:
+        """The room may still be in idle or sending."""
+        return any(possible.state in (State.IDLE, State.SENDING) for possible in self.possible)
+
+    @property
+    def failed(self) -> bool:
+        """The room has failed, whatever the sender has noticed."""
+        return all(possible.state in LATCHED for possible in self.possible)
+
+    # -- moves
+
+    def take(self, what: Input, cause: Cause | None = None) -> str | None:
+        """A call without a choice of replies. Returns the clause that it breaks, or None."""
+        survivors: list[Possible] = []
+        breaks: str | None = None
+        for possible in self.possible:
+            try:
+                survivors.append(self._step(possible, what, cause))
+            except ForbiddenInput as forbidden:
+                breaks = forbidden.breaks
+        if not survivors:
+            return breaks
+        self._settle_on(survivors)
+        if what is Input.SEND_LAST_ACCEPTED:
+            self.closed = True
+        return None
+
+    def may_fault(self, cause: Cause) -> None:
+        """An error that a sender may, but need not, take for a failure of the room (a release, a notification)."""
+        extra = [Possible(State.FAILED, cause) for p in self.possible if p.state in (State.IDLE, State.SENDING)]
+        self._settle_on([*self.possible, *extra])
+
+    def polled(self, value: KVPoll, error: Cause | None, now: float, *, completion_is_there: bool) -> bool:
+        """Whether the answer is one that the spec allows; the set of possible states follows it if so.
+
+        ``error`` is what a check answered during this poll. ``completion_is_there``: every handle has finished,
+        whether the sender has asked or not, so that a deadline must not win (KS-3.5).
+        """
+        facts = {
+            Guard.ERROR_SEEN: error is not None,
+            Guard.ALL_DONE: self.all_done,
+            Guard.DEADLINE_PASSED: self.overdue(now) and not completion_is_there,
+        }
+        survivors: list[Possible] = []
+        for possible in self.possible:
+            for notices in (True, False):
+                for reports in (True, False):
+                    self._facts = {
+                        Guard.ERROR_SEEN: facts[Guard.ERROR_SEEN],
+                        Guard.ALL_DONE: notices and facts[Guard.ALL_DONE],
+                        Guard.DEADLINE_PASSED: notices and facts[Guard.DEADLINE_PASSED],
+                        # A sender may report before its handles have settled if it quarantines their pages (KS-4.1),
+                        # and it may take a few polls to notice that they have.
+                        Guard.MAY_REPORT: reports,
+                    }
+                    observed = self._step(possible, Input.OBSERVE, error or DEADLINE)
+                    self._room.place(observed.state)
+                    reply = self._room.take(Input.ANSWER).reply
+                    if value in _REPLIES[reply]:
+                        survivors.append(Possible(self._room.state, observed.cause))
+        if not survivors:
+            return False
+        self._settle_on(survivors)
+        return True
+
+    def _step(self, possible: Possible, what: Input, cause: Cause | None) -> Possible:
+        self._room.place(possible.state)
+        row = self._room.take(what)
+        latched = possible.cause
+        if Effect.LATCH in row.effects and latched is None:
+            latched = cause
+        return Possible(self._room.state, latched)
+
+    def _settle_on(self, survivors: list[Possible]) -> None:
+        unique: list[Possible] = []
+        for possible in survivors:
+            if possible not in unique:
+                unique.append(possible)
+        self.possible = tuple(unique)
+
+    def shows(self, keep: Possible) -> None:
+        """failure_exception() has shown which of the possible states it is."""
+        self.possible = (keep,)

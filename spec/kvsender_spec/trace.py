@@ -1,0 +1,266 @@
+"""What was done to a sender, as data: a scene, and the steps taken in it. Written as NDJSON, one object a line.
+
+A trace holds what the *kit* did (calls, and what the world was made to do before each), never what the sender
+answered: replayed against any sender it asks the same questions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from kvsender_spec.faults import Fault, Kind, Point
+
+FORMAT: Final = "kvsender-trace/1"
+_E = TypeVar("_E", bound=StrEnum)
+
+
+class Call(StrEnum):
+    """What the kit does in one step: a call of the owner, or something that happens to the world."""
+
+    OPEN = "open"
+    SEND = "send"
+    POLL = "poll"
+    FAILURE_EXCEPTION = "failure_exception"
+    ABORT = "abort"
+    CLEAR = "clear"
+    METRIC = "get_transfer_metric"
+    WAIT = "wait"
+    """The clock passes the drain timeout."""
+    WAIT_LONG = "wait_long"
+    """The clock passes the transfer timeout."""
+    KILL = "kill"
+    """The peer's process is gone; `room` is the number of the peer."""
+    STOP = "stop"
+    """The peer's process is stopped: it stays silent; `room` is the number of the peer."""
+    RESTART = "restart"
+    """The peer comes back as a new process under its name and registers again; `room` is the number of the peer."""
+
+
+WORLD_CALLS: Final = frozenset({Call.WAIT, Call.WAIT_LONG, Call.KILL, Call.STOP, Call.RESTART})
+
+
+class Progress(StrEnum):
+    """What the room's handles in flight do before the call."""
+
+    NONE = "none"
+    ALL = "all"
+    """All of them finish: their bytes land, and the next check of each answers DONE."""
+    NEWEST = "newest"
+    """Only the one posted last finishes."""
+    HALF = "half"
+    """Every other one finishes, the oldest among them."""
+
+
+class Misuse(StrEnum):
+    """A mistake of the owner (KS-8.1). The room must go on as if it had not been made."""
+
+    PAGE_OUT_OF_RANGE = "page out of range"
+    NEGATIVE_PAGE = "negative page"
+    DUPLICATE_PAGE = "page twice in a chunk"
+    PAGE_AGAIN = "page of an earlier chunk"
+    TOO_MANY_PAGES = "more pages than announced"
+    WRONG_DTYPE = "page ids that are not integers"
+    BEFORE_INIT = "send before init"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    call: Call
+    room: int = 0
+    progress: Progress = Progress.NONE
+    fault: Fault | None = None
+    misuse: Misuse | None = None
+
+    def __str__(self) -> str:
+        words = [f"{self.call.value}({self.room})"]
+        if self.progress is not Progress.NONE:
+            words.append(f"after {self.progress} finished")
+        if self.fault is not None:
+            words.append(f"with {self.fault}")
+        if self.misuse is not None:
+            words.append(f"with {self.misuse.value}")
+        return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What there is before the first step.
+
+    ``chunks`` gives, for each room, the number of pages of each of its chunks; ``(0,)`` is a room whose only chunk is
+    a last chunk without pages. ``peers`` real peers share every room, and ``dummies`` more take part without receiving.
+    """
+
+    chunks: tuple[tuple[int, ...], ...] = ((1,),)
+    peers: int = 1
+    dummies: int = 0
+    shared: bool = True
+    """True: every room goes to all peers. False: room r goes to peer r modulo the number of peers only."""
+    done_at_post: bool = False
+    """Transfers complete inside transfer(), as small ones may."""
+    drops_metadata: bool = False
+    """After a disconnect the agent forgets the peer (nixl 0.6 to 1.0) instead of keeping it (1.5)."""
+    silent: bool = False
+    """At the end nothing settles by itself: only deadlines can end a room."""
+
+    def __str__(self) -> str:
+        rooms = " and ".join("+".join(map(str, chunks)) + " pages" for chunks in self.chunks)
+        words = [f"rooms of {rooms}", f"{self.peers} peer{'s' if self.peers > 1 else ''}"]
+        for wanted, text in (
+            (self.dummies > 0, f"{self.dummies} dummy"),
+            (not self.shared, "one peer a room"),
+            (self.done_at_post, "transfers complete at the post"),
+            (self.drops_metadata, "metadata dropped after a disconnect"),
+            (self.silent, "silent at the end"),
+        ):
+            if wanted:
+                words.append(text)
+        return ", ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    scene: Scene
+    steps: tuple[Step, ...]
+
+    def dump(self) -> str:
+        """NDJSON: a line for the scene, then one a step."""
+        scene = self.scene
+        head: dict[str, object] = {
+            "format": FORMAT,
+            "chunks": [list(chunks) for chunks in scene.chunks],
+            "peers": scene.peers,
+            "dummies": scene.dummies,
+            "shared": scene.shared,
+            "done_at_post": scene.done_at_post,
+            "drops_metadata": scene.drops_metadata,
+            "silent": scene.silent,
+        }
+        lines = [json.dumps(head)]
+        lines += [json.dumps(_step_fields(step)) for step in self.steps]
+        return "\n".join(lines) + "\n"
+
+
+def _step_fields(step: Step) -> dict[str, object]:
+    fields: dict[str, object] = {"call": step.call.value, "room": step.room}
+    if step.progress is not Progress.NONE:
+        fields["progress"] = str(step.progress)
+    if step.fault is not None:
+        fields["fault"] = {"point": step.fault.point.value, "kind": step.fault.kind.value, "nth": step.fault.nth}
+    if step.misuse is not None:
+        fields["misuse"] = step.misuse.value
+    return fields
+
+
+class TraceError(ValueError):
+    """A trace that cannot be read; the message names the line and the value."""
+
+
+class _Fields:
+    """One line's object, with typed access that names what is wrong."""
+
+    def __init__(self, number: int, fields: dict[str, object]) -> None:
+        self.number = number
+        self.fields = fields
+
+    def fail(self, text: str) -> TraceError:
+        return TraceError(f"line {self.number}: {text}")
+
+    def integer(self, key: str, default: int = 0) -> int:
+        value = self.fields.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self.fail(f"{key} must be a number from 0, not {value!r}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self.fields.get(key, False)
+        if not isinstance(value, bool):
+            raise self.fail(f"{key} must be true or false, not {value!r}")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self.fields.get(key, default)
+        if not isinstance(value, str):
+            raise self.fail(f"{key} must be a string, not {value!r}")
+        return value
+
+    def sub(self, key: str) -> _Fields | None:
+        value = self.fields.get(key)
+        return None if value is None else _object(self.number, value)
+
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        value = self.fields.get("chunks")
+        rooms: list[tuple[int, ...]] = []
+        if isinstance(value, list):
+            for room in value:
+                pages = [n for n in room if isinstance(n, int) and n >= 0] if isinstance(room, list) else []
+                if not pages or not isinstance(room, list) or len(pages) != len(room):
+                    raise self.fail(f"chunks must be lists of page counts, not {room!r}")
+                rooms.append(tuple(pages))
+        if not rooms:
+            raise self.fail(f"chunks must be a list of rooms, not {value!r}")
+        return tuple(rooms)
+
+
+def _object(number: int, value: object) -> _Fields:
+    if not isinstance(value, dict):
+        raise TraceError(f"line {number}: expected an object, not {value!r}")
+    return _Fields(number, {str(key): item for key, item in value.items()})
+
+
+def _parse_line(number: int, line: str) -> _Fields:
+    try:
+        value: object = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise TraceError(f"line {number}: not JSON: {error}") from error
+    return _object(number, value)
+
+
+def _member(fields: _Fields, members: type[_E], text: str) -> _E:
+    try:
+        return members(text)
+    except ValueError:
+        known = ", ".join(str(member) for member in members)
+        raise fields.fail(f"{text!r} is not one of: {known}") from None
+
+
+def load(lines: Iterable[str]) -> Trace:
+    """Read what ``Trace.dump`` wrote. Raises TraceError, which names the line and the value, for anything else."""
+    parsed = [_parse_line(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not parsed:
+        raise TraceError("line 1: the trace is empty")
+    head = parsed[0]
+    if head.text("format", "") != FORMAT:
+        raise head.fail(f"format must be {FORMAT!r}, not {head.text('format', '')!r}")
+    scene = Scene(
+        chunks=head.chunks(),
+        peers=head.integer("peers", 1),
+        dummies=head.integer("dummies"),
+        shared=head.flag("shared"),
+        done_at_post=head.flag("done_at_post"),
+        drops_metadata=head.flag("drops_metadata"),
+        silent=head.flag("silent"),
+    )
+    steps: list[Step] = []
+    for fields in parsed[1:]:
+        fault = fields.sub("fault")
+        misuse = fields.fields.get("misuse")
+        steps.append(
+            Step(
+                call=_member(fields, Call, fields.text("call")),
+                room=fields.integer("room"),
+                progress=_member(fields, Progress, fields.text("progress", Progress.NONE.value)),
+                fault=None
+                if fault is None
+                else Fault(
+                    _member(fault, Point, fault.text("point")),
+                    _member(fault, Kind, fault.text("kind")),
+                    fault.integer("nth"),
+                ),
+                misuse=None if misuse is None else _member(fields, Misuse, fields.text("misuse")),
+            )
+        )
+    return Trace(scene, tuple(steps))
