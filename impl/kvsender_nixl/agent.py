@@ -22,9 +22,7 @@ def _error_classes() -> dict[str, type[Exception]]:
         return {}
     # Read from the module instead of listed here: releases before 0.6 lack some of the classes.
     found = {name: getattr(_bindings, name) for name in dir(_bindings) if name.endswith("Error")}
-    return {
-        name: value for name, value in found.items() if isinstance(value, type) and issubclass(value, Exception)
-    }
+    return {name: value for name, value in found.items() if isinstance(value, type) and issubclass(value, Exception)}
 
 
 ERROR_CLASSES: Final[Mapping[str, type[Exception]]] = _error_classes()

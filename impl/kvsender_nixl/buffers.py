@@ -95,6 +95,10 @@ class Layout:
         """
         return (self._bases + items).reshape(-1)
 
+    def index(self, item: int) -> NDArray[np.int32]:
+        """The descriptor indices of one item in every region, shape ``(regions,)``."""
+        return (self._bases + np.int32(item)).reshape(-1)
+
 
 def mismatch(ours: Layout | None, theirs: Layout | None) -> str | None:
     """Why items of ``ours`` cannot be written to items of ``theirs``, or None. The numbers of items may differ."""

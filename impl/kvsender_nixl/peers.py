@@ -18,12 +18,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias
 
 from kvsender_nixl.buffers import Layout, mismatch
-from kvsender_spec.contract import DlistT, HandleT, KVUsageError, Transport
+from kvsender_spec.contract import Attribution, DlistT, HandleT, KVUsageError, Transport
 
 if TYPE_CHECKING:
     from kvsender_nixl.exchange import PeerMetadata
 
 logger = logging.getLogger(__name__)
+
+DISCONNECT: Final = "nixlRemoteDisconnectError"
+NOT_FOUND: Final = "nixlNotFoundError"
+# By name, so that the classes of any release, and those of a scripted agent, are known.
 
 Spawn: TypeAlias = Callable[[Callable[[], None]], None]
 """How background work is run. Work that is handed over never raises an Exception."""
@@ -89,10 +93,15 @@ class Peers(Generic[DlistT, HandleT]):
         self._errors: Final = errors
         self._spawn: Final = spawn
         self._peers: dict[str, Peer[DlistT]] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)  # a retired connection has lost its last user
 
     def get(self, name: str) -> Peer[DlistT] | None:
         return self._peers.get(name)
+
+    def connecting(self, name: str) -> bool:
+        peer = self._peers.get(name)
+        return peer is not None and peer.state is PeerState.CONNECTING
 
     def register(self, metadata: PeerMetadata, *, background: bool = False) -> None:
         """Make the peer known, and connect to it unless it is connected with this very metadata.
@@ -103,7 +112,7 @@ class Peers(Generic[DlistT, HandleT]):
         for kind, ours, theirs in (("KV", self._kv, metadata.kv), ("aux", self._aux, metadata.aux)):
             if (why := mismatch(ours, theirs)) is not None:
                 raise KVUsageError(f"peer {metadata.agent_name!r} does not fit our {kind} buffers: {why}")
-        with self._changed:
+        with self._lock:
             peer = self._peers.get(metadata.agent_name)
             if peer is None:
                 peer = self._peers[metadata.agent_name] = Peer(metadata)
@@ -120,25 +129,44 @@ class Peers(Generic[DlistT, HandleT]):
 
     def revive(self, name: str) -> None:
         """Remake a broken connection: the peer has just shown that it lives."""
-        with self._changed:
+        with self._lock:
             peer = self._peers.get(name)
             if peer is None or peer.state is not PeerState.BROKEN:
                 return
             peer.state = PeerState.CONNECTING
         self._run(peer, True)
 
-    def mark_broken(self, connection: Connection[DlistT], error: Exception) -> None:
-        """A call on this connection has raised a disconnect."""
-        with self._changed:
-            connection.error = connection.error or error
-            peer = self._peers.get(connection.metadata.agent_name)
-            if peer is not None and peer.connection is connection and peer.state is PeerState.CONNECTED:
-                peer.state = PeerState.BROKEN
-                peer.error = error
+    def blame(self, error: Exception, name: str, used: Connection[DlistT] | None) -> Attribution:
+        """Whose fault an error of the transport is (KS-2.8), in a call for the peer ``name`` over the connection
+        ``used``, or over its newest one.
+
+        A connection that is lost is marked so. A disconnect says that it is; nixlNotFoundError may say so, too, because
+        NIXL 0.6 to 1.0 forget a peer whose connection breaks.
+        """
+        peer, kind = self._peers.get(name), type(error).__name__
+        connection = used if used is not None or peer is None else peer.connection
+        lost = kind == DISCONNECT
+        if kind == NOT_FOUND:
+            lost = connection is None or connection.lost or not self._knows(name)
+        if not lost:
+            return Attribution.LOCAL
+        if connection is not None:
+            with self._lock:
+                connection.error = connection.error or error
+                if peer is not None and peer.connection is connection and peer.state is PeerState.CONNECTED:
+                    peer.state = PeerState.BROKEN
+                    peer.error = error
+        return Attribution.PEER
+
+    def _knows(self, name: str) -> bool:
+        try:
+            return self._transport.check_remote_metadata(name)
+        except self._errors:
+            return False
 
     def borrow(self, connections: Sequence[Connection[DlistT]]) -> Connection[DlistT] | None:
         """Keep the connections' lists alive until ``give_back``; or return one that is retired, and keep none."""
-        with self._changed:
+        with self._lock:
             for connection in connections:
                 if connection.retired:
                     return connection
@@ -147,15 +175,15 @@ class Peers(Generic[DlistT, HandleT]):
             return None
 
     def give_back(self, connections: Sequence[Connection[DlistT]]) -> None:
-        with self._changed:
+        with self._lock:
             for connection in connections:
                 connection.users -= 1
                 if connection.retired:
-                    self._changed.notify_all()
+                    self._idle.notify_all()
 
     def close(self) -> None:
         """Release every descriptor list. Transfers that were made from them stay valid."""
-        with self._changed:
+        with self._lock:
             peers = list(self._peers.values())
             self._peers.clear()
         for peer in peers:
@@ -189,7 +217,7 @@ class Peers(Generic[DlistT, HandleT]):
             finally:
                 # In any case, also when the interpreter is shutting the thread down: a peer that stayed CONNECTING
                 # would never be tried again.
-                with self._changed:
+                with self._lock:
                     again = peer.metadata != metadata
                     peer.connection = connection
                     peer.error = error
@@ -220,12 +248,14 @@ class Peers(Generic[DlistT, HandleT]):
 
     def _retire(self, connection: Connection[DlistT]) -> None:
         """Release the connection's lists once no sender is between make and post: NIXL reads freed memory otherwise."""
-        with self._changed:
+        with self._lock:
             connection.retired = True
-            self._changed.wait_for(lambda: connection.users == 0)
+            self._idle.wait_for(lambda: connection.users == 0)
         for dlist in (connection.kv, connection.aux):
             if dlist is not None:
                 try:
                     self._transport.release_dlist_handle(dlist)
                 except self._errors as error:
-                    logger.warning("a descriptor list of %r was not released: %r", connection.metadata.agent_name, error)
+                    logger.warning(
+                        "a descriptor list of %r was not released: %r", connection.metadata.agent_name, error
+                    )

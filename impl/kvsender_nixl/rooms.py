@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from kvsender_nixl.exchange import TransferInfo
 from kvsender_spec.contract import KVPoll, KVUsageError
@@ -133,6 +133,3 @@ class Rooms:
     def _drain(self, sender: RoomSender | None) -> None:
         if sender is not None and not sender.over:
             self._draining.add(sender)
-
-
-NOBODY_CAME: Final = "no sender came for the room within the bootstrap timeout"

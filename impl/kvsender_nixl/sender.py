@@ -4,35 +4,29 @@ The logical machine of the spec (``kvsender_spec.machine``) is ``KVSender._state
 the event. The rules that shape the rest:
 
 * One lock per sender, held for the whole of each call, so that send, poll and abort may come from different threads
-  (KS-7.2). While a post copies for long, a poll of the same room waits; other rooms do not.
-* poll() asks about one transfer that is still running, the one at the head of a queue, and moves it to the end: every
-  transfer is asked in turn, and a poll costs the same for one chunk as for a hundred.
-* Whatever is made is written down before it is posted, so that no exception, not even a KeyboardInterrupt, lets a
-  handle be dropped in flight.
+  (KS-7.2). While a post copies for long, a poll of the same room waits; polls of other rooms do not wait for the lock.
+* poll() asks about one transfer that is still running, the one at the head of a queue, and moves it to the end: each
+  is asked in turn, and a poll costs the same for a hundred chunks as for one.
+* What is made is written down before it is posted, so that no exception, not even a KeyboardInterrupt, drops a handle
+  in flight.
 * What the transport refuses is an answer (``TransportFault``), not an exception. An exception that reaches ``poll`` or
-  ``send`` is therefore a mistake of this project, and is reported as one (KS-1.3).
+  ``send`` is therefore a mistake of this project, and is shown as one (KS-1.3).
 """
 
 from __future__ import annotations
 
 import logging
-import operator
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, SupportsIndex
 
-import numpy as np
-
-from kvsender_nixl.buffers import Layout
+from kvsender_nixl.chunks import Announcement, Route, misfit
 from kvsender_nixl.exchange import AuxNotice, ChunkNotice, FailureNotice, Notice, SuccessNotice, TransferInfo
-from kvsender_nixl.peers import Connection, Peers, PeerState
-from kvsender_nixl.rooms import Room, Rooms
-from kvsender_nixl.transfers import DONE, PROC, Answer, Quarantine, Transfer, TransportFault, Unsettled
+from kvsender_nixl.side import NEVER, KVTransferMetric, SenderOptions, Side
+from kvsender_nixl.transfers import PROC, Answer, Transfer, TransportFault
 from kvsender_spec.contract import (
     Attribution,
-    Clock,
     DlistT,
     HandleT,
     KVPoll,
@@ -40,128 +34,68 @@ from kvsender_spec.contract import (
     KVUsageError,
     TransferAborted,
     TransferTimeout,
-    Transport,
 )
 from kvsender_spec.machine import HandleState, Profile, State
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+    from kvsender_nixl.rooms import Room
+
+__all__ = ["KVSender", "KVTransferMetric", "PeerUnusable", "SenderOptions"]
 
 logger = logging.getLogger(__name__)
 
-DISCONNECT: Final = "nixlRemoteDisconnectError"
-NOT_FOUND: Final = "nixlNotFoundError"
-INDEX_DTYPES: Final = (np.dtype(np.int32), np.dtype(np.int64))
-MAX_CAUSES: Final = 16
 
 # Module constants: an attribute of an Enum class costs more than the comparison that it is for.
 _IDLE, _SENDING, _DONE, _FAILED, _STICKY_FAILED = State
-_TRANSFERRING = KVPoll.Transferring
+_TRANSFERRING: Final = KVPoll.Transferring
+_CREATED: Final = HandleState.CREATED
 
 
-@dataclass(frozen=True, slots=True)
-class SenderOptions:
-    """How senders behave; the times are seconds on the prefill side's clock. Raises KVUsageError."""
-
-    profile: Profile = Profile.FULL
-    """LATCH reports a failure at once; the others report it when the room's transfers have settled."""
-    transfer_timeout_s: float = 30.0
-    """How long one transfer may be in flight. NIXL has no timeout of its own: a stopped peer is silent for ever."""
-    drain_timeout_s: float = 5.0
-    """How long a failed room waits for its transfers to settle before it reports and quarantines their pages."""
-    bootstrap_timeout_s: float = 300.0
-    """How long an initialised room waits for its peers, and a room of which the peers are there for its sender."""
-    error_ends_reads: bool = False
-    """The lab has shown that on this fabric an error of a transfer ends the reading of its source pages."""
-
-    def __post_init__(self) -> None:
-        for name in ("transfer_timeout_s", "drain_timeout_s", "bootstrap_timeout_s"):
-            value: float = getattr(self, name)
-            if not value >= 0:
-                raise KVUsageError(f"{name} is {value}: not a time")
-
-
-@dataclass(slots=True)
-class KVTransferMetric:
-    """What a room has cost; of a failed room, what was posted until then."""
-
-    transfer_latency_s: float | None = None
-    """From the first post until a poll found everything DONE; None for a room that is not done."""
-    transfer_total_bytes: int = 0
-    chunks: int = 0
-    transfers: int = 0
-    notices_lost: int = 0
-    """Notices of the end that the transport refused to send. Success stands all the same: the bytes are there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Side(Generic[DlistT, HandleT]):
-    """What all senders of one prefill side share."""
-
-    transport: Transport[DlistT, HandleT]
-    errors: tuple[type[Exception], ...]
-    options: SenderOptions
-    clock: Clock
-    kv: Layout
-    aux: Layout | None
-    local_kv: DlistT
-    local_aux: DlistT | None
-    peers: Peers[DlistT, HandleT]
-    rooms: Rooms
-    quarantine: Quarantine
-    unsettled: Unsettled[HandleT]
-
-
-@dataclass(frozen=True, slots=True)
-class Route(Generic[DlistT]):
-    """Where one peer wants the room, and the connection that leads there, the same for all chunks."""
-
-    info: TransferInfo
-    connection: Connection[DlistT]
-
-
-class PeerGone(Exception):
-    """A peer of the room has no usable connection, or offers pages that do not fit the room."""
+class PeerUnusable(Exception):
+    """A peer of the room is not connected, or what it offers does not fit the room."""
 
 
 class KVSender(Generic[DlistT, HandleT]):
     """Sends one room's pages to all its peers. Made by ``Prefill.sender``.
 
-    Nothing here raises because of the transport or a peer (KS-1.1): poll() answers Failed then, once and for all, and
-    failure_exception() says why. Only mistakes of the owner raise, as KVUsageError, before anything has happened
-    (KS-8.1). Source pages are the owner's again when poll() has answered a terminal value, except those in
+    Nothing here raises because of the transport or a peer (KS-1.1): poll() answers Failed then, for good, and
+    failure_exception() says why. Only mistakes of the owner raise: KVUsageError, before anything has happened (KS-8.1).
+    Source pages are the owner's again when poll() has answered a terminal value, except those in
     ``Prefill.quarantined_pages()``.
     """
 
     def __init__(self, side: Side[DlistT, HandleT], room: Room) -> None:
         self._side: Final = side
         self._room: Final = room
+        self._clock: Final = side.clock
         self._lock: Final = threading.Lock()
+        self._acquire: Final = self._lock.acquire
         self._state: State = _IDLE
-        self._answer: KVPoll | None = None  # the terminal answer, once it was given
+        self._answer: KVPoll | None = None  # the terminal answer, once it is given
 
-        self._announced: int | None = None
-        self._aux_index: int | None = None
-        self._bootstrap_deadline = float("inf")
-        self._marks: NDArray[np.int32] = np.empty(0, np.int32)  # position in the room of each page id, or -1
-        self._cursor = 0  # how many pages were sent
+        self._announced: Announcement | None = None
+        self._bootstrap_deadline = NEVER
+        self._routes: list[Route[DlistT]] | None = None  # fixed by the first chunk
         self._closed = False  # the last chunk is posted
 
-        self._routes: list[Route[DlistT]] | None = None
         self._in_flight: deque[Transfer[HandleT]] = deque()
-        self._settled: list[Transfer[HandleT]] = []  # to be released
-        self._suspects: list[Transfer[HandleT]] = []  # ended in an error: their pages are in doubt
-        self._deadline = float("inf")  # no transfer in flight is overdue before it
-        self._drain_deadline = float("inf")
+        self._settled: list[Transfer[HandleT]] = []  # waiting to be released
+        self._suspects: list[Transfer[HandleT]] = []  # ended in an error, so their pages are in doubt
+        self._deadline = NEVER  # no transfer in flight is overdue before it
+        self._drain_deadline = NEVER
 
         self._cause: Exception | None = None
         self._reason = ""
         self._attribution = Attribution.INTERNAL
-        self._told: set[str] = set()  # the peers that know how the room ended
+        self._doubted: frozenset[str] = frozenset()  # the peers at which bytes may still land after the report
+        self._told: set[str] = set()  # the peers that were told how the room ended
         self._first_post_at: float | None = None
         self._metric = KVTransferMetric()
 
-    # -------------------------------------------------------------------------------------------- what the owner calls
+    # --------------------------------------------------------------------------------------- what the owner calls
 
     @property
     def room(self) -> int:
@@ -169,25 +103,20 @@ class KVSender(Generic[DlistT, HandleT]):
 
     @property
     def over(self) -> bool:
+        """poll() has answered its terminal value."""
         return self._answer is not None
 
-    def init(self, num_kv_indices: int, aux_index: int | None = None) -> None:
-        """Announce how many pages follow in all, and the aux slot that goes with the last chunk (None: no aux data)."""
-        announced, slot = _index("num_kv_indices", num_kv_indices), None
-        if not 0 <= announced <= self._side.kv.num_items:
-            raise KVUsageError(f"num_kv_indices is {announced}: the pool has {self._side.kv.num_items} pages")
-        if aux_index is not None:
-            slot = _index("aux_index", aux_index)
-            if self._side.aux is None:
-                raise KVUsageError(f"aux_index is {slot}, but there are no aux buffers")
-            if not 0 <= slot < self._side.aux.num_items:
-                raise KVUsageError(f"aux_index is {slot}: there are {self._side.aux.num_items} slots")
+    def init(self, num_kv_indices: SupportsIndex, aux_index: SupportsIndex | None = None) -> None:
+        """Announce how many pages follow in all, and the aux slot that goes with the last chunk (None: no aux data).
+
+        Once per sender. Raises KVUsageError (KS-8.1).
+        """
+        announced = Announcement(num_kv_indices, aux_index, self._side.kv, self._side.aux)
         with self._lock:
             if self._announced is not None:
-                raise KVUsageError(f"room {self.room} is initialised already, with {self._announced} pages")
-            self._announced, self._aux_index = announced, slot
-            self._marks = np.full(self._side.kv.num_items, -1, np.int32)
-            self._bootstrap_deadline = self._side.clock() + self._side.options.bootstrap_timeout_s
+                raise KVUsageError(f"room {self.room} was initialised before")
+            self._announced = announced
+            self._bootstrap_deadline = self._clock() + self._side.options.bootstrap_timeout_s
 
     @staticmethod
     def should_send_kv_chunk(num_pages: int, last_chunk: bool) -> bool:
@@ -198,20 +127,20 @@ class KVSender(Generic[DlistT, HandleT]):
         """Post the next chunk: the page ids that hold it, int32 or int64 of shape ``(num_pages,)``.
 
         The chunk that reaches the announced number is the last one and takes the aux data along. Returns when the
-        transport has accepted the transfers, not when they are complete. After the end of the room it does nothing.
+        transport has accepted the transfers, not when they are complete; does nothing after the end of the room.
         Raises KVUsageError (KS-8.1).
         """
         with self._lock:
-            if self._state not in (_IDLE, _SENDING):
+            if self._state is not _SENDING and self._state is not _IDLE:
                 return
             try:
-                self._send(self._checked(kv_indices))
+                self._send(kv_indices)
             except KVUsageError:
                 raise
             except Exception as error:
                 self._internal(error)
             except BaseException as error:
-                # Not ours to keep (KS-1.4). But the chunk may be half posted, and cannot be sent again.
+                # Not ours to keep (KS-1.4). But the chunk may be half posted, and can neither go on nor be sent again.
                 self._fault(TransferAborted(f"send() was interrupted by {type(error).__name__}"), Attribution.OWNER)
                 raise
 
@@ -220,20 +149,22 @@ class KVSender(Generic[DlistT, HandleT]):
         answer = self._answer
         if answer is not None:
             return answer
-        with self._lock:
-            try:
-                in_flight = self._in_flight
-                if in_flight and self._state is _SENDING:
-                    # The path of every poll but a few, so it stays short: one question, no allocation.
-                    said = in_flight[0].check()
-                    if said == PROC and self._side.clock() < self._deadline:
-                        in_flight.rotate(-1)
-                        return _TRANSFERRING
-                    return self._observed(said)
-                return self._poll()
-            except Exception as error:
-                self._internal(error)
-                return self._poll_failed()
+        self._acquire()  # a with statement costs a tenth of the whole poll more
+        try:
+            in_flight = self._in_flight
+            if in_flight and self._state is _SENDING:
+                # The way of all polls but a few, so it is short: one question and nothing allocated.
+                said = in_flight[0].check()
+                if said == PROC and self._clock() < self._deadline:
+                    in_flight.rotate(-1)
+                    return _TRANSFERRING
+                self._observed(said)
+            return self._poll()
+        except Exception as error:
+            self._internal(error)
+            return self._poll_failed()
+        finally:
+            self._lock.release()
 
     def failure_exception(self) -> NoReturn:
         """Raise KVTransferError from the first cause (KS-2.3), the same each time (KS-2.4).
@@ -246,7 +177,7 @@ class KVSender(Generic[DlistT, HandleT]):
         raise KVTransferError(self.room, self._reason, self._attribution) from cause
 
     def abort(self) -> None:
-        """Give the room up. What is in flight still has to settle: go on polling (KS-5.1)."""
+        """Give the room up. What is in flight still has to settle, so go on polling (KS-5.1)."""
         with self._lock:
             self._fault(TransferAborted("aborted by its owner"), Attribution.OWNER)
 
@@ -256,150 +187,297 @@ class KVSender(Generic[DlistT, HandleT]):
         poll() keeps working. Where nobody calls it any more, ``Prefill.sweep`` brings the room to its end.
         """
         with self._lock:
-            self._fault(TransferAborted("cleared by its owner while it was live"), Attribution.OWNER)
+            self._fault(TransferAborted("cleared by its owner"), Attribution.OWNER)
             if self._state is _FAILED:
-                # The owner may believe that the pages are free now.
-                for transfer in (*self._in_flight, *self._suspects):
-                    self._side.quarantine.hold(transfer, self._reason)
+                # The owner may believe that the pages are free now, although nothing was reported yet.
+                self._hold(*self._in_flight, *self._suspects)
             self._side.rooms.forget(self._room)
 
     def get_transfer_metric(self) -> KVTransferMetric:
         """A copy of the room's numbers as they are now."""
-        metric = self._metric
-        return KVTransferMetric(
-            metric.transfer_latency_s,
-            metric.transfer_total_bytes,
-            metric.chunks,
-            metric.transfers,
-            metric.notices_lost,
-        )
+        return replace(self._metric)
 
     def joined_late(self, info: TransferInfo) -> None:
-        """Called by ``Prefill`` for each peer that registers: when the room has failed already, it is told (KS-6.1)."""
+        """``Prefill`` calls this for each peer that registers; where the room has failed already, it is told so."""
         with self._lock:
             if self._state is _STICKY_FAILED:
                 self._tell(info, self._failure_notice(info))
 
-    # ----------------------------------------------------------------------------------------------------------- send
+    # ------------------------------------------------------------------------------------------------------- send
 
-    def _checked(self, kv_indices: NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.int32]:
-        """A copy of the chunk's page ids, or KVUsageError. No loop over pages: this is on the path of every send."""
-        announced, cursor = self._announced, self._cursor
+    def _send(self, kv_indices: NDArray[np.int32] | NDArray[np.int64]) -> None:
+        """Post a chunk: the event chunk_posted, or faulted where the transport refuses it."""
+        announced = self._announced
         if announced is None:
             raise KVUsageError(f"send() before init() in room {self.room}")
-        if not isinstance(kv_indices, np.ndarray) or kv_indices.dtype not in INDEX_DTYPES or kv_indices.ndim != 1:
-            raise KVUsageError(f"kv_indices must be a numpy array of int32 or int64, shape (n,): {_shape(kv_indices)}")
-        count = len(kv_indices)
-        if cursor + count > announced:
-            raise KVUsageError(f"{cursor} pages sent and {count} to send, but {announced} announced")
         if not self._room.complete:
-            raise KVUsageError(f"send() in room {self.room} before all its peers are known: poll() says so")
-        if count == 0:
-            return np.empty(0, np.int32)
-        # Seen as unsigned, a negative id is a large one: one reduction finds both kinds out of range.
-        unsigned = kv_indices.view(np.uint32 if kv_indices.dtype == np.int32 else np.uint64)
-        if unsigned.max() >= self._side.kv.num_items:
-            bad = kv_indices[unsigned >= self._side.kv.num_items][0]
-            raise KVUsageError(f"page {bad} is not in the pool of {self._side.kv.num_items} pages")
-        pages = kv_indices.astype(np.int32)
-        marks = self._marks
-        if marks[pages].max() >= 0:
-            raise KVUsageError(f"page {pages[marks[pages] >= 0][0]} was sent in an earlier chunk of room {self.room}")
-        positions = np.arange(cursor, cursor + count, dtype=np.int32)
-        marks[pages] = positions
-        if (twice := marks[pages] != positions).any():
-            marks[pages] = -1
-            raise KVUsageError(f"page {pages[twice][0]} is twice in the chunk")
-        return pages
-
-    def _send(self, pages: NDArray[np.int32]) -> None:
-        """Post a chunk: the event chunk_posted, or faulted where the transport refuses."""
-        last = self._cursor + len(pages) == self._announced
+            raise KVUsageError(f"send() in room {self.room} while its peers are not known: poll() says Bootstrapping")
+        pages = announced.accept(kv_indices)
+        last = announced.exhausted
         if self._closed or (len(pages) == 0 and not last):
             return
-        routes = self._routes
+        routes = self._routes if self._routes is not None else self._find_routes(announced)
         if routes is None:
-            routes = self._find_routes()
-            if routes is None:
-                return
+            return
         connections = [route.connection for route in routes]
         retired = self._side.peers.borrow(connections)
         if retired is not None:
-            name = retired.metadata.agent_name
-            self._fault(retired.error or PeerGone(f"peer {name!r} was reconnected meanwhile"), Attribution.PEER)
+            lost = retired.error or PeerUnusable(f"peer {retired.metadata.agent_name!r} has started over")
+            self._fault(lost, Attribution.PEER)
             return
-        made: list[tuple[Route[DlistT], Transfer[HandleT]]] = []
+        made: list[Transfer[HandleT]] = []
         try:
-            # Everything is made before the first is posted: a chunk that cannot be made whole posts nothing.
-            if not self._make(made, routes, pages, last):
-                return
-            for route, transfer in made:
-                if not self._post(route, transfer):
-                    return
+            # All is made before the first is posted: a chunk that cannot be made whole posts nothing.
+            posted = self._make(made, routes, pages, last, announced) and self._post(made)
         finally:
             self._side.peers.give_back(connections)
-            self._settled += (transfer for _, transfer in made if transfer.state is HandleState.CREATED)
-        self._cursor += len(pages)
-        self._closed = last
-        self._metric.chunks += 1
-        self._state = _SENDING
+            self._settled += (transfer for transfer in made if transfer.state is _CREATED)
+        if posted:
+            self._metric.chunks += len(pages) > 0
+            self._closed = last
+            self._state = _SENDING
 
-    def _find_routes(self) -> list[Route[DlistT]] | None:
-        """The way to each peer that is no dummy; None, and a fault, where there is none."""
+    def _find_routes(self, announced: Announcement) -> list[Route[DlistT]] | None:
+        """The way to each peer that is no dummy; or None, and the room has failed."""
         routes: list[Route[DlistT]] = []
-        for info in self._room.infos.values():
+        for info in tuple(self._room.infos.values()):
             if info.is_dummy:
                 continue
             peer = self._side.peers.get(info.agent_name)
             connection = None if peer is None else peer.connection
             if connection is None:
-                error = None if peer is None else peer.error
-                self._fault(error or PeerGone(f"peer {info.agent_name!r} is not connected"), Attribution.PEER)
+                lost = None if peer is None else peer.error
+                self._fault(lost or PeerUnusable(f"peer {info.agent_name!r} is not connected"), Attribution.PEER)
                 return None
-            if (why := self._misfit(info, connection)) is not None:
-                self._fault(PeerGone(f"peer {info.agent_name!r} {why}"), Attribution.PEER)
+            if (why := misfit(info, connection.metadata, announced)) is not None:
+                self._fault(PeerUnusable(f"peer {info.agent_name!r} {why}"), Attribution.PEER)
                 return None
             routes.append(Route(info, connection))
         self._routes = routes
         return routes
 
-    def _misfit(self, info: TransferInfo, connection: Connection[DlistT]) -> str | None:
-        """Why what the peer offers does not fit the room. Its pool may have changed since it registered."""
-        pages, remote = info.dst_kv_indices, connection.metadata
-        if len(pages) != self._announced:
-            return f"offers {len(pages)} pages for {self._announced}"
-        if len(pages) and not 0 <= pages.min() <= pages.max() < remote.num_pages:
-            return f"offers pages {pages.min()} to {pages.max()} of {remote.num_pages}"
-        if self._aux_index is not None and info.dst_aux_index is None:
-            return "offers no aux slot"
-        if info.dst_aux_index is not None and not 0 <= info.dst_aux_index < max(remote.num_aux_slots, 1):
-            return f"offers aux slot {info.dst_aux_index} of {remote.num_aux_slots}"
-        return None
-
     def _make(
         self,
-        made: list[tuple[Route[DlistT], Transfer[HandleT]]],
+        made: list[Transfer[HandleT]],
         routes: list[Route[DlistT]],
         pages: NDArray[np.int32],
         last: bool,
+        announced: Announcement,
     ) -> bool:
-        side, room = self._side, self._room.id
-        local = side.kv.indices(pages)
-        first, chunk = self._cursor, self._metric.chunks
+        """Make the chunk's transfers to every peer; False, and the room has failed, where one cannot be made."""
+        side, count, slot = self._side, len(pages), announced.aux_index
+        transport, errors, first = side.transport, side.errors, announced.cursor - count
+        local, size = side.kv.indices(pages), count * side.kv.bytes_per_item
         for route in routes:
             info, connection = route.info, route.connection
-            name, remote = info.agent_name, connection.metadata
+            name, remote = info.agent_name, connection.metadata.kv
             try:
-                if len(pages):
-                    targets = remote.kv.indices(info.dst_kv_indices[first : first + len(pages)])
-                    notice = ChunkNotice(room, info.token, chunk).to_bytes()
-                    handle = side.transport.make_prepped_xfer(
-                        "WRITE", side.local_kv, local, connection.kv, targets, notice
-                    )
-                    made.append((route, Transfer(side.transport, side.errors, handle, name, pages)))
-                if last and self._aux_index is not None and info.dst_aux_index is not None:
-                    self._make_aux(made, route, self._aux_index, info.dst_aux_index)
-            except side.errors as error:
-                self._fault(error, self._blame(error, connection))
+                if count:
+                    notice = ChunkNotice(info.room, info.token, self._metric.chunks).to_bytes()
+                    there = remote.indices(info.dst_kv_indices[first : first + count])
+                    handle = transport.make_prepped_xfer("WRITE", side.local_kv, local, connection.kv, there, notice)
+                    made.append(Transfer(transport, errors, handle, name, size, pages=pages))
+                if last and slot is not None:
+                    made.append(self._make_aux(route, slot))
+            except errors as error:
+                self._fault(error, self._blame(error, name))
                 return False
         return True
+
+    def _make_aux(self, route: Route[DlistT], slot: int) -> Transfer[HandleT]:
+        side, info, connection = self._side, route.info, route.connection
+        aux, remote = side.aux, connection.metadata.aux
+        # init(), the peer's registration and misfit() have refused everything else.
+        assert aux is not None
+        assert remote is not None
+        assert side.local_aux is not None
+        assert connection.aux is not None
+        assert info.dst_aux_index is not None
+        here, there = aux.index(slot), remote.index(info.dst_aux_index)
+        notice = AuxNotice(info.room, info.token).to_bytes()
+        handle = side.transport.make_prepped_xfer("WRITE", side.local_aux, here, connection.aux, there, notice)
+        return Transfer(side.transport, side.errors, handle, info.agent_name, aux.bytes_per_item, aux_slot=slot)
+
+    def _post(self, made: list[Transfer[HandleT]]) -> bool:
+        """Post what was made, in order; False, and the room has failed, from the first one that is refused."""
+        clock, in_flight, metric = self._clock, self._in_flight, self._metric
+        if self._first_post_at is None:
+            self._first_post_at = clock()
+        for transfer in made:
+            in_flight.append(transfer)  # before the post, which may be interrupted when it is already under way
+            said = transfer.post()
+            metric.transfers += 1
+            metric.transfer_total_bytes += transfer.total_bytes
+            if said == PROC:
+                transfer.deadline = clock() + self._side.options.transfer_timeout_s
+                self._deadline = min(self._deadline, transfer.deadline)
+                continue
+            self._settled.append(in_flight.pop())
+            if isinstance(said, TransportFault):
+                self._suspects.append(transfer)
+                self._fault(said.error, self._blame(said.error, transfer.peer))
+                return False
+        return True
+
+    # ------------------------------------------------------------------------------------------------------- poll
+
+    def _poll(self) -> KVPoll:
+        if self._state is _IDLE:
+            return self._poll_idle()
+        return self._poll_sending() if self._state is _SENDING else self._poll_failed()
+
+    def _poll_idle(self) -> KVPoll:
+        room, peers = self._room, self._side.peers
+        if room.complete and not any(
+            peers.connecting(info.agent_name) for info in tuple(room.infos.values()) if not info.is_dummy
+        ):
+            return KVPoll.WaitingForInput
+        if self._clock() < self._bootstrap_deadline:
+            return KVPoll.Bootstrapping
+        late = f"not all peers were there {self._side.options.bootstrap_timeout_s} s after init()"
+        self._fault(TransferTimeout(f"{late}, only {sorted(room.infos)}"), Attribution.DEADLINE)
+        return self._poll_failed()
+
+    def _poll_sending(self) -> KVPoll:
+        """The first half of the spec's poll in sending: OBSERVE, up to the first transfer that is still running."""
+        in_flight = self._in_flight
+        while in_flight and self._state is _SENDING:
+            said = in_flight[0].check()
+            self._observed(said)
+            if said == PROC:
+                break
+        now = self._clock()
+        if now >= self._deadline and self._state is _SENDING:
+            self._ask_all_before_giving_up(now)
+        self._release_settled()
+        if self._state is not _SENDING:
+            return self._poll_failed()
+        return self._complete() if self._closed and not in_flight else _TRANSFERRING
+
+    def _observed(self, said: Answer) -> None:
+        """What the transport says about the head of the queue. A running transfer goes to the end of it."""
+        if said == PROC:
+            self._in_flight.rotate(-1)
+            return
+        transfer = self._in_flight.popleft()
+        self._settled.append(transfer)
+        if isinstance(said, TransportFault):
+            self._suspects.append(transfer)
+            self._fault(said.error, self._blame(said.error, transfer.peer))
+        else:
+            self._side.quarantine.free(transfer)  # it is held when the room has been cleared
+
+    def _ask_all_before_giving_up(self, now: float) -> None:
+        """Some transfer may be overdue. Completions that are already there come first (KS-3.5)."""
+        for _ in range(len(self._in_flight)):
+            self._observed(self._in_flight[0].check())
+            if self._state is not _SENDING:
+                return
+        self._deadline = min((transfer.deadline for transfer in self._in_flight), default=NEVER)
+        if now >= self._deadline:
+            silent = sorted({transfer.peer for transfer in self._in_flight if now >= transfer.deadline})
+            limit_s = self._side.options.transfer_timeout_s
+            self._fault(TransferTimeout(f"no completion from {silent} within {limit_s} s"), Attribution.DEADLINE)
+
+    def _complete(self) -> KVPoll:
+        """The event completed."""
+        if self._first_post_at is not None:
+            self._metric.transfer_latency_s = self._clock() - self._first_post_at
+        announced = self._announced
+        has_aux = announced is not None and announced.aux_index is not None
+        for info in tuple(self._room.infos.values()):
+            self._tell(info, SuccessNotice(info.room, info.token, self._metric.chunks, has_aux))
+        self._state = _DONE
+        self._answer = KVPoll.Success
+        self._side.rooms.ended(self)
+        return KVPoll.Success
+
+    # ---------------------------------------------------------------------------------------------------- failing
+
+    def _fault(self, cause: Exception, attribution: Attribution) -> None:
+        """The event faulted. The first cause stays; one that comes after the end has no effect (KS-2.2, KS-2.3)."""
+        if self._state is not _IDLE and self._state is not _SENDING:
+            return
+        # A latched traceback would pin the frames of this call, and the handles in them, as long as the sender lives.
+        self._cause = cause.with_traceback(None)
+        self._reason = f"{type(cause).__name__}: {cause}"
+        self._attribution = attribution
+        self._drain_deadline = self._clock() + self._side.options.drain_timeout_s
+        self._state = _FAILED
+        logger.info("room %d has failed (%s): %s", self.room, attribution.value, self._reason)
+
+    def _internal(self, error: Exception) -> None:
+        """A mistake of this project: shown as what it is, with its traceback in the log (KS-1.3)."""
+        logger.error("room %d: an error that is not the transport's", self.room, exc_info=error)
+        self._fault(error, Attribution.INTERNAL)
+
+    def _blame(self, error: Exception, peer_name: str) -> Attribution:
+        used = (route.connection for route in self._routes or () if route.info.agent_name == peer_name)
+        return self._side.peers.blame(error, peer_name, next(used, None))
+
+    def _poll_failed(self) -> KVPoll:
+        """Settle what can be settled; report when nothing is left, or nothing more may be waited for."""
+        if self._answer is not None:
+            return self._answer
+        for _ in range(len(self._in_flight)):
+            try:
+                said = self._in_flight[0].check()
+            except Exception as error:
+                self._internal(error)  # which says nothing about the transfer
+                said = PROC
+            self._observed(said)
+        self._release_settled()
+        waits = self._in_flight and self._side.options.profile is not Profile.LATCH
+        if waits and self._clock() < self._drain_deadline:
+            return _TRANSFERRING
+        return self._report()
+
+    def _report(self) -> KVPoll:
+        """The event reported."""
+        self._hold(*self._in_flight, *self._suspects)
+        self._doubted = frozenset(transfer.peer for transfer in (*self._in_flight, *self._suspects))
+        for transfer in self._in_flight:
+            transfer.give_up()
+        self._side.unsettled.adopt(self._in_flight)
+        self._in_flight.clear()
+        self._suspects.clear()
+        for info in tuple(self._room.infos.values()):
+            self._tell(info, self._failure_notice(info))
+        self._state = _STICKY_FAILED
+        self._answer = KVPoll.Failed
+        self._side.rooms.ended(self)
+        return KVPoll.Failed
+
+    def _hold(self, *transfers: Transfer[HandleT]) -> None:
+        """Quarantine the pages of transfers that nothing has shown to be quiet (KS-4.1, KS-4.4)."""
+        for transfer in transfers:
+            if transfer.state is HandleState.ERRORED and self._side.options.error_ends_reads:
+                self._side.quarantine.free(transfer)
+            else:
+                self._side.quarantine.hold(transfer, self._reason)
+
+    def _release_settled(self) -> None:
+        while self._settled:
+            try:
+                self._side.unsettled.release(self._settled[-1])
+            except Exception as error:
+                self._internal(error)  # the ledger has the transfer now
+            self._settled.pop()
+
+    def _failure_notice(self, info: TransferInfo) -> FailureNotice:
+        return FailureNotice(info.room, info.token, info.agent_name not in self._doubted, self._reason)
+
+    def _tell(self, info: TransferInfo, notice: Notice) -> None:
+        """Tell a peer how the room has ended, once (KS-6.1). A notice that is refused is counted and not repeated."""
+        if info.is_dummy or info.agent_name in self._told:
+            return
+        self._told.add(info.agent_name)
+        try:
+            self._side.transport.send_notif(info.agent_name, notice.to_bytes())
+        except Exception as error:
+            self._metric.notices_lost += 1
+            if isinstance(error, self._side.errors):
+                self._blame(error, info.agent_name)
+                logger.info("peer %r could not be told the end of room %d: %r", info.agent_name, self.room, error)
+            else:
+                logger.exception("telling peer %r the end of room %d", info.agent_name, self.room)

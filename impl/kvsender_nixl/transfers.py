@@ -16,11 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
+import numpy as np
+
 from kvsender_spec.contract import HandleT
 from kvsender_spec.machine import RELEASABLE, HandleState
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
@@ -61,17 +62,31 @@ _IN_FLIGHT = HandleState.IN_FLIGHT
 _DONE = HandleState.DONE
 _ERRORED = HandleState.ERRORED
 _REJECTED = HandleState.REJECTED
+_IN_DOUBT = HandleState.IN_DOUBT
+
+NO_PAGES: Final = np.empty(0, np.int32)
 
 
 class Transfer(Generic[HandleT]):
     """One handle of the transport, from its creation to its only release.
 
-    ``pages`` are the source pages that it reads (int32), ``aux_slot`` the source slot. Not thread-safe: whoever owns
-    the transfer holds a lock. Using it after its release raises AssertionError and reaches no transport, where the real
-    library would crash or act on another transfer.
+    It reads the source ``pages`` (int32), or the source ``aux_slot``; ``deadline`` is a time on the sender's clock. Not
+    thread-safe: whoever owns the transfer holds a lock. Using it after its release raises AssertionError and reaches no
+    transport, where the real library would crash or act on another transfer.
     """
 
-    __slots__ = ("_calls", "_errors", "_handle", "aux_slot", "deadline", "pages", "peer", "state")
+    __slots__ = (
+        "_calls",
+        "_check",
+        "_errors",
+        "_handle",
+        "aux_slot",
+        "deadline",
+        "pages",
+        "peer",
+        "state",
+        "total_bytes",
+    )
 
     def __init__(
         self,
@@ -79,13 +94,17 @@ class Transfer(Generic[HandleT]):
         errors: tuple[type[Exception], ...],
         handle: HandleT,
         peer: str,
-        pages: NDArray[np.int32],
+        total_bytes: int,
+        *,
+        pages: NDArray[np.int32] = NO_PAGES,
         aux_slot: int | None = None,
     ) -> None:
         self._calls = calls
+        self._check = calls.check_xfer_state
         self._errors = errors
         self._handle: HandleT | None = handle
         self.peer = peer
+        self.total_bytes = total_bytes
         self.pages = pages
         self.aux_slot = aux_slot
         self.deadline = float("inf")
@@ -127,7 +146,7 @@ class Transfer(Generic[HandleT]):
         if handle is None:
             raise AssertionError(f"{self!r} is asked for after its release")
         try:
-            answer = self._calls.check_xfer_state(handle)
+            answer = self._check(handle)
         except self._errors as error:
             self.state = _ERRORED
             return TransportFault(error)
@@ -138,6 +157,11 @@ class Transfer(Generic[HandleT]):
             return DONE
         self.state = _ERRORED
         return TransportFault(UnknownAnswer(f"the transport answered {answer!r} to a check"))
+
+    def give_up(self) -> None:
+        """Wait for it no longer: its bytes may land at any time, until it is found settled."""
+        if self.state is _IN_FLIGHT:
+            self.state = _IN_DOUBT
 
     def release(self) -> None:
         """Give the handle back; no effect where that has happened. What the transport raises is raised, and the handle

@@ -341,7 +341,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "After a disconnect the connection stays broken until it is remade; a peer that is back works again for new"
         " rooms, and reconnecting is single-flight and blocks no other peer.",
         "nixl #1983, sglang #33789, #40108",
-        "every room opened to a peer after it came back: it ends as if nothing had been, with one reconnection",
+        "every room opened to a peer after it came back: it ends as if nothing had been, with one reconnection. A room"
+        " that was opened before has page ids of the old process: it may fail, and must not end with Success elsewhere",
         _BOTH,
     ),
     Clause(

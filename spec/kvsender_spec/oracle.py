@@ -38,6 +38,8 @@ class CauseKind(Enum):
     """An error that is not the transport's."""
     ABORTED = "aborted"
     DEADLINE = "deadline"
+    PEER_RESTARTED = "peer restarted"
+    """The peer is another process now: the page ids that this room was given mean nothing to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Cause:
 
 ABORTED: Final = Cause(CauseKind.ABORTED)
 DEADLINE: Final = Cause(CauseKind.DEADLINE)
+PEER_RESTARTED: Final = Cause(CauseKind.PEER_RESTARTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class RoomOracle:
         self.possible: tuple[Possible, ...] = (Possible(State.IDLE),)
         self.handles: dict[int, SpecHandle] = {}
         self.posted_at: dict[int, float] = {}
+        self._standing: list[Cause] = []
         self.closed = False
         """The last chunk is posted."""
 
@@ -146,15 +150,24 @@ class RoomOracle:
                 breaks = forbidden.breaks
         if not survivors:
             return breaks
-        self._settle_on(survivors)
+        self.keep(survivors)
         if what is Input.SEND_LAST_ACCEPTED:
             self.closed = True
         return None
 
-    def may_fault(self, cause: Cause) -> None:
-        """An error that a sender may, but need not, take for a failure of the room (a release, a notification)."""
-        extra = [Possible(State.FAILED, cause) for p in self.possible if p.state in (State.IDLE, State.SENDING)]
-        self._settle_on([*self.possible, *extra])
+    def may_fault(self, cause: Cause, *, from_now_on: bool = False) -> None:
+        """An error that a sender may, but need not, take for a failure of the room.
+
+        A release or a notification that raised is one. A peer that has come back as another process is another, and the
+        sender may notice that at any time ``from_now_on``.
+        """
+        if from_now_on:
+            self._standing.append(cause)
+        self.keep([*self.possible, *self._failed_by(cause)])
+
+    def _failed_by(self, cause: Cause) -> list[Possible]:
+        live = any(possible.state in (State.IDLE, State.SENDING) for possible in self.possible)
+        return [Possible(State.FAILED, cause)] if live else []
 
     def polled(self, value: KVPoll, error: Cause | None, now: float, *, completion_is_there: bool) -> bool:
         """Whether the answer is one that the spec allows; the set of possible states follows it if so.
@@ -186,7 +199,7 @@ class RoomOracle:
                         survivors.append(Possible(self._room.state, observed.cause))
         if not survivors:
             return False
-        self._settle_on(survivors)
+        self.keep(survivors)
         return True
 
     def _step(self, possible: Possible, what: Input, cause: Cause | None) -> Possible:
@@ -197,13 +210,13 @@ class RoomOracle:
             latched = cause
         return Possible(self._room.state, latched)
 
-    def _settle_on(self, survivors: list[Possible]) -> None:
+    def keep(self, survivors: list[Possible]) -> None:
+        """These states remain, and what may befall them at any time."""
+        self.possible = tuple(survivors)
+        for cause in self._standing:
+            survivors = [*survivors, *self._failed_by(cause)]
         unique: list[Possible] = []
         for possible in survivors:
             if possible not in unique:
                 unique.append(possible)
         self.possible = tuple(unique)
-
-    def shows(self, keep: Possible) -> None:
-        """failure_exception() has shown which of the possible states it is."""
-        self.possible = (keep,)

@@ -10,17 +10,16 @@ import ctypes
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
-from kvsender_nixl.lab.process import PeerError, PeerProcess
+from kvsender_nixl.lab.process import PeerError, PeerProcess, PeerRaised
 from kvsender_spec.contract import Operation, Transport
 from kvsender_spec.faults import Kind
-from kvsender_spec.kit.transport import Fabric, ScriptedAgent, UseAfterRelease
+from kvsender_spec.kit.transport import Fabric, UseAfterRelease
 
-if TYPE_CHECKING:
-    from nixl._api import nixl_agent
+Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 PAGE: Final = 4096
 PAGES: Final = 8192
@@ -47,7 +46,7 @@ class Pair(Protocol):
 
     sender: Agent
     registration: Any
-    source: np.ndarray[tuple[int], np.dtype[np.uint8]]
+    source: Bytes
     peer_name: str
     peer_address: int
 
@@ -93,6 +92,9 @@ class Pair(Protocol):
     def restart(self) -> None:
         """A new process, and an agent with the old name, in the place of the killed one."""
 
+    def other(self) -> Pair:
+        """Another peer, in a process of its own, of the same sender."""
+
     def post_after_release(self) -> str:
         """``crashes``, or what the misuse answers."""
 
@@ -104,14 +106,18 @@ class ScriptedPair:
 
     sender: Agent
 
-    def __init__(self, fabric: Fabric | None = None) -> None:
+    def __init__(self, fabric: Fabric | None = None, beside: ScriptedPair | None = None) -> None:
         self.fabric = Fabric() if fabric is None else fabric
-        self.peer_name = "peer"
+        self.peer_name: str = "peer" if beside is None else f"{beside.peer_name}'s neighbour"
         self._memories: list[bytearray] = []
-        self.source = np.zeros(SIZE, np.uint8)
-        agent = self.fabric.agent("sender", scripted=True)
-        self.sender = agent
-        self.registration: Any = agent.register_memory([(self.source.ctypes.data, SIZE, 0, "")], "DRAM")
+        self.source: Bytes
+        self.registration: Any
+        if beside is None:
+            self.source = np.zeros(SIZE, np.uint8)
+            self.sender = agent = self.fabric.agent("sender", scripted=True)
+            self.registration = agent.register_memory([(self.source.ctypes.data, SIZE, 0, "")], "DRAM")
+        else:
+            self.sender, self.source, self.registration = beside.sender, beside.source, beside.registration
         self._launch()
 
     def _launch(self) -> None:
@@ -174,6 +180,9 @@ class ScriptedPair:
 
     def restart(self) -> None:
         self._launch()
+
+    def other(self) -> ScriptedPair:
+        return ScriptedPair(self.fabric, self)
 
     def post_after_release(self) -> str:
         self.sender.add_remote_agent(self.metadata())
@@ -245,9 +254,7 @@ class PostAfterRelease:
     pass
 
 
-Request: TypeAlias = (
-    Start | Register | Deregister | Metadata | Read | Count | Zero | Notifs | Hold | PostAfterRelease
-)
+Request: TypeAlias = Start | Register | Deregister | Metadata | Read | Count | Zero | Notifs | Hold | PostAfterRelease
 Reply: TypeAlias = int | bytes | str | list[tuple[str, bytes]] | None
 RawProcess: TypeAlias = PeerProcess[Request, Reply]
 
@@ -264,20 +271,28 @@ class RealPair:
 
     sender: Agent
 
-    def __init__(self, process: RawProcess, launch: Callable[[str], RawProcess] = launch) -> None:
+    def __init__(
+        self, process: RawProcess, launch: Callable[[str], RawProcess] = launch, beside: RealPair | None = None
+    ) -> None:
         # Here, because the environment of NIXL is set by then, and because the scripted half must run without NIXL.
         from nixl import _bindings
         from nixl._api import nixl_agent, nixl_agent_config
 
         number = next(_NUMBERS)
         self.peer_name = f"peer-{number}"
-        self.source = np.zeros(SIZE, np.uint8)
+        self.source: Bytes
+        self.registration: Any
         self._bindings = _bindings
         self._process = process
         self._launch = launch
-        agent: nixl_agent = nixl_agent(f"sender-{number}", nixl_agent_config(enable_prog_thread=False))
-        self.registration: Any = agent.register_memory([(self.source.ctypes.data, SIZE, 0, "")], "DRAM")
-        self.sender = agent
+        self._others: list[RealPair] = []
+        if beside is None:
+            self.source = np.zeros(SIZE, np.uint8)
+            agent = nixl_agent(f"sender-{number}", nixl_agent_config(enable_prog_thread=False))
+            self.registration = agent.register_memory([(self.source.ctypes.data, SIZE, 0, "")], "DRAM")
+            self.sender = agent
+        else:
+            self.sender, self.source, self.registration = beside.sender, beside.source, beside.registration
         self._start()
 
     def _start(self) -> None:
@@ -347,14 +362,22 @@ class RealPair:
         self._process = self._launch(f"{self.peer_name} restarted")
         self._start()
 
+    def other(self) -> RealPair:
+        self._others.append(RealPair(self._launch(f"{self.peer_name}'s neighbour"), self._launch, self))
+        return self._others[-1]
+
     def post_after_release(self) -> str:
         try:
             return f"answers {self._process.request(PostAfterRelease())!r}"
+        except PeerRaised as error:
+            return f"raises {error.error}"
         except PeerError:
             code = self._process.wait()
             return "crashes" if code < 0 else f"ends with {code}"
 
     def close(self) -> None:
+        for other in self._others:
+            other.close()
         self._process.close()
 
 

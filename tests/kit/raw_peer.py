@@ -9,15 +9,16 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+from tests.kit import pair
 
 from kvsender_nixl.lab.process import serve
-from tests.kit import pair
 
 if __name__ == "__main__":
     # NIXL imports torch only to learn about CUDA, and that would be most of the start-up time of this process.
     sys.modules["torch"] = None  # type: ignore[assignment]
 
 from nixl._api import nixl_agent, nixl_agent_config
+from nixl._bindings import nixlRegDList
 
 
 class RawPeer:
@@ -25,10 +26,18 @@ class RawPeer:
 
     def __init__(self) -> None:
         self.agent: nixl_agent | None = None
-        self.regions: list[np.ndarray[tuple[int], np.dtype[np.uint8]]] = []
-        self.registrations: list[object] = []
+        self.regions: list[pair.Bytes] = []
+        self.registrations: list[nixlRegDList] = []
         self.notifs: list[tuple[str, bytes]] = []
         self.held = False
+
+    def start(self, name: str) -> None:
+        self.agent = None  # the old one lets go of its memory before the memory goes
+        self.regions.clear()
+        self.registrations.clear()
+        self.notifs.clear()
+        self.held = False
+        self.agent = nixl_agent(name, nixl_agent_config(enable_prog_thread=False))
 
     def pump(self) -> None:
         if self.agent is not None and not self.held:
@@ -45,15 +54,13 @@ class RawPeer:
     def answer(self, request: pair.Request) -> pair.Reply:
         match request:
             case pair.Start(name, length):
-                self.agent = None  # the old one lets go of its memory before the memory goes
-                self.__init__()  # type: ignore[misc]
-                self.agent = nixl_agent(name, nixl_agent_config(enable_prog_thread=False))
+                self.start(name)
                 return self.register(length)
             case pair.Register(length):
                 return self.register(length)
             case pair.Deregister():
                 assert self.agent is not None
-                self.agent.deregister_memory(self.registrations.pop(0))  # type: ignore[arg-type]
+                self.agent.deregister_memory(self.registrations.pop(0))
             case pair.Metadata():
                 assert self.agent is not None
                 return self.agent.get_agent_metadata()

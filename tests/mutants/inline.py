@@ -50,13 +50,12 @@ class Part:
         self.state = "created"
 
 
-class InlineSystem:
+class Prefill:
     """The prefill side: one agent, its prepared lists, the pages in doubt and the transfers that outlive their room."""
 
-    def __init__(self, world: World, sender_class: type[InlineSender]) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
         self.agent: ScriptedAgent = world.transport
-        self.sender_class = sender_class
         memory = world.memory
         self.agent.register_memory([(memory.address(r), len(r), 0, "") for r in memory.kv + memory.aux], "DRAM")
         self.local = self.agent.prep_xfer_dlist(INIT_AGENT, self.rows(memory), "DRAM")
@@ -89,16 +88,6 @@ class InlineSystem:
         self.agent.remove_remote_agent(peer.name)
         self.agent.release_dlist_handle(self.remote[peer.name])
         self.connect(peer)
-
-    def sender(self, plan: RoomPlan) -> InlineSender:
-        sender = self.uninitialised(plan)
-        sender.init(plan.num_pages)
-        return sender
-
-    def uninitialised(self, plan: RoomPlan) -> InlineSender:
-        sender = self.sender_class(self, plan)
-        self.rooms[plan.incarnation] = sender
-        return sender
 
     def settle(self) -> None:
         for part in list(self.unsettled):
@@ -134,7 +123,7 @@ class InlineSender:
 
     transport_errors: ClassVar[tuple[type[Exception], ...]] = (*NIXL_ERRORS, RuntimeError)
 
-    def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
+    def __init__(self, system: Prefill, plan: RoomPlan) -> None:
         self.system = system
         self.agent = system.agent
         self.plan = plan
@@ -142,6 +131,8 @@ class InlineSender:
         self.cause: BaseException | None = None
         self.attribution = Attribution.LOCAL
         self.parts: list[Part] = []
+        # The page ids of the plan are those of the peer's process of now; another process has other pages there.
+        self.generations = {target.peer.name: target.peer.generation for target in plan.destinations}
         self.num_pages: int | None = None
         self.sent: list[int] = []
         self.closed = False
@@ -159,6 +150,9 @@ class InlineSender:
         first = len(self.sent)
         self.sent += kv_indices
         if not kv_indices and not last:
+            return
+        if any(target.peer.generation != self.generations[target.peer.name] for target in self.targets()):
+            self.fault(ConnectionResetError("a peer is another process now"), Attribution.PEER)
             return
         try:
             made = [
@@ -237,7 +231,7 @@ class InlineSender:
             self.fault(TransferTimeout("a peer was silent"), Attribution.DEADLINE)
 
     @classmethod
-    def ask(cls, system: InlineSystem, part: Part) -> Exception | None:
+    def ask(cls, system: Prefill, part: Part) -> Exception | None:
         assert part.handle is not None
         try:
             answer = system.agent.check_xfer_state(part.handle)
@@ -330,6 +324,24 @@ class InlineSender:
         return len(self.sent)
 
 
+class InlineSystem(Prefill):
+    """The prefill side for one class of sender."""
+
+    def __init__(self, world: World, sender_class: type[InlineSender]) -> None:
+        super().__init__(world)
+        self.sender_class = sender_class
+
+    def sender(self, plan: RoomPlan) -> InlineSender:
+        sender = self.uninitialised(plan)
+        sender.init(plan.num_pages)
+        return sender
+
+    def uninitialised(self, plan: RoomPlan) -> InlineSender:
+        sender = self.sender_class(self, plan)
+        self.rooms[plan.incarnation] = sender
+        return sender
+
+
 class InlineAdapter:
     """Makes the kit's systems from a sender class."""
 
@@ -345,7 +357,7 @@ class InlineAdapter:
         self.system_class = system_class
 
     def open(self, world: World) -> InlineSystem:
-        return self.system_class(world, self.sender_class)
+        return InlineSystem(world, self.sender_class)
 
 
 adapter = InlineAdapter()

@@ -54,7 +54,8 @@ def packages() -> list[Path]:
 
 
 def test_it_holds_the_packages_and_nothing_else(wheel: Path) -> None:
-    names = zipfile.ZipFile(wheel).namelist()
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
     modules = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     expected = {
         path.relative_to(package.parent).as_posix()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nixl._bindings as installed
 import pytest
+
 from kvsender_nixl.agent import ERROR_CLASSES, TRANSPORT_ERRORS
 from kvsender_spec.faults import NIXL_KINDS
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from kvsender_spec.contract import Transport
 from nixl._api import nixl_agent, nixl_prepped_dlist_handle, nixl_xfer_handle
+
+from kvsender_spec.contract import Transport
 
 ROOT = Path(__file__).parents[2]
 

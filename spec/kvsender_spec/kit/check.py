@@ -24,7 +24,7 @@ from kvsender_spec.kit.judge import Findings, Violation
 from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Scene, Trace
 
-EXAMPLES: Final = 300
+EXAMPLES: Final = 400
 IMPORT_TIMEOUT_S: Final = 60.0
 
 
@@ -108,11 +108,12 @@ def check(
     clauses: Iterable[str] = (),
     on_run: Callable[[Exploration], None] = lambda _: None,
 ) -> Report:
-    """Explore the adapter's sender once, then shorten what broke.
+    """Explore the adapter's sender once, then shorten what broke. ``clauses`` limits the verdicts to some ids.
 
     An AdapterError ends the exploration: every clause that had not failed by then has the outcome ERROR.
     """
-    wanted = select(clauses)
+    chosen = frozenset(clauses)
+    wanted = select(chosen)
     error: AdapterError | None = None
     found = Exploration()
 
@@ -122,8 +123,9 @@ def check(
         on_run(exploration)
 
     try:
-        found = explore(adapter, seed_number=seed, examples=examples, on_run=keep)
-        _probe_import(adapter, found)
+        found = explore(adapter, seed_number=seed, examples=examples, wanted=chosen, on_run=keep)
+        if "KS-1.5" in wanted:
+            _probe_import(adapter, found)
     except AdapterError as caught:
         error = caught
     system = None if error is not None else Run(adapter, Scene()).system

@@ -248,6 +248,9 @@ class Run:
         self._restarts[peer.name] = len(self._fabric.connects)
         fresh = self._peer(peer.name)
         peer.agent, peer.memory, peer.generation = fresh.agent, fresh.memory, peer.generation + 1
+        for room in self._all_rooms():
+            if peer.name in room.judge.destinations:
+                room.judge.peer_restarted()
         system = self.system
         if isinstance(system, Reconnects):
             self._hook("reconnect", lambda: system.reconnect(peer))
@@ -380,7 +383,8 @@ class Run:
         """A BaseException or a programming error was injected and, as it should or may, has left the call."""
         if step.fault is None:
             return False
-        injected = next((event.error for event in events if event.error is not None), None)
+        # Other events may carry errors of the transport; the injected one is known by its class.
+        injected = next((e.error for e in events if e.error is not None and _is(e.error, step.fault.kind)), None)
         if injected is None:
             return False
         if step.fault.kind in BASE_KINDS:
@@ -587,6 +591,10 @@ class Run:
             self._settle()
         self._after()
         self._each_room(Call.POLL)
+
+
+def _is(error: BaseException, kind: Kind) -> bool:
+    return type(error).__name__ == kind.value
 
 
 def run_trace(adapter: Adapter, trace: Trace) -> Run:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -51,6 +52,9 @@ _CALLS: Final = (
     *(Call.KILL, Call.STOP, Call.FAILURE_EXCEPTION),
     *(Call.RESTART,) * 2,
 )
+
+
+_PROGRESS: Final = (*Progress, Progress.NEWEST)
 
 
 def _faults(point: Point, kinds: tuple[Kind, ...], nths: int) -> tuple[Fault, ...]:
@@ -96,7 +100,7 @@ def _step(data: st.DataObject, run: Run, *, calm: bool) -> Step | None:
     if not run.applicable(step):
         return None
     if call is Call.POLL:
-        progress = data.draw(st.sampled_from(Progress))
+        progress = data.draw(st.sampled_from(_PROGRESS))
         step = replace(step, progress=progress)
     menu = _MENUS.get(call)
     if menu is not None and step.misuse is None and not calm:
@@ -105,7 +109,7 @@ def _step(data: st.DataObject, run: Run, *, calm: bool) -> Step | None:
             step = replace(step, fault=data.draw(st.sampled_from(menu.usual)))
         elif choice < 6:
             step = replace(step, fault=data.draw(st.sampled_from(menu.disconnects)))
-        elif choice < 7:
+        elif choice < 9:
             step = replace(step, fault=data.draw(st.sampled_from(menu.rare)))
     return step
 
@@ -137,10 +141,22 @@ class Exploration:
                 self.broken[violation.clause] = Counterexample(violation, Trace(run.scene, tuple(run.steps)))
 
 
+class _Enough(Exception):
+    """Ends the exploration early."""
+
+
 def explore(
-    adapter: Adapter, *, seed_number: int, examples: int, on_run: Callable[[Exploration], None] = lambda _: None
+    adapter: Adapter,
+    *,
+    seed_number: int,
+    examples: int,
+    wanted: frozenset[str] = frozenset(),
+    on_run: Callable[[Exploration], None] = lambda _: None,
 ) -> Exploration:
-    """Explore once for all clauses. An error of the adapter's own (AdapterError) ends the exploration."""
+    """Explore once for all clauses, or until each of the ``wanted`` ones is broken.
+
+    An error of the adapter's own (AdapterError) ends the exploration as well.
+    """
     found = Exploration()
 
     class Walk(RuleBasedStateMachine):
@@ -163,20 +179,23 @@ def explore(
                 run.finish()
                 found.add(run)
                 on_run(found)
+                if wanted and wanted <= found.broken.keys():
+                    raise _Enough
 
     walk = seed(seed_number)(Walk)
-    run_state_machine_as_test(
-        walk,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=STEPS,
-            phases=[Phase.generate],
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=False,
-        ),
-    )
+    with suppress(_Enough):
+        run_state_machine_as_test(
+            walk,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=STEPS,
+                phases=[Phase.generate],
+                database=None,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                report_multiple_bugs=False,
+            ),
+        )
     return found
 
 

@@ -8,7 +8,7 @@ allowed answer has confirmed since (an abort, a clear, a mistake of the owner): 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,7 +20,7 @@ from kvsender_spec.kit.adapter import Attributes, Notice, NoticeKind, Notifies, 
 from kvsender_spec.kit.adapter import System as SystemUnderTest
 from kvsender_spec.kit.transport import TransportEvent
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
-from kvsender_spec.oracle import ABORTED, Cause, CauseKind, Possible, RoomOracle
+from kvsender_spec.oracle import ABORTED, PEER_RESTARTED, Cause, CauseKind, Possible, RoomOracle
 from kvsender_spec.trace import Misuse
 
 
@@ -244,6 +244,10 @@ class RoomJudge:
         self.cleared = True
         self._unconfirmed["KS-5.2"] = "clear()"
 
+    def peer_restarted(self) -> None:
+        """A peer of the room is another process now. The room may fail for it; it must not write there."""
+        self.oracle.may_fault(PEER_RESTARTED, from_now_on=True)
+
     def settled_late(self) -> None:
         """A handle of the room has finished after clear()."""
         self._unconfirmed["KS-5.3"] = "a late event on the cleared room"
@@ -310,6 +314,9 @@ class RoomJudge:
             clauses.append("KS-3.5")
         if not self.faults:
             clauses += self._contexts(around)
+        wrong = self._wrong_bytes(self.plan) if answer is KVPoll.Success and self.terminal is None else ""
+        if wrong and "KS-3.1" not in clauses:
+            self.findings.check("KS-3.1", False, "every peer has the owner's bytes", wrong)
         for clause in clauses[1:]:
             self.findings.check(clause, False, wanted, seen)
         self._blame(clauses[0] if clauses else "KS-3.4", wanted, seen)
@@ -383,12 +390,15 @@ class RoomJudge:
         if error is not None and isinstance(error, self.errors.usage) and live:
             self.findings.check("KS-2.7", True, "a usage error", seen)
             self._unconfirmed["KS-2.7"] = "failure_exception()"
-            self.oracle.possible = tuple(live)
+            self.oracle.keep(live)
             return
         if not latched:
             self._blame("KS-2.7", f"a usage error, since the room is {states[0]}", seen)
             return
-        matching = None if error is None else next((p for p in latched if self._matches(error, p)), None)
+        said = self.system.attribution(error) if error is not None and isinstance(self.system, Attributes) else None
+        fitting = [] if error is None else [possible for possible in latched if self._matches(error, possible)]
+        # Where several causes fit what was raised, the sender's own word decides which one it is.
+        matching = next((p for p in fitting if self._attribution_of(p) is said), fitting[0] if fitting else None)
         if self._cause_at_stake:
             self.findings.check("KS-5.1", matching is not None, f"abort() keeps the cause, {latched[0].cause}", seen)
             self._cause_at_stake = False
@@ -396,12 +406,12 @@ class RoomJudge:
             self._blame("KS-2.3", f"the first cause, {latched[0].cause}", seen)
             return
         self.findings.check("KS-2.3", True, "the first cause", seen)
-        self.oracle.shows(matching)
+        self.oracle.keep([matching])
         signature = (type(error).__name__, str(error))
         if self.reason_shown is not None:
             self.findings.check("KS-2.4", signature == self.reason_shown, ": ".join(self.reason_shown), seen)
         self.reason_shown = signature
-        self._check_attribution(error, matching)
+        self._check_attribution(matching, said)
 
     def _matches(self, error: BaseException, possible: Possible) -> bool:
         cause, links = possible.cause, chain(error)
@@ -413,24 +423,29 @@ class RoomJudge:
                 return links[-1] is cause.error and (error is cause.error or named)
             case CauseKind.RETURNED:
                 return any(cause.text in str(link) for link in links)
-            case CauseKind.ABORTED | CauseKind.DEADLINE:
+            case CauseKind.ABORTED | CauseKind.DEADLINE | CauseKind.PEER_RESTARTED:
                 return not any(link is fault for link in links for fault in injected)
 
-    def _check_attribution(self, error: BaseException, possible: Possible) -> None:
+    def _attribution_of(self, possible: Possible) -> Attribution | None:
+        """Who caused it, where the cause leaves no choice."""
         cause = possible.cause
         assert cause is not None
-        if not isinstance(self.system, Attributes):
-            return
-        said = self.system.attribution(error)
-        wanted: Mapping[CauseKind, Attribution] = {
-            CauseKind.ABORTED: Attribution.OWNER,
-            CauseKind.DEADLINE: Attribution.DEADLINE,
-            CauseKind.INTERNAL: Attribution.INTERNAL,
-        }
-        expected: Attribution | None = wanted.get(cause.kind)
-        if self.errors.disconnect is not None and isinstance(cause.error, self.errors.disconnect):
-            expected = Attribution.PEER
-        if expected is not None:
+        match cause.kind:
+            case CauseKind.ABORTED:
+                return Attribution.OWNER
+            case CauseKind.DEADLINE:
+                return Attribution.DEADLINE
+            case CauseKind.INTERNAL:
+                return Attribution.INTERNAL
+            case CauseKind.PEER_RESTARTED:
+                return Attribution.PEER
+            case CauseKind.RAISED | CauseKind.RETURNED:
+                disconnect = self.errors.disconnect
+                return Attribution.PEER if disconnect is not None and isinstance(cause.error, disconnect) else None
+
+    def _check_attribution(self, possible: Possible, said: Attribution | None) -> None:
+        expected = self._attribution_of(possible)
+        if expected is not None and isinstance(self.system, Attributes):
             clause = "KS-1.3" if expected is Attribution.INTERNAL else "KS-2.8"
             self.findings.check(clause, said is expected, expected.value, "none" if said is None else said.value)
 

@@ -1,0 +1,370 @@
+"""The scripted agent: the calls of a NIXL agent, answered as nixl 1.5.1 was seen to answer them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from kvsender_spec.contract import INIT_AGENT, Operation
+from kvsender_spec.faults import BASE_KINDS, NONSENSE, PROGRAMMING_KINDS, RETURNED_BY_TRANSPORT, Fault, Kind, Point
+from kvsender_spec.kit.cargo import (
+    MEMORY,
+    WRITES,
+    Cargo,
+    Indices,
+    Link,
+    Region,
+    Rows,
+    ScriptedDescs,
+    ScriptedDlist,
+    ScriptedHandle,
+    Span,
+    blocks,
+    covered,
+    listed,
+    picked,
+)
+from kvsender_spec.machine import HandleEvent, HandleState, SpecHandle
+
+if TYPE_CHECKING:
+    from kvsender_spec.kit.transport import Fabric
+
+
+class ScriptedAgent:
+    """One process's agent. Made by ``Fabric.agent``; satisfies ``contract.Transport``."""
+
+    def __init__(self, fabric: Fabric, name: str, generation: int, scripted: bool) -> None:
+        self.fabric: Final = fabric
+        self.name: Final = name
+        self.generation: Final = generation
+        self.scripted: Final = scripted
+        self.alive = True
+        self.stopped = False
+        self.regions: list[Region] = []
+        # An agent knows itself from the start, and nothing makes it forget.
+        self.links: dict[str, Link] = {name: Link(self, self, self.regions)}
+        self.poisoned: set[str] = set()
+        self.deregistered = False
+        self.inbox: dict[str, list[bytes]] = {}
+
+    # ---------------------------------------------------------------------------------------------- memory
+
+    def register_memory(self, reg_list: Sequence[tuple[int, int, int, str]], mem_type: str) -> list[Region]:
+        regions = [(address, length, device, MEMORY[mem_type]) for address, length, device, _ in reg_list]
+        if not regions:
+            raise IndexError("list index out of range")
+        if any(region[0] == 0 for region in regions):
+            raise self.fabric.error(Kind.BACKEND)
+        self.regions += regions
+        return regions
+
+    def deregister_memory(self, dereg_list: list[Region]) -> None:
+        """Forget regions, each as often as it is listed. Peers that know them go on writing to them."""
+        if Counter(dereg_list) - Counter(self.regions):
+            raise self.fabric.error(Kind.NOT_FOUND)
+        for region in dereg_list:
+            self.regions.remove(region)
+        self.deregistered = True
+
+    # ----------------------------------------------------------------------------------------------- peers
+
+    def get_agent_metadata(self) -> bytes:
+        return self.fabric.publish(self)
+
+    def add_remote_agent(self, metadata: bytes) -> bytes:
+        """The name as bytes, which is what NIXL 1.5.1 answers although its annotation says str."""
+        with self.fabric.lock:
+            peer, regions, whole = self.fabric.read_metadata(metadata)
+            link = self.links.get(peer.name)
+            if not whole:
+                # A blob that ends early costs the good registration as well, and the name for ever.
+                self.poisoned.add(peer.name)
+                self._unlink(peer.name)
+                raise self.fabric.error(Kind.NOT_FOUND)
+            if peer.name == self.name or peer.name in self.poisoned:
+                raise self.fabric.error(Kind.INVALID_PARAM)
+            if link is None:
+                if not peer.alive:
+                    raise self.fabric.error(Kind.BACKEND)
+                self.links[peer.name] = Link(self, peer, list(regions))
+            elif link.peer is peer:
+                link.regions += (region for region in regions if region not in link.regions)
+            else:
+                raise self.fabric.error(Kind.NOT_ALLOWED)
+            self.fabric.connects.append((self.name, peer.name))
+            return peer.name.encode()
+
+    def remove_remote_agent(self, agent: str) -> None:
+        """Never raises. What is in flight raises from now on, while its bytes go on landing."""
+        with self.fabric.lock:
+            self._unlink(agent)
+
+    def check_remote_metadata(self, agent: str) -> bool:
+        return agent in self.links
+
+    def _unlink(self, name: str) -> None:
+        if name != self.name and name in self.links:
+            self.links.pop(name).removed = True
+
+    # ----------------------------------------------------------------------------------------- descriptors
+
+    def prep_xfer_dlist(
+        self, agent_name: str, xfer_list: Rows | Sequence[tuple[int, int, int]], mem_type: str
+    ) -> ScriptedDlist:
+        rows = listed(xfer_list)
+        if not rows:
+            raise IndexError("index 0 is out of bounds for axis 0 with size 0")
+        memory = MEMORY[mem_type]
+        local = agent_name in (INIT_AGENT, "")
+        link = self.links.get(agent_name)
+        found = blocks(self.regions if local else [] if link is None else link.regions, rows, memory)
+        if found is None:
+            raise self.fabric.error(Kind.NOT_FOUND)
+        return ScriptedDlist(None if local else link, found)
+
+    def release_dlist_handle(self, handle: ScriptedDlist) -> None:
+        handle.released = True
+
+    def get_xfer_descs(self, descs: Rows | Sequence[tuple[int, int, int]], mem_type: str) -> ScriptedDescs:
+        rows = listed(descs)
+        if not rows:
+            raise IndexError("list index out of range")
+        return ScriptedDescs(tuple((address, length, device) for address, length, device in rows), MEMORY[mem_type])
+
+    # ------------------------------------------------------------------------------------------- transfers
+
+    def make_prepped_xfer(
+        self,
+        operation: Operation,
+        local_xfer_side: ScriptedDlist,
+        local_indices: Indices | Sequence[int],
+        remote_xfer_side: ScriptedDlist,
+        remote_indices: Indices | Sequence[int],
+        notif_msg: bytes = b"",
+    ) -> ScriptedHandle:
+        link = remote_xfer_side.link
+        peer = "" if link is None else link.peer.name
+        with self.fabric.lock:
+            for side in (local_xfer_side, remote_xfer_side):
+                if side.released:
+                    raise self.fabric.crime(f"{self.name}: a released descriptor list was used for a transfer")
+            self._strike(Point.MAKE, peer, notif_msg)
+            if link is None or local_xfer_side.link is not None:
+                raise self._raised(Point.MAKE, Kind.INVALID_PARAM, peer, message=notif_msg)
+            if link.removed:
+                raise self._raised(Point.MAKE, Kind.NOT_FOUND, peer, message=notif_msg)
+            local = picked(local_xfer_side.blocks, local_indices)
+            remote = picked(remote_xfer_side.blocks, remote_indices)
+            return self._make(link, operation, local, remote, notif_msg)
+
+    def initialize_xfer(
+        self,
+        operation: Operation,
+        local_descs: ScriptedDescs,
+        remote_descs: ScriptedDescs,
+        remote_agent: str,
+        notif_msg: bytes = b"",
+    ) -> ScriptedHandle:
+        with self.fabric.lock:
+            self._strike(Point.MAKE, remote_agent, notif_msg)
+            link = self.links.get(remote_agent)
+            if link is None:
+                raise self._raised(Point.MAKE, Kind.NOT_FOUND, remote_agent, message=notif_msg)
+            if [length for _, length, _ in local_descs.rows] != [length for _, length, _ in remote_descs.rows]:
+                raise self._raised(Point.MAKE, Kind.INVALID_PARAM, remote_agent, message=notif_msg)
+            local = blocks(self.regions, local_descs.rows, local_descs.memory)
+            remote = blocks(link.regions, remote_descs.rows, remote_descs.memory)
+            if local is None or remote is None:
+                raise self._raised(Point.MAKE, Kind.NOT_FOUND, remote_agent, message=notif_msg)
+            return self._make(link, operation, local, remote, notif_msg)
+
+    def _make(
+        self,
+        link: Link,
+        operation: Operation,
+        local: tuple[Span, ...] | None,
+        remote: tuple[Span, ...] | None,
+        message: bytes,
+    ) -> ScriptedHandle:
+        writes = WRITES[operation]
+        peer = link.peer.name
+        if not local or not remote or [length for _, length in local] != [length for _, length in remote]:
+            raise self._raised(Point.MAKE, Kind.INVALID_PARAM, peer, message=message)
+        source, target = (local, remote) if writes else (remote, local)
+        cargo = Cargo(link, tuple(zip(source, target, strict=True)))
+        handle = self.fabric.adopt(cargo, operation, message)
+        self.log(Point.MAKE, peer, "made", handle, message=message)
+        return handle
+
+    def transfer(self, handle: ScriptedHandle, notif_msg: bytes = b"") -> str:
+        link = handle.cargo.link
+        with self.fabric.lock:
+            self._forbid_misuse(Point.POST, handle)
+            state = handle.state
+            # A plan strikes only where the answer is open: at the first post.
+            fault = self._struck(Point.POST) if state is HandleState.CREATED else None
+            if fault is not None:
+                self._raise_untouched(fault, handle)
+            if link.removed:
+                raise self._raised(Point.POST, Kind.NOT_FOUND, link.peer.name, handle)
+            if handle.unsettled:
+                raise self._raised(Point.POST, Kind.REPOST_ACTIVE, link.peer.name, handle)
+            if link.broken or handle.outcome is not None or fault is not None:
+                return self._reject(handle, fault)
+            if state is HandleState.DONE:
+                handle.machine, handle.told = SpecHandle(), False  # NIXL runs a completed transfer again
+            handle.message = notif_msg or handle.message
+            handle.machine.fire(HandleEvent.ACCEPTED)
+            handle.cargo.landed = False
+            self.fabric.afloat.append(handle.cargo)
+            if self.fabric.done_at_post:
+                self.fabric.finish(handle)
+            if handle.state is HandleState.DONE:
+                self._complete(handle)
+            return self._answer(Point.POST, handle)
+
+    def _reject(self, handle: ScriptedHandle, fault: Fault | None) -> str:
+        """A post that fails proves nothing: where a fault struck in the middle of it, half of the bytes are there."""
+        link = handle.cargo.link
+        if fault is not None:
+            if not (link.broken or link.peer.stopped):
+                handle.cargo.land_half()
+            handle.cargo.adrift = True
+            self.fabric.afloat.append(handle.cargo)
+            handle.outcome = fault.kind
+            link.cut = link.cut or fault.kind is Kind.REMOTE_DISCONNECT
+        elif handle.outcome is None:
+            handle.outcome = Kind.REMOTE_DISCONNECT
+        if handle.state is HandleState.IN_FLIGHT:
+            handle.machine.fire(HandleEvent.RAISED)  # a post that comes too soon finds out what a check would have
+            handle.cargo.adrift = True
+        else:
+            handle.machine.fire(HandleEvent.REJECTED)
+        return self._answer(Point.POST, handle)
+
+    def check_xfer_state(self, handle: ScriptedHandle) -> str:
+        link = handle.cargo.link
+        with self.fabric.lock:
+            self._forbid_misuse(Point.CHECK, handle)
+            if handle.state is HandleState.CREATED:
+                raise self._raised(Point.CHECK, Kind.NOT_POSTED, link.peer.name, handle)
+            if handle.told:
+                return self._answer(Point.CHECK, handle)
+            fault = self._struck(Point.CHECK)
+            if fault is not None:
+                self._raise_untouched(fault, handle)
+                link.cut = link.cut or fault.kind is Kind.REMOTE_DISCONNECT
+                handle.outcome = fault.kind
+            if self.fabric.automatic:
+                self.fabric.finish(handle)
+            if handle.outcome is None and link.removed:
+                handle.outcome = Kind.NOT_FOUND
+            # Bytes that were in place before the peer died count, unless there is still a notification to be sent.
+            unsent = handle.state is HandleState.IN_FLIGHT or bool(handle.message)
+            if handle.outcome is None and link.broken and unsent:
+                handle.outcome = Kind.REMOTE_DISCONNECT
+            if handle.outcome is not None:
+                handle.machine.fire(HandleEvent.RAISED)
+                handle.cargo.adrift = True
+            elif handle.state is HandleState.DONE:
+                self._complete(handle)
+            return self._answer(Point.CHECK, handle)
+
+    def _complete(self, handle: ScriptedHandle) -> None:
+        """This call has found the transfer complete, so it is the one that sends the notification."""
+        handle.told = True
+        if handle.message:
+            handle.cargo.link.peer.deliver(self.name, handle.message)
+
+    def release_xfer_handle(self, handle: ScriptedHandle) -> None:
+        """Cancels nothing. A second release does nothing, and is logged so that it can be counted."""
+        with self.fabric.lock:
+            self._strike(Point.RELEASE, handle.peer, handle=handle)
+            self.fabric.end(handle, "released")
+
+    # --------------------------------------------------------------------------------------- notifications
+
+    def send_notif(self, remote_agent_name: str, notif_msg: bytes) -> None:
+        with self.fabric.lock:
+            self._strike(Point.NOTIFY, remote_agent_name, notif_msg)
+            link = self.links.get(remote_agent_name)
+            if link is None:
+                raise self._raised(Point.NOTIFY, Kind.NOT_FOUND, remote_agent_name, message=notif_msg)
+            if link.broken:
+                raise self._raised(Point.NOTIFY, Kind.REMOTE_DISCONNECT, remote_agent_name, message=notif_msg)
+            link.peer.deliver(self.name, notif_msg)
+            self.log(Point.NOTIFY, remote_agent_name, "sent", message=notif_msg)
+
+    def get_new_notifs(self) -> dict[str, list[bytes]]:
+        with self.fabric.lock:
+            inbox, self.inbox = self.inbox, {}
+            return inbox
+
+    def deliver(self, sender: str, message: bytes) -> None:
+        if self.alive:
+            self.inbox.setdefault(sender, []).append(message)
+
+    # --------------------------------------------------------------------------------------------- answers
+
+    def _answer(self, point: Point, handle: ScriptedHandle) -> str:
+        """Say, log and fix what is decided about the handle; raise where that is an error."""
+        if handle.outcome is None:
+            answer = "DONE" if handle.told else "PROC"
+        else:
+            handle.told = True
+            if handle.outcome not in RETURNED_BY_TRANSPORT:
+                raise self._raised(point, handle.outcome, handle.peer, handle)
+            answer = "ERR" if handle.outcome is Kind.RETURNS_ERR else NONSENSE
+        self.log(point, handle.peer, answer, handle)
+        return answer
+
+    def _struck(self, point: Point) -> Fault | None:
+        return self.fabric.plan.take(point) if self.scripted else None
+
+    def _strike(self, point: Point, peer: str, message: bytes = b"", handle: ScriptedHandle | None = None) -> None:
+        """Raise the fault that is planned for a call which only ever raises or succeeds."""
+        fault = self._struck(point)
+        if fault is not None:
+            if fault.kind is Kind.REMOTE_DISCONNECT and peer in self.links:
+                self.links[peer].cut = True
+            raise self._raised(point, fault.kind, peer, handle, message)
+
+    def _raise_untouched(self, fault: Fault, handle: ScriptedHandle) -> None:
+        """Errors that are not the transport's say nothing about the handle, which stays as it is."""
+        if fault.kind in PROGRAMMING_KINDS or fault.kind in BASE_KINDS:
+            raise self._raised(fault.point, fault.kind, handle.peer, handle)
+
+    def _raised(
+        self, point: Point, kind: Kind, peer: str, handle: ScriptedHandle | None = None, message: bytes = b""
+    ) -> BaseException:
+        """The logged error, to be raised by the caller."""
+        error = self.fabric.error(kind)
+        self.log(point, peer, "raised", handle, error, message)
+        noticed = kind is Kind.REMOTE_DISCONNECT and peer in self.links and self.links[peer].broken
+        if noticed and self.fabric.drops_metadata:
+            self._unlink(peer)
+        return error
+
+    def _forbid_misuse(self, point: Point, handle: ScriptedHandle) -> None:
+        """What reads freed memory in NIXL: it crashes there, or not, or acts on another transfer."""
+        if handle.released:
+            what = f"{handle!r} was released before this {point.value}"
+        elif point is Point.POST and self.deregistered and not covered(self.regions, handle.local):
+            what = f"the local memory of {handle!r} was deregistered before this {point.value}"
+        else:
+            return
+        error = self.fabric.crime(f"{self.name}: {what}")
+        self.log(point, handle.peer, "raised", handle, error)
+        raise error
+
+    def log(
+        self,
+        point: Point,
+        peer: str,
+        answer: str,
+        handle: ScriptedHandle | None = None,
+        error: BaseException | None = None,
+        message: bytes = b"",
+    ) -> None:
+        self.fabric.log(point, self.name, peer, answer, None if handle is None else handle.number, error, message)

@@ -1,0 +1,218 @@
+"""What travels between scripted agents: descriptors, links, the bytes of a transfer, and the handle on them.
+
+The bytes (``Cargo``) are apart from the handle, because in NIXL they are: releasing a handle, removing the peer and an
+error all end what the sender hears of a transfer, and none of them ends the transfer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
+
+from kvsender_spec.contract import Operation
+from kvsender_spec.faults import Kind
+from kvsender_spec.machine import HandleState, SpecHandle
+
+if TYPE_CHECKING:
+    from kvsender_spec.kit.agent import ScriptedAgent
+
+Span: TypeAlias = tuple[int, int]
+"""An address and a number of bytes."""
+Region: TypeAlias = tuple[int, int, int, str]
+"""A registered address, its bytes, its device and its kind of memory."""
+
+MEMORY: Final[Mapping[str, str]] = {"DRAM": "DRAM", "VRAM": "VRAM", "cpu": "DRAM", "cuda": "VRAM"}
+"""NIXL's names for kinds of memory; the last two are deprecated ones."""
+
+WRITES: Final[Mapping[str, bool]] = {"WRITE": True, "READ": False}
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """A table of integers, such as a numpy array of shape (n, 3) or (n, 5)."""
+
+    def __len__(self) -> int: ...
+
+    def tolist(self) -> list[list[int]]: ...
+
+
+@runtime_checkable
+class Indices(Protocol):
+    """A row of integers, such as a numpy array of shape (n,)."""
+
+    def __len__(self) -> int: ...
+
+    def tolist(self) -> list[int]: ...
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """One agent's connection to one process of a peer, from ``add_remote_agent`` until it is removed."""
+
+    agent: ScriptedAgent
+    peer: ScriptedAgent
+    regions: list[Region]
+    """What the peer had registered when its metadata was added. It is never validated against the peer again."""
+    cut: bool = False
+    removed: bool = False
+
+    @property
+    def broken(self) -> bool:
+        return self.cut or not self.peer.alive
+
+
+@dataclass(slots=True, eq=False)
+class Cargo:
+    """The bytes of one transfer. They outlive its handle, because releasing a handle does not stop them."""
+
+    link: Link
+    pairs: tuple[tuple[Span, Span], ...]
+    """For each descriptor the span that is read and the span that is written."""
+    landed: bool = False
+    """Every byte is in place."""
+    adrift: bool = False
+    """Posted, and nobody will ever be told that it has landed."""
+
+    def land(self) -> int:
+        """Copy everything, from the source as it is now."""
+        self.landed = True
+        return self._copy(sum(length for (_, length), _ in self.pairs))
+
+    def land_half(self) -> None:
+        self._copy(sum(length for (_, length), _ in self.pairs) // 2)
+
+    def _copy(self, budget: int) -> int:
+        left = budget
+        for (source, length), (target, _) in self.pairs:
+            count = min(length, left)
+            ctypes.memmove(target, source, count)
+            left -= count
+        return budget
+
+
+@dataclass(slots=True)
+class ScriptedDlist:
+    """A prepared descriptor list. ``link`` is None on the local side."""
+
+    link: Link | None
+    blocks: tuple[Span, ...]
+    released: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedDescs:
+    """A descriptor list that is not prepared, for ``initialize_xfer``."""
+
+    rows: tuple[tuple[int, int, int], ...]
+    memory: str
+
+
+class ScriptedHandle:
+    """One transfer, as the sender holds it. Dropping the last reference releases it, as in NIXL."""
+
+    def __init__(
+        self,
+        number: int,
+        cargo: Cargo,
+        operation: Operation,
+        message: bytes,
+        on_drop: Callable[[ScriptedHandle], None],
+    ) -> None:
+        self._on_drop: Final = on_drop
+        self.number: Final = number
+        self.cargo: Final = cargo
+        self.operation: Final = operation
+        self.message = message
+        self.released = False
+        self.told = False
+        """A check, or the post, has answered the last word."""
+        self.outcome: Kind | None = None
+        """The error that every check answers from now on."""
+        self.machine = SpecHandle()
+
+    @property
+    def agent(self) -> str:
+        return self.cargo.link.agent.name
+
+    @property
+    def peer(self) -> str:
+        return self.cargo.link.peer.name
+
+    @property
+    def local(self) -> tuple[Span, ...]:
+        side = 0 if WRITES[self.operation] else 1
+        return tuple(pair[side] for pair in self.cargo.pairs)
+
+    @property
+    def remote(self) -> tuple[Span, ...]:
+        side = 1 if WRITES[self.operation] else 0
+        return tuple(pair[side] for pair in self.cargo.pairs)
+
+    @property
+    def state(self) -> HandleState:
+        """What is true, whether or not the sender knows: DONE as soon as all bytes are in place."""
+        return self.machine.state
+
+    @property
+    def landed(self) -> bool:
+        return self.cargo.landed
+
+    @property
+    def unsettled(self) -> bool:
+        """Posted, held by the sender, and nothing has decided yet how it ends."""
+        link = self.cargo.link
+        open_ended = self.state is HandleState.IN_FLIGHT and self.outcome is None and not self.released
+        return open_ended and not link.broken and not link.removed
+
+    def __repr__(self) -> str:
+        return f"<handle {self.number} {self.agent}->{self.peer} {self.state.value}>"
+
+    def __del__(self) -> None:
+        if not self.released:
+            self._on_drop(self)
+
+
+def listed(table: Rows | Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    return table.tolist() if isinstance(table, Rows) else table
+
+
+def blocks(regions: Sequence[Region], rows: Iterable[Sequence[int]], memory: str) -> tuple[Span, ...] | None:
+    """The blocks that the rows name, or None where one of them lies in no single registration."""
+    found: list[Span] = []
+    for address, length, device, stride, count in (_five(row) for row in rows):
+        starts = [address + stride * number for number in range(count)]
+        known = all(_within(regions, start, length, device, memory) for start in starts)
+        if stride < length or count < 1 or not known:
+            return None
+        found += [(start, length) for start in starts]
+    return tuple(found)
+
+
+def picked(blocks: Sequence[Span], indices: Indices | Sequence[int]) -> tuple[Span, ...] | None:
+    """The blocks that the indices name, or None where one names none."""
+    numbers = indices.tolist() if isinstance(indices, Indices) else indices
+    if not all(0 <= number < len(blocks) for number in numbers):
+        return None
+    return tuple(blocks[number] for number in numbers)
+
+
+def covered(regions: Sequence[Region], spans: Iterable[Span]) -> bool:
+    """Every span lies in some registration, of whatever device."""
+    return all(
+        any(base <= start and start + length <= base + size for base, size, _, _ in regions) for start, length in spans
+    )
+
+
+def _five(row: Sequence[int]) -> tuple[int, int, int, int, int]:
+    """A row as (address, bytes, device, stride, count)."""
+    if len(row) == 3:
+        return row[0], row[1], row[2], row[1], 1
+    if len(row) == 5:
+        return row[0], row[1], row[2], row[3], row[4]
+    raise TypeError(f"descriptors have 3 or 5 columns, not {len(row)}")
+
+
+def _within(regions: Sequence[Region], start: int, length: int, device: int, memory: str) -> bool:
+    return covered([region for region in regions if (region[2], region[3]) == (device, memory)], [(start, length)])

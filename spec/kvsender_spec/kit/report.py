@@ -1,0 +1,106 @@
+"""A report as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, assert_never
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from kvsender_spec.kit.check import ClauseVerdict, Outcome, Report
+
+SCHEMA: Final = "kvsender-report/1"
+
+
+def style(outcome: Outcome) -> str:
+    """The colour of an outcome."""
+    match outcome:
+        case Outcome.FAIL | Outcome.ERROR:
+            return "bold red"
+        case Outcome.INCONCLUSIVE:
+            return "yellow"
+        case Outcome.PASS:
+            return "green"
+        case Outcome.NOT_APPLICABLE:
+            return "dim"
+        case _:
+            assert_never(outcome)
+
+
+def counterexample(verdict: ClauseVerdict) -> RenderableType:
+    """One failed clause, readable alone: the rule, what was expected and seen, and the shortest trace found."""
+    example = verdict.counterexample
+    clause = verdict.clause
+    lines = [f"[bold red]{clause.id} {clause.name}[/] ({clause.level.value}) {escape(clause.text)}"]
+    lines.append(f"  source    {escape(clause.source)}")
+    if example is not None:
+        lines.append(f"  expected  {escape(example.violation.expected)}")
+        lines.append(f"  observed  {escape(example.violation.observed)}")
+        if example.trace.steps:
+            lines.append(f"  scene     {escape(str(example.trace.scene))}")
+            lines.append("  shortest trace found, then the end of the run:")
+            lines += [f"    {number}. {escape(str(step))}" for number, step in enumerate(example.trace.steps, 1)]
+    return Text.from_markup("\n".join(lines))
+
+
+def render(report: Report, console: Console) -> None:
+    """The verdict table, the counterexamples, and one line that sums up."""
+    table = Table(title=f"{report.adapter}, profile {report.profile.value}, seed {report.seed}", title_justify="left")
+    table.add_column("clause", no_wrap=True)
+    table.add_column("level", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("observations", justify="right", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for verdict in report.verdicts:
+        clause = verdict.clause
+        table.add_row(
+            f"{clause.id} {clause.name}",
+            clause.level.value,
+            Text(verdict.outcome.value, style=style(verdict.outcome)),
+            str(verdict.observations),
+            escape(verdict.note),
+        )
+    failed = report.with_outcome(Outcome.FAIL)
+    console.print(Group(table, *(counterexample(verdict) for verdict in failed)))
+    console.print(summary(report))
+
+
+def summary(report: Report) -> str:
+    """How many clauses have which verdict, the worst first."""
+    counts = [(outcome, len(report.with_outcome(outcome))) for outcome in Outcome]
+    words = ", ".join(f"{count} {outcome.value}" for outcome, count in counts if count)
+    return f"{words}; {report.runs} runs, {report.steps} steps"
+
+
+def to_json(report: Report) -> str:
+    """The report with its schema version. Traces are in the format of ``kvsender_spec.trace``."""
+    clauses: list[dict[str, object]] = []
+    for verdict in report.verdicts:
+        example = verdict.counterexample
+        row: dict[str, object] = {
+            "id": verdict.clause.id,
+            "name": verdict.clause.name,
+            "level": verdict.clause.level.value,
+            "verdict": verdict.outcome.value,
+            "observations": verdict.observations,
+            "note": verdict.note,
+        }
+        if example is not None:
+            row["expected"] = example.violation.expected
+            row["observed"] = example.violation.observed
+            row["trace"] = example.trace.dump().splitlines()
+        clauses.append(row)
+    document: dict[str, object] = {
+        "schema": SCHEMA,
+        "adapter": report.adapter,
+        "profile": report.profile.value,
+        "seed": report.seed,
+        "runs": report.runs,
+        "steps": report.steps,
+        "exit_code": report.exit_code,
+        "clauses": clauses,
+    }
+    return json.dumps(document, indent=2) + "\n"

@@ -1,0 +1,52 @@
+"""Every broken sender is killed on ten of ten seeds, by the clause it is meant to break; the correct one passes."""
+
+from __future__ import annotations
+
+import pytest
+from tests.mutants.broken import BROKEN
+from tests.mutants.inline import InlineAdapter, InlineSender
+from tests.mutants.seed import AfterTheFix, BeforeTheFix, SeedAdapter
+
+from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.check import Outcome, check
+from kvsender_spec.kit.drive import Run
+from kvsender_spec.trace import Call, Progress, Scene, Step
+
+SEEDS = range(10)
+MUTANTS: list[tuple[Adapter, str]] = [
+    (SeedAdapter(BeforeTheFix), BeforeTheFix.breaks),
+    (SeedAdapter(AfterTheFix), AfterTheFix.breaks),
+    *((InlineAdapter(mutant), str(vars(mutant)["breaks"])) for mutant in BROKEN),
+]
+
+
+@pytest.mark.parametrize(("adapter", "clause"), MUTANTS, ids=[adapter.name for adapter, _ in MUTANTS])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_broken_sender_is_killed_by_the_clause_it_breaks(adapter: Adapter, clause: str, seed: int) -> None:
+    report = check(adapter, seed=seed, clauses=[clause])
+    (verdict,) = report.verdicts
+    assert verdict.outcome is Outcome.FAIL, f"{adapter.name} survived seed {seed}: {verdict}"
+    assert verdict.counterexample is not None
+    assert len(verdict.counterexample.trace.steps) <= 8
+    assert report.exit_code == 1
+
+
+def test_the_small_sender_passes_everything() -> None:
+    report = check(InlineAdapter(InlineSender))
+    assert report.with_outcome(Outcome.FAIL) == ()
+    assert report.exit_code == 0
+    assert len(report.with_outcome(Outcome.PASS)) == 31
+
+
+def test_a_caller_that_goes_on_after_the_escape_gets_success_with_a_chunk_missing() -> None:
+    """The seed's second hole: its page count has moved on, so the room completes without the lost chunk."""
+    run = Run(SeedAdapter(AfterTheFix), Scene(chunks=((1, 1),)))
+    run.apply(Step(Call.OPEN))
+    run.apply(Step(Call.SEND, fault=Fault(Point.POST, Kind.NOT_FOUND)))
+    assert {violation.clause for violation in run.findings.violations} == {"KS-1.1", "KS-1.2"}
+    run.findings.violations.clear()
+    run.over = False
+    run.apply(Step(Call.SEND))
+    run.apply(Step(Call.POLL, progress=Progress.ALL))
+    assert "KS-3.1" in {violation.clause for violation in run.findings.violations}
