@@ -90,6 +90,7 @@ class Prefill(Generic[DlistT, HandleT]):
             quarantine=self._quarantine,
             unsettled=self._unsettled,
         )
+        self._closed = False
         self.drained: Final = DrainCounts()
 
     # ------------------------------------------------------------------------------------------ peers and rooms
@@ -121,8 +122,10 @@ class Prefill(Generic[DlistT, HandleT]):
     def sender(self, room: int) -> KVSender[DlistT, HandleT]:
         """The sender of a room, before or after its peers are known. Sweeps a little.
 
-        Raises KVUsageError while an earlier sender of this room is neither over nor cleared.
+        Raises KVUsageError while an earlier sender of this room is neither over nor cleared, and after ``close``.
         """
+        if self._closed:
+            raise KVUsageError("the prefill side is closed")
         self.sweep()
         made: list[KVSender[DlistT, HandleT]] = []
 
@@ -223,9 +226,9 @@ class Prefill(Generic[DlistT, HandleT]):
         Returns how many transfers are still in flight. The agent, and the memory, must live until ``sweep`` has brought
         this to zero, or until the agent itself is destroyed.
         """
+        self._closed = True
         for sender in self._rooms.senders():
-            sender.abort()
-            sender.poll()
+            sender.clear()
         self._peers.close()
         for dlist in (self._side.local_kv, self._side.local_aux):
             if dlist is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import pytest
 import torch
 
 from kvsender_nixl.buffers import AuxBuffers, KVPool
@@ -14,7 +16,7 @@ from kvsender_nixl.exchange import TransferInfo
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.receiver import Decode, KVReceiver
 from kvsender_nixl.sender import KVSender, SenderOptions
-from kvsender_spec.contract import KVPoll
+from kvsender_spec.contract import KVPoll, KVTransferError
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.transport import Fabric, ScriptedAgent, ScriptedHandle
 from kvsender_spec.machine import Profile
@@ -154,6 +156,21 @@ class Rig:
     def same_aux(self, name: str, source: int, target: int) -> bool:
         pairs = zip(self.aux.tensors, self.decodes[name].aux.tensors, strict=True)
         return all(torch.equal(a[source], b[target]) for a, b in pairs)
+
+
+def failure(sender: KVSender[Any, Any]) -> KVTransferError:
+    with pytest.raises(KVTransferError) as caught:
+        sender.failure_exception()
+    return caught.value
+
+
+def released_once(rig: Rig) -> bool:
+    """Every handle of the prefill side is released, none twice and none by the garbage collector (KS-4.3)."""
+    gc.collect()
+    made = {event.handle for event in rig.fabric.events if event.agent == "prefill" and event.answer == "made"}
+    releases = [event for event in rig.fabric.events if event.agent == "prefill" and event.point is Point.RELEASE]
+    given_back = [event.handle for event in releases if event.answer == "released"]
+    return sorted(given_back, key=str) == sorted(made, key=str) and not rig.fabric.crimes
 
 
 def end(sender: KVSender[Any, Any], polls: int = 20) -> KVPoll:

@@ -1,0 +1,146 @@
+"""The reference sender, as the conformance kit sees it: ``kvsender check kvsender_nixl.adapter:adapter``.
+
+The sender runs unchanged; only its transport, its clock and its memory are the kit's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+
+from kvsender_nixl.agent import ERROR_CLASSES
+from kvsender_nixl.buffers import AuxBuffers, KVPool
+from kvsender_nixl.exchange import AuxNotice, ChunkNotice, FailureNotice, PeerMetadata, TransferInfo, parse_notice
+from kvsender_nixl.prefill import Prefill
+from kvsender_nixl.sender import KVSender, SenderOptions
+from kvsender_nixl.side import KVTransferMetric
+from kvsender_spec.contract import Attribution, KVPoll, KVTransferError, KVUsageError
+from kvsender_spec.faults import STAND_INS
+from kvsender_spec.kit.adapter import Memory, Notice, NoticeKind, Peer, RoomPlan, World
+from kvsender_spec.kit.transport import ScriptedDlist, ScriptedHandle
+from kvsender_spec.machine import Profile
+
+
+def _buffers(memory: Memory) -> tuple[KVPool, AuxBuffers]:
+    """The kit's bytes as torch tensors; its regions are K and V of each layer in turn."""
+    kv = [
+        torch.frombuffer(region, dtype=torch.uint8).view(-1, size)
+        for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True)
+    ]
+    aux = [
+        torch.frombuffer(region, dtype=torch.uint8).view(-1, size)
+        for region, size in zip(memory.aux, memory.AUX_BYTES, strict=True)
+    ]
+    return KVPool(kv[::2], kv[1::2]), AuxBuffers(aux)
+
+
+def _metadata(peer: Peer) -> PeerMetadata:
+    pool, aux = _buffers(peer.memory)
+    return PeerMetadata(peer.name, peer.agent.get_agent_metadata(), pool.layout, aux.layout)
+
+
+class ListSender:
+    """A sender that takes the kit's plain lists of page ids."""
+
+    def __init__(self, sender: KVSender[ScriptedDlist, ScriptedHandle]) -> None:
+        self._sender: Final = sender
+        self.poll: Final[Callable[[], KVPoll]] = sender.poll
+        self.failure_exception: Final = sender.failure_exception
+        self.abort: Final = sender.abort
+        self.clear: Final = sender.clear
+        self.get_transfer_metric: Final[Callable[[], KVTransferMetric]] = sender.get_transfer_metric
+
+    def send(self, kv_indices: Sequence[int]) -> None:
+        whole = all(isinstance(page, int) for page in kv_indices)
+        # What is not an int stays as it is, so that the sender gets to refuse it.
+        self._sender.send(np.array(kv_indices, dtype=np.int32) if whole else np.array(kv_indices))
+
+
+class ReferenceSystem:
+    """One prefill side of the reference sender."""
+
+    def __init__(self, world: World, options: SenderOptions, errors: Mapping[str, type[Exception]]) -> None:
+        pool, aux = _buffers(world.memory)
+        self._prefill: Final = Prefill(
+            world.transport,
+            pool,
+            aux,
+            options,
+            clock=world.clock,
+            transport_errors=(*errors.values(), RuntimeError),
+            spawn=lambda work: work(),
+        )
+        for peer in world.peers:
+            self._prefill.register_peer(_metadata(peer))
+
+    def sender(self, plan: RoomPlan) -> ListSender:
+        sender = self._bound(plan)
+        sender.init(plan.num_pages, plan.aux_index)
+        return ListSender(sender)
+
+    def uninitialised(self, plan: RoomPlan) -> ListSender:
+        return ListSender(self._bound(plan))
+
+    def _bound(self, plan: RoomPlan) -> KVSender[ScriptedDlist, ScriptedHandle]:
+        for target in plan.destinations:
+            self._prefill.add_transfer_info(
+                TransferInfo(
+                    room=plan.room,
+                    token=str(plan.incarnation),
+                    agent_name=target.peer.name,
+                    dst_kv_indices=np.array(target.pages, dtype=np.int32),
+                    dst_aux_index=None if target.dummy else target.aux_index,
+                    is_dummy=target.dummy,
+                    required_dst_info_num=len(plan.destinations),
+                )
+            )
+        return self._prefill.sender(plan.room)
+
+    def reconnect(self, peer: Peer) -> None:
+        self._prefill.register_peer(_metadata(peer))
+
+    def settle(self) -> None:
+        self._prefill.sweep()
+
+    def quarantined_pages(self) -> frozenset[int]:
+        return self._prefill.quarantined_pages()
+
+    def residue(self) -> int:
+        return self._prefill.residue()
+
+    def attribution(self, error: BaseException) -> Attribution | None:
+        return error.attribution if isinstance(error, KVTransferError) else None
+
+    def read_notice(self, message: bytes) -> Notice | None:
+        notice = parse_notice(message)
+        if isinstance(notice, FailureNotice):
+            return Notice(NoticeKind.FAILURE, notice.room, int(notice.token), notice.reason)
+        progress = isinstance(notice, (ChunkNotice, AuxNotice))
+        kind = NoticeKind.PROGRESS if progress else NoticeKind.SUCCESS
+        return Notice(kind, notice.room, int(notice.token))
+
+
+class ReferenceAdapter:
+    """The reference sender in one of its profiles. Without nixl it runs on stand-ins for NIXL's error classes."""
+
+    errors: Final[Mapping[str, type[Exception]]] = ERROR_CLASSES or STAND_INS
+    usage_errors: Final[tuple[type[Exception], ...]] = (KVUsageError,)
+
+    def __init__(self, profile: Profile) -> None:
+        self.name: Final = f"kvsender_nixl ({profile.value})"
+        self.profile: Final = profile
+
+    def open(self, world: World) -> ReferenceSystem:
+        options = SenderOptions(
+            profile=self.profile,
+            transfer_timeout_s=world.transfer_timeout_s,
+            drain_timeout_s=world.drain_timeout_s,
+        )
+        return ReferenceSystem(world, options, self.errors)
+
+
+adapter: Final = ReferenceAdapter(Profile.FULL)
+latch: Final = ReferenceAdapter(Profile.LATCH)

@@ -1,0 +1,155 @@
+"""Peers that die, come back, and do not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.impl.rig import Rig, end, failure, ids
+
+from kvsender_nixl.exchange import SuccessNotice, parse_notice
+from kvsender_nixl.sender import KVSender
+from kvsender_spec.contract import (
+    Attribution,
+    KVPoll,
+)
+from kvsender_spec.faults import Kind, Point
+
+
+@pytest.mark.parametrize("drops_metadata", [False, True])
+def test_a_dead_peer_fails_its_rooms_only_and_comes_back(drops_metadata: bool) -> None:
+    rig = Rig(peers=("decode0", "decode1"), automatic=False, drops_metadata=drops_metadata)
+
+    def open_at(room: int, name: str) -> KVSender[Any, Any]:
+        receiver = rig.decodes[name].decode.receiver(room, "prefill")
+        rig.prefill.add_transfer_info(receiver.init(ids(4)))
+        sender = rig.prefill.sender(room)
+        sender.init(1)
+        return sender
+
+    doomed, other, second = open_at(1, "decode0"), open_at(2, "decode1"), open_at(3, "decode0")
+    for page, sender in enumerate((doomed, other, second)):
+        sender.send(ids(page))
+    rig.fabric.kill("decode0")
+    assert doomed.poll() is KVPoll.Failed
+    assert second.poll() is KVPoll.Failed
+    assert failure(doomed).attribution is failure(second).attribution is Attribution.PEER
+    assert other.poll() is KVPoll.Transferring
+    rig.fabric.finish(rig.flying()[0])
+    assert other.poll() is KVPoll.Success
+
+    rig.start("decode0")
+    connects = len(rig.fabric.connects)
+    rig.prefill.register_peer(rig.decodes["decode0"].decode.metadata())
+    rig.prefill.register_peer(rig.decodes["decode0"].decode.metadata())
+    assert len(rig.fabric.connects) == connects + 1
+    again = open_at(4, "decode0")
+    again.send(ids(5))
+    rig.fabric.finish(rig.flying()[0])
+    assert again.poll() is KVPoll.Success
+    assert rig.same_bytes("decode0", (5,), (4,))
+    assert rig.prefill.quarantined_pages() == {0, 2}
+    rig.prefill.fence("decode0")
+    assert not rig.prefill.quarantined_pages()
+
+
+def test_a_live_peer_with_a_broken_connection_is_remade_when_it_asks_again() -> None:
+    rig = Rig()
+    sender, _ = rig.open()
+    rig.fabric.disconnect("prefill", "decode0")
+    sender.send(ids(0))
+    assert sender.poll() is KVPoll.Failed
+    again, receivers = rig.open(room=8)
+    again.send(ids(1, 2, 3))
+    assert end(again) is KVPoll.Success
+    rig.drain()
+    assert receivers[0].poll() is KVPoll.Success
+
+
+def test_rooms_wait_while_their_peer_is_reconnected_in_the_background() -> None:
+    rig = Rig(inline=False)
+    lost, _ = rig.open()
+    lost.send(ids(0))
+    rig.start("decode0")  # restarted, and nobody has noticed
+    rig.prefill.register_peer(rig.decodes["decode0"].decode.metadata())
+    rig.prefill.register_peer(rig.decodes["decode0"].decode.metadata())
+    assert len(rig.spawned) == 1
+    sender, receivers = rig.open(room=8)
+    assert sender.poll() is KVPoll.Bootstrapping
+    rig.run_spawned()
+    assert sender.poll() is KVPoll.WaitingForInput
+    sender.send(ids(1, 2, 3))
+    assert end(sender) is KVPoll.Success
+    rig.drain()
+    assert receivers[0].poll() is KVPoll.Success
+    assert end(lost) is KVPoll.Failed
+    assert failure(lost).attribution is Attribution.PEER
+    lost.send(ids(1))
+
+
+def test_a_room_does_not_go_on_over_a_new_connection() -> None:
+    rig = Rig()
+    sender, _ = rig.open()
+    sender.send(ids(0))
+    rig.start("decode0")
+    rig.prefill.register_peer(rig.decodes["decode0"].decode.metadata())
+    sender.send(ids(1))
+    assert end(sender) is KVPoll.Failed
+    assert "started over" in failure(sender).reason
+
+
+def test_a_peer_that_cannot_be_connected_stays_broken_and_is_tried_again() -> None:
+    rig = Rig()
+    metadata = rig.decodes["decode0"].decode.metadata()
+    infos = rig.infos(7, (5, 6, 7))
+    rig.fabric.kill("decode0")
+    sender, _ = rig.open(room=6)
+    sender.send(ids(0))
+    assert end(sender) is KVPoll.Failed
+    rig.prefill.register_peer(metadata)  # it is dead: this fails
+    rig.prefill.add_transfer_info(infos["decode0"][1])
+    sender = rig.prefill.sender(7)
+    sender.init(3)
+    assert sender.poll() is KVPoll.WaitingForInput
+    sender.send(ids(0))
+    assert end(sender) is KVPoll.Failed
+    assert failure(sender).attribution is Attribution.PEER
+    rig.start("decode0")
+    rig.prefill.register_peer(rig.decodes["decode0"].decode.metadata())
+    again, _ = rig.open(room=9)
+    again.send(ids(1, 2, 3))
+    assert end(again) is KVPoll.Success
+
+
+def test_an_offer_that_does_not_fit_is_the_peers_fault() -> None:
+    rig = Rig()
+    receiver = rig.decodes["decode0"].decode.receiver(7, "prefill")
+    rig.prefill.add_transfer_info(receiver.init(ids(4, 5)))
+    sender = rig.prefill.sender(7)
+    sender.init(3)
+    sender.send(ids(0))
+    assert end(sender) is KVPoll.Failed
+    assert failure(sender).attribution is Attribution.PEER
+    assert "offers 2 pages for 3" in failure(sender).reason
+
+
+def test_a_lost_success_notice_does_not_change_success() -> None:
+    rig = Rig()
+    sender, receivers = rig.open()
+    rig.arm(Point.NOTIFY, Kind.BACKEND)
+    sender.send(ids(0, 1, 2))
+    rig.arm(Point.NOTIFY, Kind.BACKEND)
+    assert end(sender) is KVPoll.Success
+    assert sender.get_transfer_metric().notices_lost == 1
+    rig.drain()
+    assert receivers[0].poll() is KVPoll.Transferring
+
+
+def test_success_is_told_after_everything_else() -> None:
+    rig = Rig()
+    sender, _ = rig.open()
+    sender.send(ids(0, 1, 2))
+    assert end(sender) is KVPoll.Success
+    messages = rig.decodes["decode0"].agent.get_new_notifs()["prefill"]
+    kinds = [type(parse_notice(message)) for message in messages]
+    assert kinds.index(SuccessNotice) == len(kinds) - 1 == 2
