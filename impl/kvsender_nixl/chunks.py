@@ -84,13 +84,11 @@ class Route(Generic[DlistT]):
     connection: Connection[DlistT]
 
 
-def misfit(info: TransferInfo, remote: PeerMetadata, announced: Announcement) -> str | None:
-    """Why what a peer offers does not fit the room, or None. Its pool may have changed since it registered."""
+def misfit(info: TransferInfo, announced: Announcement) -> str | None:
+    """Why what a peer offers is not what the room needs, or None."""
     count = len(info.dst_kv_indices)
     if count != announced.num_kv_indices:
         return f"offers {count} pages for {announced.num_kv_indices}"
-    if (why := out_of_range(info, remote)) is not None:
-        return why
     if announced.aux_index is not None and info.dst_aux_index is None:
         return "offers no aux slot"
     return None
@@ -98,9 +96,9 @@ def misfit(info: TransferInfo, remote: PeerMetadata, announced: Announcement) ->
 
 def out_of_range(info: TransferInfo, remote: PeerMetadata) -> str | None:
     """Which page or slot of ``info`` the peer does not have, or None."""
-    span = info.page_span
-    if span is not None and not 0 <= span[0] <= span[1] < remote.num_pages:
-        return f"offers pages {span[0]} to {span[1]}, and has {remote.num_pages}"
+    pages = info.dst_kv_indices
+    if len(pages) and not 0 <= pages.min() <= pages.max() < remote.num_pages:
+        return f"offers pages {pages.min()} to {pages.max()}, and has {remote.num_pages}"
     if info.dst_aux_index is not None and not 0 <= info.dst_aux_index < remote.num_aux_slots:
         return f"offers aux slot {info.dst_aux_index}, and has {remote.num_aux_slots}"
     return None

@@ -18,7 +18,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import numpy as np
@@ -99,12 +98,6 @@ class TransferInfo:
             raise ValueError(f"dst_kv_indices is {self.dst_kv_indices.dtype} of shape {self.dst_kv_indices.shape}")
         if len(np.unique(self.dst_kv_indices)) != len(self.dst_kv_indices):
             raise ValueError("dst_kv_indices names a page twice")
-
-    @cached_property
-    def page_span(self) -> tuple[int, int] | None:
-        """The lowest and the highest page, or None where there is none. Kept, because each first chunk looks again."""
-        pages = self.dst_kv_indices
-        return (int(pages.min()), int(pages.max())) if len(pages) else None
 
     def to_bytes(self) -> bytes:
         pages = self.dst_kv_indices.astype("<i4").tobytes()

@@ -116,9 +116,9 @@ class Peers(Generic[DlistT, HandleT]):
             peer = self._peers.get(metadata.agent_name)
             if peer is None:
                 peer = self._peers[metadata.agent_name] = Peer(metadata)
-            elif peer.state is PeerState.CONNECTING or (
-                peer.state is PeerState.CONNECTED and peer.metadata == metadata
-            ):
+            elif peer.state is PeerState.CONNECTED and peer.metadata == metadata:
+                return
+            elif peer.state is PeerState.CONNECTING:
                 peer.metadata = metadata  # whoever is connecting looks again when it is done
                 return
             else:

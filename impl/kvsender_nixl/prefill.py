@@ -107,15 +107,17 @@ class Prefill(Generic[DlistT, HandleT]):
     def add_transfer_info(self, info: TransferInfo) -> None:
         """A peer has said where it wants a room. Raises KVUsageError for an unknown peer, pages that it does not have,
         or a room whose peers contradict each other."""
-        peer = self._peers.get(info.agent_name)
+        registration: PeerMetadata | None = None
         if not info.is_dummy:
+            peer = self._peers.get(info.agent_name)
             if peer is None:
                 raise KVUsageError(f"room {info.room}: peer {info.agent_name!r} has not registered")
-            if (why := out_of_range(info, peer.metadata)) is not None:
+            registration = peer.metadata
+            if (why := out_of_range(info, registration)) is not None:
                 raise KVUsageError(f"room {info.room}: peer {info.agent_name!r} {why}")
             # It lives, or it could not have asked. If its connection broke, this is the moment to remake it.
             self._peers.revive(info.agent_name)
-        room = self._rooms.add(info, self._clock())
+        room = self._rooms.add(info, registration, self._clock())
         if room.sender is not None:
             room.sender.joined_late(info)
 

@@ -1,7 +1,8 @@
 """The decode side: its memory, and one receiver per room, which counts the prefill side's notices.
 
 A decode process has one ``Decode`` and calls ``drain()`` in its loop, beside the receivers' polls. Without a progress
-thread this is also what moves the bytes of some transports. All methods may be called from any thread.
+thread this is also what lets bytes in on some transports, and lets its own notifications out. All methods may be called
+from any thread.
 
 The receiver's own caution mirrors the sender's: a failed room proves nothing about bytes that are still on their way,
 so its pages stay in quarantine until the sender is known to be cut off (``Decode.fence``).

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kvsender_nixl.exchange import TransferInfo
+from kvsender_nixl.exchange import PeerMetadata, TransferInfo
 from kvsender_spec.contract import KVPoll, KVUsageError
 
 
@@ -32,12 +32,17 @@ class RoomSender(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Room:
-    """One incarnation of a room. ``required`` is 0 until the first peer has said how many there are."""
+    """One incarnation of a room. ``required`` is 0 until the first peer has said how many there are.
+
+    ``registrations`` keeps, for each peer that is no dummy, what it had registered with when it asked for the room: the
+    pages that it named are those of that process, and no page of the one that may have taken its place.
+    """
 
     id: int
     opened_at: float
     required: int = 0
     infos: dict[str, TransferInfo] = field(default_factory=dict)
+    registrations: dict[str, PeerMetadata] = field(default_factory=dict)
     sender: RoomSender | None = None
 
     @property
@@ -56,7 +61,7 @@ class Rooms:
     def __len__(self) -> int:
         return len(self._rooms) + len(self._draining)
 
-    def add(self, info: TransferInfo, now: float) -> Room:
+    def add(self, info: TransferInfo, registration: PeerMetadata | None, now: float) -> Room:
         """Enter a peer into the incarnation that it belongs to, opening a new one where the current one is taken.
 
         Raises KVUsageError when the peers of a room contradict each other.
@@ -78,7 +83,10 @@ class Rooms:
                 raise KVUsageError(f"room {info.room} has its {room.required} peers; {info.agent_name!r} is one more")
             room.required = info.required_dst_info_num
             if known is None or known.token != info.token:
-                room.infos[info.agent_name] = info  # not on a repetition: its sender may have begun with the first
+                # Not on a repetition: the room's sender may have begun with the first.
+                if registration is not None:
+                    room.registrations[info.agent_name] = registration
+                room.infos[info.agent_name] = info
             return room
 
     @staticmethod

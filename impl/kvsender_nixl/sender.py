@@ -48,6 +48,8 @@ __all__ = ["KVSender", "KVTransferMetric", "PeerUnusable", "SenderOptions"]
 logger = logging.getLogger(__name__)
 
 
+STARTED_OVER: Final = "has started over: the pages that it named for this room are no longer its own"
+
 # Module constants: an attribute of an Enum class costs more than the comparison that it is for.
 _IDLE, _SENDING, _DONE, _FAILED, _STICKY_FAILED = State
 _TRANSFERRING: Final = KVPoll.Transferring
@@ -222,7 +224,7 @@ class KVSender(Generic[DlistT, HandleT]):
         connections = [route.connection for route in routes]
         retired = self._side.peers.borrow(connections)
         if retired is not None:
-            lost = retired.error or PeerUnusable(f"peer {retired.metadata.agent_name!r} has started over")
+            lost = retired.error or PeerUnusable(f"peer {retired.metadata.agent_name!r} {STARTED_OVER}")
             self._fault(lost, Attribution.PEER)
             return
         made: list[Transfer[HandleT]] = []
@@ -249,7 +251,10 @@ class KVSender(Generic[DlistT, HandleT]):
                 lost = None if peer is None else peer.error
                 self._fault(lost or PeerUnusable(f"peer {info.agent_name!r} is not connected"), Attribution.PEER)
                 return None
-            if (why := misfit(info, connection.metadata, announced)) is not None:
+            why = misfit(info, announced)
+            if connection.metadata != self._room.registrations[info.agent_name]:
+                why = STARTED_OVER
+            if why is not None:
                 self._fault(PeerUnusable(f"peer {info.agent_name!r} {why}"), Attribution.PEER)
                 return None
             routes.append(Route(info, connection))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from tests.impl.rig import Rig, end, failure, ids, released_once
 

@@ -78,7 +78,6 @@ class Report:
 
 _NEEDS: Final[dict[str, tuple[type, str]]] = {
     "KS-2.8": (Attributes, "attribution()"),
-    "KS-4.1": (Quarantines, "quarantined_pages()"),
     "KS-4.4": (Quarantines, "quarantined_pages()"),
     "KS-6.1": (Notifies, "read_notice()"),
     "KS-6.3": (Reconnects, "reconnect()"),
@@ -140,16 +139,16 @@ def _verdict(
     broken = found.broken.get(clause.id)
     if clause not in claimed(adapter.profile):
         return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, f"not claimed by profile {adapter.profile.value}")
+    needs = _NEEDS.get(clause.id)
+    if needs is not None and system is not None and not isinstance(system, needs[0]):
+        return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, f"the system has no {needs[1]}")
     if broken is not None:
         short = shorten(adapter, broken) if broken.trace.steps else broken
         return ClauseVerdict(clause, Outcome.FAIL, seen + 1, counterexample=short)
     if Layer.SCRIPTED not in clause.layers:
-        return ClauseVerdict(clause, Outcome.INCONCLUSIVE, 0, f"not judged here: {clause.observation}")
+        return ClauseVerdict(clause, Outcome.INCONCLUSIVE, 0, f"not judged by this kit yet: {clause.observation}")
     if error is not None:
         return ClauseVerdict(clause, Outcome.ERROR, seen, str(error))
-    needs = _NEEDS.get(clause.id)
-    if needs is not None and not isinstance(system, needs[0]):
-        return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, f"the system has no {needs[1]}")
     if seen == 0:
         return ClauseVerdict(clause, Outcome.INCONCLUSIVE, 0, "never observed")
     return ClauseVerdict(clause, Outcome.PASS, seen)

@@ -353,8 +353,11 @@ class RoomJudge:
     def _check_quarantine(self, *, first: bool) -> None:
         doubtful: set[int] = set()
         rejected: set[int] = set()
+        can_hold = isinstance(self.system, Quarantines)
+        # Without a quarantine a sender can still wait until nothing is in flight, and that is what it is judged by.
+        unproven = {HandleState.IN_FLIGHT, HandleState.IN_DOUBT} | ({HandleState.ERRORED} if can_hold else set())
         for handle, machine in self.oracle.handles.items():
-            if machine.state in (HandleState.IN_FLIGHT, HandleState.ERRORED, HandleState.IN_DOUBT):
+            if machine.state in unproven:
                 doubtful |= self.pages[handle]
             if machine.state is HandleState.REJECTED:
                 rejected |= self.pages[handle]

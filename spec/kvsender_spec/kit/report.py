@@ -53,7 +53,6 @@ def render(report: Report, console: Console) -> None:
     table.add_column("level", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("observations", justify="right", no_wrap=True)
-    table.add_column("note", overflow="fold")
     for verdict in report.verdicts:
         clause = verdict.clause
         table.add_row(
@@ -61,11 +60,19 @@ def render(report: Report, console: Console) -> None:
             clause.level.value,
             Text(verdict.outcome.value, style=style(verdict.outcome)),
             str(verdict.observations),
-            escape(verdict.note),
         )
     failed = report.with_outcome(Outcome.FAIL)
-    console.print(Group(table, *(counterexample(verdict) for verdict in failed)))
+    console.print(Group(table, *_notes(report), *(counterexample(verdict) for verdict in failed)))
     console.print(summary(report))
+
+
+def _notes(report: Report) -> list[Text]:
+    """Why clauses were not judged, each reason once."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for verdict in report.verdicts:
+        if verdict.note:
+            reasons.setdefault((verdict.outcome.value, verdict.note), []).append(verdict.clause.id)
+    return [Text(f"{', '.join(ids)}: {outcome}, {note}") for (outcome, note), ids in reasons.items()]
 
 
 def summary(report: Report) -> str:

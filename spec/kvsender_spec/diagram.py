@@ -1,0 +1,191 @@
+"""Writes ``docs/machine.md`` and ``docs/clauses.md`` from the tables: ``python -m kvsender_spec.diagram [DIRECTORY]``.
+
+A test fails when the pages in the repository are not what this module writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Final, TypeVar
+
+from kvsender_spec.clauses import CLAUSES, Layer
+from kvsender_spec.machine import (
+    HANDLE_NEXT,
+    NEVER,
+    NEXT,
+    QUIET,
+    RELEASABLE,
+    TABLE,
+    Effect,
+    Event,
+    Guard,
+    HandleEvent,
+    HandleState,
+    Profile,
+    Row,
+    State,
+    describe,
+    destination,
+)
+
+GENERATED: Final = "<!-- Written by `python -m kvsender_spec.diagram`. Change the tables, not this page. -->"
+_S = TypeVar("_S", bound=Enum)
+_E = TypeVar("_E", bound=Enum)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def _matrix(states: type[_S], events: type[_E], following: Mapping[_S, Mapping[_E, _S | None]]) -> list[str]:
+    rows: list[list[str]] = []
+    for state in states:
+        cells = [following[state][event] for event in events]
+        rows.append([f"**{_name(state)}**", *("never" if cell is None else _name(cell) for cell in cells)])
+    return _table(["state", *(_name(event) for event in events)], rows)
+
+
+def _name(member: Enum) -> str:
+    return member.name.lower()
+
+
+def mermaid(following: Mapping[_S, Mapping[_E, _S | None]], start: _S) -> list[str]:
+    """A state diagram of a matrix; events that lead from one state to the same one share an arrow."""
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {_name(start)}"]
+    for source, row in following.items():
+        arrows: dict[str, list[str]] = {}
+        for event, dest in row.items():
+            if dest is not None:
+                arrows.setdefault(_name(dest), []).append(_name(event))
+        lines += [f"    {_name(source)} --> {dest}: {', '.join(events)}" for dest, events in arrows.items()]
+    return [*lines, "```"]
+
+
+def _words(row: Row) -> list[str]:
+    to = {_name(dest) for source in row.sources if (dest := destination(source, row.event)) is not None}
+    return [
+        row.input.value,
+        ", ".join(_name(source) for source in row.sources),
+        "" if row.guard is None else describe(row.guard),
+        "none" if row.event is None else row.event.value,
+        "unchanged" if row.event is None else ", ".join(sorted(to)),
+        ", ".join(effect.value for effect in row.effects),
+        row.reply.value,
+    ]
+
+
+def machine_page() -> str:
+    """The page about the two machines."""
+    lines = [
+        "# The machines of a sender",
+        "",
+        GENERATED,
+        "",
+        "One room has one logical machine, which decides what the owner is told, and one physical machine per transfer"
+        " handle, which decides when pages may be reused. The rules are in `spec/kvsender_spec/machine.py`.",
+        "",
+        "## Logical: where an event leads",
+        "",
+        *_matrix(State, Event, NEXT),
+        "",
+        "*never*: a sender that lets this happen breaks the contract; the machine refuses and does not move.",
+        "",
+        *mermaid(NEXT, State.IDLE),
+        "",
+        "## Logical: when an event happens",
+        "",
+        "An input is a call of the owner with what the transport answered. A `poll()` is `observe`, then `answer`."
+        " Where several rows decide a pair, the first whose condition holds applies.",
+        "",
+        *_table(
+            ["input", "in", "if", "event", "to", "effects, in order", "reply"],
+            (_words(row) for row in TABLE),
+        ),
+        "",
+        "These pairs must not happen:",
+        "",
+        *_table(
+            ["input", "in", "breaks"],
+            ([never.input.value, ", ".join(_name(s) for s in never.sources), never.breaks] for never in NEVER),
+        ),
+        "",
+        "| condition | true when |",
+        "| --- | --- |",
+        *(f"| {guard.value} | {describe(guard)} |" for guard in Guard),
+        "",
+        f"Effects: {', '.join(f'`{effect.value}`' for effect in Effect)}; each is explained at its name in the module.",
+        "",
+        "## Physical: one per handle",
+        "",
+        *_matrix(HandleState, HandleEvent, HANDLE_NEXT),
+        "",
+        *mermaid(HANDLE_NEXT, HandleState.CREATED),
+        "",
+        f"May be released: {_names(RELEASABLE)}. Pages are quiet: {_names(QUIET)}, and `errored` only on a fabric where"
+        " it has been shown that an error ends the reads.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _names(states: Iterable[HandleState]) -> str:
+    chosen = frozenset(states)
+    return ", ".join(f"`{_name(state)}`" for state in HandleState if state in chosen)
+
+
+def clauses_page() -> str:
+    """The page about the clauses."""
+    lines = ["# The clauses", "", GENERATED, ""]
+    lines += [
+        f"{len(CLAUSES)} clauses. Observations alone judge a clause; one that was never observed is inconclusive.",
+        "",
+        "```mermaid",
+        "flowchart LR",
+    ]
+    for smaller, larger in zip(list(Profile), list(Profile)[1:], strict=False):
+        lines.append(f"    {smaller.value} --> {larger.value}")
+    for profile in Profile:
+        mine = [clause.id for clause in CLAUSES if clause.profile is profile]
+        lines.append(f'    {profile.value} --- {profile.value}_clauses["{" ".join(mine)}"]')
+    lines += ["```", "", "A profile claims its own clauses and those of the profiles before it.", ""]
+    lines += _table(
+        ["clause", "level", "profile", "judged by"],
+        (
+            [
+                f"[{clause.id} {clause.name}](#{clause.id.lower().replace('.', '')}-{clause.name.lower()})",
+                clause.level.value,
+                clause.profile.value,
+                ", ".join(layer.value for layer in Layer if layer in clause.layers),
+            ]
+            for clause in CLAUSES
+        ),
+    )
+    for clause in CLAUSES:
+        lines += [
+            "",
+            f"## {clause.id} {clause.name}",
+            "",
+            f"**{clause.level.value}.** {clause.text}",
+            "",
+            f"- Source: {clause.source}",
+            f"- Observed: {clause.observation}",
+        ]
+    return "\n".join([*lines, ""])
+
+
+PAGES: Final = {"machine.md": machine_page, "clauses.md": clauses_page}
+
+
+def main() -> None:
+    """Write the pages into the directory that is named, or into docs/."""
+    directory = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
+    for name, page in PAGES.items():
+        (directory / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

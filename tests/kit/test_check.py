@@ -1,0 +1,174 @@
+"""The check itself: no observation, no pass; one exploration for all clauses; the same seed, the same findings."""
+
+from __future__ import annotations
+
+import pytest
+from tests.mutants.broken import NotSticky
+from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
+
+from kvsender_spec.clauses import BY_ID, Layer, Level
+from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.kit.adapter import NUM_PAGES, RoomPlan, World
+from kvsender_spec.kit.check import Outcome, UnknownClause, check, load_adapter
+from kvsender_spec.kit.drive import AdapterError, Run, run_trace
+from kvsender_spec.kit.explore import Counterexample, explore, shorten
+from kvsender_spec.kit.judge import Violation
+from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace
+
+SMALL = InlineAdapter(InlineSender)
+
+
+def run(*steps: Step, scene: Scene = Scene(), adapter: InlineAdapter = SMALL) -> Run:  # noqa: B008 (frozen)
+    return run_trace(adapter, Trace(scene, steps))
+
+
+def test_a_clause_that_was_not_observed_is_not_passed() -> None:
+    report = check(SMALL, examples=1)
+    unseen = report.with_outcome(Outcome.INCONCLUSIVE)
+    assert any(verdict.clause.layers & {Layer.SCRIPTED} for verdict in unseen)
+    assert all(verdict.observations == 0 for verdict in unseen)
+    assert report.exit_code == 3
+
+
+def test_the_same_seed_finds_the_same() -> None:
+    first, second, other = (explore(SMALL, seed_number=seed, examples=20) for seed in (3, 3, 4))
+    assert first.held == second.held
+    assert first.held != other.held
+
+
+def test_a_sender_without_a_capability_is_not_judged_by_it() -> None:
+    class Bare:
+        def __init__(self, world: World) -> None:
+            self._system = InlineSystem(world, InlineSender)
+
+        def sender(self, plan: RoomPlan) -> InlineSender:
+            return self._system.sender(plan)
+
+    class BareAdapter(InlineAdapter):
+        def open(self, world: World) -> Bare:  # type: ignore[override]  # less than the base class offers
+            return Bare(world)
+
+    report = check(BareAdapter(), examples=60, clauses=["KS-6.1", "KS-2.8", "KS-4.4"])
+    assert {verdict.outcome for verdict in report.verdicts} == {Outcome.NOT_APPLICABLE}
+
+
+def test_clauses_of_a_larger_profile_are_not_claimed() -> None:
+    report = check(load_adapter("tests.mutants.seed:after_the_fix"), examples=5)
+    beyond = [verdict for verdict in report.verdicts if verdict.clause.id >= "KS-4"]
+    assert {verdict.outcome for verdict in beyond} == {Outcome.NOT_APPLICABLE}
+
+
+def test_an_unknown_clause_is_refused() -> None:
+    with pytest.raises(UnknownClause, match=r"KS-0\.0"):
+        check(SMALL, clauses=["KS-0.0"])
+
+
+def test_an_error_of_the_adapter_is_not_the_senders() -> None:
+    class Stumbles(InlineAdapter):
+        def open(self, world: World) -> InlineSystem:
+            raise OSError("no such device")
+
+    report = check(Stumbles(), clauses=["KS-1.1"])
+    (verdict,) = report.verdicts
+    assert verdict.outcome is Outcome.ERROR
+    assert "open raised OSError: no such device" in verdict.note
+    assert report.exit_code == 3
+
+
+def test_an_answer_that_is_no_poll_value_is_an_error_with_its_name() -> None:
+    class Odd(InlineSender):
+        def poll(self) -> int:  # type: ignore[override]  # that is the mistake
+            return 7
+
+    with pytest.raises(AdapterError, match=r"Odd: poll\(\) answered 7"):
+        run(Step(Call.OPEN), Step(Call.POLL), adapter=InlineAdapter(Odd))
+
+
+def test_a_trace_is_shortened_to_what_it_needs() -> None:
+    steps = (
+        Step(Call.OPEN),
+        Step(Call.METRIC),
+        Step(Call.SEND),
+        Step(Call.FAILURE_EXCEPTION),
+        Step(Call.POLL, progress=Progress.NEWEST, fault=Fault(Point.CHECK, Kind.BACKEND)),
+        Step(Call.POLL),
+        Step(Call.METRIC),
+        Step(Call.POLL),
+    )
+    long = Counterexample(Violation("KS-2.1", "", ""), Trace(Scene(chunks=((2, 1), (1,)), peers=2, dummies=1), steps))
+    short = shorten(InlineAdapter(NotSticky), long)
+    assert short.violation.clause == "KS-2.1"
+    assert len(short.trace.steps) == 4
+    assert short.trace.scene == Scene()
+
+
+def test_steps_that_make_no_sense_are_left_out() -> None:
+    taken = run(Step(Call.POLL), Step(Call.RESTART), Step(Call.OPEN, 5), Step(Call.OPEN), Step(Call.OPEN))
+    assert taken.steps == [Step(Call.OPEN)]
+
+
+@pytest.mark.parametrize("misuse", Misuse)
+def test_each_misuse_can_be_made_and_is_judged(misuse: Misuse) -> None:
+    done = run(Step(Call.OPEN), Step(Call.SEND), Step(Call.SEND, misuse=misuse), scene=Scene(chunks=((2, 2),)))
+    assert Step(Call.SEND, misuse=misuse) in done.steps
+    assert done.findings.held["KS-8.1"] >= 2
+    assert done.findings.violations == []
+
+
+@pytest.mark.parametrize("misuse", Misuse)
+def test_a_sender_that_swallows_a_misuse_is_caught(misuse: Misuse) -> None:
+    class Careless(InlineSender):
+        def admit(self, pages: object) -> bool:
+            return False
+
+    done = run(
+        Step(Call.OPEN),
+        Step(Call.SEND),
+        Step(Call.SEND, misuse=misuse),
+        scene=Scene(chunks=((2, 2),)),
+        adapter=InlineAdapter(Careless),
+    )
+    assert "KS-8.1" in {violation.clause for violation in done.findings.violations}
+
+
+def test_bytes_are_really_compared() -> None:
+    class WrongPage(InlineSender):
+        """Sends the page beside the one that it was given."""
+
+        def make(self, target: object, mine: object, theirs: object, last: bool) -> object:  # type: ignore[override]
+            assert isinstance(mine, list)
+            return super().make(target, [(page + 1) % NUM_PAGES for page in mine], theirs, last)  # type: ignore[arg-type]
+
+    done = run(
+        Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, progress=Progress.ALL), adapter=InlineAdapter(WrongPage)
+    )
+    (violation,) = done.findings.violations
+    assert violation.clause == "KS-3.1"
+    assert "page 7 of region 0 differs" in violation.observed
+
+
+def test_a_room_never_writes_into_the_process_that_follows_its_peer() -> None:
+    """Found by this kit in the first version of the reference sender: the page ids were the old process's."""
+
+    class Forgetful(InlineSender):
+        def targets(self) -> list[object]:  # type: ignore[override]
+            self.generations = {t.peer.name: t.peer.generation for t in self.plan.destinations}
+            return list(super().targets())
+
+    steps = (
+        Step(Call.OPEN),
+        Step(Call.KILL),
+        Step(Call.RESTART),
+        Step(Call.SEND),
+        Step(Call.POLL, progress=Progress.ALL),
+    )
+    assert run(*steps).findings.violations == []
+    broken = run(*steps, adapter=InlineAdapter(Forgetful)).findings.violations
+    assert {violation.clause for violation in broken} == {"KS-3.1"}
+
+
+def test_every_scripted_clause_is_known_and_most_are_musts() -> None:
+    report = check(SMALL)
+    passed = [verdict.clause for verdict in report.with_outcome(Outcome.PASS)]
+    assert {clause.id for clause in passed} == {i for i, clause in BY_ID.items() if Layer.SCRIPTED in clause.layers}
+    assert sum(clause.level is Level.MUST for clause in passed) >= 24

@@ -1,0 +1,71 @@
+"""The generated pages are fresh, and the package stays free of what it must not need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvsender_spec.clauses import BY_ID, CLAUSES, Layer, Level, claimed
+from kvsender_spec.diagram import PAGES
+from kvsender_spec.machine import Profile
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_is_what_the_tables_say(name: str) -> None:
+    written = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert written == PAGES[name](), f"docs/{name} is stale: run `make docs`"
+
+
+def test_a_stale_page_would_be_noticed() -> None:
+    fresh = PAGES["machine.md"]()
+    assert "| **idle** | sending | never | failed | never |" in fresh
+    assert fresh.replace("| **idle** | sending |", "| **idle** | done |") != fresh
+
+
+def test_clause_ids_are_unique_and_in_order() -> None:
+    ids = [clause.id for clause in CLAUSES]
+    assert ids == sorted(ids)
+    assert len(BY_ID) == len(CLAUSES) == 33
+    assert [clause.id for clause in CLAUSES if clause.level is Level.SHOULD] == ["KS-2.6", "KS-2.8"]
+
+
+def test_every_clause_says_what_judges_it() -> None:
+    for clause in CLAUSES:
+        assert clause.text.endswith(".")
+        assert clause.source
+        assert clause.observation
+        assert clause.layers
+    assert sum(Layer.SCRIPTED in clause.layers and clause.level is Level.MUST for clause in CLAUSES) >= 24
+
+
+def test_profiles_grow() -> None:
+    latch, quiescent, full = (frozenset(clause.id for clause in claimed(profile)) for profile in Profile)
+    assert latch < quiescent < full == BY_ID.keys()
+    assert "KS-4.1" in quiescent - latch
+
+
+def test_the_specification_needs_neither_nixl_nor_torch_nor_numpy() -> None:
+    program = (
+        "import sys, pkgutil, importlib\n"
+        "for name in ('nixl', 'nixl_cu13', 'nixl_cu12', 'torch', 'numpy'): sys.modules[name] = None\n"
+        "import kvsender_spec\n"
+        "for found in pkgutil.walk_packages(kvsender_spec.__path__, 'kvsender_spec.'):\n"
+        "    importlib.import_module(found.name)\n"
+        "    print(found.name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "kvsender_spec.kit.cli" in done.stdout
+    assert "kvsender_spec.machine" in done.stdout
+
+
+def test_tables_and_clauses_import_nothing_of_the_kit() -> None:
+    for name in ("machine.py", "clauses.py", "contract.py", "oracle.py", "faults.py", "trace.py"):
+        text = (ROOT / "spec" / "kvsender_spec" / name).read_text(encoding="utf-8")
+        assert "kvsender_spec.kit" not in text.replace("``kvsender_spec.kit", ""), name
+        assert "import torch" not in text

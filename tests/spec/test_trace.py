@@ -1,0 +1,102 @@
+"""Traces are written and read back unchanged, and what cannot be read is named."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvsender_spec.faults import STAND_INS, Fault, FaultPlan, Kind, Point, make_error
+from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace, TraceError, load
+
+FAULTS = st.builds(Fault, st.sampled_from(Point), st.sampled_from(Kind), st.integers(0, 3))
+STEPS = st.builds(
+    Step,
+    st.sampled_from(Call),
+    st.integers(0, 3),
+    st.sampled_from(Progress),
+    st.none() | FAULTS,
+    st.none() | st.sampled_from(Misuse),
+)
+SCENES = st.builds(
+    Scene,
+    chunks=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple), min_size=1, max_size=2).map(tuple),
+    peers=st.integers(1, 3),
+    dummies=st.integers(0, 1),
+    shared=st.booleans(),
+    done_at_post=st.booleans(),
+    drops_metadata=st.booleans(),
+    silent=st.booleans(),
+)
+
+
+@given(st.builds(Trace, SCENES, st.lists(STEPS, max_size=5).map(tuple)))
+def test_a_trace_comes_back_as_it_was(trace: Trace) -> None:
+    assert load(trace.dump().splitlines()) == trace
+
+
+GOOD = Trace(Scene(), (Step(Call.SEND), Step(Call.POLL, fault=Fault(Point.CHECK, Kind.BACKEND)))).dump().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("number", "old", "new", "message"),
+    [
+        (
+            0,
+            "kvsender-trace/1",
+            "kvsender-trace/9",
+            "line 1: format must be 'kvsender-trace/1', not 'kvsender-trace/9'",
+        ),
+        (0, '"peers": 1', '"peers": -1', "line 1: peers must be a number from 0, not -1"),
+        (0, "[[1]]", "[[]]", r"line 1: chunks must be lists of page counts, not \[\]"),
+        (0, '"silent": false', '"silent": 3', "line 1: silent must be true or false, not 3"),
+        (1, "send", "sned", "line 2: 'sned' is not one of: open, send"),
+        (1, '"room": 0', '"room": "x"', "line 2: room must be a number from 0, not 'x'"),
+        (2, "nixlBackendError", "nixlSurprise", "line 3: 'nixlSurprise' is not one of: nixlNotPostedError"),
+        (2, "}", "", "line 3: not JSON"),
+        (2, '{"call"', '[{"call"', "line 3: not JSON"),
+    ],
+)
+def test_what_cannot_be_read_is_named(number: int, old: str, new: str, message: str) -> None:
+    lines = list(GOOD)
+    assert old in lines[number]
+    lines[number] = lines[number].replace(old, new)
+    with pytest.raises(TraceError, match=message):
+        load(lines)
+
+
+def test_an_empty_file_is_no_trace() -> None:
+    with pytest.raises(TraceError, match="line 1: the trace is empty"):
+        load(["", "  "])
+    with pytest.raises(TraceError, match="line 1: expected an object"):
+        load(["[1]"])
+
+
+def test_a_fault_strikes_once_at_the_call_it_names() -> None:
+    plan = FaultPlan()
+    fault = Fault(Point.CHECK, Kind.CANCELLED, nth=1)
+    plan.arm(fault)
+    assert [plan.take(Point.CHECK), plan.take(Point.POST), plan.take(Point.CHECK), plan.take(Point.CHECK)] == [
+        None,
+        None,
+        fault,
+        None,
+    ]
+    plan.arm()
+    assert plan.take(Point.CHECK) is None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if not kind.startswith("returns")])
+def test_every_raised_kind_has_an_error_of_its_name(kind: Kind) -> None:
+    assert type(make_error(kind, STAND_INS)).__name__ == kind.value
+
+
+@pytest.mark.parametrize("kind", [Kind.RETURNS_ERR, Kind.RETURNS_NONSENSE])
+def test_what_is_returned_is_not_raised(kind: Kind) -> None:
+    with pytest.raises(ValueError, match="returned, not raised"):
+        make_error(kind, STAND_INS)
+
+
+def test_the_stand_ins_share_no_base_but_exception() -> None:
+    assert len(STAND_INS) == 12
+    assert all(error.__mro__[1] is Exception for error in STAND_INS.values())
