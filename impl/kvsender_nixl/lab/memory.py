@@ -1,0 +1,103 @@
+"""The bytes that travel in the lab, so that every one of them can be told apart.
+
+Both sides make the owner's bytes from a seed, and nothing has to be sent to be compared with. Three kinds of bytes never
+look alike: the owner's data of one request, that of the next request which reuses the page, and what a peer's memory
+held before. So a late write shows not only that bytes landed, but whose they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+import torch
+
+from kvsender_nixl.buffers import AuxBuffers, KVPool
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Bytes: TypeAlias = NDArray[np.uint8]
+    Ids: TypeAlias = NDArray[np.int32]
+
+LAYERS: Final = 2
+K_BYTES: Final = 10 * 1024
+V_BYTES: Final = 6 * 1024
+PAGE_BYTES: Final = LAYERS * (K_BYTES + V_BYTES)
+"""32 KiB, so that 512 pages are more than the sockets between two processes hold."""
+NUM_PAGES: Final = 1024
+NUM_SLOTS: Final = 16
+AUX_BYTES: Final = (96, 8)
+
+OWNER: Final = 0
+NEXT_OWNER: Final = 64
+BEFORE: Final = 128
+"""The lowest byte of each kind; each kind has 64 values."""
+_SHAPES: Final = (*(K_BYTES,) * LAYERS, *(V_BYTES,) * LAYERS)
+
+
+class Memory:
+    """One side's pool and aux buffers; ``regions`` and ``slots`` are the same bytes as arrays of shape (items, bytes).
+
+    Filled with bytes of one kind, the same for the same seed.
+    """
+
+    def __init__(self, seed: int, kind: int, num_pages: int = NUM_PAGES) -> None:
+        random = np.random.default_rng((seed, kind))
+        self.regions: Final[tuple[Bytes, ...]] = tuple(_bytes(random, kind, num_pages, size) for size in _SHAPES)
+        self.slots: Final[tuple[Bytes, ...]] = tuple(_bytes(random, kind, NUM_SLOTS, size) for size in AUX_BYTES)
+        tensors = [torch.from_numpy(region) for region in self.regions]
+        self.pool: Final = KVPool(tensors[:LAYERS], tensors[LAYERS:])
+        self.aux: Final = AuxBuffers([torch.from_numpy(slot) for slot in self.slots])
+
+    def reuse(self, pages: Sequence[int]) -> None:
+        """What an owner does to pages that it believes to be free: the next request's data goes into them."""
+        for region in self.regions:
+            region[np.array(pages, np.int64)] |= NEXT_OWNER
+
+    def restore(self, other: Memory) -> None:
+        for mine, theirs in zip((*self.regions, *self.slots), (*other.regions, *other.slots), strict=True):
+            mine[:] = theirs
+
+
+def _bytes(random: np.random.Generator, kind: int, items: int, size: int) -> Bytes:
+    return random.integers(kind, kind + 64, size=(items, size), dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many bytes of some pages are of which kind."""
+
+    owner: int
+    next_owner: int
+    before: int
+
+    @property
+    def landed(self) -> int:
+        return self.owner + self.next_owner
+
+
+def tally(memory: Memory, pages: Ids) -> Tally:
+    """Count the bytes of these pages in every region."""
+    owner = next_owner = total = 0
+    for region in memory.regions:
+        # A copy: the bytes may change while they are counted, and the three counts are to add up.
+        rows = region[pages]
+        owner += int(np.count_nonzero(rows < NEXT_OWNER))
+        next_owner += int(np.count_nonzero((rows >= NEXT_OWNER) & (rows < BEFORE)))
+        total += rows.size
+    return Tally(owner, next_owner, total - owner - next_owner)
+
+
+def wrong_bytes(ours: Sequence[Bytes], theirs: Sequence[Bytes], source: Ids, target: Ids) -> int:
+    """How many bytes of the target items differ from those of the source items they were written from."""
+    return sum(int(np.count_nonzero(a[source] != b[target])) for a, b in zip(ours, theirs, strict=True))
+
+
+def touched_bytes(before: Sequence[Bytes], now: Sequence[Bytes], written: Ids) -> int:
+    """How many bytes outside the items that may have been written are not what they were."""
+    spared = np.ones(len(now[0]), dtype=np.bool_)
+    spared[written] = False
+    return sum(int(np.count_nonzero(a[spared] != b[spared])) for a, b in zip(before, now, strict=True))
