@@ -36,8 +36,8 @@ $(STAMP): pyproject.toml Makefile
 	@$(PIP) install --group dev
 	@touch $@
 
-verify: install ## Check the reference sender against the specification
-	@$(BIN)/kvsender verify
+verify: install ## The main job: the scripted check, and the same clauses on real NIXL between processes
+	@$(BIN)/python -m kvsender_nixl.lab.verify
 
 test: lint types ## Run everything that CI runs: lint, types, tests
 	@echo 'pytest'

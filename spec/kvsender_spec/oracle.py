@@ -38,8 +38,8 @@ class CauseKind(Enum):
     """An error that is not the transport's."""
     ABORTED = "aborted"
     DEADLINE = "deadline"
-    PEER_RESTARTED = "peer restarted"
-    """The peer is another process now: the page ids that this room was given mean nothing to it."""
+    PEER_LOST = "peer lost"
+    """The peer is gone, or is another process now, to which the page ids that this room was given mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Cause:
 
 ABORTED: Final = Cause(CauseKind.ABORTED)
 DEADLINE: Final = Cause(CauseKind.DEADLINE)
-PEER_RESTARTED: Final = Cause(CauseKind.PEER_RESTARTED)
+PEER_LOST: Final = Cause(CauseKind.PEER_LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +158,10 @@ class RoomOracle:
     def may_fault(self, cause: Cause, *, from_now_on: bool = False) -> None:
         """An error that a sender may, but need not, take for a failure of the room.
 
-        A release or a notification that raised is one. A peer that has come back as another process is another, and the
-        sender may notice that at any time ``from_now_on``.
+        A release or a notification that raised is one. A peer that is gone is another: the sender may know it from
+        another room, and fail this one without asking the transport, at any time ``from_now_on``.
         """
-        if from_now_on:
+        if from_now_on and cause not in self._standing:
             self._standing.append(cause)
         self.keep([*self.possible, *self._failed_by(cause)])
 

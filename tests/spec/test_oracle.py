@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.machine import HandleEvent, Input, State
-from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_RESTARTED, Cause, CauseKind, RoomOracle
+from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, RoomOracle
 
 ERROR = Cause(CauseKind.RAISED, ConnectionError("gone"))
 LATER = Cause(CauseKind.RAISED, ConnectionError("later"))
@@ -112,7 +112,7 @@ def test_what_a_sender_may_take_for_a_failure_is_optional() -> None:
 
 def test_a_restarted_peer_may_be_noticed_at_any_time() -> None:
     oracle = posted()
-    oracle.may_fault(PEER_RESTARTED, from_now_on=True)
+    oracle.may_fault(PEER_LOST, from_now_on=True)
     oracle.keep([possible for possible in oracle.possible if possible.state is State.SENDING])
     assert states(oracle) == {State.SENDING, State.FAILED}
     assert poll(oracle, KVPoll.Failed)
@@ -122,5 +122,5 @@ def test_after_the_end_no_standing_cause_applies() -> None:
     oracle = posted()
     oracle.handle_event(0, HandleEvent.FINISHED, 0.0)
     assert poll(oracle, KVPoll.Success)
-    oracle.may_fault(PEER_RESTARTED, from_now_on=True)
+    oracle.may_fault(PEER_LOST, from_now_on=True)
     assert states(oracle) == {State.DONE}

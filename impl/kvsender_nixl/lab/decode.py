@@ -54,9 +54,9 @@ class DecodeProcess:
 
     def __init__(self, start: Start) -> None:
         # Seeded as the prefill side's: these are the owner's bytes.
-        self._source = Memory(start.seed, OWNER, start.num_pages)
-        self._before = Memory(start.seed, BEFORE, start.num_pages)
-        self._memory = Memory(start.seed, BEFORE, start.num_pages)
+        self._source = Memory.filled(start.seed, OWNER, start.num_pages)
+        self._before = Memory.filled(start.seed, BEFORE, start.num_pages)
+        self._memory = self._before.copy()
         self._ear = Ear(create_agent(start.name))
         self._ear.heard = []
         self._decode = Decode(self._ear, self._memory.pool, self._memory.aux)

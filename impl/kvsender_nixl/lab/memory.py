@@ -39,31 +39,36 @@ _SHAPES: Final = (*(K_BYTES,) * LAYERS, *(V_BYTES,) * LAYERS)
 
 
 class Memory:
-    """One side's pool and aux buffers; ``regions`` and ``slots`` are the same bytes as arrays of shape (items, bytes).
+    """One side's pool and aux buffers; ``regions`` and ``slots`` are the same bytes as arrays of shape (items, bytes)."""
 
-    Filled with bytes of one kind, the same for the same seed.
-    """
-
-    def __init__(self, seed: int, kind: int, num_pages: int = NUM_PAGES) -> None:
-        random = np.random.default_rng((seed, kind))
-        self.regions: Final[tuple[Bytes, ...]] = tuple(_bytes(random, kind, num_pages, size) for size in _SHAPES)
-        self.slots: Final[tuple[Bytes, ...]] = tuple(_bytes(random, kind, NUM_SLOTS, size) for size in AUX_BYTES)
-        tensors = [torch.from_numpy(region) for region in self.regions]
+    def __init__(self, regions: Sequence[Bytes], slots: Sequence[Bytes]) -> None:
+        self.regions: Final = tuple(regions)
+        self.slots: Final = tuple(slots)
+        tensors = [torch.from_numpy(region) for region in regions]
         self.pool: Final = KVPool(tensors[:LAYERS], tensors[LAYERS:])
-        self.aux: Final = AuxBuffers([torch.from_numpy(slot) for slot in self.slots])
+        self.aux: Final = AuxBuffers([torch.from_numpy(slot) for slot in slots])
 
-    def reuse(self, pages: Sequence[int]) -> None:
-        """What an owner does to pages that it believes to be free: the next request's data goes into them."""
-        for region in self.regions:
-            region[np.array(pages, np.int64)] |= NEXT_OWNER
+    @staticmethod
+    def filled(seed: int, kind: int, num_pages: int = NUM_PAGES) -> Memory:
+        """Filled with bytes of one kind, the same for the same seed."""
+        random = np.random.default_rng((seed, kind))
+
+        def items(count: int, size: int) -> Bytes:
+            return random.integers(kind, kind + 64, size=(count, size), dtype=np.uint8)
+
+        return Memory([items(num_pages, size) for size in _SHAPES], [items(NUM_SLOTS, size) for size in AUX_BYTES])
+
+    def copy(self) -> Memory:
+        return Memory([region.copy() for region in self.regions], [slot.copy() for slot in self.slots])
 
     def restore(self, other: Memory) -> None:
         for mine, theirs in zip((*self.regions, *self.slots), (*other.regions, *other.slots), strict=True):
             mine[:] = theirs
 
-
-def _bytes(random: np.random.Generator, kind: int, items: int, size: int) -> Bytes:
-    return random.integers(kind, kind + 64, size=(items, size), dtype=np.uint8)
+    def reuse(self, pages: Sequence[int]) -> None:
+        """What an owner does to pages that it believes to be free: the next request's data goes into them."""
+        for region in self.regions:
+            region[np.array(pages, np.int64)] |= NEXT_OWNER
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ class Run:
         self._seen = 0
         self._unwell: set[str] = set()
         self._faulted_incarnations: set[int] = set()
+        self._lost: set[str] = set()
         self._ever_unwell: set[str] = set()
         self._unheard: set[str] = set()
         """Peers towards which a notification has failed: nobody can ask that they know."""
@@ -234,23 +235,28 @@ class Run:
                 self._lose(self.world.peers[step.room].name)
                 self._fabric.kill(self.world.peers[step.room].name)
             case Call.STOP:
-                self._lose(self.world.peers[step.room].name)
+                self._unwell.add(self.world.peers[step.room].name)
+                self._ever_unwell.add(self.world.peers[step.room].name)
                 self._fabric.stop(self.world.peers[step.room].name)
             case _:
                 self._restart(self.world.peers[step.room])
 
     def _lose(self, name: str) -> None:
+        """The peer's process, or the connection to it, is gone. A peer that is only silent is not lost."""
         self._unwell.add(name)
         self._ever_unwell.add(name)
+        self._lost.add(name)
+        for room in self._all_rooms():
+            if name in room.judge.destinations:
+                room.judge.peer_lost()
 
     def _restart(self, peer: Peer) -> None:
+        self._lose(peer.name)  # to every room that was opened before
         self._unwell.discard(peer.name)
+        self._lost.discard(peer.name)
         self._restarts[peer.name] = len(self._fabric.connects)
         fresh = self._peer(peer.name)
         peer.agent, peer.memory, peer.generation = fresh.agent, fresh.memory, peer.generation + 1
-        for room in self._all_rooms():
-            if peer.name in room.judge.destinations:
-                room.judge.peer_restarted()
         system = self.system
         if isinstance(system, Reconnects):
             self._hook("reconnect", lambda: system.reconnect(peer))
@@ -291,6 +297,8 @@ class Run:
         sender = self._hook("sender", lambda: self.system.sender(plan))
         judge = RoomJudge(self.findings, self._errors, self.system, plan, self.world.transfer_timeout_s, self._compare)
         judge.recovered = any(d.peer.name in self._restarts for d in plan.destinations if not d.dummy)
+        if self._lost & judge.destinations.keys():
+            judge.peer_lost()
         self._rooms[step.room] = _Room(step.room, self.scene.chunks[step.room], sender, judge)
 
     # -- a call of the owner

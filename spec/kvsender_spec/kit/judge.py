@@ -20,7 +20,7 @@ from kvsender_spec.kit.adapter import Attributes, Notice, NoticeKind, Notifies, 
 from kvsender_spec.kit.adapter import System as SystemUnderTest
 from kvsender_spec.kit.transport import TransportEvent
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
-from kvsender_spec.oracle import ABORTED, PEER_RESTARTED, Cause, CauseKind, Possible, RoomOracle
+from kvsender_spec.oracle import ABORTED, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
 from kvsender_spec.trace import Misuse
 
 
@@ -244,9 +244,9 @@ class RoomJudge:
         self.cleared = True
         self._unconfirmed["KS-5.2"] = "clear()"
 
-    def peer_restarted(self) -> None:
-        """A peer of the room is another process now. The room may fail for it; it must not write there."""
-        self.oracle.may_fault(PEER_RESTARTED, from_now_on=True)
+    def peer_lost(self) -> None:
+        """A peer of the room is gone, or is another process now. The room may fail for it; it must not write there."""
+        self.oracle.may_fault(PEER_LOST, from_now_on=True)
 
     def settled_late(self) -> None:
         """A handle of the room has finished after clear()."""
@@ -426,7 +426,7 @@ class RoomJudge:
                 return links[-1] is cause.error and (error is cause.error or named)
             case CauseKind.RETURNED:
                 return any(cause.text in str(link) for link in links)
-            case CauseKind.ABORTED | CauseKind.DEADLINE | CauseKind.PEER_RESTARTED:
+            case CauseKind.ABORTED | CauseKind.DEADLINE | CauseKind.PEER_LOST:
                 return not any(link is fault for link in links for fault in injected)
 
     def _attribution_of(self, possible: Possible) -> Attribution | None:
@@ -440,7 +440,7 @@ class RoomJudge:
                 return Attribution.DEADLINE
             case CauseKind.INTERNAL:
                 return Attribution.INTERNAL
-            case CauseKind.PEER_RESTARTED:
+            case CauseKind.PEER_LOST:
                 return Attribution.PEER
             case CauseKind.RAISED | CauseKind.RETURNED:
                 disconnect = self.errors.disconnect
