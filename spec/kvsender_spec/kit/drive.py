@@ -7,6 +7,7 @@ stand (a send() when the owner has no chunk left) are left out, so that any part
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar, cast
 
@@ -16,26 +17,22 @@ from kvsender_spec.kit.adapter import (
     NUM_PAGES,
     Adapter,
     CountsResidue,
-    Destination,
-    ManualClock,
-    Memory,
     Notifies,
     OpensUninitialised,
     Peer,
     Reconnects,
     RoomPlan,
     Settles,
-    World,
 )
 from kvsender_spec.kit.judge import Errors, Findings, RoomJudge, Surroundings, show
-from kvsender_spec.kit.transport import Fabric, ScriptedHandle, TransportEvent
+from kvsender_spec.kit.misuse import possible, wrong_pages
+from kvsender_spec.kit.stage import ROOM_IDS, SENDER_SIDE, STRAY_ROOM, Stage
+from kvsender_spec.kit.transport import TransportEvent
 from kvsender_spec.machine import HandleState
 from kvsender_spec.oracle import Cause
 from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Progress, Scene, Step, Trace
 
 _T = TypeVar("_T")
-SENDER_SIDE: Final = "prefill"
-_ROOM_IDS: Final = (7, 11, 13, 17)
 _SETTLE_ROUNDS: Final = 3
 
 
@@ -54,7 +51,6 @@ class _Room:
         self.judge: Final = judge
         self.chunks: Final = list(chunks)
         self.sent_pages: list[int] = []
-        self.started = False
 
     def next_pages(self) -> list[int]:
         """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""
@@ -79,37 +75,17 @@ class Run:
         if missing:
             raise AdapterError(f"adapter {adapter.name}: errors lacks {', '.join(missing)}")
         self._errors: Final = Errors(tuple(errors.values()), errors[Kind.REMOTE_DISCONNECT.value], adapter.usage_errors)
-        self._fabric: Final = Fabric(errors, drops_metadata=scene.drops_metadata, automatic=False)
-        self._fabric.done_at_post = scene.done_at_post
-        memory = Memory(filled=True)
-        peers = tuple(self._peer(f"decode{n}") for n in range(scene.peers + scene.dummies))
-        self.world: Final = World(
-            self._fabric, self._fabric.agent(SENDER_SIDE, scripted=True), ManualClock(), memory, peers
-        )
-        self._spans: Final = [
-            (memory.address(region), size, len(region) // size)
-            for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True)
-        ]
+        self.stage: Final = Stage(scene, errors)
+        self.world: Final = self.stage.world
+        self._fabric: Final = self.stage.fabric
         self.system: Final = self._hook("open", lambda: adapter.open(self.world))
         self._rooms: dict[int, _Room] = {}
         self._past: list[_Room] = []
         self._owner_of: dict[int, _Room] = {}
         self._seen = 0
-        self._unwell: set[str] = set()
         self._faulted_incarnations: set[int] = set()
-        self._lost: set[str] = set()
-        self._ever_unwell: set[str] = set()
-        self._unheard: set[str] = set()
-        """Peers towards which a notification has failed: nobody can ask that they know."""
-        self._restarts: dict[str, int] = {}
 
     # -- the world
-
-    def _peer(self, name: str) -> Peer:
-        memory = Memory(filled=False)
-        agent = self._fabric.agent(name)
-        agent.register_memory([(memory.address(r), len(r), 0, "") for r in memory.kv + memory.aux], "DRAM")
-        return Peer(name, agent, memory)
 
     def _hook(self, what: str, call: Callable[[], _T]) -> _T:
         try:
@@ -117,32 +93,9 @@ class Run:
         except Exception as error:
             raise AdapterError(f"adapter {self.adapter.name}: {what} raised {show(error)}") from error
 
-    def _pages_of(self, handle: ScriptedHandle) -> frozenset[int]:
-        """The source pages that a handle reads; its aux slots are not pages."""
-        pages: set[int] = set()
-        for address, length in handle.local:
-            for base, size, count in self._spans:
-                if base <= address < base + size * count:
-                    pages.update(range((address - base) // size, (address + length - 1 - base) // size + 1))
-        return frozenset(pages)
-
     def _compare(self, plan: RoomPlan) -> str:
-        """Where a peer's memory differs from the owner's; empty if nowhere."""
         room = next(room for room in self._all_rooms() if room.judge.plan is plan)
-        source = self.world.memory
-        for destination in plan.destinations:
-            if destination.dummy:
-                continue
-            target = room.memories[destination.peer.name]
-            for mine, theirs in zip(room.sent_pages, destination.pages, strict=False):
-                for region in range(len(source.kv)):
-                    if source.page(region, mine) != target.page(region, theirs):
-                        return f"page {mine} of region {region} differs from page {theirs} of {destination.peer.name}"
-            if len(room.sent_pages) < plan.num_pages:
-                return f"only {len(room.sent_pages)} of {plan.num_pages} pages were sent"
-            if source.slot(plan.aux_index) != target.slot(destination.aux_index):
-                return f"aux slot {plan.aux_index} differs from slot {destination.aux_index} of {destination.peer.name}"
-        return ""
+        return self.stage.difference(plan, room.memories, room.sent_pages)
 
     def _all_rooms(self) -> list[_Room]:
         return [*self._past, *self._rooms.values()]
@@ -181,8 +134,8 @@ class Run:
     def _peer_step_makes_sense(self, step: Step) -> bool:
         name = self.world.peers[step.room].name
         if step.call is Call.RESTART:
-            return isinstance(self.system, Reconnects) and name in self._unwell
-        return name not in self._unwell
+            return isinstance(self.system, Reconnects) and name in self.stage.unwell
+        return name not in self.stage.unwell
 
     def _misuse_makes_sense(self, room: _Room, misuse: Misuse) -> bool:
         if misuse is Misuse.BEFORE_INIT:
@@ -191,16 +144,7 @@ class Run:
             return False
         if len(room.judge.oracle.possible) > 1 or room.judge.oracle.failed or room.judge.ended:
             return False
-        left = sum(room.chunks)
-        match misuse:
-            case Misuse.PAGE_AGAIN:
-                return bool(room.sent_pages) and left > 0
-            case Misuse.DUPLICATE_PAGE:
-                return left > 1
-            case Misuse.TOO_MANY_PAGES:
-                return True
-            case _:
-                return left > 0
+        return possible(misuse, room.sent_pages, sum(room.chunks))
 
     # -- one step
 
@@ -235,33 +179,25 @@ class Run:
                 self._lose(self.world.peers[step.room].name)
                 self._fabric.kill(self.world.peers[step.room].name)
             case Call.STOP:
-                self._unwell.add(self.world.peers[step.room].name)
-                self._ever_unwell.add(self.world.peers[step.room].name)
-                self._fabric.stop(self.world.peers[step.room].name)
+                self.stage.silence(self.world.peers[step.room].name)
             case _:
                 self._restart(self.world.peers[step.room])
 
     def _lose(self, name: str) -> None:
-        """The peer's process, or the connection to it, is gone. A peer that is only silent is not lost."""
-        self._unwell.add(name)
-        self._ever_unwell.add(name)
-        self._lost.add(name)
+        self.stage.note_lost(name)
         for room in self._all_rooms():
             if name in room.judge.destinations:
                 room.judge.peer_lost()
 
     def _restart(self, peer: Peer) -> None:
         self._lose(peer.name)  # to every room that was opened before
-        self._unwell.discard(peer.name)
-        self._lost.discard(peer.name)
-        self._restarts[peer.name] = len(self._fabric.connects)
-        fresh = self._peer(peer.name)
-        peer.agent, peer.memory, peer.generation = fresh.agent, fresh.memory, peer.generation + 1
+        self.stage.restart(peer)
+        known = len(self._fabric.connects)
         system = self.system
         if isinstance(system, Reconnects):
             self._hook("reconnect", lambda: system.reconnect(peer))
         self._settle()
-        added = self._fabric.connects[self._restarts[peer.name] :].count((SENDER_SIDE, peer.name))
+        added = self._fabric.connects[known:].count((SENDER_SIDE, peer.name))
         self.findings.check("KS-6.3", added == 1, f"{peer.name} is added once", f"it was added {added} times")
 
     def _settle(self) -> None:
@@ -269,35 +205,16 @@ class Run:
         if isinstance(system, Settles):
             self._hook("settle", system.settle)
 
-    def _plan(self, slot: int) -> RoomPlan:
-        chunks = self.scene.chunks[slot]
-        pages = sum(chunks)
-        first = slot * (NUM_PAGES // 2)
-        targets = tuple((first + n) % NUM_PAGES for n in range(pages))
-        real = self.world.peers[: self.scene.peers]
-        if not self.scene.shared:
-            real = (real[slot % len(real)],)
-        destinations = [Destination(peer, targets, 1 + slot, dummy=False) for peer in real]
-        destinations += [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.scene.peers :]]
-        incarnation = len(self._past) * len(_ROOM_IDS) + slot
-        return RoomPlan(_ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
-
     def _open(self, step: Step) -> None:
         old = self._rooms.pop(step.room, None)
         if old is not None:
             self._past.append(old)
-        plan = self._plan(step.room)
-        # What an earlier room left in the peer's pages must not pass for this room's bytes.
-        for destination in plan.destinations:
-            for page in destination.pages:
-                for region, size in zip(destination.peer.memory.kv, Memory.PAGE_BYTES, strict=True):
-                    region[page * size : (page + 1) * size] = bytes(size)
-            for region, size in zip(destination.peer.memory.aux, Memory.AUX_BYTES, strict=True):
-                region[destination.aux_index * size : (destination.aux_index + 1) * size] = bytes(size)
+        plan = self.stage.plan(step.room, incarnation=len(self._past) * len(ROOM_IDS) + step.room)
+        self.stage.wipe(plan)
         sender = self._hook("sender", lambda: self.system.sender(plan))
         judge = RoomJudge(self.findings, self._errors, self.system, plan, self.world.transfer_timeout_s, self._compare)
-        judge.recovered = any(d.peer.name in self._restarts for d in plan.destinations if not d.dummy)
-        if self._lost & judge.destinations.keys():
+        judge.recovered = bool(self.stage.came_back & judge.destinations.keys())
+        if self.stage.lost & judge.destinations.keys():
             judge.peer_lost()
         self._rooms[step.room] = _Room(step.room, self.scene.chunks[step.room], sender, judge)
 
@@ -406,21 +323,7 @@ class Run:
         return False
 
     def _let_progress(self, room: _Room, progress: Progress) -> bool:
-        """Let handles of the room finish; True if any did."""
-        flying = [h for h in self._fabric.in_flight(SENDER_SIDE) if self._owner_of.get(h.number) is room]
-        chosen: list[ScriptedHandle] = []
-        match progress:
-            case Progress.NONE:
-                pass
-            case Progress.ALL:
-                chosen = flying
-            case Progress.NEWEST:
-                chosen = flying[-1:]
-            case Progress.HALF:
-                chosen = flying[::2]
-        for handle in chosen:
-            self._fabric.finish(handle)
-        return bool(chosen)
+        return self.stage.let_progress(frozenset(room.judge.oracle.handles), progress)
 
     def _surroundings(self, room: _Room) -> Surroundings:
         mine = {d.peer.name for d in room.judge.plan.destinations if not d.dummy}
@@ -433,37 +336,16 @@ class Run:
         others = self._faulted_incarnations - {room.judge.plan.incarnation}
         return Surroundings(
             other_room_faulted=bool(others),
-            other_peer_unwell=bool(self._unwell - mine) and not (self._ever_unwell & mine),
+            other_peer_unwell=bool(self.stage.unwell - mine) and not (self.stage.ever_unwell & mine),
             deadline_with_completion=complete and oracle.overdue(self.world.clock.now),
         )
 
     def _misuse(self, room: _Room, misuse: Misuse) -> None:
-        left = sum(room.chunks)
-        pages: Sequence[float] = ()
-        sender = room.sender
-        match misuse:
-            case Misuse.PAGE_OUT_OF_RANGE:
-                pages = [NUM_PAGES]
-            case Misuse.NEGATIVE_PAGE:
-                pages = [-1]
-            case Misuse.DUPLICATE_PAGE:
-                free = next(n for n in range(NUM_PAGES) if n not in room.sent_pages)
-                pages = [free, free]
-            case Misuse.PAGE_AGAIN:
-                pages = room.sent_pages[:1]
-            case Misuse.TOO_MANY_PAGES:
-                pages = [n for n in range(NUM_PAGES) if n not in room.sent_pages][: left + 1]
-            case Misuse.WRONG_DTYPE:
-                pages = [0.5]
-            case Misuse.BEFORE_INIT:
-                system = self.system
-                assert isinstance(system, OpensUninitialised)
-                plan = room.judge.plan
-                stray = RoomPlan(
-                    _ROOM_IDS[-1], 1000 + len(self.steps), plan.num_pages, plan.aux_index, plan.destinations
-                )
-                sender = self._hook("uninitialised", lambda: system.uninitialised(stray))
-                pages = [0]
+        sender, system = room.sender, self.system
+        if misuse is Misuse.BEFORE_INIT and isinstance(system, OpensUninitialised):
+            stray = replace(room.judge.plan, room=STRAY_ROOM, incarnation=1000 + len(self.steps))
+            sender = self._hook("uninitialised", lambda: system.uninitialised(stray))
+        pages = wrong_pages(misuse, room.sent_pages, sum(room.chunks))
         before = len(self._fabric.events)
         error: BaseException | None = None
         try:
@@ -492,9 +374,9 @@ class Run:
             if event.point is Point.MAKE and event.handle is not None and caller is not None:
                 self._owner_of[event.handle] = caller
                 handle = self._fabric.handles.get(event.handle)
-                caller.judge.made(event.handle, frozenset() if handle is None else self._pages_of(handle))
+                caller.judge.made(event.handle, frozenset() if handle is None else self.stage.pages_of(handle))
             if event.point is Point.NOTIFY and event.error is not None:
-                self._unheard.add(event.peer)
+                self.stage.unheard.add(event.peer)
             room = caller if event.handle is None else self._owner_of.get(event.handle)
             if self._errors.disconnect is not None and isinstance(event.error, self._errors.disconnect):
                 self._lose(event.peer)
@@ -536,9 +418,8 @@ class Run:
             self._after()
         if self.over:
             return
-        reachable = frozenset(peer.name for peer in self.world.peers) - self._ever_unwell - self._unheard
         for room in self._all_rooms():
-            room.judge.check_notices(reachable)
+            room.judge.check_notices(self.stage.reachable)
             room.judge.check_released()
         system = self.system
         if isinstance(system, CountsResidue) and all(room.judge.cleared for room in self._all_rooms()):
@@ -557,7 +438,7 @@ class Run:
             for wait_s in (0.0, self.world.transfer_timeout_s, self.world.drain_timeout_s):
                 if room.judge.ended:
                     break
-                if wait_s and not self.scene.silent and not self._unwell:
+                if wait_s and not self.scene.silent and not self.stage.unwell:
                     break  # everything has settled: no deadline is needed
                 self.world.clock.now += wait_s
                 if not self.scene.silent:

@@ -1,0 +1,146 @@
+"""The world of one scene: the scripted agents, the memory on both sides, who is well, and what the kit can do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from kvsender_spec.kit.adapter import NUM_PAGES, Destination, ManualClock, Memory, Peer, RoomPlan, World
+from kvsender_spec.kit.transport import Fabric, ScriptedHandle
+from kvsender_spec.trace import Progress, Scene
+
+SENDER_SIDE: Final = "prefill"
+ROOM_IDS: Final = (7, 11, 13)
+"""The id of each room of a scene. Ids come back with later incarnations."""
+STRAY_ROOM: Final = 17
+"""A room beside those of the scene, for mistakes that need one of their own."""
+
+
+class Stage:
+    """What there is around a system under test. Peers lie in real memory, and bytes are really copied."""
+
+    def __init__(self, scene: Scene, errors: Mapping[str, type[Exception]]) -> None:
+        self.scene: Final = scene
+        self.fabric: Final = Fabric(errors, drops_metadata=scene.drops_metadata, automatic=False)
+        self.fabric.done_at_post = scene.done_at_post
+        memory = Memory(filled=True)
+        peers = tuple(self._start(f"decode{n}") for n in range(scene.peers + scene.dummies))
+        self.world: Final = World(
+            self.fabric, self.fabric.agent(SENDER_SIDE, scripted=True), ManualClock(), memory, peers
+        )
+        self._spans: Final = [
+            (memory.address(region), size, len(region) // size)
+            for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True)
+        ]
+        self.unwell: Final[set[str]] = set()
+        """Peers that are gone, cut off or silent now."""
+        self.lost: Final[set[str]] = set()
+        """Those of them that are gone or cut off: a sender may know."""
+        self.ever_unwell: Final[set[str]] = set()
+        self.came_back: Final[set[str]] = set()
+        self.unheard: Final[set[str]] = set()
+        """Peers towards which a notification has failed: nobody can ask that they know."""
+
+    # -- peers
+
+    def _start(self, name: str) -> Peer:
+        memory = Memory(filled=False)
+        agent = self.fabric.agent(name)
+        agent.register_memory([(memory.address(r), len(r), 0, "") for r in memory.kv + memory.aux], "DRAM")
+        return Peer(name, agent, memory)
+
+    def silence(self, name: str) -> None:
+        """The peer's process is stopped. Nobody is told."""
+        self.unwell.add(name)
+        self.ever_unwell.add(name)
+        self.fabric.stop(name)
+
+    def note_lost(self, name: str) -> None:
+        """The peer's process, or the connection to it, is gone."""
+        self.unwell.add(name)
+        self.ever_unwell.add(name)
+        self.lost.add(name)
+
+    def restart(self, peer: Peer) -> None:
+        """The peer is a new process under its name, with memory of its own."""
+        self.unwell.discard(peer.name)
+        self.lost.discard(peer.name)
+        self.came_back.add(peer.name)
+        fresh = self._start(peer.name)
+        peer.agent, peer.memory, peer.generation = fresh.agent, fresh.memory, peer.generation + 1
+
+    @property
+    def reachable(self) -> frozenset[str]:
+        """The peers that have been well, and could be told, all the time."""
+        return frozenset(peer.name for peer in self.world.peers) - self.ever_unwell - self.unheard
+
+    # -- rooms
+
+    def plan(self, slot: int, incarnation: int) -> RoomPlan:
+        """Where the room of a slot goes. Its aux data goes from slot ``slot`` to the slot after it."""
+        pages = sum(self.scene.chunks[slot])
+        first = slot * (NUM_PAGES // 2)
+        targets = tuple((first + n) % NUM_PAGES for n in range(pages))
+        real = self.world.peers[: self.scene.peers]
+        if not self.scene.shared:
+            real = (real[slot % len(real)],)
+        destinations = [Destination(peer, targets, 1 + slot, dummy=False) for peer in real]
+        destinations += [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.scene.peers :]]
+        return RoomPlan(ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
+
+    @staticmethod
+    def wipe(plan: RoomPlan) -> None:
+        """Clear what the room will write: what an earlier room left there must not pass for this room's bytes."""
+        for destination in plan.destinations:
+            memory = destination.peer.memory
+            for page in destination.pages:
+                for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True):
+                    region[page * size : (page + 1) * size] = bytes(size)
+            for region, size in zip(memory.aux, memory.AUX_BYTES, strict=True):
+                region[destination.aux_index * size : (destination.aux_index + 1) * size] = bytes(size)
+
+    def difference(self, plan: RoomPlan, memories: Mapping[str, Memory], sent_pages: Sequence[int]) -> str:
+        """Where a peer's memory differs from the owner's; empty if nowhere."""
+        source = self.world.memory
+        for destination in plan.destinations:
+            if destination.dummy:
+                continue
+            name = destination.peer.name
+            target = memories[name]
+            for mine, theirs in zip(sent_pages, destination.pages, strict=False):
+                for region in range(len(source.kv)):
+                    if source.page(region, mine) != target.page(region, theirs):
+                        return f"page {mine} of region {region} differs from page {theirs} of {name}"
+            if len(sent_pages) < plan.num_pages:
+                return f"only {len(sent_pages)} of {plan.num_pages} pages were sent"
+            if source.slot(plan.aux_index) != target.slot(destination.aux_index):
+                return f"aux slot {plan.aux_index} differs from slot {destination.aux_index} of {name}"
+        return ""
+
+    # -- handles
+
+    def pages_of(self, handle: ScriptedHandle) -> frozenset[int]:
+        """The source pages that a handle reads; its aux slots are not pages."""
+        pages: set[int] = set()
+        for address, length in handle.local:
+            for base, size, count in self._spans:
+                if base <= address < base + size * count:
+                    pages.update(range((address - base) // size, (address + length - 1 - base) // size + 1))
+        return frozenset(pages)
+
+    def let_progress(self, numbers: frozenset[int], progress: Progress) -> bool:
+        """Let handles in flight finish, of those with the given numbers; True if any did."""
+        flying = [handle for handle in self.fabric.in_flight(SENDER_SIDE) if handle.number in numbers]
+        chosen: list[ScriptedHandle] = []
+        match progress:
+            case Progress.NONE:
+                pass
+            case Progress.ALL:
+                chosen = flying
+            case Progress.NEWEST:
+                chosen = flying[-1:]
+            case Progress.HALF:
+                chosen = flying[::2]
+        for handle in chosen:
+            self.fabric.finish(handle)
+        return bool(chosen)
