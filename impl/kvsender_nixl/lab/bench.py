@@ -1,670 +1,643 @@
-"""The bench: one prefill side on real NIXL, its rooms, and the judge that watches them.
+"""What the reference sender costs on this machine, beside the bare NIXL calls that do the same transfers.
 
-The rules are judged by the kit's ``RoomJudge``, from what a ``Witness`` saw at the agent, exactly as on the scripted
-transport. The bench adds what the real world adds: processes, time, and bytes that are compared where they landed.
+Exit codes: 0 every bar is met, 1 one is missed, 2 the command was used wrongly, NIXL is missing, or something could not
+be measured.
 
-Time is real, but it stands still during one call of the owner: the sender and the judge then mean the same instant.
+Machines are shared and noisy, so nothing here is compared across runs: samples of the sender and of the bare calls
+alternate in one process, on one agent and one connection. Bars are held against the minima, which noise cannot lower;
+the CPU time of the thread stands beside the wall time, because it leaves out the time for which others had the core.
+
+Bare means the best way known: the whole pool prepared once as descriptors, then ``make_prepped_xfer`` with int32 index
+arrays and a notification that were ready before the clock started. The sender gets page ids and has to make both.
+
+The other side is a process of its own, this program with ``--peer``. It calls NIXL without a pause, because without a
+progress thread a receiver moves bytes only inside calls. Where it is not wanted it is stopped with SIGSTOP.
 """
 
 from __future__ import annotations
 
-import random
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from itertools import count, repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeAlias, TypeVar
+
+from kvsender_nixl.lab.process import NIXL_ENV, PeerError, PeerProcess, serve
+
+if __name__ == "__main__":
+    # Before NIXL and UCX are loaded, which is when they read these.
+    os.environ.update(NIXL_ENV)
+    # NIXL imports torch only to learn about CUDA, and that would be most of the start-up time of this process.
+    sys.modules["torch"] = None  # type: ignore[assignment]
+
+from kvsender_nixl.agent import ERROR_CLASSES, INSTALL, create_agent
+
+if __name__ == "__main__" and not ERROR_CLASSES:
+    # Here and not in main(): where NIXL is missing, what is imported below may be missing as well.
+    print(f"bench: this measures NIXL, which is not installed: {INSTALL}", file=sys.stderr)
+    sys.exit(2)
 
 import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-from kvsender_nixl.agent import ERROR_CLASSES, create_agent
-from kvsender_nixl.exchange import AuxNotice, ChunkNotice, FailureNotice, TransferInfo, parse_notice
-from kvsender_nixl.lab.memory import NUM_PAGES, NUM_SLOTS, OWNER, Memory
-from kvsender_nixl.lab.peer import DecodePeer
-from kvsender_nixl.lab.witness import Ticket, Witness
+from kvsender_nixl.buffers import Layout, Region
+from kvsender_nixl.exchange import ChunkNotice, PeerMetadata, TransferInfo
 from kvsender_nixl.prefill import Prefill
-from kvsender_nixl.side import SenderOptions
-from kvsender_spec.contract import Attribution, KVPoll, KVTransferError, KVUsageError, Sender, Transport
-from kvsender_spec.faults import Point
-from kvsender_spec.kit import adapter as kit
-from kvsender_spec.kit.judge import Errors, Findings, RoomJudge, Surroundings, chain
-from kvsender_spec.kit.transport import Fabric, TransportEvent
-from kvsender_spec.oracle import Cause, CauseKind
-from kvsender_spec.trace import Misuse
+from kvsender_nixl.sender import KVSender, SenderOptions
+from kvsender_nixl.transfers import DONE, PROC
+from kvsender_spec.contract import INIT_AGENT, KVPoll, Transport
 
 if TYPE_CHECKING:
-    from nixl._api import nixl_prepped_dlist_handle, nixl_xfer_handle
+    from nixl._api import nixl_agent, nixl_prepped_dlist_handle, nixl_xfer_handle
+    from numpy.typing import NDArray
 
-    from kvsender_nixl.sender import KVSender
-
-    Handle: TypeAlias = Ticket[nixl_xfer_handle]
-    Wire: TypeAlias = Transport[nixl_prepped_dlist_handle, Handle]
-    RealPrefill: TypeAlias = Prefill[nixl_prepped_dlist_handle, Handle]
-    RealSender: TypeAlias = KVSender[nixl_prepped_dlist_handle, Handle]
+    Ids: TypeAlias = NDArray[np.int32]
+    NixlSender: TypeAlias = KVSender[nixl_prepped_dlist_handle, nixl_xfer_handle]
+    NixlTransport: TypeAlias = Transport[nixl_prepped_dlist_handle, nixl_xfer_handle]
+    Wrap: TypeAlias = "Callable[[NixlSender], MeasuredSender]"
 
 _T = TypeVar("_T")
-LIMIT_S: Final = 10.0
-"""How long anything is waited for that should happen at once. Long, because other jobs may share the machine."""
-_STEP_S: Final = 0.0005
-_SHARED: Final = 4
-_SPARES: Final = 2
+
+SEND_RATIO: Final = 1.25
+SEND_ALLOWANCE_US: Final = 15.0
+"""The bar of send() up to the post: SEND_RATIO times what the bare calls take, and this on top."""
+POLL_LIMIT_US: Final = 1.5
+POLL_LIMIT_IN_FLIGHT: Final = 64
+"""The bar of poll(), with this many chunks in flight."""
+
+REGIONS: Final = 64
+"""32 layers of K and V."""
+NUM_PAGES: Final = 1024
+ITEM_BYTES: Final = 256
+"""So few that what is measured is the calls and not the copying."""
+PAGES: Final = (1, 16, 128, 512)
+ROOM_PAGES: Final = (16, 128)
+ROOM_CHUNKS: Final = 4
+IN_FLIGHT: Final = (1, 8, POLL_LIMIT_IN_FLIGHT)
+CALLS_PER_BATCH: Final = 2000
+MIN_SAMPLES: Final = 3
+MAX_ASKED: Final = 10_000_000
+"""How often a transfer or a room is asked before it counts as hung: some ten seconds."""
+LONG_US: Final = 10_000.0
+"""Printed without decimals from here on."""
+WIDTH: Final = 120
+PROGRAM: Final = __spec__.name
+"""Not __name__, which is __main__ for one who runs it."""
 
 
-class TimeUp(Exception):
-    """Something did not happen in time, and it is not known to be the sender's fault."""
+class Unmeasured(Exception):
+    """Something did not go as it must for its time to mean anything."""
 
 
-class Broken(Exception):
-    """A clause is broken. What the sender does afterwards says nothing about it, so the scenario ends here."""
+NOT_MEASURED: Final[tuple[type[Exception], ...]] = (Unmeasured, PeerError, *ERROR_CLASSES.values())
 
 
-def _untouched(wire: Wire) -> Wire:
-    return wire
+class MeasuredSender(Protocol):
+    """What a measured room needs of its sender. The times are those of send() and poll()."""
+
+    def send(self, kv_indices: Ids) -> None: ...
+
+    def poll(self) -> KVPoll: ...
+
+    def clear(self) -> None: ...
+
+
+def unwrapped(sender: NixlSender) -> MeasuredSender:
+    return sender
+
+
+# ------------------------------------------------------------------------------------------------------- the numbers
 
 
 @dataclass(frozen=True, slots=True)
-class Plant:
-    """Where a test puts a mistake: between the sender and its transport, or into the prefill side."""
+class Effort:
+    """For how long each row is sampled, in seconds."""
 
-    wire: Callable[[Wire], Wire] = _untouched
-    prefill: Callable[[RealPrefill], None] = lambda _: None
-    """Called with each prefill side that is made."""
-
-
-class Stage:
-    """The processes of one run. Start-up takes seconds, so those that nothing breaks are shared by all scenarios."""
-
-    def __init__(self, seed: int, plant: Plant | None = None) -> None:
-        self.seed: Final = seed
-        self.plant: Final = Plant() if plant is None else plant
-        self.raised: Final[Counter[tuple[str, str]]] = Counter()
-        """How often each class of real error was raised by which call."""
-        self.causes: Final[Counter[str]] = Counter()
-        """How often each class was the first cause that failure_exception() showed."""
-        self.pristine: Final = Memory.filled(seed, OWNER)
-        self._mortals = 0
-        self._peers: list[DecodePeer] = []
-        self._spares: list[DecodePeer] = []
-        try:
-            self._shared: Final = tuple(self._launch() for _ in range(_SHARED))
-            for number, peer in enumerate(self._shared):
-                peer.begin(f"decode{number}")
-        except BaseException:
-            self.close()
-            raise
-
-    def _launch(self) -> DecodePeer:
-        peer = DecodePeer(self.seed)
-        self._peers.append(peer)
-        return peer
-
-    def shared(self, count: int) -> list[DecodePeer]:
-        """Peers that a scenario must leave alive, and running."""
-        peers = list(self._shared[:count])
-        for peer in peers:
-            assert peer.metadata.agent_name == peer.name  # it has started
-            peer.reset()
-            peer.take_notices()
-        return peers
-
-    def mortal(self, name: str = "") -> DecodePeer:
-        """A new process, to be broken."""
-        self.warm(1)
-        peer = self._spares.pop(0)
-        self._mortals += 1
-        peer.begin(name or f"mortal{self._mortals}")
-        return peer
-
-    def warm(self, count: int = _SPARES) -> None:
-        """Have spare processes start while something else happens."""
-        while len(self._spares) < count:
-            self._spares.append(self._launch())
-
-    def close(self) -> None:
-        """End every process, the stopped ones as well."""
-        for peer in self._peers:
-            if peer.process.exit_code is None:
-                peer.process.sigkill()
-        for peer in self._peers:
-            peer.close()
+    row_s: float
+    room_row_s: float
 
 
-class PrefillSystem:
-    """What the judge wants to know of a prefill side."""
+FULL: Final = Effort(row_s=1.75, room_row_s=4.0)
+QUICK: Final = Effort(row_s=0.05, room_row_s=0.1)
 
-    def __init__(self, prefill: RealPrefill) -> None:
-        self._prefill: Final = prefill
 
-    def sender(self, plan: kit.RoomPlan) -> Sender:
-        raise AssertionError(f"rooms are opened by the bench: {plan.room}")
+@dataclass(slots=True)
+class Series:
+    """Samples of one call in nanoseconds: by the wall clock, and CPU time of this thread."""
 
-    def quarantined_pages(self) -> frozenset[int]:
-        return self._prefill.quarantined_pages()
+    wall_ns: list[float] = field(default_factory=list)
+    cpu_ns: list[float] = field(default_factory=list)
 
-    def attribution(self, error: BaseException) -> Attribution | None:
-        return error.attribution if isinstance(error, KVTransferError) else None
+    def time(self, call: Callable[[], _T], calls: int = 1) -> _T:
+        """Take one sample, of a ``call`` that does the thing ``calls`` times, and return what it returned."""
+        cpu = time.thread_time_ns()
+        wall = time.perf_counter_ns()
+        result = call()
+        wall = time.perf_counter_ns() - wall
+        cpu = time.thread_time_ns() - cpu
+        self.wall_ns.append(wall / calls)
+        self.cpu_ns.append(cpu / calls)
+        return result
 
-    def read_notice(self, message: bytes) -> kit.Notice | None:
-        notice = parse_notice(message)
-        kind, reason = kit.NoticeKind.SUCCESS, ""
-        if isinstance(notice, FailureNotice):
-            kind, reason = kit.NoticeKind.FAILURE, notice.reason
-        elif isinstance(notice, (ChunkNotice, AuxNotice)):
-            kind = kit.NoticeKind.PROGRESS
-        return kit.Notice(kind, notice.room, int(notice.token), reason)
+    @property
+    def min_us(self) -> float:
+        return min(self.wall_ns) / 1000
+
+    @property
+    def median_us(self) -> float:
+        return statistics.median(self.wall_ns) / 1000
+
+    @property
+    def cpu_median_us(self) -> float:
+        return statistics.median(self.cpu_ns) / 1000
+
+    def to_json(self) -> dict[str, float]:
+        return {
+            "samples": len(self.wall_ns),
+            "min_us": self.min_us,
+            "median_us": self.median_us,
+            "cpu_min_us": min(self.cpu_ns) / 1000,
+            "cpu_median_us": self.cpu_median_us,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The sender beside the bare calls. ``limit_us`` bounds the sender's minimum; None where there is no bar.
+
+    ``indices`` is what making the bare calls' index arrays from page ids took, which is in no time of theirs.
+    """
+
+    name: str
+    sender: Series
+    bare: Series
+    limit_us: float | None = None
+    indices: Series | None = None
+
+    @property
+    def verdict(self) -> str:
+        if self.limit_us is None:
+            return ""
+        return "ok" if self.sender.min_us <= self.limit_us else "over"
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "sender": self.sender.to_json(),
+            "bare": self.bare.to_json(),
+            "ratio_min": self.sender.min_us / self.bare.min_us,
+            "ratio_cpu_median": self.sender.cpu_median_us / self.bare.cpu_median_us,
+            "indices": None if self.indices is None else self.indices.to_json(),
+            "limit_us": self.limit_us,
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one kind. ``what`` and ``bare`` say what is timed, ``bar`` what is asked of it."""
+
+    key: str
+    what: str
+    bare: str
+    bar: str
+    rows: tuple[Row, ...]
+
+    @property
+    def missed(self) -> bool:
+        return any(row.verdict == "over" for row in self.rows)
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "part": self.key,
+            "what": self.what,
+            "bare": self.bare,
+            "bar": self.bar,
+            "rows": [row.to_json() for row in self.rows],
+        }
+
+
+def alternate(sender: Callable[[], object], bare: Callable[[], object], seconds: float) -> None:
+    """Take samples of both in turn. Who is first changes, so that neither always finds the other's cache."""
+    # A collection in the middle of a sample would be most of that sample.
+    gc.collect()
+    gc.disable()
+    try:
+        until = time.perf_counter() + seconds
+        for number in count():
+            if number >= MIN_SAMPLES and time.perf_counter() >= until:
+                return
+            first, second = (sender, bare) if number % 2 else (bare, sender)
+            first()
+            second()
+    finally:
+        gc.enable()
+
+
+# ------------------------------------------------------------------------------------------------------ the two sides
+
+
+class Pool:
+    """The pages of one side: one array, cut into regions."""
+
+    def __init__(self) -> None:
+        size = NUM_PAGES * ITEM_BYTES
+        self._bytes: Final = np.ones(REGIONS * size, np.uint8)  # written, so that the memory is really there
+        start = self._bytes.ctypes.data
+        self.layout: Final = Layout(tuple(Region(start + r * size, ITEM_BYTES, NUM_PAGES) for r in range(REGIONS)))
+
+
+def run_peer(name: str) -> None:
+    """Own a pool, answer any request with the ``PeerMetadata``, and drain notifications until this side hangs up."""
+    agent, pool = create_agent(name), Pool()
+    agent.register_memory(pool.layout.registrations(), pool.layout.mem_type)
+    metadata = PeerMetadata(name, agent.get_agent_metadata(), pool.layout)
+
+    def answer(_: None) -> PeerMetadata:
+        return metadata
+
+    def idle() -> None:
+        agent.get_new_notifs()
+
+    serve(answer, idle, idle_period_s=0.0)
+
+
+class Unposted:
+    """An agent of which all is real but the post: ``transfer`` answers DONE and reaches no NIXL.
+
+    So what comes before the post can be taken by itself, of the sender and of the bare calls alike.
+    """
+
+    def __init__(self, agent: nixl_agent) -> None:
+        self.name: Final = agent.name
+        self.register_memory: Final = agent.register_memory
+        self.get_agent_metadata: Final = agent.get_agent_metadata
+        self.add_remote_agent: Final = agent.add_remote_agent
+        self.remove_remote_agent: Final = agent.remove_remote_agent
+        self.check_remote_metadata: Final = agent.check_remote_metadata
+        self.prep_xfer_dlist: Final = agent.prep_xfer_dlist
+        self.release_dlist_handle: Final = agent.release_dlist_handle
+        self.make_prepped_xfer: Final = agent.make_prepped_xfer
+        self.check_xfer_state: Final = agent.check_xfer_state
+        self.release_xfer_handle: Final = agent.release_xfer_handle
+        self.get_new_notifs: Final = agent.get_new_notifs
+
+    def transfer(self, handle: nixl_xfer_handle) -> str:  # noqa: ARG002 - the transport's signature
+        return DONE
+
+    def send_notif(self, remote_agent_name: str, notif_msg: bytes) -> None:
+        """The peer has no part in what is not posted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk: page ids of both sides for the sender; descriptor indices and a notification for the bare calls."""
+
+    pages: Ids
+    target: Ids
+    local: Ids
+    remote: Ids
+    notice: bytes
 
 
 class Bench:
-    """One prefill side with its own agent; the scenario calls its rooms and does things to its peers.
+    """A prefill side on ``transport`` that is connected to ``peer``, and the bare calls on the same transport."""
 
-    As in the kit, the first violation ends a scenario: every call may raise ``Broken``.
-    """
+    def __init__(self, transport: NixlTransport, peer: PeerMetadata, wrap: Wrap) -> None:
+        self._pool: Final = Pool()
+        self._peer: Final = peer
+        self._wrap: Final = wrap
+        self._room_ids: Final = count()
+        self._prefill: Final = Prefill(transport, self._pool, None, SenderOptions(transfer_timeout_s=600.0))
+        self._prefill.register_peer(peer)
+        self.transport: Final = transport
+        self._local: Final = transport.prep_xfer_dlist(INIT_AGENT, self._pool.layout.rows(), "DRAM")
+        self._remote: Final = transport.prep_xfer_dlist(peer.agent_name, peer.kv.rows(), "DRAM")
 
-    def __init__(self, stage: Stage, name: str, options: SenderOptions | None = None) -> None:
-        self.stage: Final = stage
-        self.findings: Final = Findings()
-        self.options: Final = SenderOptions() if options is None else options
-        self.memory: Final = stage.pristine.copy()
-        self.random: Final = random.Random(f"{stage.seed} {name}")
-        self.now = time.monotonic()
-        agent = create_agent(f"prefill-{name}")
-        self.witness: Final = Witness(agent)
-        self.prefill: Final[RealPrefill] = Prefill(
-            stage.plant.wire(self.witness), self.memory.pool, self.memory.aux, self.options, clock=lambda: self.now
-        )
-        stage.plant.prefill(self.prefill)
-        self.system: Final = PrefillSystem(self.prefill)
-        self.errors: Final = Errors(
-            tuple(ERROR_CLASSES.values()), ERROR_CLASSES.get("nixlRemoteDisconnectError"), (KVUsageError,)
-        )
-        self.rooms: Final[list[WatchedRoom]] = []
-        self.peers: Final[dict[str, DecodePeer]] = {}
-        self.unwell: Final[set[str]] = set()
-        self._ever_unwell: Final[set[str]] = set()
-        self._unheard: Final[set[str]] = set()
-        """Peers towards which a notification has failed: nobody can ask that they know."""
-        self._restarted: Final[set[str]] = set()
-        self._faulted: Final[set[int]] = set()
-        self._owner_of: Final[dict[int, WatchedRoom]] = {}
-        self._seen = 0
-        self._sources = self._free()
-        self._targets: Final[dict[str, list[int]]] = {}
-        self._inert: Final = Fabric()
-
-    # ------------------------------------------------------------------------------------------------ the world
-
-    def join(self, *peers: DecodePeer) -> None:
-        """The peers register, one after the other."""
-        for peer in peers:
-            self.peers[peer.name] = peer
-            self._targets[peer.name] = self._free()
-            self.prefill.register_peer(peer.metadata)
-
-    def kill(self, peer: DecodePeer) -> None:
-        peer.process.sigkill()
-        self.lost(peer.name)
-
-    def stop(self, peer: DecodePeer) -> None:
-        peer.process.stop()
-        self.lost(peer.name)
-
-    def cont(self, peer: DecodePeer) -> None:
-        peer.process.cont()
-        self.unwell.discard(peer.name)
-
-    def lost(self, name: str) -> None:
-        self.unwell.add(name)
-        self._ever_unwell.add(name)
-
-    def replace(self, old: DecodePeer, new: DecodePeer) -> None:
-        """A new process has the name of the old one and registers: the prefill side is to reconnect, once."""
-        name = old.name
-        for room in self.rooms:
-            if name in room.judge.destinations:
-                room.judge.peer_restarted()
-        before = self.witness.added.count(name)
-        self._restarted.add(name)
-        self.unwell.discard(name)
-        self.join(new)
-        self.until(f"{name} is added again", lambda: self.witness.added.count(name) > before)
-        self.check(
-            "KS-6.3",
-            self.witness.added.count(name) == before + 1,
-            f"{name} is added once",
-            f"it was added {self.witness.added.count(name) - before} times",
-        )
-
-    def check(self, clause: str, holds: bool, expected: str, observed: str) -> None:
-        self.findings.check(clause, holds, expected, observed)
-        self.stop_if_broken()
-
-    def stop_if_broken(self) -> None:
-        if self.findings.violations:
-            raise Broken
-
-    def until(self, what: str, done: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
-        """Wait; the scenario is in error when the time is up."""
-        deadline = time.monotonic() + limit_s
-        while not done():
-            if time.monotonic() > deadline:
-                raise TimeUp(f"not within {limit_s} s: {what}")
-            time.sleep(_STEP_S)
-
-    def _free(self) -> list[int]:
-        return list(range(NUM_PAGES))
-
-    def _take(self, free: list[int], count: int, scattered: bool) -> list[int]:
+    def chunks(self, scattered: bool, *sizes: int) -> list[Chunk]:
+        """The chunks of one room. Of scattered pages hardly two are neighbours on both sides, so that none merge."""
+        total = sum(sizes)
+        here = there = np.arange(total, dtype=np.int32)
         if scattered:
-            taken = self.random.sample(free, count)
-        else:
-            runs = (free[first : first + count] for first in range(len(free) - count + 1))
-            taken = next(run for run in runs if not run or run[-1] - run[0] == count - 1)
-        gone = set(taken)
-        free[:] = [page for page in free if page not in gone]
-        return taken
-
-    # ------------------------------------------------------------------------------------------------ the rooms
-
-    def open(
-        self,
-        peers: Sequence[DecodePeer],
-        chunks: Sequence[int],
-        *,
-        dummies: Sequence[DecodePeer] = (),
-        scattered: bool = True,
-        room: int | None = None,
-        meanwhile: Callable[[], None] = lambda: None,
-    ) -> WatchedRoom:
-        """Open a room to these peers, and call init(). Pages are taken anew for each room, on every side.
-
-        ``meanwhile`` happens after the peers have said where they want the room, and before the prefill side hears it.
-        """
-        incarnation = len(self.rooms)
-        num_pages = sum(chunks)
-        source = self._take(self._sources, num_pages, scattered)
-        slot = incarnation % NUM_SLOTS
-        destinations: list[kit.Destination] = []
-        infos: list[TransferInfo] = []
-        required = len(peers) + len(dummies)
-        number = 100 + incarnation if room is None else room
-        for peer in (*peers, *dummies):
-            dummy = peer in dummies
-            free = self._targets.setdefault(peer.name, self._free())
-            target = () if dummy else tuple(self._take(free, num_pages, scattered))
-            target_slot = (5 * incarnation + 3) % NUM_SLOTS
-            info = peer.open(
-                number,
-                str(incarnation),
-                self.witness.name,
+            random = np.random.default_rng(total)
+            here, there = (random.permutation(NUM_PAGES)[:total].astype(np.int32) for _ in range(2))
+        ends = np.cumsum(sizes)[:-1]
+        return [
+            Chunk(
+                pages,
                 target,
-                None if dummy else target_slot,
-                is_dummy=dummy,
-                required=required,
+                self._pool.layout.indices(pages),
+                self._peer.kv.indices(target),
+                ChunkNotice(0, "bench-0", number).to_bytes(),
             )
-            infos.append(info)
-            # Of a destination the judge reads the name and the pages; the kit's type wants an agent and memory as well.
-            inert = kit.Peer(peer.name, self._inert.agent(peer.name), kit.Memory(filled=False))
-            destinations.append(kit.Destination(inert, target, target_slot, dummy))
-        meanwhile()
-        for info in infos:
-            self.prefill.add_transfer_info(info)
-        plan = kit.RoomPlan(number, incarnation, num_pages, slot, tuple(destinations))
-        self.tick()
-        sender = self.prefill.sender(number)
-        self.absorb(None)
-        sender.init(num_pages, slot)
-        judge = RoomJudge(
-            self.findings, self.errors, self.system, plan, self.options.transfer_timeout_s, self._wrong_bytes
-        )
-        judge.recovered = any(peer.name in self._restarted for peer in peers)
-        watched = WatchedRoom(self, sender, judge, chunks, source, {peer.name: peer for peer in peers})
-        self.rooms.append(watched)
-        return watched
+            for number, (pages, target) in enumerate(zip(np.split(here, ends), np.split(there, ends), strict=True))
+        ]
 
-    def tick(self) -> None:
-        self.now = time.monotonic()
+    def open(self, chunks: list[Chunk]) -> MeasuredSender:
+        """A sender whose room waits for these chunks."""
+        room = next(self._room_ids)
+        target = np.concatenate([chunk.target for chunk in chunks])
+        self._prefill.add_transfer_info(TransferInfo(room, f"bench-{room}", self._peer.agent_name, target))
+        sender = self._prefill.sender(room)
+        sender.init(len(target))
+        if (answer := sender.poll()) is not KVPoll.WaitingForInput:
+            raise Unmeasured(f"a new room says {answer!r}")
+        return self._wrap(sender)
 
-    def end(self, *rooms: WatchedRoom, limit_s: float = LIMIT_S) -> None:
-        """Poll these rooms in turn until all have ended (KS-3.4)."""
-        deadline = time.monotonic() + limit_s
-        while not all(room.judge.ended for room in rooms) and time.monotonic() < deadline:
-            for room in rooms:
-                if not room.judge.ended:
-                    room.poll()
-            time.sleep(_STEP_S)
-        for room in rooms:
-            states = " or ".join(str(possible) for possible in room.judge.oracle.possible)
-            seen = f"room {room.number} answered {room.judge.terminal!r}; it is {states}"
-            if not room.judge.ended and not room.judge.faults:
-                # What else was wrong in the world is what may have held this room up.
-                around = self.surroundings(room)
-                if around.other_peer_unwell:
-                    self.findings.check("KS-6.2", False, f"a terminal answer within {limit_s} s", seen)
-            self.check("KS-3.4", room.judge.ended, f"a terminal answer within {limit_s} s", seen)
+    def indices(self, chunk: Chunk) -> tuple[Ids, Ids]:
+        """The least that has to be done about page ids before a bare call: one broadcast for each side."""
+        return self._pool.layout.indices(chunk.pages), self._peer.kv.indices(chunk.target)
 
-    def expect(self, room: WatchedRoom, answer: KVPoll, clause: str) -> None:
-        """A room whose end leaves no choice."""
-        seen = f"room {room.number} ended with {room.judge.terminal!r}"
-        self.check(clause, room.judge.terminal is answer, f"{answer.name}", seen)
-
-    def surroundings(self, room: WatchedRoom) -> Surroundings:
-        mine = set(room.judge.destinations)
-        return Surroundings(
-            other_room_faulted=bool(self._faulted - {room.judge.plan.incarnation}),
-            other_peer_unwell=bool(self.unwell - mine) and not (self._ever_unwell & mine),
-            deadline_with_completion=False,  # from outside nobody can know whether the real library has it already
+    def make(self, chunk: Chunk) -> nixl_xfer_handle:
+        return self.transport.make_prepped_xfer(
+            "WRITE", self._local, chunk.local, self._remote, chunk.remote, chunk.notice
         )
 
-    def _wrong_bytes(self, plan: kit.RoomPlan) -> str:
-        """Where a peer's memory differs from the owner's; empty if nowhere."""
-        room = next(room for room in self.rooms if room.judge.plan is plan)
-        if len(room.sent_pages) < plan.num_pages:
-            return f"only {len(room.sent_pages)} of {plan.num_pages} pages were sent"
-        for destination in plan.destinations:
-            if not destination.dummy:
-                peer = room.peers[destination.peer.name]
-                wrong = peer.compare(room.sent_pages, destination.pages, [plan.aux_index], [destination.aux_index])
-                if wrong:
-                    return f"{wrong} bytes at {peer.name} differ from the owner's"
-        return ""
+    def make_and_post(self, chunk: Chunk) -> tuple[nixl_xfer_handle, str]:
+        handle = self.make(chunk)
+        return handle, self.transport.transfer(handle)
 
-    # ----------------------------------------------------------------------------------- what the transport saw
+    def settle(self, handle: nixl_xfer_handle, answer: str) -> None:
+        """Wait for a bare transfer, whose post had this ``answer``, and release it."""
+        if answer == PROC:
+            check = self.transport.check_xfer_state
+            for _ in repeat(None, MAX_ASKED):
+                answer = check(handle)
+                if answer != PROC:
+                    break
+        if answer != DONE:
+            raise Unmeasured(f"a bare transfer says {answer!r}")
+        self.transport.release_xfer_handle(handle)
 
-    def absorb(self, caller: WatchedRoom | None) -> Cause | None:
-        """Give each new event to the room whose handle it is about; the first error that the caller was given."""
-        fresh, self._seen = self.witness.events[self._seen :], len(self.witness.events)
-        batches: dict[int, tuple[WatchedRoom, list[TransportEvent]]] = {}
-        for event in fresh:
-            if event.point is Point.MAKE and event.handle is not None:
-                assert caller is not None
-                self._owner_of[event.handle] = caller
-                # Descriptors are numbered region by region, so the rest of the division is the page.
-                pages = frozenset(index % NUM_PAGES for index in self.witness.indices[event.handle])
-                caller.judge.made(event.handle, pages)
-            if event.point is Point.NOTIFY and event.error is not None:
-                self._unheard.add(event.peer)
-            if self.errors.disconnect is not None and isinstance(event.error, self.errors.disconnect):
-                self.lost(event.peer)
-            room = caller if event.handle is None else self._owner_of.get(event.handle)
-            if room is not None:
-                batches.setdefault(id(room), (room, []))[1].append(event)
-        first: Cause | None = None
-        for room, batch in batches.values():
-            cause = room.judge.feed(batch, self.now)
-            if room.judge.faults:
-                self._faulted.add(room.judge.plan.incarnation)
-            if room is caller:
-                first = cause
-            settled = any(e.point is Point.CHECK and e.answer != "PROC" for e in batch)
-            if settled and room.judge.cleared:
-                room.judge.settled_late()
-        self.stop_if_broken()
-        return first
 
-    def failed_by_owner(self, room: WatchedRoom) -> None:
-        self._faulted.add(room.judge.plan.incarnation)
+def complete(sender: MeasuredSender) -> None:
+    """Poll until the room is complete. As send() does not raise, only this shows that it has worked."""
+    answer = KVPoll.Transferring
+    for _ in repeat(None, MAX_ASKED):
+        answer = sender.poll()
+        if answer is not KVPoll.Transferring:
+            break
+    if answer is not KVPoll.Success:
+        raise Unmeasured(f"a room that must be complete says {answer!r}")
 
-    def sweep(self) -> int:
-        self.tick()
-        left = self.prefill.sweep()
-        self.absorb(None)
-        return left
 
-    def drained(self, limit_s: float = LIMIT_S) -> None:
-        """Sweep until nothing is left of what has outlived its room."""
-        self.until("everything that outlived its room has settled", lambda: self.sweep() == 0, limit_s)
+# -------------------------------------------------------------------------------------------------- what is measured
 
-    # ----------------------------------------------------------------------------------------------- the notices
 
-    def read_notices(self) -> None:
-        for peer in self._answering():
-            for sender, message in peer.take_notices():
-                if sender != self.witness.name:
-                    continue
-                notice = self.system.read_notice(message)
-                if notice is not None and notice.incarnation is not None:
-                    self.rooms[notice.incarnation].judge.noticed(peer.name, notice)
-        self.stop_if_broken()
+def _row_name(scattered: bool, pages: int) -> str:
+    return f"{'scattered' if scattered else 'contiguous'}, {pages} page{'s' if pages > 1 else ''}"
 
-    def _answering(self) -> list[DecodePeer]:
-        return [peer for name, peer in self.peers.items() if name not in self.unwell]
 
-    def _reachable(self) -> frozenset[str]:
-        """Those that can be told. A peer that was stopped and goes on is one of them, unless its connection broke."""
-        return frozenset(peer.name for peer in self._answering()) - self._unheard - self._restarted
+def measure_send(bench: Bench, scattered: bool, pages: int, seconds: float, *, barred: bool) -> Row:
+    """send() of the first chunk of a room, which is the dearest: it finds the ways to the peers as well.
 
-    def _told(self, room: WatchedRoom) -> bool:
-        """Every reachable peer has heard the end of the room."""
-        heard = room.judge.notices
-        return all(
-            any(notice.kind is not kit.NoticeKind.PROGRESS for notice in heard.get(name, []))
-            for name in self._reachable() & set(room.judge.destinations)
+    One more page concludes the room. That, and all releases, are in nobody's time. The bare calls, too, are made
+    beside a new room, which is given up afterwards, so that both find the same caches and the same allocator.
+    """
+    chunks = bench.chunks(scattered, pages, 1)
+    chunk, rest = chunks
+    ours, bare, indices = Series(), Series(), Series()
+
+    def sample_sender() -> None:
+        sender = bench.open(chunks)
+        ours.time(lambda: sender.send(chunk.pages))
+        sender.send(rest.pages)
+        complete(sender)
+        sender.clear()
+
+    def sample_bare() -> None:
+        sender = bench.open(chunks)
+        indices.time(lambda: bench.indices(chunk))
+        bench.settle(*bare.time(lambda: bench.make_and_post(chunk)))
+        sender.clear()
+        sender.poll()  # only now the room is over
+
+    alternate(sample_sender, sample_bare, seconds)
+    limit_us = SEND_RATIO * bare.min_us + SEND_ALLOWANCE_US if barred else None
+    return Row(_row_name(scattered, pages), ours, bare, limit_us, indices if barred else None)
+
+
+def measure_sends(bench: Bench, seconds: float, *, barred: bool) -> tuple[Row, ...]:
+    return tuple(
+        measure_send(bench, scattered, pages, seconds, barred=barred) for scattered in (False, True) for pages in PAGES
+    )
+
+
+def measure_poll(
+    name: str,
+    poll: Callable[[], object],
+    check: Callable[[], object],
+    expected: tuple[object, object],
+    seconds: float,
+    limit_us: float | None,
+) -> Row:
+    """Batches of poll() beside batches of check_xfer_state. Both must answer as ``expected``, before and after."""
+    ours, bare = Series(), Series()
+
+    def batch(call: Callable[[], object]) -> None:
+        for _ in repeat(None, CALLS_PER_BATCH):
+            call()
+
+    def require_expected() -> None:
+        if (said := (poll(), check())) != expected:
+            raise Unmeasured(f"{name}: poll() and check_xfer_state say {said}, expected {expected}")
+
+    require_expected()
+    alternate(
+        lambda: ours.time(lambda: batch(poll), CALLS_PER_BATCH),
+        lambda: bare.time(lambda: batch(check), CALLS_PER_BATCH),
+        seconds,
+    )
+    require_expected()
+    return Row(name, ours, bare, limit_us)
+
+
+def measure_polls(bench: Bench, peer: PeerProcess[None, PeerMetadata], seconds: float) -> tuple[Row, ...]:
+    """poll() of rooms whose chunks cannot complete, because the peer is stopped; then of a room that is complete.
+
+    The bare call asks about one transfer in the same state.
+    """
+    rooms = {number: bench.chunks(True, *repeat(1, number)) for number in IN_FLIGHT}
+    senders = {number: bench.open(chunks) for number, chunks in rooms.items()}
+    (alone,) = bench.chunks(True, 1)
+    rows: list[Row] = []
+    peer.stop()
+    try:
+        handle, answer = bench.make_and_post(alone)
+        check = partial(bench.transport.check_xfer_state, handle)
+        for number, sender in senders.items():
+            for chunk in rooms[number]:
+                sender.send(chunk.pages)
+        for number, sender in senders.items():
+            limit_us = POLL_LIMIT_US if number == POLL_LIMIT_IN_FLIGHT else None
+            expected = (KVPoll.Transferring, PROC)
+            rows.append(measure_poll(f"{number} in flight", sender.poll, check, expected, seconds, limit_us))
+    finally:
+        peer.cont()
+    for sender in senders.values():
+        complete(sender)
+    for _ in repeat(None, MAX_ASKED):
+        if check() != PROC:
+            break
+    rows.append(measure_poll("complete", senders[1].poll, check, (KVPoll.Success, DONE), seconds, None))
+    bench.settle(handle, answer)
+    return tuple(rows)
+
+
+def measure_room(bench: Bench, scattered: bool, pages: int, seconds: float) -> Row:
+    """All chunks of a room, from the first send() to the poll() that says Success."""
+    chunks = bench.chunks(scattered, *repeat(pages, ROOM_CHUNKS))
+    ours, bare = Series(), Series()
+
+    def send_room(sender: MeasuredSender) -> None:
+        for chunk in chunks:
+            sender.send(chunk.pages)
+        complete(sender)
+
+    def send_bare() -> None:
+        # All posts before the first check, as the sender does it: waiting for each in turn would be slower.
+        for handle, answer in [bench.make_and_post(chunk) for chunk in chunks]:
+            bench.settle(handle, answer)
+
+    def sample_sender() -> None:
+        sender = bench.open(chunks)
+        ours.time(lambda: send_room(sender))
+        sender.clear()
+
+    alternate(sample_sender, lambda: bare.time(send_bare), seconds)
+    return Row(_row_name(scattered, pages), ours, bare)
+
+
+def measure(effort: Effort, wrap: Wrap = unwrapped) -> Iterator[Part]:
+    """Measure part after part. ``wrap`` puts something around each sender before it is measured.
+
+    Raises Unmeasured, and PeerError where the peer process does not answer.
+    """
+    pid = os.getpid()
+    with PeerProcess[None, PeerMetadata](PROGRAM, f"bench-decode-{pid}", ["--peer", f"bench-decode-{pid}"]) as peer:
+        metadata = peer.request(None)
+        unposted = Bench(Unposted(create_agent(f"bench-unposted-{pid}")), metadata, wrap)
+        bench = Bench(create_agent(f"bench-prefill-{pid}"), metadata, wrap)
+        made = "make_prepped_xfer"
+        peer.stop()
+        rows = measure_sends(unposted, effort.row_s, barred=True)
+        peer.cont()
+        bar = f"minimum at most {SEND_RATIO} x bare + {SEND_ALLOWANCE_US:.0f} us"
+        yield Part("send", "send() before the post", made, bar, rows)
+        rows = measure_sends(bench, effort.row_s, barred=False)
+        yield Part("post", "send() with the post", f"{made}, transfer", "none", rows)
+        rows = measure_polls(bench, peer, effort.row_s)
+        bar = f"minimum at most {POLL_LIMIT_US} us with {POLL_LIMIT_IN_FLIGHT} in flight"
+        yield Part("poll", f"poll(), batches of {CALLS_PER_BATCH}", "check_xfer_state of one transfer", bar, rows)
+        rows = tuple(
+            measure_room(bench, scattered, pages, effort.room_row_s)
+            for scattered in (False, True)
+            for pages in ROOM_PAGES
         )
-
-    # --------------------------------------------------------------------------------------------------- the end
-
-    def finish(self) -> None:
-        """End every room, let everything settle, and judge what only the end can show."""
-        for room in self.rooms:
-            if not (room.judge.oracle.closed or room.judge.oracle.failed):
-                room.abort()
-        self.end(*self.rooms)
-        for room in self.rooms:
-            if room.chunks:
-                room.send()  # it has failed, so nothing is posted (KS-2.5)
-            room.failure()
-            room.failure()
-            room.poll()
-            room.abort()
-            room.failure()
-            room.poll()
-            room.clear()
-            room.poll()
-            room.clear()
-            room.failure()
-            room.poll()
-        self.drained()
-        for room in self.rooms:
-            room.poll()
-        self._check_told()
-        for room in self.rooms:
-            room.judge.check_released()
-        residue = self.prefill.residue()
-        self.check("KS-4.3", residue == 0, "no entry of a cleared room is kept", f"{residue} are")
-        self._check_untouched()
-        left = self.prefill.close()
-        self.check("KS-4.3", left == 0, "close() finds nothing in flight", f"{left} transfers are")
-
-    def _check_told(self) -> None:
-        def all_told() -> bool:
-            self.read_notices()
-            return all(self._told(room) for room in self.rooms)
-
-        try:
-            self.until("every reachable peer has heard how its rooms ended", all_told, 2.0)
-        except TimeUp:
-            pass  # the judge says which notice is missing
-        for room in self.rooms:
-            room.judge.check_notices(self._reachable())
-            for name in self._reachable() & set(room.judge.destinations):
-                standing = room.peers[name].look(str(room.judge.plan.incarnation))
-                good = standing.poll is room.judge.terminal
-                if room.judge.terminal is KVPoll.Failed:
-                    good = good and standing.reason != ""
-                self.findings.check(
-                    "KS-6.1",
-                    good,
-                    f"the receiver at {name} ends as the sender, with {room.judge.terminal!r}, and knows why",
-                    f"it is {standing.poll!r} ({standing.reason})",
-                )
-            for destination in room.judge.plan.destinations:
-                if destination.dummy:
-                    heard = room.judge.notices.get(destination.peer.name, [])
-                    self.findings.check("KS-6.1", not heard, "a dummy is told nothing", f"{len(heard)} notices")
-        self.stop_if_broken()
-
-    def _check_untouched(self) -> None:
-        """No byte has changed at any peer outside the pages and slots that it gave to a room."""
-        for peer in self._answering():
-            mine = [d for room in self.rooms for d in room.judge.plan.destinations if d.peer.name == peer.name]
-            given = [page for d in mine if not d.dummy for page in d.pages]
-            touched = peer.touched(given, [d.aux_index for d in mine if not d.dummy])
-            self.check("KS-3.1", touched == 0, f"nothing else changes at {peer.name}", f"{touched} bytes did")
-
-    def close(self) -> None:
-        """Count what was raised. The agent goes with the last reference to it."""
-        self.stage.raised.update(self.witness.raised)
-        for room in self.rooms:
-            if room.cause is not None:
-                self.stage.causes[room.cause] += 1
+        what = f"room of {ROOM_CHUNKS} chunks, first send() to Success"
+        yield Part("room", what, f"{made}, transfer, check_xfer_state until DONE, release", "none", rows)
 
 
-class WatchedRoom:
-    """One incarnation of a room; every call of the owner is judged."""
-
-    def __init__(
-        self,
-        bench: Bench,
-        sender: RealSender,
-        judge: RoomJudge,
-        chunks: Sequence[int],
-        source: Sequence[int],
-        peers: dict[str, DecodePeer],
-    ) -> None:
-        self._bench: Final = bench
-        self._sender: Final = sender
-        self._left: Final = list(source)
-        self.number: Final = judge.plan.room
-        self.judge: Final = judge
-        self.chunks: Final = list(chunks)
-        self.source: Final = tuple(source)
-        self.peers: Final = peers
-        """The processes as they were when the room was opened: one that restarts is another one."""
-        self.sent_pages: Final[list[int]] = []
-        self.cause: str | None = None
-        """The class of the first cause, once failure() has shown it."""
-
-    def target(self, peer: DecodePeer) -> tuple[int, ...]:
-        """This room's pages at a peer."""
-        return self.judge.destinations[peer.name]
-
-    @property
-    def in_flight(self) -> bool:
-        """The transport has not said its last word on some handle of this room."""
-        return bool(self._bench.witness.in_flight & self.judge.pages.keys())
-
-    def ready(self) -> None:
-        """Wait until poll() says that the peers are known and connected."""
-        self._bench.until(
-            f"room {self.number} waits for input", lambda: self.poll() is not KVPoll.Bootstrapping
-        )
-
-    def send(self, chunks: int = 1) -> None:
-        """Send the next chunks."""
-        for _ in range(chunks):
-            self._send()
-
-    def send_all(self) -> None:
-        self.send(len(self.chunks))
-
-    def _send(self) -> None:
-        count = self.chunks.pop(0)
-        last = not self.chunks
-        pages, self._left[:] = self._left[:count], self._left[count:]
-        self.sent_pages.extend(pages)
-        seen = len(self._bench.witness.events)
-        chunk = np.array(pages, np.int32)
-        answered, _ = self._call("send()", lambda: self._sender.send(chunk))
-        posted = sum(
-            event.point is Point.POST and event.answer in ("PROC", "DONE")
-            for event in self._bench.witness.events[seen:]
-        )
-        self.judge.sent(answered, posted, last=last, expects_posts=True)
-        self._after(answered)
-
-    def poll(self) -> KVPoll:
-        seen = len(self._bench.witness.events)
-        around = self._bench.surroundings(self)
-        answered, answer = self._call("poll()", self._sender.poll)
-        checks = sum(
-            event.point is Point.CHECK and event.handle in self.judge.pages
-            for event in self._bench.witness.events[seen:]
-        )
-        self.judge.polled(answer, answered, self._bench.now, checks, around)
-        self._after(answered)
-        return answer
-
-    def abort(self) -> None:
-        answered, _ = self._call("abort()", self._sender.abort)
-        self.judge.aborted()
-        self._given_up()
-        self._after(answered)
-
-    def clear(self) -> None:
-        answered, _ = self._call("clear()", self._sender.clear)
-        self.judge.was_cleared()
-        self._given_up()
-        self._after(answered)
-
-    def _given_up(self) -> None:
-        if self.judge.oracle.failed:
-            self._bench.failed_by_owner(self)
-
-    def failure(self) -> BaseException | None:
-        """What failure_exception() raises, judged."""
-        self._bench.tick()
-        error: BaseException | None = None
-        try:
-            self._sender.failure_exception()
-        except Exception as caught:
-            error = caught
-        self._bench.absorb(self)
-        self.judge.failure_shown(error)
-        if error is not None and not isinstance(error, KVUsageError):
-            self.cause = type(chain(error)[-1]).__name__
-        self._bench.stop_if_broken()
-        return error
-
-    def misuse(self, misuse: Misuse, pages: Sequence[float]) -> None:
-        """send() with what it must refuse (KS-8.1)."""
-        self._bench.tick()
-        seen = len(self._bench.witness.events)
-        error: Exception | None = None
-        wrong = np.array(pages) if misuse is Misuse.WRONG_DTYPE else np.array(pages, np.int32)
-        try:
-            self._sender.send(wrong)
-        except Exception as caught:
-            error = caught
-        made = sum(event.point in (Point.MAKE, Point.POST) for event in self._bench.witness.events[seen:])
-        self._bench.absorb(self)
-        self.judge.misused(misuse, error, made)
-        self._bench.stop_if_broken()
-
-    def connection_error(self, error: Exception) -> None:
-        """Connecting to a peer of this room has failed; the sender may take that for the cause at any time."""
-        self.judge.oracle.may_fault(Cause(CauseKind.RAISED, error), from_now_on=True)
-
-    def _call(self, what: str, call: Callable[[], _T]) -> tuple[Cause | None, _T]:
-        bench = self._bench
-        bench.tick()
-        bench.absorb(None)
-        try:
-            result = call()
-        except Exception as error:
-            self.judge.escaped(what, error, bench.absorb(self))
-            raise Broken from error
-        answered = bench.absorb(self)
-        self.judge.returned(what, answered)
-        return answered, result
-
-    def _after(self, answered: Cause | None) -> None:
-        if answered is not None:
-            self._given_up()
-        self._bench.stop_if_broken()
+# ------------------------------------------------------------------------------------------------------- the command
 
 
-def pages_of(rooms: Iterable[WatchedRoom]) -> frozenset[int]:
-    """The source pages of these rooms."""
-    return frozenset(page for room in rooms for page in room.source)
+def render(part: Part) -> Table:
+    places = 3 if part.key == "poll" else 1
+    table = Table(
+        title=f"{part.what} (us)",
+        caption=f"bare: {part.bare}\nbar: {part.bar}",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("", no_wrap=True)
+    sides = [f"{side}\n{number}" for side in ("sender", "bare") for number in ("min", "median", "cpu")]
+    for name in (*sides, "min\nratio", "cpu\nratio", "bar"):
+        table.add_column(name, justify="right", no_wrap=True)
+    with_indices = any(row.indices is not None for row in part.rows)
+    if with_indices:
+        table.add_column("ids to\nindices", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in part.rows:
+        times = [
+            f"{value:.{places if value < LONG_US else 0}f}"
+            for series in (row.sender, row.bare)
+            for value in (series.min_us, series.median_us, series.cpu_median_us)
+        ]
+        ratios = (row.sender.min_us / row.bare.min_us, row.sender.cpu_median_us / row.bare.cpu_median_us)
+        limit = "-" if row.limit_us is None else f"{row.limit_us:.{places}f}"
+        style = {"ok": "green", "over": "bold red"}.get(row.verdict, "")
+        indices = [] if row.indices is None else [f"{row.indices.min_us:.{places}f}"]
+        numbers = (*times, *(f"{ratio:.2f}" for ratio in ratios), limit, *indices)
+        table.add_row(row.name, *numbers, row.verdict, style=style)
+    return table
 
 
+def to_json(parts: list[Part]) -> str:
+    machine = {
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "nixl": version("nixl"),
+        "ucx": {name: value for name, value in os.environ.items() if name.startswith("UCX_")},
+    }
+    geometry = {"regions": REGIONS, "pages": NUM_PAGES, "item_bytes": ITEM_BYTES}
+    verdict = "over" if any(part.missed for part in parts) else "ok"
+    body = {**machine, **geometry, "verdict": verdict, "parts": [part.to_json() for part in parts]}
+    return json.dumps(body, indent=2) + "\n"
+
+
+def _refuse(message: str) -> typer.Exit:
+    Console(stderr=True, highlight=False).print(f"bench: {message}", markup=False, soft_wrap=True)
+    return typer.Exit(2)
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    quick: Annotated[bool, typer.Option("--quick", help="a few seconds, for a first look")] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="write the numbers there as well")] = None,
+    peer: Annotated[str, typer.Option(hidden=True)] = "",
+) -> None:
+    """Measure the reference sender beside bare NIXL. Exits with 1 when a bar is missed."""
+    if peer:
+        run_peer(peer)
+        return
+    try:
+        # Refused now rather than after the work is done.
+        report = None if json_path is None else json_path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise _refuse(f"cannot write {json_path}: {error.strerror}; choose another --json path") from error
+    console = Console(highlight=False)
+    console.width = max(console.width, WIDTH)  # of a pipe it is 80, and a cut number is worse than a long line
+    parts: list[Part] = []
+    try:
+        for part in measure(QUICK if quick else FULL):
+            parts.append(part)
+            console.print(render(part))
+    except NOT_MEASURED as error:
+        raise _refuse(f"not measured: {error!r}") from error
+    if report is not None:
+        with report:
+            report.write(to_json(parts))
+    missed = [f"{part.key}: {row.name}" for part in parts for row in part.rows if row.verdict == "over"]
+    console.print(f"missed bars: {'; '.join(missed)}" if missed else "every bar is met")
+    raise typer.Exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    app()

@@ -6,12 +6,18 @@ makes "in the middle of a transfer" a place where a scenario can stand still.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+if __name__ == "__main__":
+    # NIXL imports torch only to learn about CUDA, and that would be most of the start-up time of this process.
+    sys.modules["torch"] = None  # type: ignore[assignment]
+
+
 from kvsender_nixl.agent import create_agent
-from kvsender_nixl.lab.memory import BEFORE, OWNER, Memory, tally, touched_bytes, wrong_bytes
+from kvsender_nixl.lab.memory import BEFORE, OWNER, Arrays, Memory, tally, touched_bytes, wrong_bytes
 from kvsender_nixl.lab.peer import (
     Compare,
     Count,
@@ -31,13 +37,13 @@ from kvsender_nixl.lab.peer import (
 from kvsender_nixl.lab.process import serve
 from kvsender_nixl.lab.witness import Through
 from kvsender_nixl.receiver import Decode, KVReceiver
-from kvsender_spec.contract import KVPoll, KVTransferError
+from kvsender_spec.contract import DlistT, HandleT, KVPoll, KVTransferError
 
 if TYPE_CHECKING:
-    from nixl._api import nixl_prepped_dlist_handle, nixl_xfer_handle
+    pass
 
 
-class Ear(Through["nixl_prepped_dlist_handle", "nixl_xfer_handle"]):
+class Ear(Through[DlistT, HandleT]):
     """The agent; what it receives is kept as it came, beside what ``Decode`` makes of it."""
 
     heard: Notices
@@ -59,7 +65,7 @@ class DecodeProcess:
         self._memory = self._before.copy()
         self._ear = Ear(create_agent(start.name))
         self._ear.heard = []
-        self._decode = Decode(self._ear, self._memory.pool, self._memory.aux)
+        self._decode = Decode(self._ear, Arrays(self._memory.regions), Arrays(self._memory.slots))
         self._receivers: dict[str, KVReceiver] = {}
         self._held = False
         self.metadata = self._decode.metadata()

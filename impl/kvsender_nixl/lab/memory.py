@@ -1,6 +1,6 @@
-"""The bytes that travel in the lab, so that every one of them can be told apart.
+"""The bytes that travel in the lab, so that every one of them can be told apart. Needs no torch.
 
-Both sides make the owner's bytes from a seed, and nothing has to be sent to be compared with. Three kinds of bytes never
+Both sides make the owner's bytes from a seed, so nothing has to be sent to be compared with. Three kinds of bytes never
 look alike: the owner's data of one request, that of the next request which reuses the page, and what a peer's memory
 held before. So a late write shows not only that bytes landed, but whose they were.
 """
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
-import torch
 
-from kvsender_nixl.buffers import AuxBuffers, KVPool
+from kvsender_nixl.buffers import Layout, Region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,18 +34,15 @@ OWNER: Final = 0
 NEXT_OWNER: Final = 64
 BEFORE: Final = 128
 """The lowest byte of each kind; each kind has 64 values."""
-_SHAPES: Final = (*(K_BYTES,) * LAYERS, *(V_BYTES,) * LAYERS)
+SHAPES: Final = (*(K_BYTES,) * LAYERS, *(V_BYTES,) * LAYERS)
 
 
 class Memory:
-    """One side's pool and aux buffers; ``regions`` and ``slots`` are the same bytes as arrays of shape (items, bytes)."""
+    """One side's pool and aux buffers: ``regions`` and ``slots`` are arrays of shape (items, bytes)."""
 
     def __init__(self, regions: Sequence[Bytes], slots: Sequence[Bytes]) -> None:
         self.regions: Final = tuple(regions)
         self.slots: Final = tuple(slots)
-        tensors = [torch.from_numpy(region) for region in regions]
-        self.pool: Final = KVPool(tensors[:LAYERS], tensors[LAYERS:])
-        self.aux: Final = AuxBuffers([torch.from_numpy(slot) for slot in slots])
 
     @staticmethod
     def filled(seed: int, kind: int, num_pages: int = NUM_PAGES) -> Memory:
@@ -56,7 +52,7 @@ class Memory:
         def items(count: int, size: int) -> Bytes:
             return random.integers(kind, kind + 64, size=(count, size), dtype=np.uint8)
 
-        return Memory([items(num_pages, size) for size in _SHAPES], [items(NUM_SLOTS, size) for size in AUX_BYTES])
+        return Memory([items(num_pages, size) for size in SHAPES], [items(NUM_SLOTS, size) for size in AUX_BYTES])
 
     def copy(self) -> Memory:
         return Memory([region.copy() for region in self.regions], [slot.copy() for slot in self.slots])
@@ -69,6 +65,14 @@ class Memory:
         """What an owner does to pages that it believes to be free: the next request's data goes into them."""
         for region in self.regions:
             region[np.array(pages, np.int64)] |= NEXT_OWNER
+
+
+class Arrays:
+    """Buffers of plain arrays, one for each region."""
+
+    def __init__(self, arrays: Sequence[Bytes]) -> None:
+        self._arrays: Final = tuple(arrays)
+        self.layout: Final = Layout(tuple(Region(a.ctypes.data, a.shape[1], a.shape[0]) for a in arrays))
 
 
 @dataclass(frozen=True, slots=True)

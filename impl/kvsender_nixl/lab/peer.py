@@ -124,10 +124,7 @@ class DecodePeer:
         self.name = ""
         self._seed: Final = seed
         self._num_pages: Final = num_pages
-        # Several of these start at once on few cores, and none of them computes anything with torch.
-        self.process: Final[PeerProcess[Request, Reply]] = PeerProcess(
-            PROGRAM, "decode", env={"OMP_NUM_THREADS": "1", **(env or {})}
-        )
+        self.process: Final[PeerProcess[Request, Reply]] = PeerProcess(PROGRAM, "decode", env=env)
         self._starting: int | None = None
         self._metadata: PeerMetadata | None = None
 
@@ -144,6 +141,10 @@ class DecodePeer:
             self._metadata = _is(PeerMetadata, self.process.receive(self._starting, None, f"the start of {self.name}"))
         return self._metadata
 
+    def _ask(self, request: Request) -> Reply:
+        assert self.metadata.agent_name == self.name  # its reply must have been taken before the next one is awaited
+        return self.process.request(request)
+
     def open(
         self,
         room: int,
@@ -156,34 +157,34 @@ class DecodePeer:
         required: int,
     ) -> TransferInfo:
         request = Open(room, token, sender_name, tuple(pages), slot, is_dummy, required)
-        return _is(TransferInfo, self.process.request(request))
+        return _is(TransferInfo, self._ask(request))
 
     def look(self, token: str) -> Standing:
-        return _is(Standing, self.process.request(Look(token)))
+        return _is(Standing, self._ask(Look(token)))
 
     def take_notices(self) -> Notices:
-        return _is(list, self.process.request(TakeNotices()))
+        return _is(list, self._ask(TakeNotices()))
 
     def hold(self, held: bool) -> None:
-        self.process.request(Hold(held))
+        self._ask(Hold(held))
 
     def progress(self, calls: int) -> None:
-        self.process.request(Progress(calls))
+        self._ask(Progress(calls))
 
     def count(self, pages: Sequence[int]) -> Tally:
-        return _is(Tally, self.process.request(Count(tuple(pages))))
+        return _is(Tally, self._ask(Count(tuple(pages))))
 
     def compare(
         self, source: Sequence[int], target: Sequence[int], source_slots: Sequence[int], target_slots: Sequence[int]
     ) -> int:
         request = Compare(tuple(source), tuple(target), tuple(source_slots), tuple(target_slots))
-        return _is(int, self.process.request(request))
+        return _is(int, self._ask(request))
 
     def touched(self, pages: Sequence[int], slots: Sequence[int]) -> int:
-        return _is(int, self.process.request(Touched(tuple(pages), tuple(slots))))
+        return _is(int, self._ask(Touched(tuple(pages), tuple(slots))))
 
     def reset(self) -> None:
-        self.process.request(Reset())
+        self._ask(Reset())
 
     def close(self) -> None:
         """End the process, also a stopped one."""

@@ -1,6 +1,6 @@
 """What is done to real peers, and what must come of it.
 
-A scenario is a function that drives a ``Bench``. Most of what it shows is judged call by call, as in the kit; it adds
+A scenario is a function that drives a ``Trial``. Most of what it shows is judged call by call, as in the kit; it adds
 only what cannot be seen from one call: which room must end how, and what landed where. ``judges`` are the clauses that
 it is there for: one of them that it did not observe makes the scenario an error.
 """
@@ -11,15 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kvsender_nixl.lab.bench import Bench, Stage, WatchedRoom
 from kvsender_nixl.lab.memory import PAGE_BYTES
 from kvsender_nixl.lab.peer import DecodePeer
+from kvsender_nixl.lab.stage import Stage
+from kvsender_nixl.lab.trial import Trial, WatchedRoom
 from kvsender_nixl.side import SenderOptions
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.trace import Misuse
 
 BIG: Final = (200, 200, 112)
 """The chunks of 512 pages, 16 MiB: a peer that takes nothing keeps most of it waiting."""
+PATIENT: Final = SenderOptions()
 SILENCE: Final = SenderOptions(transfer_timeout_s=0.5, drain_timeout_s=0.3)
 """For peers that are silent on purpose. What works works well within it."""
 SLACK_S: Final = 3.0
@@ -31,17 +33,17 @@ class Scenario:
     name: str
     about: str
     judges: tuple[str, ...]
-    run: Callable[[Bench, Stage], None]
-    options: SenderOptions = SenderOptions()
+    run: Callable[[Trial, Stage], None]
+    options: SenderOptions = PATIENT
 
 
 # ------------------------------------------------------------------------------------------------ nothing goes wrong
 
 
-def _transfers(bench: Bench, peers: Sequence[DecodePeer], dummies: Sequence[DecodePeer], *, scattered: bool) -> None:
+def _transfers(trial: Trial, peers: Sequence[DecodePeer], dummies: Sequence[DecodePeer], *, scattered: bool) -> None:
     """Rooms of 1, 7, 64 and 512 pages at once, in several chunks, all in flight together."""
     sizes: tuple[tuple[int, ...], ...] = ((1,), (3, 4), (1, 31, 32), BIG)
-    rooms = [bench.open(peers, chunks, dummies=dummies, scattered=scattered) for chunks in sizes]
+    rooms = [trial.open(peers, chunks, dummies=dummies, scattered=scattered) for chunks in sizes]
     for room in rooms:
         room.ready()
         room.failure()  # it has not failed: a usage error, and the room goes on (KS-2.7)
@@ -50,77 +52,77 @@ def _transfers(bench: Bench, peers: Sequence[DecodePeer], dummies: Sequence[Deco
             if room.chunks:
                 room.send()
                 room.poll()
-    bench.end(*rooms)
+    trial.end(*rooms)
     for room in rooms:
-        bench.expect(room, KVPoll.Success, "KS-3.4")
+        trial.expect(room, KVPoll.Success, "KS-3.4")
         room.failure()
-    bench.finish()
+    trial.finish()
 
 
-def one_peer_contiguous(bench: Bench, stage: Stage) -> None:
+def one_peer_contiguous(trial: Trial, stage: Stage) -> None:
     peers = stage.shared(1)
-    bench.join(*peers)
-    _transfers(bench, peers, (), scattered=False)
+    trial.join(*peers)
+    _transfers(trial, peers, (), scattered=False)
 
 
-def one_peer_scattered(bench: Bench, stage: Stage) -> None:
+def one_peer_scattered(trial: Trial, stage: Stage) -> None:
     peers = stage.shared(1)
-    bench.join(*peers)
-    _transfers(bench, peers, (), scattered=True)
+    trial.join(*peers)
+    _transfers(trial, peers, (), scattered=True)
 
 
-def three_peers_contiguous(bench: Bench, stage: Stage) -> None:
+def three_peers_contiguous(trial: Trial, stage: Stage) -> None:
     *peers, dummy = stage.shared(4)
-    bench.join(*peers)
-    _transfers(bench, peers, (dummy,), scattered=False)
+    trial.join(*peers)
+    _transfers(trial, peers, (dummy,), scattered=False)
 
 
-def three_peers_scattered(bench: Bench, stage: Stage) -> None:
+def three_peers_scattered(trial: Trial, stage: Stage) -> None:
     *peers, dummy = stage.shared(4)
-    bench.join(*peers, dummy)  # a dummy may be connected, too, and still receives nothing
-    _transfers(bench, peers, (dummy,), scattered=True)
+    trial.join(*peers, dummy)  # a dummy may be connected, too, and still receives nothing
+    _transfers(trial, peers, (dummy,), scattered=True)
 
 
-def no_pages(bench: Bench, stage: Stage) -> None:
+def no_pages(trial: Trial, stage: Stage) -> None:
     """A room without pages still carries its aux data, to one peer and to three."""
     *peers, dummy = stage.shared(4)
-    bench.join(*peers)
-    rooms = [bench.open(peers[:1], (0,)), bench.open(peers, (0,), dummies=(dummy,)), bench.open(peers, (2, 3))]
+    trial.join(*peers)
+    rooms = [trial.open(peers[:1], (0,)), trial.open(peers, (0,), dummies=(dummy,)), trial.open(peers, (2, 3))]
     for room in rooms:
         room.ready()
         room.poll()
         room.send_all()
-    bench.end(*rooms)
+    trial.end(*rooms)
     for room in rooms:
-        bench.expect(room, KVPoll.Success, "KS-3.2" if room.judge.plan.num_pages == 0 else "KS-3.4")
-    bench.finish()
+        trial.expect(room, KVPoll.Success, "KS-3.2" if room.judge.plan.num_pages == 0 else "KS-3.4")
+    trial.finish()
 
 
-def out_of_order(bench: Bench, stage: Stage) -> None:
+def out_of_order(trial: Trial, stage: Stage) -> None:
     """The peer that was served first finishes last."""
     slow, fast = stage.shared(2)
-    bench.join(slow, fast)
+    trial.join(slow, fast)
     slow.hold(True)
-    room = bench.open([slow, fast], (*BIG, 0)[:3])
+    room = trial.open([slow, fast], (*BIG, 0)[:3])
     room.ready()
     room.send_all()
-    bench.until("the fast peer has everything", lambda: _arrived(bench, room, fast))
+    trial.until("the fast peer has everything", lambda: _arrived(room, fast))
     slow.hold(False)
-    bench.end(room)
-    bench.expect(room, KVPoll.Success, "KS-3.6")
-    bench.finish()
+    trial.end(room)
+    trial.expect(room, KVPoll.Success, "KS-3.6")
+    trial.finish()
 
 
-def _arrived(bench: Bench, room: WatchedRoom, peer: DecodePeer) -> bool:
+def _arrived(room: WatchedRoom, peer: DecodePeer) -> bool:
     room.poll()
     return peer.count(room.target(peer)).owner == PAGE_BYTES * len(room.source)
 
 
-def misuse(bench: Bench, stage: Stage) -> None:
+def misuse(trial: Trial, stage: Stage) -> None:
     """The owner's mistakes are refused before anything is posted, and the room goes on."""
     peers = stage.shared(1)
-    bench.join(*peers)
-    room = bench.open(peers, (2, 3))
+    trial.join(*peers)
+    room = trial.open(peers, (2, 3))
     room.ready()
     first, second, *rest = room.source
     room.misuse(Misuse.DUPLICATE_PAGE, [first, first])
@@ -132,46 +134,46 @@ def misuse(bench: Bench, stage: Stage) -> None:
     room.misuse(Misuse.PAGE_AGAIN, [second])
     room.misuse(Misuse.TOO_MANY_PAGES, [*rest, next(page for page in range(9) if page not in room.source)])
     room.send()
-    bench.end(room)
-    bench.expect(room, KVPoll.Success, "KS-8.1")
-    bench.finish()
+    trial.end(room)
+    trial.expect(room, KVPoll.Success, "KS-8.1")
+    trial.finish()
 
 
 # ------------------------------------------------------------------------------------------------------ peers that die
 
 
-def _dead_peer_s_room(bench: Bench, room: WatchedRoom, clause: str = "KS-1.2") -> None:
+def _dead_peer_s_room(trial: Trial, room: WatchedRoom, clause: str = "KS-1.2") -> None:
     """The room of a killed peer: it fails, stays so, and shows the disconnect."""
-    bench.end(room)
-    bench.expect(room, KVPoll.Failed, clause)
+    trial.end(room)
+    trial.expect(room, KVPoll.Failed, clause)
 
 
-def killed_before_post(bench: Bench, stage: Stage) -> None:
+def killed_before_post(trial: Trial, stage: Stage) -> None:
     well, *_ = stage.shared(1)
     victim = stage.mortal()
-    bench.join(well, victim)
-    room, other = bench.open([victim], (5, 5)), bench.open([well], (64,))
+    trial.join(well, victim)
+    room, other = trial.open([victim], (5, 5)), trial.open([well], (64,))
     room.ready()
-    bench.kill(victim)
+    trial.kill(victim)
     room.send()
     other.send()
-    _dead_peer_s_room(bench, room)
-    bench.end(other)
-    bench.expect(other, KVPoll.Success, "KS-6.2")
-    bench.finish()
+    _dead_peer_s_room(trial, room)
+    trial.end(other)
+    trial.expect(other, KVPoll.Success, "KS-6.2")
+    trial.finish()
 
 
-def killed_between_chunks(bench: Bench, stage: Stage) -> None:
+def killed_between_chunks(trial: Trial, stage: Stage) -> None:
     victim = stage.mortal()
-    bench.join(victim)
-    room = bench.open([victim], (7, 7, 7))
+    trial.join(victim)
+    room = trial.open([victim], (7, 7, 7))
     room.ready()
     room.send()
-    bench.until("the first chunk is there", lambda: _settled(room))
-    bench.kill(victim)
+    trial.until("the first chunk is there", lambda: _settled(room))
+    trial.kill(victim)
     room.send()
-    _dead_peer_s_room(bench, room)
-    bench.finish()
+    _dead_peer_s_room(trial, room)
+    trial.finish()
 
 
 def _settled(room: WatchedRoom) -> bool:
@@ -179,29 +181,29 @@ def _settled(room: WatchedRoom) -> bool:
     return not room.in_flight
 
 
-def killed_in_flight(bench: Bench, stage: Stage) -> None:
+def killed_in_flight(trial: Trial, stage: Stage) -> None:
     """Some bytes are at the peer and some are not when its process is killed."""
     victim = stage.mortal()
-    bench.join(victim)
+    trial.join(victim)
     victim.hold(True)
-    room = bench.open([victim], BIG)
+    room = trial.open([victim], BIG)
     room.ready()
     room.send_all()
-    _half_way(bench, room, victim)
-    bench.kill(victim)
-    _dead_peer_s_room(bench, room)
-    held = bench.prefill.quarantined_pages()
+    _half_way(trial, room, victim)
+    trial.kill(victim)
+    _dead_peer_s_room(trial, room)
+    held = trial.prefill.quarantined_pages()
     suspects = set(room.source)
     seen = f"{len(held & suspects)} of {len(suspects)} are"
     # An error says nothing about the reads, so the pages stay until somebody who knows says that nothing reads them.
-    bench.check("KS-4.1", bool(held & suspects), "pages of transfers that ended in an error are held", seen)
-    bench.prefill.fence(victim.name)  # its process is gone, and was reaped
-    left = len(bench.prefill.quarantined_pages())
-    bench.check("KS-4.1", left == 0, "the fence frees them", f"{left} pages are held")
-    bench.finish()
+    trial.check("KS-4.1", bool(held & suspects), "pages of transfers that ended in an error are held", seen)
+    trial.finish()
+    trial.prefill.fence(victim.name)  # its process is gone, and was reaped
+    left = len(trial.prefill.quarantined_pages())
+    trial.check("KS-4.1", left == 0, "the fence frees them", f"{left} pages are held")
 
 
-def _half_way(bench: Bench, room: WatchedRoom, peer: DecodePeer) -> None:
+def _half_way(trial: Trial, room: WatchedRoom, peer: DecodePeer) -> None:
     """Let a held peer take some of the room's bytes."""
     total = PAGE_BYTES * len(room.source)
 
@@ -210,9 +212,9 @@ def _half_way(bench: Bench, room: WatchedRoom, peer: DecodePeer) -> None:
         peer.progress(1)
         return peer.count(room.target(peer)).landed > 0
 
-    bench.until(f"some bytes are at {peer.name}", some_landed)
+    trial.until(f"some bytes are at {peer.name}", some_landed)
     landed = peer.count(room.target(peer)).landed
-    bench.check(
+    trial.check(
         "KS-3.1",
         landed < total and not room.judge.ended,
         "no Success before all bytes have landed",
@@ -220,31 +222,31 @@ def _half_way(bench: Bench, room: WatchedRoom, peer: DecodePeer) -> None:
     )
 
 
-def one_of_three_killed(bench: Bench, stage: Stage) -> None:
+def one_of_three_killed(trial: Trial, stage: Stage) -> None:
     """The room of all three fails; rooms of the others are well, and their receivers of the failed room are told."""
     first, third = stage.shared(2)
     victim = stage.mortal()
     peers = [first, victim, third]
-    bench.join(*peers)
+    trial.join(*peers)
     victim.hold(True)
-    room = bench.open(peers, (100, 100))
-    others = [bench.open([first], (64, 64)), bench.open([third], (64,)), bench.open([first, third], (7, 8))]
+    room = trial.open(peers, (100, 100))
+    others = [trial.open([first], (64, 64)), trial.open([third], (64,)), trial.open([first, third], (7, 8))]
     for each in (room, *others):
         each.ready()
     room.send()
     for other in others:
         other.send()
-    bench.kill(victim)
+    trial.kill(victim)
     for other in others:
         other.send(len(other.chunks))
-    bench.end(room, *others)
-    bench.expect(room, KVPoll.Failed, "KS-1.2")
+    trial.end(room, *others)
+    trial.expect(room, KVPoll.Failed, "KS-1.2")
     for other in others:
-        bench.expect(other, KVPoll.Success, "KS-6.2")
-    bench.finish()
+        trial.expect(other, KVPoll.Success, "KS-6.2")
+    trial.finish()
     for peer in (first, third):
         standing = peer.look(str(room.judge.plan.incarnation))
-        bench.check(
+        trial.check(
             "KS-6.1",
             "nixlRemoteDisconnectError" in standing.reason,
             f"the receiver at {peer.name} knows the cause",
@@ -252,92 +254,92 @@ def one_of_three_killed(bench: Bench, stage: Stage) -> None:
         )
 
 
-def unreachable(bench: Bench, stage: Stage) -> None:
+def unreachable(trial: Trial, stage: Stage) -> None:
     """A peer that is dead when it is connected to: register_peer() returns, and only its rooms fail."""
     (well,) = stage.shared(1)
     victim = stage.mortal()
-    bench.join(well)
+    trial.join(well)
 
     def die_and_register() -> None:
         assert victim.metadata.agent_name == victim.name  # what it has said before it died
-        bench.kill(victim)
-        bench.join(victim)
+        trial.kill(victim)
+        trial.join(victim)
 
-    room = bench.open([victim], (5,), meanwhile=die_and_register)
-    other = bench.open([well], (64,))
+    room = trial.open([victim], (5, 5), meanwhile=die_and_register)
+    other = trial.open([well], (64,))
     for each in (room, other):
         each.ready()
-    seen = len(bench.witness.connect_errors)
-    bench.check("KS-1.1", seen > 0, "register_peer() returns although connecting raises", f"{seen} errors")
-    for error in bench.witness.connect_errors:
+    seen = len(trial.witness.connect_errors)
+    trial.check("KS-1.1", seen > 0, "register_peer() returns although connecting raises", f"{seen} errors")
+    for error in trial.witness.connect_errors:
         room.connection_error(error)
     room.send()
     other.send()
-    bench.end(room, other)
-    bench.expect(room, KVPoll.Failed, "KS-1.2")
-    bench.expect(other, KVPoll.Success, "KS-6.2")
-    bench.finish()
+    trial.end(room, other)
+    trial.expect(room, KVPoll.Failed, "KS-1.2")
+    trial.expect(other, KVPoll.Success, "KS-6.2")
+    trial.finish()
 
 
 # ----------------------------------------------------------------------------------------------- peers that are silent
 
 
-def stopped(bench: Bench, stage: Stage) -> None:
+def stopped(trial: Trial, stage: Stage) -> None:
     """A stopped peer runs into the deadline; its bytes land afterwards; only then are the pages free."""
     (well,) = stage.shared(1)
     peer = stage.mortal()
-    bench.join(well, peer)
+    trial.join(well, peer)
     peer.hold(True)  # so that after SIGCONT it can be asked before anything lands
-    room = bench.open([peer], BIG)
-    after = bench.open([peer], (5,))
-    other = bench.open([well], (64, 64))
+    room = trial.open([peer], BIG)
+    after = trial.open([peer], (5,))
+    other = trial.open([well], (64, 64))
     for each in (room, after, other):
         each.ready()
     room.send_all()
-    bench.stop(peer)
+    trial.stop(peer)
     after.send()
     other.send_all()
     limit_s = SILENCE.transfer_timeout_s + SILENCE.drain_timeout_s + SLACK_S
-    bench.end(other)
-    bench.expect(other, KVPoll.Success, "KS-6.2")
-    bench.end(room, after, limit_s=limit_s)
+    trial.end(other)
+    trial.expect(other, KVPoll.Success, "KS-6.2")
+    trial.end(room, after, limit_s=limit_s)
     for each in (room, after):
-        bench.expect(each, KVPoll.Failed, "KS-3.4")
-    held = bench.prefill.quarantined_pages()
-    _late_bytes(bench, room, peer, held, lambda: bench.cont(peer))
-    bench.finish()
+        trial.expect(each, KVPoll.Failed, "KS-3.4")
+    held = trial.prefill.quarantined_pages()
+    _late_bytes(trial, room, peer, held, lambda: trial.cont(peer))
+    trial.finish()
 
 
 def _late_bytes(
-    bench: Bench, room: WatchedRoom, peer: DecodePeer, held: frozenset[int], resume: Callable[[], None]
+    trial: Trial, room: WatchedRoom, peer: DecodePeer, held: frozenset[int], resume: Callable[[], None]
 ) -> None:
     """After the report the owner reuses what it may reuse. What lands afterwards must be the room's own bytes."""
     total = PAGE_BYTES * len(room.source)
-    bench.memory.reuse([page for page in room.source if page not in held])
+    trial.memory.reuse([page for page in room.source if page not in held])
     resume()
     before = peer.count(room.target(peer)).landed
     peer.hold(False)
-    bench.drained()
+    trial.drained()
     landed = peer.count(room.target(peer))
-    bench.findings.check(
+    trial.findings.check(
         "KS-4.1",
         landed.next_owner == 0 and landed.owner == total and before < total,
         f"bytes land after the report, all {total} in the end, and none of another request's",
         f"{before} before the peer went on; then {landed.owner}, and {landed.next_owner} of another request's",
     )
-    left = len(bench.prefill.quarantined_pages())
-    bench.check("KS-4.4", left == 0, "pages are free when their transfers have settled", f"{left} are held")
+    left = len(trial.prefill.quarantined_pages())
+    trial.check("KS-4.4", left == 0, "pages are free when their transfers have settled", f"{left} are held")
 
 
 # -------------------------------------------------------------------------------------------------- owners that give up
 
 
-def aborted_in_flight(bench: Bench, stage: Stage) -> None:
+def aborted_in_flight(trial: Trial, stage: Stage) -> None:
     """abort() while the transfers run, which then settle before the drain deadline."""
     peer, well = stage.shared(2)
-    bench.join(peer, well)
+    trial.join(peer, well)
     peer.hold(True)
-    room, other = bench.open([peer, well], BIG), bench.open([well], (64,))
+    room, other = trial.open([peer, well], BIG), trial.open([well], (64,))
     for each in (room, other):
         each.ready()
     room.send(2)
@@ -346,122 +348,122 @@ def aborted_in_flight(bench: Bench, stage: Stage) -> None:
     room.failure()
     answer = room.poll()
     seen = f"poll() answered {answer.name}"
-    bench.check("KS-4.1", not answer.terminal, "no terminal answer while the transfers run", seen)
+    trial.check("KS-4.1", not answer.terminal, "no terminal answer while the transfers run", seen)
     room.send()
     other.send()
     peer.hold(False)
-    bench.end(room, other)
-    bench.expect(room, KVPoll.Failed, "KS-5.1")
-    bench.expect(other, KVPoll.Success, "KS-5.4")
-    left = len(bench.prefill.quarantined_pages())
-    bench.check("KS-4.1", left == 0, "everything has settled: no page is held", f"{left} are")
-    bench.finish()
+    trial.end(room, other)
+    trial.expect(room, KVPoll.Failed, "KS-5.1")
+    trial.expect(other, KVPoll.Success, "KS-5.4")
+    left = len(trial.prefill.quarantined_pages())
+    trial.check("KS-4.1", left == 0, "everything has settled: no page is held", f"{left} are")
+    trial.finish()
 
 
-def aborted_and_silent(bench: Bench, stage: Stage) -> None:
+def aborted_and_silent(trial: Trial, stage: Stage) -> None:
     """abort() towards a peer that takes nothing: the report comes at the drain deadline, and the bytes after it."""
     (peer,) = stage.shared(1)
-    bench.join(peer)
+    trial.join(peer)
     peer.hold(True)
-    room = bench.open([peer], (*BIG, 5))
+    room = trial.open([peer], (*BIG, 5))
     room.ready()
     room.send(3)
     room.abort()
-    bench.end(room, limit_s=SILENCE.drain_timeout_s + SLACK_S)
-    bench.expect(room, KVPoll.Failed, "KS-5.1")
-    held = bench.prefill.quarantined_pages()
+    trial.end(room, limit_s=SILENCE.drain_timeout_s + SLACK_S)
+    trial.expect(room, KVPoll.Failed, "KS-5.1")
+    held = trial.prefill.quarantined_pages()
     sent = set(room.sent_pages)
-    bench.check("KS-4.4", sent <= held, "the pages in flight are held", f"{len(sent & held)} of {len(sent)} are")
+    trial.check("KS-4.4", sent <= held, "the pages in flight are held", f"{len(sent & held)} of {len(sent)} are")
     peer.hold(False)
-    bench.drained()
+    trial.drained()
     landed = peer.count(room.target(peer)[: len(sent)])
-    bench.check(
+    trial.check(
         "KS-4.1",
-        landed.owner == PAGE_BYTES * len(sent) and not bench.prefill.quarantined_pages(),
+        landed.owner == PAGE_BYTES * len(sent) and not trial.prefill.quarantined_pages(),
         "the bytes land after the report, and then the pages are free",
-        f"{landed}, {len(bench.prefill.quarantined_pages())} pages held",
+        f"{landed}, {len(trial.prefill.quarantined_pages())} pages held",
     )
-    bench.finish()
+    trial.finish()
 
 
-def cleared_in_flight(bench: Bench, stage: Stage) -> None:
+def cleared_in_flight(trial: Trial, stage: Stage) -> None:
     """clear() while the transfers run; the room id is used again at once, and the late completions hurt nobody."""
     (peer,) = stage.shared(1)
-    bench.join(peer)
+    trial.join(peer)
     peer.hold(True)
-    old = bench.open([peer], (150, 150, 4), room=7)
+    old = trial.open([peer], (150, 150, 4), room=7)
     old.ready()
     old.send(2)
     old.clear()
-    new = bench.open([peer], (100, 100), room=7)
+    new = trial.open([peer], (100, 100), room=7)
     new.ready()
     new.send()
     peer.hold(False)
     new.send()
-    bench.end(new)
-    bench.expect(new, KVPoll.Success, "KS-5.4")
-    bench.drained()
-    bench.end(old)
-    bench.expect(old, KVPoll.Failed, "KS-5.3")
-    bench.finish()
+    trial.end(new)
+    trial.expect(new, KVPoll.Success, "KS-5.4")
+    trial.drained()
+    trial.end(old)
+    trial.expect(old, KVPoll.Failed, "KS-5.3")
+    trial.finish()
 
 
-# -------------------------------------------------------------------------------------------------- peers that come back
+# ------------------------------------------------------------------------------------------------- peers that come back
 
 
-def restarted(bench: Bench, stage: Stage) -> None:
+def restarted(trial: Trial, stage: Stage) -> None:
     """A peer is killed and comes back under its name: new rooms work; old rooms may fail, and never succeed."""
     (well,) = stage.shared(1)
     victim = stage.mortal()
-    bench.join(well, victim)
+    trial.join(well, victim)
     victim.hold(True)
-    room = bench.open([victim], (100,), room=7)
-    waiting = bench.open([victim], (5,))
-    other = bench.open([well], (30, 30))
+    room = trial.open([victim], (100,), room=7)
+    waiting = trial.open([victim], (5,))
+    other = trial.open([well], (30, 30))
     for each in (room, waiting, other):
         each.ready()
     room.send()
     other.send()
-    bench.kill(victim)
-    _dead_peer_s_room(bench, room)
+    trial.kill(victim)
+    _dead_peer_s_room(trial, room)
     room.clear()
     back = stage.mortal(victim.name)
-    bench.replace(victim, back)
-    news = [bench.open([back], (50, 50), room=7), bench.open([well, back], (7, 8))]
+    trial.replace(victim, back)
+    news = [trial.open([back], (50, 50), room=7), trial.open([well, back], (7, 8))]
     for each in news:
         each.ready()
         each.send_all()
     other.send()
-    bench.end(*news, other)
+    trial.end(*news, other)
     for each in news:
-        bench.expect(each, KVPoll.Success, "KS-6.3")
-    bench.expect(news[0], KVPoll.Success, "KS-5.4")
-    bench.expect(other, KVPoll.Success, "KS-6.2")
+        trial.expect(each, KVPoll.Success, "KS-6.3")
+    trial.expect(news[0], KVPoll.Success, "KS-5.4")
+    trial.expect(other, KVPoll.Success, "KS-6.2")
     waiting.send()
-    bench.end(waiting)
-    bench.expect(waiting, KVPoll.Failed, "KS-6.3")  # its page ids are those of a process that is gone
-    bench.finish()
+    trial.end(waiting)
+    trial.expect(waiting, KVPoll.Failed, "KS-6.3")  # its page ids are those of a process that is gone
+    trial.finish()
 
 
-def restarted_unnoticed(bench: Bench, stage: Stage) -> None:
+def restarted_unnoticed(trial: Trial, stage: Stage) -> None:
     """The new process registers before the sender has noticed that the old one is gone."""
     victim = stage.mortal()
-    bench.join(victim)
+    trial.join(victim)
     victim.hold(True)
-    room = bench.open([victim], (100, 100))
+    room = trial.open([victim], (100, 100))
     room.ready()
     room.send()
-    bench.kill(victim)
+    trial.kill(victim)
     back = stage.mortal(victim.name)
-    bench.replace(victim, back)
-    new = bench.open([back], (20, 20))
+    trial.replace(victim, back)
+    new = trial.open([back], (20, 20))
     new.ready()
     new.send_all()
     room.send()
-    bench.end(room, new)
-    bench.expect(room, KVPoll.Failed, "KS-1.2")
-    bench.expect(new, KVPoll.Success, "KS-6.3")
-    bench.finish()
+    trial.end(room, new)
+    trial.expect(room, KVPoll.Failed, "KS-1.2")
+    trial.expect(new, KVPoll.Success, "KS-6.3")
+    trial.finish()
 
 
 _ALWAYS: Final = ("KS-2.1", "KS-3.1", "KS-3.4", "KS-4.2", "KS-4.3", "KS-6.1")

@@ -26,15 +26,27 @@ from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace
 STEPS: Final = 18
 
 _ROOMS: Final[tuple[tuple[int, ...], ...]] = ((1,), (1, 1), (2, 1), (1, 1, 1), (0,))
-SCENES: Final = st.builds(
-    Scene,
-    chunks=st.lists(st.sampled_from(_ROOMS), min_size=1, max_size=2).map(tuple),
-    peers=st.sampled_from((1, 2)),
-    dummies=st.sampled_from((0, 0, 0, 1)),
-    shared=st.sampled_from((True, False)),
-    done_at_post=st.sampled_from((False, False, False, True)),
-    drops_metadata=st.sampled_from((False, True)),
-    silent=st.sampled_from((False, False, True)),
+
+
+def _scenes(*, rooms: int, peers: int, shared: bool) -> st.SearchStrategy[Scene]:
+    return st.builds(
+        Scene,
+        chunks=st.lists(st.sampled_from(_ROOMS), min_size=rooms, max_size=rooms).map(tuple),
+        peers=st.just(peers),
+        dummies=st.sampled_from((0, 0, 0, 1)),
+        shared=st.just(shared),
+        done_at_post=st.sampled_from((False, False, False, True)),
+        drops_metadata=st.booleans(),
+        silent=st.sampled_from((False, False, True)),
+    )
+
+
+SCENES: Final = st.one_of(
+    _scenes(rooms=1, peers=1, shared=True),
+    _scenes(rooms=2, peers=1, shared=True),
+    _scenes(rooms=2, peers=2, shared=True),
+    # Rooms that share no peer: only here can one peer's fault reach a room that it has no part in.
+    _scenes(rooms=2, peers=2, shared=False),
 )
 
 # How often each call is tried. Hypothesis has no weights of its own, so the lists repeat what should come often. A calm
@@ -49,7 +61,8 @@ _CALLS: Final = (
     *_CALM_CALLS,
     *(Call.OPEN,) * 3,
     *(Call.ABORT, Call.CLEAR) * 2,
-    *(Call.KILL, Call.STOP, Call.FAILURE_EXCEPTION),
+    *(Call.KILL, Call.STOP) * 2,
+    Call.FAILURE_EXCEPTION,
     *(Call.RESTART,) * 2,
 )
 

@@ -1,0 +1,101 @@
+"""The stage: the processes of one run, and where a test plants a mistake."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from kvsender_nixl.lab.memory import OWNER, Memory
+from kvsender_nixl.lab.peer import DecodePeer
+from kvsender_nixl.lab.witness import Ticket
+from kvsender_nixl.prefill import Prefill
+from kvsender_spec.contract import Transport
+
+if TYPE_CHECKING:
+    from nixl._api import nixl_prepped_dlist_handle, nixl_xfer_handle
+
+    from kvsender_nixl.sender import KVSender
+
+    Handle: TypeAlias = Ticket[nixl_xfer_handle]
+    Wire: TypeAlias = Transport[nixl_prepped_dlist_handle, Handle]
+    RealPrefill: TypeAlias = Prefill[nixl_prepped_dlist_handle, Handle]
+    RealSender: TypeAlias = KVSender[nixl_prepped_dlist_handle, Handle]
+
+_SHARED: Final = 4
+_SPARES: Final = 2
+
+
+def _untouched(wire: Wire) -> Wire:
+    return wire
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """Where a test puts a mistake: between the sender and its transport, or into the prefill side."""
+
+    wire: Callable[[Wire], Wire] = _untouched
+    prefill: Callable[[RealPrefill], None] = lambda _: None
+    """Called with each prefill side that is made."""
+
+
+class Stage:
+    """The processes of one run. Start-up takes seconds, so those that nothing breaks are shared by all scenarios."""
+
+    def __init__(self, seed: int, plant: Plant | None = None) -> None:
+        self.seed: Final = seed
+        self.plant = Plant() if plant is None else plant
+        self.raised: Final[Counter[tuple[str, str]]] = Counter()
+        """How often each class of real error was raised by which call."""
+        self.causes: Final[Counter[str]] = Counter()
+        """How often each class was the first cause that failure_exception() showed."""
+        self.pristine: Final = Memory.filled(seed, OWNER)
+        self.launched = 0
+        """How many processes were started."""
+        self._mortals = 0
+        self._peers: list[DecodePeer] = []
+        self._spares: list[DecodePeer] = []
+        try:
+            self._shared: Final = tuple(self._launch() for _ in range(_SHARED))
+            for number, peer in enumerate(self._shared):
+                peer.begin(f"decode{number}")
+        except BaseException:
+            self.close()
+            raise
+
+    def _launch(self) -> DecodePeer:
+        peer = DecodePeer(self.seed)
+        self._peers.append(peer)
+        self.launched += 1
+        return peer
+
+    def shared(self, count: int) -> list[DecodePeer]:
+        """Peers that a scenario must leave alive, and running."""
+        peers = list(self._shared[:count])
+        for peer in peers:
+            assert peer.metadata.agent_name == peer.name  # it has started
+            peer.reset()
+            peer.take_notices()
+        return peers
+
+    def mortal(self, name: str = "") -> DecodePeer:
+        """A new process, to be broken."""
+        self.warm(1)
+        peer = self._spares.pop(0)
+        self._mortals += 1
+        peer.begin(name or f"mortal{self._mortals}")
+        return peer
+
+    def warm(self, count: int = _SPARES) -> None:
+        """Have spare processes start while something else happens."""
+        while len(self._spares) < count:
+            self._spares.append(self._launch())
+
+    def close(self) -> None:
+        """End every process, the stopped ones as well."""
+        for peer in self._peers:
+            if peer.process.exit_code is None:
+                peer.process.sigkill()
+        for peer in self._peers:
+            peer.close()

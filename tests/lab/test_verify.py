@@ -1,0 +1,291 @@
+"""The real layer passes on the reference sender, and fails by the right clause where a mistake is planted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvsender_nixl.agent import ERROR_CLASSES
+from kvsender_nixl.exchange import FailureNotice, parse_notice
+from kvsender_nixl.lab.layer import run
+from kvsender_nixl.lab.process import NIXL_ENV
+from kvsender_nixl.lab.scenarios import SCENARIOS, SILENCE, Scenario
+from kvsender_nixl.lab.stage import Plant, Stage
+from kvsender_nixl.lab.trial import Trial
+from kvsender_nixl.lab.verify import exit_code
+from kvsender_nixl.lab.witness import Through
+from kvsender_spec.clauses import CLAUSES, Layer
+from kvsender_spec.contract import KVPoll
+from kvsender_spec.kit.check import Outcome
+
+pytestmark = [
+    pytest.mark.skipif(not ERROR_CLASSES, reason="nixl is not installed"),
+    pytest.mark.timeout(120),
+]
+
+VERIFY = (sys.executable, "-m", "kvsender_nixl.lab.verify")
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+
+
+def command(*arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*VERIFY, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+# ------------------------------------------------------------------------------------------------------ the command
+
+
+@pytest.mark.timeout(200)
+def test_whole_run(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    done = command("--json", str(path), timeout_s=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(path.read_text())
+    assert report["exit_code"] == 0
+    assert report["seconds"] < 90
+    real = {row["id"]: row for row in report["real"]["clauses"]}
+    scripted = {row["id"]: row for row in report["scripted"]["clauses"]}
+    for clause in CLAUSES:
+        assert clause.id in done.stdout
+        for layer, rows in ((Layer.SCRIPTED, scripted), (Layer.REAL, real)):
+            if layer in clause.layers:
+                assert rows[clause.id]["verdict"] == "pass", clause.id
+                assert rows[clause.id]["observations"] >= 1, clause.id
+    assert [row["name"] for row in report["real"]["scenarios"]] == [scenario.name for scenario in SCENARIOS]
+    seen = {row["class"] for row in report["real"]["errors"]}
+    assert seen == {"nixlRemoteDisconnectError", "nixlNotFoundError", "nixlBackendError"}
+    assert "nixlRemoteDisconnectError" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_only_and_list() -> None:
+    listed = command("--list")
+    assert listed.returncode == 0
+    assert all(scenario.name in listed.stdout for scenario in SCENARIOS)
+    done = command("--only", "no-pages", "--only", "misuse")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 scenarios" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--json", "/nowhere/report.json"), "/nowhere/report.json"),
+        (("--only", "no-such"), "no-such"),
+        (("--only", "misuse", "--seed", "x"), "seed"),
+    ],
+)
+def test_used_wrongly(arguments: tuple[str, ...], word: str) -> None:
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("module", ["torch", "nixl"])
+def test_not_installed(module: str) -> None:
+    program = (
+        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['verify'];"
+        " import runpy; runpy.run_module('kvsender_nixl.lab.verify', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert f"{module} is not installed" in done.stderr
+    assert "pip install" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --------------------------------------------------------------------------------------------------- planted mistakes
+
+
+class EarlySuccess(Through[Any, Any]):
+    """What still runs is called DONE, and is kept when it is released."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.kept: list[Any] = []
+
+    def check_xfer_state(self, handle: Any) -> str:
+        super().check_xfer_state(handle)
+        return "DONE"
+
+    def release_xfer_handle(self, handle: Any) -> None:
+        self.kept.append(handle)
+
+
+class DeafToDisconnects(Through[Any, Any]):
+    def check_xfer_state(self, handle: Any) -> str:
+        try:
+            return super().check_xfer_state(handle)
+        except ERROR_CLASSES["nixlRemoteDisconnectError"]:
+            return "PROC"
+
+
+class MuteAboutFailures(Through[Any, Any]):
+    def send_notif(self, remote_agent_name: str, notif_msg: bytes) -> None:
+        if not isinstance(parse_notice(notif_msg), FailureNotice):
+            super().send_notif(remote_agent_name, notif_msg)
+
+
+class NextPage(Through[Any, Any]):
+    """The last descriptor of each transfer of pages goes to the page beside the right one."""
+
+    def make_prepped_xfer(
+        self,
+        operation: Any,
+        local_xfer_side: Any,
+        local_indices: Any,
+        remote_xfer_side: Any,
+        remote_indices: Any,
+        *a: Any,
+    ) -> Any:
+        bent = remote_indices.copy()
+        bent[-1] ^= 1
+        return super().make_prepped_xfer(operation, local_xfer_side, local_indices, remote_xfer_side, bent, *a)
+
+
+class FalseAlarm(Through[Any, Any]):
+    """What still runs is called failed, so that the sender releases it in flight."""
+
+    def check_xfer_state(self, handle: Any) -> str:
+        state = super().check_xfer_state(handle)
+        if state == "PROC":
+            raise ERROR_CLASSES["nixlBackendError"]("a false alarm")
+        return state
+
+
+def forgetful(prefill: Any) -> None:
+    """The prefill side says that every page is free."""
+    prefill.quarantined_pages = frozenset
+
+
+def two_faced(prefill: Any) -> None:
+    """The sender sends a failure notice after a success."""
+    make = prefill.sender
+
+    def sender(room: int) -> Any:
+        made = make(room)
+        complete = made._complete
+
+        def tell_twice() -> Any:
+            answer = complete()
+            for info in made._room.infos.values():
+                notice = FailureNotice(info.room, info.token, True, "never mind")
+                made._side.transport.send_notif(info.agent_name, notice.to_bytes())
+            return answer
+
+        made._complete = tell_twice
+        return made
+
+    prefill.sender = sender
+
+
+def relapsing(prefill: Any) -> None:
+    """poll() answers Success after it has answered Failed."""
+    make = prefill.sender
+
+    def sender(room: int) -> Any:
+        made = make(room)
+        poll = made.poll
+        answers: list[KVPoll] = []
+
+        def relapse() -> KVPoll:
+            answers.append(poll())
+            return KVPoll.Success if answers[:-1] and answers[-2] is KVPoll.Failed else answers[-1]
+
+        made.poll = relapse
+        return made
+
+    prefill.sender = sender
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in NIXL_ENV.items():
+            patch.setenv(name, value)
+        stage = Stage(1)
+        yield stage
+        stage.close()
+
+
+@pytest.mark.parametrize(
+    ("plant", "scenario", "clauses"),
+    [
+        pytest.param(Plant(wire=EarlySuccess), "one-peer-scattered", {"KS-3.1"}, id="early-success"),
+        pytest.param(Plant(wire=DeafToDisconnects), "killed-in-flight", {"KS-2.3"}, id="deaf-to-disconnects"),
+        pytest.param(Plant(wire=MuteAboutFailures), "one-of-three-killed", {"KS-6.1"}, id="mute-about-failures"),
+        pytest.param(Plant(wire=NextPage), "one-peer-contiguous", {"KS-3.1"}, id="next-page"),
+        pytest.param(Plant(wire=FalseAlarm), "out-of-order", {"KS-4.2"}, id="false-alarm"),
+        pytest.param(Plant(prefill=forgetful), "stopped", {"KS-4.1"}, id="forgetful"),
+        pytest.param(Plant(prefill=two_faced), "no-pages", {"KS-6.1"}, id="two-faced"),
+        pytest.param(Plant(prefill=relapsing), "killed-before-post", {"KS-2.1"}, id="relapsing"),
+    ],
+)
+def test_planted_mistake_is_found(stage: Stage, plant: Plant, scenario: str, clauses: set[str]) -> None:
+    # With short deadlines no planted silence takes long.
+    chosen = replace(BY_NAME[scenario], options=SILENCE)
+    stage.plant = plant
+    try:
+        report = run(stage, [chosen])
+    finally:
+        stage.plant = Plant()
+    (result,) = report.results
+    assert result.outcome is Outcome.FAIL, result.note
+    assert clauses <= {violation.clause for violation in result.violations}, result.violations
+    assert exit_code(None, report) == 1
+
+
+# ------------------------------------------------------------------------------------------------- no vacuous verdicts
+
+
+def test_error_is_no_pass(stage: Stage) -> None:
+    def raises(trial: Trial, stage: Stage) -> None:
+        raise TimeoutError("nobody came")
+
+    def sees_nothing(trial: Trial, stage: Stage) -> None:
+        trial.findings.check("KS-2.1", True, "", "")
+
+    scenarios = [
+        Scenario("raises", "", ("KS-2.2",), raises),
+        Scenario("sees-nothing", "", ("KS-2.1", "KS-6.1"), sees_nothing),
+    ]
+    report = run(stage, scenarios)
+    raised, blind = report.results
+    assert raised.outcome is blind.outcome is Outcome.ERROR
+    assert "nobody came" in raised.note
+    assert "KS-6.1" in blind.note
+    outcomes = {verdict.clause.id: verdict.outcome for verdict in report.verdicts}
+    assert outcomes["KS-2.2"] is outcomes["KS-6.1"] is Outcome.ERROR
+    assert outcomes["KS-3.1"] is Outcome.NOT_APPLICABLE
+    assert exit_code(None, report) == 3
+
+
+def test_whole_run_must_observe_every_real_clause(stage: Stage) -> None:
+    def sees_nothing(trial: Trial, stage: Stage) -> None: ...
+
+    blind = [replace(scenario, run=sees_nothing, judges=()) for scenario in SCENARIOS]
+    report = run(stage, blind)
+    outcomes = {verdict.clause.id: verdict.outcome for verdict in report.verdicts}
+    assert outcomes["KS-3.1"] is Outcome.INCONCLUSIVE
+    assert outcomes["KS-1.4"] is Outcome.NOT_APPLICABLE
+    assert exit_code(None, report) == 3
+
+
+def test_stopped_processes_are_ended() -> None:
+    stage = Stage(2)
+    peer = stage.mortal()
+    peer.process.stop()
+    stage.close()
+    assert peer.process.exit_code == -9
+
+
+def test_every_real_clause_has_a_scenario() -> None:
+    judged = {clause for scenario in SCENARIOS for clause in scenario.judges}
+    assert {clause.id for clause in CLAUSES if Layer.REAL in clause.layers} <= judged
