@@ -271,25 +271,25 @@ class KVSender(Generic[DlistT, HandleT]):
     ) -> bool:
         """Make the chunk's transfers to every peer; False, and the room has failed, where one cannot be made."""
         side, count, slot = self._side, len(pages), announced.aux_index
-        transport, errors, first = side.transport, side.errors, announced.cursor - count
+        first = announced.cursor - count
         local, size = side.kv.indices(pages), count * side.kv.bytes_per_item
         for route in routes:
             info, connection = route.info, route.connection
-            name, remote = info.agent_name, connection.metadata.kv
-            try:
-                if count:
-                    notice = ChunkNotice(info.room, info.token, self._metric.chunks).to_bytes()
-                    there = remote.indices(info.dst_kv_indices[first : first + count])
-                    handle = transport.make_prepped_xfer("WRITE", side.local_kv, local, connection.kv, there, notice)
-                    made.append(Transfer(transport, errors, handle, name, size, pages=pages))
-                if last and slot is not None:
-                    made.append(self._make_aux(route, slot))
-            except errors as error:
-                self._fault(error, self._blame(error, name))
-                return False
+            if count:
+                notice = ChunkNotice(info.room, info.token, self._metric.chunks).to_bytes()
+                there = connection.metadata.kv.indices(info.dst_kv_indices[first : first + count])
+                handle = self._create(info.agent_name, side.local_kv, local, connection.kv, there, notice)
+                if handle is None:
+                    return False
+                made.append(Transfer(side.transport, side.errors, handle, info.agent_name, size, pages=pages))
+            if last and slot is not None:
+                aux = self._make_aux(route, slot)
+                if aux is None:
+                    return False
+                made.append(aux)
         return True
 
-    def _make_aux(self, route: Route[DlistT], slot: int) -> Transfer[HandleT]:
+    def _make_aux(self, route: Route[DlistT], slot: int) -> Transfer[HandleT] | None:
         side, info, connection = self._side, route.info, route.connection
         aux, remote = side.aux, connection.metadata.aux
         # init(), the peer's registration and misfit() have refused everything else.
@@ -300,8 +300,26 @@ class KVSender(Generic[DlistT, HandleT]):
         assert info.dst_aux_index is not None
         here, there = aux.index(slot), remote.index(info.dst_aux_index)
         notice = AuxNotice(info.room, info.token).to_bytes()
-        handle = side.transport.make_prepped_xfer("WRITE", side.local_aux, here, connection.aux, there, notice)
+        handle = self._create(info.agent_name, side.local_aux, here, connection.aux, there, notice)
+        if handle is None:
+            return None
         return Transfer(side.transport, side.errors, handle, info.agent_name, aux.bytes_per_item, aux_slot=slot)
+
+    def _create(
+        self,
+        peer_name: str,
+        local_list: DlistT,
+        local: NDArray[np.int32],
+        remote_list: DlistT,
+        remote: NDArray[np.int32],
+        notice: bytes,
+    ) -> HandleT | None:
+        """A handle; or None, and the room has failed. Only the transport's own call is inside the try (KS-1.3)."""
+        try:
+            return self._side.transport.make_prepped_xfer("WRITE", local_list, local, remote_list, remote, notice)
+        except self._side.errors as error:
+            self._fault(error, self._blame(error, peer_name))
+            return None
 
     def _post(self, made: list[Transfer[HandleT]]) -> bool:
         """Post what was made, in order; False, and the room has failed, from the first one that is refused."""

@@ -267,7 +267,7 @@ def test_error_is_no_pass(stage: Stage) -> None:
     assert exit_code(None, report) == 3
 
 
-def test_whole_run_must_observe_every_real_clause(stage: Stage) -> None:
+def test_blind_run_is_inconclusive(stage: Stage) -> None:
     def sees_nothing(trial: Trial, stage: Stage) -> None: ...
 
     blind = [replace(scenario, run=sees_nothing, judges=()) for scenario in SCENARIOS]
