@@ -7,8 +7,9 @@ Machines are shared and noisy, so nothing here is compared across runs: samples 
 alternate in one process, on one agent and one connection. Bars are held against the minima, which noise cannot lower;
 the CPU time of the thread stands beside the wall time, because it leaves out the time for which others had the core.
 
-Bare means the best way known: the whole pool prepared once as descriptors, then ``make_prepped_xfer`` with int32 index
-arrays and a notification that were ready before the clock started. The sender gets page ids and has to make both.
+Bare means the best way known from the same page ids: the whole pool prepared once as descriptors, then one broadcast to
+int32 indices for each side and ``make_prepped_xfer``, with a notification that was ready before the clock started. What
+of it the broadcasts take is in a column of its own.
 
 The other side is a process of its own, this program with ``--peer``. It calls NIXL without a pause, because without a
 progress thread a receiver moves bytes only inside calls. Where it is not wanted it is stopped with SIGSTOP.
@@ -303,12 +304,10 @@ class Unposted:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk: page ids of both sides for the sender; descriptor indices and a notification for the bare calls."""
+    """A chunk: page ids of both sides, and a notification for the bare calls."""
 
     pages: Ids
     target: Ids
-    local: Ids
-    remote: Ids
     notice: bytes
 
 
@@ -338,8 +337,6 @@ class Bench:
             Chunk(
                 pages,
                 target,
-                self._pool.layout.indices(pages),
-                self._peer.kv.indices(target),
                 ChunkNotice(0, "bench-0", number).to_bytes(),
             )
             for number, (pages, target) in enumerate(zip(np.split(here, ends), np.split(there, ends), strict=True))
@@ -361,9 +358,8 @@ class Bench:
         return self._pool.layout.indices(chunk.pages), self._peer.kv.indices(chunk.target)
 
     def make(self, chunk: Chunk) -> nixl_xfer_handle:
-        return self.transport.make_prepped_xfer(
-            "WRITE", self._local, chunk.local, self._remote, chunk.remote, chunk.notice
-        )
+        local, remote = self.indices(chunk)
+        return self.transport.make_prepped_xfer("WRITE", self._local, local, self._remote, remote, chunk.notice)
 
     def make_and_post(self, chunk: Chunk) -> tuple[nixl_xfer_handle, str]:
         handle = self.make(chunk)
@@ -419,8 +415,8 @@ def measure_send(bench: Bench, scattered: bool, pages: int, seconds: float, *, b
 
     def sample_bare() -> None:
         sender = bench.open(chunks)
-        indices.time(lambda: bench.indices(chunk))
         bench.settle(*bare.time(lambda: bench.make_and_post(chunk)))
+        indices.time(lambda: bench.indices(chunk))
         sender.clear()
         sender.poll()  # only now the room is over
 
@@ -530,7 +526,7 @@ def measure(effort: Effort, wrap: Wrap = unwrapped) -> Iterator[Part]:
         metadata = peer.request(None)
         unposted = Bench(Unposted(create_agent(f"bench-unposted-{pid}")), metadata, wrap)
         bench = Bench(create_agent(f"bench-prefill-{pid}"), metadata, wrap)
-        made = "make_prepped_xfer"
+        made = "ids to indices, make_prepped_xfer"
         peer.stop()
         rows = measure_sends(unposted, effort.row_s, barred=True)
         peer.cont()
@@ -568,7 +564,7 @@ def render(part: Part) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     with_indices = any(row.indices is not None for row in part.rows)
     if with_indices:
-        table.add_column("ids to\nindices", justify="right", no_wrap=True)
+        table.add_column("of it ids\nto indices", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in part.rows:
         times = [

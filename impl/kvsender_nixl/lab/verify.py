@@ -228,7 +228,24 @@ def _render(scripted: Report | None, real: RealReport | None, seconds: float, co
         console.print(counterexample(verdict))
     if real is not None:
         _render_real(real, console)
+    for line in _unjudged(scripted, real):
+        console.print(f"[yellow]not judged[/]: {escape(line)}", soft_wrap=True)
     console.print(_summary(scripted, real, seconds, code), soft_wrap=True)
+
+
+def _unjudged(scripted: Report | None, real: RealReport | None) -> list[str]:
+    """The clauses that a layer should have judged and could not, and why."""
+    open_ended = (Outcome.ERROR, Outcome.INCONCLUSIVE)
+    lines = [
+        f"{verdict.clause.id} on the scripted transport: {verdict.note}"
+        for verdict in (() if scripted is None else scripted.verdicts)
+        if verdict.outcome in open_ended and Layer.SCRIPTED in verdict.clause.layers
+    ]
+    return lines + [
+        f"{verdict.clause.id} on real NIXL: {verdict.note}"
+        for verdict in (() if real is None else real.verdicts)
+        if verdict.outcome in open_ended
+    ]
 
 
 def _render_real(real: RealReport, console: Console) -> None:
