@@ -16,7 +16,7 @@ from kvsender_nixl.lab.peer import DecodePeer
 from kvsender_nixl.lab.stage import Stage
 from kvsender_nixl.lab.trial import Trial, WatchedRoom
 from kvsender_nixl.side import SenderOptions
-from kvsender_spec.contract import KVPoll
+from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.trace import Misuse
 
 BIG: Final = (200, 200, 112)
@@ -459,10 +459,12 @@ def restarted_unnoticed(trial: Trial, stage: Stage) -> None:
     new = trial.open([back], (20, 20))
     new.ready()
     new.send_all()
-    room.send()
-    trial.end(room, new)
+    trial.end(room, new)  # the old handles are those of a peer that was removed: nixlNotFoundError
     trial.expect(room, KVPoll.Failed, "KS-1.2")
     trial.expect(new, KVPoll.Success, "KS-6.3")
+    # The class alone would not tell; that the peer was replaced does.
+    whose = trial.system.attribution(room.failure())
+    trial.check("KS-2.8", whose is Attribution.PEER, "peer", str(whose))
     trial.finish()
 
 

@@ -50,7 +50,7 @@ def about() -> None:
 def check_command(
     adapter_name: Annotated[str, typer.Argument(metavar="MODULE:ADAPTER", help="the adapter to check")],
     clauses: Annotated[list[str] | None, typer.Argument(metavar="[KS-ID]...", help="only these clauses")] = None,
-    seed: Annotated[int, typer.Option(help="the exploration is the same for the same seed")] = 0,
+    seed: Annotated[int, typer.Option(help="the same command with the same seed explores the same")] = 0,
     examples: Annotated[int, typer.Option(min=1, max=1_000_000, help="how many runs to try")] = EXAMPLES,
     json_path: Annotated[Path | None, typer.Option("--json", help="write the report there as well")] = None,
     verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
