@@ -163,7 +163,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "poll() in sticky_failed does not ask the transport.",
         _SEED,
         "every poll() after Failed was reported",
-        _SCRIPTED,
+        _BOTH,
     ),
     Clause(
         "KS-2.7",
@@ -172,7 +172,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "failure_exception() on a sender that has not failed raises a usage error and changes nothing.",
         "SGLang 0.5.23: it latches Failed on a successful sender",
         "every failure_exception() in idle, sending or done: it raises, nothing is posted, and the room goes on",
-        _SCRIPTED,
+        _BOTH,
     ),
     Clause(
         "KS-2.8",
@@ -210,7 +210,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "No handles and no last chunk is not Success.",
         "all() over no handles is true: a room that has posted nothing looks complete",
         "every poll() before the last chunk while nothing is in flight",
-        _SCRIPTED,
+        _BOTH,
     ),
     Clause(
         "KS-3.4",
@@ -239,7 +239,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "The order in which chunks, handles and notifications complete changes nothing.",
         "sglang #37697: a chunk that arrived after the last one hung the decode side",
         "every room whose handles finished in another order than they were posted: it ends as the machine says",
-        _SCRIPTED,
+        _BOTH,
     ),
     Clause(
         "KS-4.1",
@@ -257,7 +257,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "A handle is released only after it has settled; dropping the last reference counts as releasing.",
         f"{_NIXL}: a page refilled after such a release reached the peer with another request's data",
         "every release, explicit or by the garbage collector",
-        _SCRIPTED,
+        _BOTH,
     ),
     Clause(
         "KS-4.3",
@@ -267,7 +267,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "sglang #24539; SGLang 0.5.23 keeps the failure record of a cleared room",
         "at the end of every run, after everything has settled: each handle was released once, and the prefill side"
         " keeps no entry of a cleared room",
-        _SCRIPTED,
+        _BOTH,
     ),
     Clause(
         "KS-4.4",
@@ -295,7 +295,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "clear() at any time, any number of times; poll() afterwards keeps the terminal value.",
         "sglang #40125: a second owner's clear() killed both schedulers",
         "every clear(), and the first answers after it",
-        _SCRIPTED,
+        _BOTH,
     ),
     Clause(
         "KS-5.3",
@@ -304,7 +304,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "Late events on a cleared room change nothing and leave nothing.",
         "SGLang 0.5.10 to 0.5.12: a late status re-creates a cleared room (sglang #24539)",
         "every poll() of a cleared room after one of its handles has settled late",
-        _SCRIPTED,
+        _BOTH,
     ),
     Clause(
         "KS-5.4",
@@ -371,7 +371,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         " init) raises a clear usage error before anything is posted; nothing is lost.",
         "sglang asserts in worker threads; NIXL accepts wrong addresses inside a registration",
         "every misuse: it raises a usage error, nothing is posted, and the room goes on as if it had not been",
-        _SCRIPTED,
+        _BOTH,
     ),
 )
 

@@ -176,17 +176,19 @@ class Run:
             case Call.WAIT_LONG:
                 self.world.clock.now += self.world.transfer_timeout_s
             case Call.KILL:
-                self._lose(self.world.peers[step.room].name)
+                # Nobody is told: what a sender may know of it, it learns from the transport's answers.
+                self.stage.note_lost(self.world.peers[step.room].name)
                 self._fabric.kill(self.world.peers[step.room].name)
             case Call.STOP:
                 self.stage.silence(self.world.peers[step.room].name)
             case _:
                 self._restart(self.world.peers[step.room])
 
-    def _lose(self, name: str) -> None:
+    def _lose(self, name: str, told: _Room | None = None) -> None:
+        """The system knows now that a peer is lost. The room that was ``told`` has the error itself for a cause."""
         self.stage.note_lost(name)
         for room in self._all_rooms():
-            if name in room.judge.destinations:
+            if room is not told and name in room.judge.destinations:
                 room.judge.peer_lost()
 
     def _restart(self, peer: Peer) -> None:
@@ -379,7 +381,7 @@ class Run:
                 self.stage.unheard.add(event.peer)
             room = caller if event.handle is None else self._owner_of.get(event.handle)
             if self._errors.disconnect is not None and isinstance(event.error, self._errors.disconnect):
-                self._lose(event.peer)
+                self._lose(event.peer, told=room)
             if room is not None:
                 batches.setdefault(id(room), (room, []))[1].append(event)
         first: Cause | None = None
