@@ -56,7 +56,7 @@ def test_a_broken_sender_fails_with_the_shortest_trace(tmp_path: Path) -> None:
     assert "observed" in done.stdout
     (row,) = json.loads((tmp_path / "report.json").read_text())["clauses"]
     assert row["verdict"] == "fail"
-    assert len(row["trace"]) <= 4
+    assert 2 <= len(row["trace"]) <= 9  # the scene, and at most eight steps
 
 
 def test_an_adapter_beside_the_caller_is_found_and_its_own_errors_are_named(tmp_path: Path) -> None:
@@ -72,6 +72,32 @@ def test_an_adapter_beside_the_caller_is_found_and_its_own_errors_are_named(tmp_
     assert done.returncode == 3, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
     assert "error, adapter mine: open raised RuntimeError: no room at the inn" in said
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return object()", "what open() returned, a object, lacks sender()"),
+        ("return type('S', (), {'sender': lambda s, plan: object()})()", "lacks send(), poll(), failure_exception()"),
+        (
+            "return type('S', (), {'sender': lambda s, plan: type('T', (), {'send': 1, 'poll': 2})()})()",
+            "what sender() returned, a T, lacks failure_exception()",
+        ),
+    ],
+)
+def test_an_adapter_that_lacks_a_method_is_refused(tmp_path: Path, body: str, message: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from kvsender_spec.machine import Profile\n"
+        "from kvsender_spec.faults import STAND_INS\n"
+        "class Mine:\n"
+        "    name = 'mine'; profile = Profile.LATCH; errors = STAND_INS; usage_errors = (ValueError,)\n"
+        f"    def open(self, world): {body}\n"
+        "adapter = Mine()\n"
+    )
+    done = kvsender("check", "mine:adapter", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stdout + done.stderr
 
 

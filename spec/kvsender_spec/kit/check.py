@@ -20,7 +20,7 @@ from kvsender_spec.kit.adapter import (
 )
 from kvsender_spec.kit.drive import AdapterError, Run
 from kvsender_spec.kit.explore import Counterexample, Exploration, explore, shorten
-from kvsender_spec.kit.judge import Findings, Violation
+from kvsender_spec.kit.judge import Findings, Violation, show
 from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Scene, Trace
 
@@ -109,7 +109,8 @@ def check(
 ) -> Report:
     """Explore the adapter's sender once, then shorten what broke. ``clauses`` limits the verdicts to some ids.
 
-    An AdapterError ends the exploration: every clause that had not failed by then has the outcome ERROR.
+    An AdapterError ends the exploration: every clause that had not failed by then has the outcome ERROR. Raises
+    UnknownClause for an id that does not exist, and LoadError for an adapter whose system or sender lacks a method.
     """
     chosen = frozenset(clauses)
     wanted = select(chosen)
@@ -122,6 +123,7 @@ def check(
         on_run(exploration)
 
     try:
+        _require_methods(adapter)
         found = explore(adapter, seed_number=seed, examples=examples, wanted=chosen, on_run=keep)
         if "KS-1.5" in wanted:
             _probe_import(adapter, found)
@@ -152,6 +154,26 @@ def _verdict(
     if seen == 0:
         return ClauseVerdict(clause, Outcome.INCONCLUSIVE, 0, "never observed")
     return ClauseVerdict(clause, Outcome.PASS, seen)
+
+
+def _require_methods(adapter: Adapter) -> None:
+    """Refuse what mypy would have refused: a missing method must not look like a failure of the sender."""
+    run = Run(adapter, Scene())
+    _require(adapter, "what open() returned", run.system, ("sender",))
+    try:
+        sender = run.system.sender(run.stage.plan(0, incarnation=0))
+    except Exception as error:
+        raise AdapterError(f"adapter {adapter.name}: sender raised {show(error)}") from error
+    _require(adapter, "what sender() returned", sender, ("send", "poll", "failure_exception"))
+
+
+def _require(adapter: Adapter, what: str, found: object, methods: Iterable[str]) -> None:
+    missing = [f"{name}()" for name in methods if not hasattr(found, name)]
+    if missing:
+        raise LoadError(
+            f"adapter {adapter.name}: {what}, a {type(found).__name__}, lacks {', '.join(missing)}"
+            " (see kvsender_spec.contract.Sender and kvsender_spec.kit.adapter.System)"
+        )
 
 
 def _probe_import(adapter: Adapter, found: Exploration) -> None:

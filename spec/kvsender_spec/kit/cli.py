@@ -77,7 +77,10 @@ def check_command(
                 progress.update(task, description="shortening what broke" if found.broken else "concluding")
             progress.update(task, completed=min(found.runs, examples))
 
-        report = check(adapter, seed=seed, examples=examples, clauses=wanted, on_run=show)
+        try:
+            report = check(adapter, seed=seed, examples=examples, clauses=wanted, on_run=show)
+        except LoadError as error:
+            raise _refuse(str(error)) from error
     render(report, console)
     if json_path is not None:
         json_path.write_text(to_json(report), encoding="utf-8")
