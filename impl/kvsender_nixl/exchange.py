@@ -14,6 +14,7 @@ import base64
 import binascii
 import hashlib
 import json
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kvsender_spec.contract import Clock
+
+logger = logging.getLogger(__name__)
 
 VERSION: Final = 1
 MAGIC: Final = f"kvs{VERSION}"
@@ -311,6 +314,25 @@ def _token(word: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------- over NIXL's own socket
+
+
+class Inbox(Protocol):
+    """What of an agent is needed to take its notifications."""
+
+    def get_new_notifs(self) -> dict[str, list[bytes]]: ...
+
+
+def take_arrived(agent: Inbox, errors: tuple[type[Exception], ...]) -> list[tuple[str, bytes]]:
+    """The notifications that have arrived since the last call, each with the agent that sent it.
+
+    None where the transport refuses to say: an owner's loop must not die of that (KS-7.1), and nothing is lost by it.
+    """
+    try:
+        arrived = agent.get_new_notifs()
+    except errors as error:
+        logger.warning("notifications could not be taken: %r", error)
+        return []
+    return [(name, message) for name, messages in arrived.items() for message in messages]
 
 
 class MetadataTransport(Protocol):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic
 
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.chunks import out_of_range
-from kvsender_nixl.exchange import FailureNotice, PeerMetadata, TransferInfo, parse_message
+from kvsender_nixl.exchange import FailureNotice, PeerMetadata, TransferInfo, parse_message, take_arrived
 from kvsender_nixl.peers import Peers, Spawn, spawn_daemon
 from kvsender_nixl.rooms import Room, Rooms
 from kvsender_nixl.sender import KVSender
@@ -145,18 +145,11 @@ class Prefill(Generic[DlistT, HandleT]):
 
         What is malformed, or fits no peer or room, is counted in ``drained`` and dropped (KS-7.1).
         """
-        try:
-            arrived = self._agent.get_new_notifs()
-        except self._errors as error:
-            logger.warning("notifications could not be taken: %r", error)
-            return 0
-        count = 0
-        for agent_name, messages in arrived.items():
-            for message in messages:
-                count += 1
-                self._take(agent_name, message)
-        self.drained.messages += count
-        return count
+        arrived = take_arrived(self._agent, self._errors)
+        for agent_name, message in arrived:
+            self._take(agent_name, message)
+        self.drained.messages += len(arrived)
+        return len(arrived)
 
     def _take(self, agent_name: str, message: bytes) -> None:
         try:

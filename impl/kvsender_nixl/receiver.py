@@ -31,6 +31,7 @@ from kvsender_nixl.exchange import (
     SuccessNotice,
     TransferInfo,
     parse_notice,
+    take_arrived,
 )
 from kvsender_nixl.side import NEVER
 from kvsender_spec.contract import (
@@ -269,18 +270,11 @@ class Decode(Generic[DlistT, HandleT]):
 
         What is malformed, late, of an unknown room or of another sender is counted in ``drained`` and dropped.
         """
-        try:
-            arrived = self._agent.get_new_notifs()
-        except self._errors as error:
-            logger.warning("notifications could not be taken: %r", error)
-            return 0
-        count = 0
-        for agent_name, messages in arrived.items():
-            for message in messages:
-                count += 1
-                self._take(agent_name, message)
-        self.drained.notices += count
-        return count
+        arrived = take_arrived(self._agent, self._errors)
+        for agent_name, message in arrived:
+            self._take(agent_name, message)
+        self.drained.notices += len(arrived)
+        return len(arrived)
 
     def _take(self, agent_name: str, message: bytes) -> None:
         try:

@@ -132,13 +132,7 @@ class Transfer(Generic[HandleT]):
         except self._errors as error:
             self.state = _REJECTED
             return TransportFault(error)
-        if answer == PROC:
-            return PROC
-        if answer == DONE:
-            self.state = _DONE
-            return DONE
-        self.state = _REJECTED
-        return TransportFault(UnknownAnswer(f"the transport answered {answer!r} to a post"))
+        return PROC if answer == PROC else self._last_word(answer, "post", _REJECTED)
 
     def check(self) -> Answer:
         """Ask how it stands. Not for a settled transfer: what has been said about that is final."""
@@ -150,13 +144,15 @@ class Transfer(Generic[HandleT]):
         except self._errors as error:
             self.state = _ERRORED
             return TransportFault(error)
-        if answer == PROC:
-            return PROC
+        return PROC if answer == PROC else self._last_word(answer, "check", _ERRORED)
+
+    def _last_word(self, answer: str, call: str, failed: HandleState) -> Answer:
+        """What an answer other than PROC means; anything but DONE is a failure, "ERR" among them."""
         if answer == DONE:
             self.state = _DONE
             return DONE
-        self.state = _ERRORED
-        return TransportFault(UnknownAnswer(f"the transport answered {answer!r} to a check"))
+        self.state = failed
+        return TransportFault(UnknownAnswer(f"the transport answered {answer!r} to a {call}"))
 
     def give_up(self) -> None:
         """Wait for it no longer: its bytes may land at any time, until it is found settled."""
