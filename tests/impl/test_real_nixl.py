@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.impl.rig import ids, memory
 
-from kvsender_nixl.agent import ERROR_CLASSES, create_agent
+from kvsender_nixl.agent import create_agent
 from kvsender_nixl.exchange import fetch_metadata
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.receiver import Decode
@@ -21,8 +21,6 @@ from kvsender_spec.contract import Attribution, KVPoll, KVTransferError
 
 if TYPE_CHECKING:
     from nixl._api import nixl_agent, nixl_prepped_dlist_handle, nixl_xfer_handle
-
-pytestmark = pytest.mark.skipif(not ERROR_CLASSES, reason="nixl is not installed")
 
 
 @pytest.fixture(autouse=True)

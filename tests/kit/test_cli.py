@@ -22,7 +22,7 @@ def kvsender(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("check", "nosuch:adapter"), "module 'nosuch' cannot be imported: is it on the path?"),
+        (("check", "nosuch:adapter"), "there is no module 'nosuch': is the name right, and is it on the path?"),
         (("check", "tests.mutants.inline"), "does not name an adapter: write module:attribute"),
         (("check", "tests.mutants.inline:nothing"), "has no 'nothing'; it has: "),
         (("check", "tests.mutants.inline:InlineSender"), "is not an adapter: it lacks name, profile"),
@@ -38,6 +38,21 @@ def test_wrong_use_says_what_is_wrong(arguments: tuple[str, ...], message: str) 
     assert done.returncode == 2, said
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import a_package_of_nobody", "module 'mine' needs 'a_package_of_nobody', which is not installed"),
+        ("1 / 0", "module 'mine' fails at its import: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_says_why(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.py").write_text(text + "\n")
+    done = kvsender("check", "mine:adapter", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 def test_a_good_sender_passes_and_the_report_is_written(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from kvsender_nixl.agent import ERROR_CLASSES
 from kvsender_nixl.lab import bench
 from kvsender_nixl.lab.process import NIXL_ENV
 from kvsender_spec.contract import KVPoll
@@ -47,7 +46,6 @@ def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comple
     )
 
 
-@pytest.mark.skipif(not ERROR_CLASSES, reason="nixl is not installed")
 def test_quick(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     done = run("--quick", "--json", str(path))
@@ -108,7 +106,6 @@ def _nixl_env() -> Iterator[None]:
             os.environ[name] = value
 
 
-@pytest.mark.skipif(not ERROR_CLASSES, reason="nixl is not installed")
 @pytest.mark.usefixtures("_nixl_env")
 def test_slow_sender_is_over() -> None:
     parts = {part.key: part for part in bench.measure(bench.QUICK, Slow)}

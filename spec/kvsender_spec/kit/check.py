@@ -211,9 +211,16 @@ def load_adapter(name: str) -> Adapter:
         )
     try:
         module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing_name = error.name or module_name
+        if f"{module_name}.".startswith(f"{missing_name}."):
+            raise LoadError(f"there is no module {module_name!r}: is the name right, and is it on the path?") from error
+        raise LoadError(
+            f"module {module_name!r} needs {missing_name!r}, which is not installed: pip install it"
+            " (for kvsender_nixl: pip install 'kvsender-spec[nixl]')"
+        ) from error
     except Exception as error:
-        hint = f"is it on the path? ({type(error).__name__}: {error})"
-        raise LoadError(f"module {module_name!r} cannot be imported: {hint}") from error
+        raise LoadError(f"module {module_name!r} fails at its import: {show(error)}") from error
     found: object = getattr(module, attribute, None)
     if found is None:
         public = ", ".join(key for key in dir(module) if not key.startswith("_")) or "nothing"
