@@ -381,7 +381,7 @@ class Trial:
     def finish(self) -> None:
         """End every room, let everything settle, and judge what only the end can show."""
         for room in self.rooms:
-            if not (room.judge.oracle.closed or room.judge.oracle.failed):
+            if not room.judge.owes_an_end:
                 room.abort()
         self.end(*self.rooms)
         for room in self.rooms:

@@ -24,7 +24,7 @@ from kvsender_spec.kit.judge import Findings, Violation, show
 from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Scene, Trace
 
-EXAMPLES: Final = 400
+EXAMPLES: Final = 500
 IMPORT_TIMEOUT_S: Final = 60.0
 
 

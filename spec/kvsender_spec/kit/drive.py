@@ -431,11 +431,11 @@ class Run:
 
     def _end_rooms(self) -> None:
         for room in self._all_rooms():
-            if not (room.judge.oracle.closed or room.judge.oracle.failed) and isinstance(room.sender, Abortable):
+            if not room.judge.owes_an_end and isinstance(room.sender, Abortable):
                 self._call(room, Step(Call.ABORT, room.slot))
             if self.over or self.findings.violations:
                 return
-            owes_an_end = room.judge.oracle.closed or room.judge.oracle.failed
+            owes_an_end = room.judge.owes_an_end
             polls = len(room.judge.oracle.handles) + 2
             for wait_s in (0.0, self.world.transfer_timeout_s, self.world.drain_timeout_s):
                 if room.judge.ended:

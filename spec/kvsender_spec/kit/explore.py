@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Final
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -47,27 +48,38 @@ SCENES: Final = st.one_of(
     _scenes(rooms=2, peers=2, shared=True),
     # Rooms that share no peer: only here can one peer's fault reach a room that it has no part in.
     _scenes(rooms=2, peers=2, shared=False),
+    _scenes(rooms=2, peers=2, shared=False),
 )
 
-# How often each call is tried. Hypothesis has no weights of its own, so the lists repeat what should come often. A calm
-# run has no faults: most of what a sender does right shows only there.
+# How often each call is tried, in three weathers. Hypothesis has no weights of its own, so the lists repeat what should
+# come often. Most of what a sender does right shows only where nothing goes wrong, and most of what its owner can do
+# to it only where nothing else does.
 _CALM_CALLS: Final = (
     *(Call.SEND,) * 9,
     *(Call.POLL,) * 12,
     *(Call.WAIT_LONG, Call.FAILURE_EXCEPTION) * 2,
     *(Call.METRIC, Call.WAIT),
 )
-_CALLS: Final = (
-    *_CALM_CALLS,
-    *(Call.OPEN,) * 3,
-    *(Call.ABORT, Call.CLEAR) * 2,
+_FITFUL_CALLS: Final = (*_CALM_CALLS, *(Call.OPEN,) * 3, *(Call.ABORT, Call.CLEAR) * 4)
+_STORMY_CALLS: Final = (
+    *_FITFUL_CALLS,
     *(Call.KILL, Call.STOP) * 2,
-    Call.FAILURE_EXCEPTION,
+    *(Call.KILL, Call.FAILURE_EXCEPTION),
     *(Call.RESTART,) * 2,
 )
 
 
-_PROGRESS: Final = (*Progress, Progress.NEWEST)
+class _Weather(Enum):
+    CALM = "calm"
+    """The owner does its work and nothing fails."""
+    FITFUL = "fitful"
+    """The owner gives rooms up and opens them again."""
+    STORMY = "stormy"
+    """Faults strike, and peers come and go, as well."""
+
+
+_CALLS: Final = {_Weather.CALM: _CALM_CALLS, _Weather.FITFUL: _FITFUL_CALLS, _Weather.STORMY: _STORMY_CALLS}
+_PROGRESS: Final = (*Progress, Progress.NONE, Progress.NEWEST)
 
 
 def _faults(point: Point, kinds: tuple[Kind, ...], nths: int) -> tuple[Fault, ...]:
@@ -102,9 +114,9 @@ _MENUS: Final = {
 }
 
 
-def _step(data: st.DataObject, run: Run, *, calm: bool) -> Step | None:
+def _step(data: st.DataObject, run: Run, weather: _Weather) -> Step | None:
     """Draw one step that makes sense now, or None when the draw did not hit one."""
-    call = data.draw(st.sampled_from(_CALM_CALLS if calm else _CALLS))
+    call = data.draw(st.sampled_from(_CALLS[weather]))
     room = data.draw(st.integers(0, max(len(run.scene.chunks), run.scene.peers) - 1))
     step = Step(call, room)
     if call is Call.SEND and data.draw(st.integers(0, 7)) == 0:
@@ -116,11 +128,11 @@ def _step(data: st.DataObject, run: Run, *, calm: bool) -> Step | None:
         progress = data.draw(st.sampled_from(_PROGRESS))
         step = replace(step, progress=progress)
     menu = _MENUS.get(call)
-    if menu is not None and step.misuse is None and not calm:
+    if menu is not None and step.misuse is None and weather is _Weather.STORMY:
         choice = data.draw(st.integers(0, 19))
         if choice < 4:
             step = replace(step, fault=data.draw(st.sampled_from(menu.usual)))
-        elif choice < 6:
+        elif choice < 7:
             step = replace(step, fault=data.draw(st.sampled_from(menu.disconnects)))
         elif choice < 10:
             step = replace(step, fault=data.draw(st.sampled_from(menu.rare)))
@@ -174,16 +186,16 @@ def explore(
     found = Exploration()
 
     class Walk(RuleBasedStateMachine):
-        @initialize(scene=SCENES, calm=st.sampled_from((False, False, True)))
-        def begin(self, scene: Scene, calm: bool) -> None:
+        @initialize(scene=SCENES, weather=st.sampled_from((*_Weather, _Weather.STORMY)))
+        def begin(self, scene: Scene, weather: _Weather) -> None:
             self.run = Run(adapter, scene)
-            self.calm = calm
+            self.weather = weather
             for room in range(len(scene.chunks)):
                 self.run.apply(Step(Call.OPEN, room))
 
         @rule(data=st.data())
         def step(self, data: st.DataObject) -> None:
-            step = _step(data, self.run, calm=self.calm)
+            step = _step(data, self.run, self.weather)
             if step is not None:
                 self.run.apply(step)
 

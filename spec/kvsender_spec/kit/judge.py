@@ -109,6 +109,8 @@ class RoomJudge:
         self.recovered = False
         """Opened to a peer that had come back."""
         self.out_of_order = False
+        self.handed_over = False
+        """The owner has given the last chunk to a live room, whatever the sender made of it."""
         self.notices: dict[str, list[Notice]] = {}
         self.reason_shown: tuple[str, str] | None = None
         self._unconfirmed: dict[str, str] = {}
@@ -123,6 +125,11 @@ class RoomJudge:
     @property
     def ended(self) -> bool:
         return self.terminal is not None
+
+    @property
+    def owes_an_end(self) -> bool:
+        """The owner has done its part, or the room has failed."""
+        return self.handed_over or self.oracle.failed
 
     # -- what the transport told the sender
 
@@ -222,6 +229,7 @@ class RoomJudge:
             what = Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED
         else:
             what = Input.SEND_NOTHING
+        self.handed_over = self.handed_over or (last and not was_failed)
         breaks = oracle.take(what, answered)
         if was_failed or breaks:
             self.findings.check(
@@ -309,7 +317,9 @@ class RoomJudge:
             elif self.faults:
                 clauses.append("KS-1.3")
         elif answer is KVPoll.Success and self.terminal is None:
-            clauses.append("KS-3.3" if idle else "KS-3.1")
+            clauses.append("KS-3.3" if idle and not self.handed_over else "KS-3.1")
+            if self.handed_over and self.plan.num_pages == 0:
+                clauses.append("KS-3.2")
         elif answer is KVPoll.Failed and self.terminal is None:
             clauses.append("KS-3.5")
         if not self.faults:
@@ -406,7 +416,9 @@ class RoomJudge:
             self.findings.check("KS-5.1", matching is not None, f"abort() keeps the cause, {latched[0].cause}", seen)
             self._cause_at_stake = False
         if error is None or matching is None:
-            self._blame("KS-2.3", f"the first cause, {latched[0].cause}", seen)
+            disguised = all(p.cause is not None and p.cause.kind is CauseKind.INTERNAL for p in latched)
+            clause = "KS-1.3" if disguised else "KS-2.3"
+            self._blame(clause, f"the first cause, {latched[0].cause}", seen)
             return
         self.findings.check("KS-2.3", True, "the first cause", seen)
         self.oracle.keep([matching])
@@ -489,7 +501,7 @@ class RoomJudge:
         """Everything has settled, or every deadline has passed, and the owner has polled often enough."""
         expected = f"a terminal answer within {polls} polls"
         clauses = ["KS-3.4"]
-        if self.plan.num_pages == 0 and self.oracle.closed:
+        if self.plan.num_pages == 0 and self.handed_over:
             clauses.append("KS-3.2")
         if self.out_of_order and not self.faults:
             clauses.append("KS-3.6")
