@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum
-from typing import Final
+from enum import Enum, StrEnum
+from typing import Final, assert_never
 
 from kvsender_spec.clauses import CLAUSES, Clause, Layer, Level, claimed
 from kvsender_spec.kit.adapter import (
@@ -24,7 +24,28 @@ from kvsender_spec.kit.judge import Findings, Violation, show
 from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Scene, Trace
 
-EXAMPLES: Final = 500
+
+class Budget(StrEnum):
+    """How much a check may try."""
+
+    QUICK = "quick"
+    CI = "ci"
+    NIGHTLY = "nightly"
+
+    @property
+    def examples(self) -> int:
+        match self:
+            case Budget.QUICK:
+                return 150
+            case Budget.CI:
+                return 500
+            case Budget.NIGHTLY:
+                return 10_000
+            case _:
+                assert_never(self)
+
+
+EXAMPLES: Final = Budget.CI.examples
 IMPORT_TIMEOUT_S: Final = 60.0
 
 
@@ -56,24 +77,41 @@ class Report:
 
     adapter: str
     profile: Profile
+    """The one that it was judged against."""
     seed: int
     runs: int
     steps: int
     verdicts: tuple[ClauseVerdict, ...]
+    strict: bool = False
+    """SHOULD clauses decide the exit code as MUST clauses do."""
+    claims: Profile | None = None
+    """What the adapter claims, where it was judged against another profile."""
 
     def with_outcome(self, outcome: Outcome) -> tuple[ClauseVerdict, ...]:
         return tuple(verdict for verdict in self.verdicts if verdict.outcome is outcome)
 
+    def counts(self, verdict: ClauseVerdict) -> bool:
+        """Whether the verdict is one that decides the exit code."""
+        if verdict.clause.level is not Level.MUST and not self.strict:
+            return False
+        match verdict.outcome:
+            case Outcome.FAIL:
+                return True
+            case Outcome.ERROR | Outcome.INCONCLUSIVE:
+                # A clause that no layer of this kit can observe says nothing about this sender.
+                return Layer.SCRIPTED in verdict.clause.layers
+            case Outcome.PASS | Outcome.NOT_APPLICABLE:
+                return False
+            case _:
+                assert_never(verdict.outcome)
+
     @property
     def exit_code(self) -> int:
         """0: every MUST clause that applies passes. 1: one fails. 3: none fails, but one could not be judged."""
-        musts = [verdict for verdict in self.verdicts if verdict.clause.level is Level.MUST]
-        if any(verdict.outcome is Outcome.FAIL for verdict in musts):
+        deciding = [verdict.outcome for verdict in self.verdicts if self.counts(verdict)]
+        if Outcome.FAIL in deciding:
             return 1
-        open_ended = (Outcome.ERROR, Outcome.INCONCLUSIVE)
-        # A clause that no layer of this kit can observe says nothing about this sender.
-        judgeable = [verdict for verdict in musts if Layer.SCRIPTED in verdict.clause.layers]
-        return 3 if any(verdict.outcome in open_ended for verdict in judgeable) else 0
+        return 3 if deciding else 0
 
 
 _NEEDS: Final[dict[str, tuple[type, str]]] = {
@@ -105,15 +143,19 @@ def check(
     seed: int = 0,
     examples: int = EXAMPLES,
     clauses: Iterable[str] = (),
+    profile: Profile | None = None,
+    strict: bool = False,
     on_run: Callable[[Exploration], None] = lambda _: None,
 ) -> Report:
-    """Explore the adapter's sender once, then shorten what broke. ``clauses`` limits the verdicts to some ids.
+    """Explore the adapter's sender once, then shorten what broke. ``clauses`` limits the verdicts to some ids,
+    ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a MUST.
 
     An AdapterError ends the exploration: every clause that had not failed by then has the outcome ERROR. Raises
     UnknownClause for an id that does not exist, and LoadError for an adapter whose system or sender lacks a method.
     """
     chosen = frozenset(clauses)
     wanted = select(chosen)
+    judged = profile or adapter.profile
     error: AdapterError | None = None
     found = Exploration()
 
@@ -123,24 +165,30 @@ def check(
         on_run(exploration)
 
     try:
-        _require_methods(adapter)
+        require_methods(adapter)
         found = explore(adapter, seed_number=seed, examples=examples, wanted=chosen, on_run=keep)
         if "KS-1.5" in wanted:
             _probe_import(adapter, found)
     except AdapterError as caught:
         error = caught
     system = None if error is not None else Run(adapter, Scene()).system
-    verdicts = [_verdict(adapter, clause, found, system, error) for clause in CLAUSES if clause.id in wanted]
-    return Report(adapter.name, adapter.profile, seed, found.runs, found.steps, tuple(verdicts))
+    verdicts = [_verdict(adapter, judged, clause, found, system, error) for clause in CLAUSES if clause.id in wanted]
+    claims = None if judged is adapter.profile else adapter.profile
+    return Report(adapter.name, judged, seed, found.runs, found.steps, tuple(verdicts), strict, claims)
 
 
 def _verdict(
-    adapter: Adapter, clause: Clause, found: Exploration, system: object, error: AdapterError | None
+    adapter: Adapter,
+    profile: Profile,
+    clause: Clause,
+    found: Exploration,
+    system: object,
+    error: AdapterError | None,
 ) -> ClauseVerdict:
     seen = found.held[clause.id]
     broken = found.broken.get(clause.id)
-    if clause not in claimed(adapter.profile):
-        return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, f"not claimed by profile {adapter.profile.value}")
+    if clause not in claimed(profile):
+        return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, f"not claimed by profile {profile.value}")
     needs = _NEEDS.get(clause.id)
     if needs is not None and system is not None and not isinstance(system, needs[0]):
         return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, f"the system has no {needs[1]}")
@@ -156,7 +204,7 @@ def _verdict(
     return ClauseVerdict(clause, Outcome.PASS, seen)
 
 
-def _require_methods(adapter: Adapter) -> None:
+def require_methods(adapter: Adapter) -> None:
     """Refuse what mypy would have refused: a missing method must not look like a failure of the sender."""
     run = Run(adapter, Scene())
     _require(adapter, "what open() returned", run.system, ("sender",))
@@ -241,6 +289,7 @@ def _as_adapter(name: str, found: object) -> Adapter:
 
 __all__ = [
     "AdapterError",
+    "Budget",
     "ClauseVerdict",
     "LoadError",
     "Outcome",
@@ -249,5 +298,6 @@ __all__ = [
     "Violation",
     "check",
     "load_adapter",
+    "require_methods",
     "select",
 ]

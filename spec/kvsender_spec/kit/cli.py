@@ -1,7 +1,7 @@
-"""The command ``kvsender``. A thin front over ``kvsender_spec.kit.check``.
+"""The command ``kvsender``. A thin front over ``kvsender_spec.kit.check`` and ``kvsender_spec.kit.replay``.
 
 Exit codes: 0 every MUST clause that applies passes, 1 one fails, 2 the command was used wrongly, 3 none fails but one
-could not be judged.
+could not be judged. ``replay``: 0 nothing broke, 1 a clause did, 2 wrong use, 3 the adapter broke.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kvsender_spec.clauses import CLAUSES
-from kvsender_spec.kit.check import EXAMPLES, LoadError, UnknownClause, check, load_adapter, select
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.check import Budget, LoadError, UnknownClause, check, load_adapter, select
 from kvsender_spec.kit.explore import Exploration
-from kvsender_spec.kit.report import render, to_json
+from kvsender_spec.kit.replay import read_trace, replay
+from kvsender_spec.kit.report import render, render_replay, to_json
+from kvsender_spec.kit.report_html import to_html
+from kvsender_spec.kit.report_junit import to_junit
+from kvsender_spec.kit.template import write_template
+from kvsender_spec.machine import Profile
+from kvsender_spec.trace import TraceError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,13 +39,26 @@ def _refuse(message: str) -> typer.Exit:
     return typer.Exit(_USAGE)
 
 
-def _writable(path: Path) -> None:
+def _writable(option: str, path: Path | None) -> None:
     """Refuse a report path now rather than after the work is done."""
+    if path is None:
+        return
     try:
         with path.open("a", encoding="utf-8"):
             pass
     except OSError as error:
-        raise _refuse(f"cannot write the report to {path}: {error.strerror}; choose another --json path") from error
+        raise _refuse(f"cannot write the report to {path}: {error.strerror}; choose another {option} path") from error
+
+
+def _load(adapter_name: str, *, verbose: bool) -> Adapter:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # an adapter beside the caller is importable, as with python -m
+    if not verbose:
+        logging.disable(logging.CRITICAL)  # injected faults make a careful sender log thousands of times
+    try:
+        return load_adapter(adapter_name)
+    except LoadError as error:
+        raise _refuse(str(error)) from error
 
 
 @app.callback()
@@ -51,23 +71,29 @@ def check_command(
     adapter_name: Annotated[str, typer.Argument(metavar="MODULE:ADAPTER", help="the adapter to check")],
     clauses: Annotated[list[str] | None, typer.Argument(metavar="[KS-ID]...", help="only these clauses")] = None,
     seed: Annotated[int, typer.Option(help="the same command with the same seed explores the same")] = 0,
-    examples: Annotated[int, typer.Option(min=1, max=1_000_000, help="how many runs to try")] = EXAMPLES,
-    json_path: Annotated[Path | None, typer.Option("--json", help="write the report there as well")] = None,
+    budget: Annotated[Budget, typer.Option(help="how many runs to try: 150, 500 or 10000")] = Budget.CI,
+    examples: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="how many runs to try, instead of a budget")
+    ] = None,
+    profile: Annotated[
+        Profile | None, typer.Option(help="judge against this profile instead of the one the adapter claims")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="a SHOULD that fails counts as a MUST")] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="write the report there as JSON")] = None,
+    junit_path: Annotated[Path | None, typer.Option("--junit", help="write it there as JUnit XML")] = None,
+    html_path: Annotated[Path | None, typer.Option("--html", help="write it there as one HTML page")] = None,
     verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
 ) -> None:
     """Explore a sender on the scripted transport and print a verdict for each clause."""
     console = Console(highlight=False)
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # an adapter beside the caller is importable, as with python -m
-    if not verbose:
-        logging.disable(logging.CRITICAL)  # injected faults make a careful sender log thousands of times
+    adapter = _load(adapter_name, verbose=verbose)
     try:
-        adapter = load_adapter(adapter_name)
         wanted = select(clauses or ())
-    except (LoadError, UnknownClause) as error:
+    except UnknownClause as error:
         raise _refuse(str(error)) from error
-    if json_path is not None:
-        _writable(json_path)
+    for option, path in (("--json", json_path), ("--junit", junit_path), ("--html", html_path)):
+        _writable(option, path)
+    examples = examples or budget.examples
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("exploring", total=examples)
@@ -78,13 +104,38 @@ def check_command(
             progress.update(task, completed=min(found.runs, examples))
 
         try:
-            report = check(adapter, seed=seed, examples=examples, clauses=wanted, on_run=show)
+            report = check(
+                adapter, seed=seed, examples=examples, clauses=wanted, profile=profile, strict=strict, on_run=show
+            )
         except LoadError as error:
             raise _refuse(str(error)) from error
     render(report, console)
     if json_path is not None:
         json_path.write_text(to_json(report), encoding="utf-8")
+    if junit_path is not None:
+        junit_path.write_text(to_junit(report), encoding="utf-8")
+    if html_path is not None:
+        html_path.write_text(to_html([report]), encoding="utf-8")
     raise typer.Exit(report.exit_code)
+
+
+@app.command("replay")
+def replay_command(
+    trace_path: Annotated[Path, typer.Argument(metavar="TRACE.ndjson", help="a trace, as a report has it")],
+    adapter_name: Annotated[str, typer.Argument(metavar="MODULE:ADAPTER", help="the adapter to run it on")],
+    verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
+) -> None:
+    """Run one trace on a sender, and tell step by step what was asked, answered and broken."""
+    try:
+        trace = read_trace(trace_path)
+    except TraceError as error:
+        raise _refuse(f"{trace_path}: {error}") from error
+    try:
+        done = replay(_load(adapter_name, verbose=verbose), trace)
+    except LoadError as error:
+        raise _refuse(str(error)) from error
+    render_replay(trace, done, Console(highlight=False))
+    raise typer.Exit(done.exit_code)
 
 
 @app.command("list")
@@ -98,6 +149,19 @@ def list_command() -> None:
             f"{clause.id} {clause.name}", clause.level.value, clause.profile.value, clause.text, clause.source
         )
     Console(highlight=False).print(table)
+
+
+@app.command("init-adapter")
+def init_adapter_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the module to write, e.g. my_adapter")],
+    directory: Annotated[Path, typer.Option(help="where to write it")] = Path("."),
+) -> None:
+    """Write an adapter that runs at once, and the pytest file that asks for every clause."""
+    try:
+        written = write_template(directory, name)
+    except ValueError as error:
+        raise _refuse(str(error)) from error
+    Console(highlight=False).print(*(f"wrote {path}" for path in written), sep="\n", markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from kvsender_spec.kit.adapter import (
 )
 from kvsender_spec.kit.judge import Errors, Findings, RoomJudge, Surroundings, show
 from kvsender_spec.kit.misuse import possible, wrong_pages
+from kvsender_spec.kit.record import Record
 from kvsender_spec.kit.stage import ROOM_IDS, SENDER_SIDE, STRAY_ROOM, Stage
 from kvsender_spec.kit.transport import TransportEvent
 from kvsender_spec.machine import HandleState
@@ -59,7 +60,9 @@ class _Room:
 
 
 class Run:
-    """One run. ``apply`` each step, then ``finish``; ``findings`` holds what was seen, ``steps`` what was done.
+    """One run. ``apply`` each step, then ``finish``.
+
+    ``findings`` holds what was judged, ``steps`` what was done, ``record`` both with what the transport answered.
 
     After the first violation the run stops: what the sender does then says nothing about it.
     """
@@ -78,6 +81,7 @@ class Run:
         self.stage: Final = Stage(scene, errors)
         self.world: Final = self.stage.world
         self._fabric: Final = self.stage.fabric
+        self.record: Final = Record(self._fabric.events, self.findings)
         self.system: Final = self._hook("open", lambda: adapter.open(self.world))
         self._rooms: dict[int, _Room] = {}
         self._past: list[_Room] = []
@@ -160,6 +164,7 @@ class Run:
         else:
             self._call(self._rooms[step.room], step)
         self._after()
+        self._note(step, None if step.call in WORLD_CALLS else self._rooms.get(step.room))
 
     def _after(self) -> None:
         self._route(None, self._fresh_events())
@@ -168,6 +173,12 @@ class Run:
             crime = self._fabric.crimes[0]
             self.findings.check("KS-4.3", False, "a handle is not used after its release", crime)
         self.over = self.over or bool(self.findings.violations)
+
+    def _note(self, step: Step, room: _Room | None) -> None:
+        if room is None:
+            self.record.add(step)
+        else:
+            self.record.add(step, room.judge.plan.incarnation, room.judge.oracle.possible)
 
     def _change_world(self, step: Step) -> None:
         match step.call:
@@ -243,6 +254,7 @@ class Run:
         except BaseException as caught:
             error = caught
         self._fabric.plan.arm()
+        self.record.answered(_outcome(result, error))
         events = self._fresh_events()
         answered = self._route(room, events)
         if self._interrupted(step, events, error):
@@ -354,6 +366,7 @@ class Run:
             sender.send(cast("Sequence[int]", pages))  # page ids of a wrong type are the point of WRONG_DTYPE
         except Exception as caught:
             error = caught
+        self.record.answered(_outcome(None, error))
         made = sum(1 for event in self._fabric.events[before:] if event.point in (Point.MAKE, Point.POST))
         if sender is not room.sender and isinstance(sender, Clearable):
             sender.clear()
@@ -413,11 +426,13 @@ class Run:
 
     def finish(self) -> None:
         """End every room, let everything settle, and judge what only the end can show."""
+        self.record.ending = True
         for ending in (self._end_rooms, self._show_failures, self._clear_rooms, self._settle_everything):
             if self.over:
                 return
             ending()
             self._after()
+            self.record.add_rest("after these calls")
         if self.over:
             return
         for room in self._all_rooms():
@@ -427,12 +442,13 @@ class Run:
         if isinstance(system, CountsResidue) and all(room.judge.cleared for room in self._all_rooms()):
             residue = self._hook("residue", system.residue)
             self.findings.check("KS-4.3", residue == 0, "no entry of a cleared room is kept", f"{residue} are")
+        self.record.add_rest("what only the end can show")
         self.over = True
 
     def _end_rooms(self) -> None:
         for room in self._all_rooms():
             if not room.judge.owes_an_end and isinstance(room.sender, Abortable):
-                self._call(room, Step(Call.ABORT, room.slot))
+                self._end_call(room, Step(Call.ABORT, room.slot))
             if self.over or self.findings.violations:
                 return
             owes_an_end = room.judge.owes_an_end
@@ -443,13 +459,16 @@ class Run:
                 if wait_s and not self.scene.silent and not self.stage.unwell:
                     break  # everything has settled: no deadline is needed
                 self.world.clock.now += wait_s
-                if not self.scene.silent:
-                    self._let_progress(room, Progress.ALL)
+                if wait_s:
+                    self.record.add(f"{wait_s:g} s pass")
+                if not self.scene.silent and self._let_progress(room, Progress.ALL):
+                    self.record.add(f"everything in flight of room {room.slot} finishes")
                 self._poll_until_ended(room, polls)
                 if self.findings.violations:
                     return
             if owes_an_end:
                 room.judge.must_have_ended(polls, self._surroundings(room))
+                self.record.add_rest(f"room {room.slot} has had all its time")
             if self.findings.violations:
                 return
 
@@ -457,13 +476,17 @@ class Run:
         for _ in range(polls):
             if room.judge.ended or self.findings.violations:
                 return
-            self._call(room, Step(Call.POLL, room.slot))
+            self._end_call(room, Step(Call.POLL, room.slot))
+
+    def _end_call(self, room: _Room, step: Step) -> None:
+        self._call(room, step)
+        self._note(step, room)
 
     def _each_room(self, *calls: Call) -> None:
         for room in self._all_rooms():
             for call in calls:
                 if not self.findings.violations:
-                    self._call(room, Step(call, room.slot))
+                    self._end_call(room, Step(call, room.slot))
 
     def _show_failures(self) -> None:
         self._each_room(Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION, Call.POLL)
@@ -481,7 +504,16 @@ class Run:
         for _ in range(_SETTLE_ROUNDS):
             self._settle()
         self._after()
+        self.record.add("everything settles: what is in flight finishes, the system has its time")
         self._each_room(Call.POLL)
+
+
+def _outcome(result: object, error: BaseException | None) -> str:
+    if error is not None:
+        return f"raised {show(error)}"
+    if isinstance(result, int) and result in KVPoll.__members__.values():
+        return f"answered {KVPoll(result).name}"
+    return "returned" if result is None else f"answered {result!r}"
 
 
 def _is(error: BaseException, kind: Kind) -> bool:

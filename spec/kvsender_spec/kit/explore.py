@@ -22,6 +22,7 @@ from kvsender_spec.faults import BASE_KINDS, PROGRAMMING_KINDS, RAISED_BY_TRANSP
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.drive import Run, run_trace
 from kvsender_spec.kit.judge import Violation
+from kvsender_spec.kit.record import Moment
 from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace
 
 STEPS: Final = 18
@@ -145,6 +146,8 @@ class Counterexample:
 
     violation: Violation
     trace: Trace
+    moments: tuple[Moment, ...] = ()
+    """What the run of this very trace, with its end, did and saw; empty where it was not run again."""
 
 
 @dataclass(slots=True)
@@ -236,7 +239,7 @@ def shorten(adapter: Adapter, example: Counterexample) -> Counterexample:
         run = run_trace(adapter, trace)
         for violation in run.findings.violations:
             if violation.clause == clause:
-                return Counterexample(violation, Trace(trace.scene, tuple(run.steps)))
+                return Counterexample(violation, Trace(trace.scene, tuple(run.steps)), tuple(run.record.moments))
         return None
 
     best = still_broken(example.trace)

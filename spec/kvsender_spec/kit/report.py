@@ -10,7 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from kvsender_spec.clauses import BY_ID
 from kvsender_spec.kit.check import ClauseVerdict, Outcome, Report
+from kvsender_spec.kit.narrative import broken, narrate
+from kvsender_spec.kit.replay import Replay
+from kvsender_spec.trace import Trace
 
 SCHEMA: Final = "kvsender-report/1"
 
@@ -48,7 +52,9 @@ def counterexample(verdict: ClauseVerdict) -> RenderableType:
 
 def render(report: Report, console: Console) -> None:
     """The verdict table, the counterexamples, and one line that sums up."""
-    table = Table(title=f"{report.adapter}, profile {report.profile.value}, seed {report.seed}", title_justify="left")
+    claims = "" if report.claims is None else f" (the adapter claims {report.claims.value})"
+    title = f"{report.adapter}, profile {report.profile.value}{claims}, seed {report.seed}"
+    table = Table(title=title, title_justify="left")
     table.add_column("clause", no_wrap=True)
     table.add_column("level", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -82,6 +88,27 @@ def summary(report: Report) -> str:
     return f"{words}; {report.runs} runs, {report.steps} steps"
 
 
+def render_replay(trace: Trace, done: Replay, console: Console) -> None:
+    """The run in words, then what it broke."""
+
+    def say(words: str, style: str = "") -> None:
+        console.print(words, style=style or None, markup=False, soft_wrap=True)
+
+    say(f"scene: {trace.scene}")
+    for line in narrate(done.moments):
+        say(line, "bold red" if line.startswith("!") else "" if line.startswith("    ") else "bold")
+    if done.left_out:
+        say(f"left out, as they made no sense here or came too late: {', '.join(map(str, done.left_out))}", "yellow")
+    for violation in done.violations:
+        say(f"{broken(violation)} {BY_ID[violation.clause].text}", "bold red")
+        say(f"  expected  {violation.expected}")
+        say(f"  observed  {violation.observed}")
+    if done.error is not None:
+        say(f"stopped: {done.error}", "bold red")
+    elif not done.violations:
+        say("no clause was broken", "green")
+
+
 def to_json(report: Report) -> str:
     """The report with its schema version. Traces are in the format of ``kvsender_spec.trace``."""
     clauses: list[dict[str, object]] = []
@@ -104,6 +131,8 @@ def to_json(report: Report) -> str:
         "schema": SCHEMA,
         "adapter": report.adapter,
         "profile": report.profile.value,
+        "claims": (report.claims or report.profile).value,
+        "strict": report.strict,
         "seed": report.seed,
         "runs": report.runs,
         "steps": report.steps,

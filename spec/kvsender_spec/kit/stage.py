@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from kvsender_spec.kit.adapter import NUM_PAGES, Destination, ManualClock, Memory, Peer, RoomPlan, World
+from kvsender_spec.kit.adapter import NUM_AUX_SLOTS, NUM_PAGES, Destination, ManualClock, Memory, Peer, RoomPlan, World
 from kvsender_spec.kit.transport import Fabric, ScriptedHandle
 from kvsender_spec.trace import Progress, Scene
 
@@ -14,6 +14,23 @@ ROOM_IDS: Final = (7, 11, 13)
 """The id of each room of a scene. Ids come back with later incarnations."""
 STRAY_ROOM: Final = 17
 """A room beside those of the scene, for mistakes that need one of their own."""
+
+_MOST_PEERS: Final = 4
+
+
+def unplayable(scene: Scene) -> str:
+    """What the scene has more of than a stage; empty if it can be played. A trace from a file may say anything."""
+    rooms = min(len(ROOM_IDS), NUM_AUX_SLOTS - 1)  # slot 0 is the source of the first room, and no room's target
+    pages = NUM_PAGES if len(scene.chunks) == 1 else NUM_PAGES // 2
+    for what, count, least, most in (
+        ("rooms", len(scene.chunks), 1, rooms),
+        ("peers", scene.peers, 1, _MOST_PEERS),
+        ("dummies", scene.dummies, 0, _MOST_PEERS),
+        ("pages in a room", max(sum(chunks) for chunks in scene.chunks), 0, pages),
+    ):
+        if not least <= count <= most:
+            return f"the scene has {count} {what}; the kit plays {least} to {most}"
+    return ""
 
 
 class Stage:

@@ -1,0 +1,68 @@
+"""A report as JUnit XML, for the CI systems that show it.
+
+One test case a clause. It agrees with the exit code: only a verdict that decides the exit code is a failure (exit code
+1) or an error (3: inconclusive, or the adapter broke). Everything else that is not a pass is skipped, with its reason:
+a clause that does not apply, one that no layer observes, and a SHOULD that fails where nobody asked for ``--strict``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from xml.etree import ElementTree
+
+from kvsender_spec.kit.check import ClauseVerdict, Outcome, Report
+from kvsender_spec.kit.markup import printable
+from kvsender_spec.kit.narrative import narrate
+
+_DECIDES: Final = {Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.INCONCLUSIVE: "error"}
+
+
+def to_junit(report: Report) -> str:
+    """The report as one test suite."""
+    root = ElementTree.Element("testsuites")
+    suite = ElementTree.SubElement(root, "testsuite", name=printable(f"kvsender check {report.adapter}"))
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in (
+        ("profile", report.profile.value),
+        ("seed", str(report.seed)),
+        ("runs", str(report.runs)),
+        ("steps", str(report.steps)),
+        ("strict", str(report.strict).lower()),
+    ):
+        ElementTree.SubElement(properties, "property", name=name, value=value)
+    counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+    for verdict in report.verdicts:
+        clause = verdict.clause
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=printable(report.adapter), name=f"{clause.id} {clause.name}"
+        )
+        counts["tests"] += 1
+        outcome = verdict.outcome.value
+        if verdict.outcome is Outcome.PASS:
+            continue
+        kind = _DECIDES[verdict.outcome] if report.counts(verdict) else "skipped"
+        counts[kind if kind == "skipped" else f"{kind}s"] += 1
+        said = ElementTree.SubElement(case, kind, type=outcome, message=printable(_message(verdict)))
+        said.text = printable(_body(verdict))
+    for element in (root, suite):
+        for name, count in counts.items():
+            element.set(name, str(count))
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+
+
+def _message(verdict: ClauseVerdict) -> str:
+    level = verdict.clause.level.value
+    if verdict.counterexample is None:
+        return f"{level}, {verdict.outcome.value}: {verdict.note}"
+    violation = verdict.counterexample.violation
+    return f"{level}, {verdict.outcome.value}: expected {violation.expected}; observed: {violation.observed}"
+
+
+def _body(verdict: ClauseVerdict) -> str:
+    clause, example = verdict.clause, verdict.counterexample
+    lines = [clause.text, f"source: {clause.source}"]
+    if example is not None and example.trace.steps:
+        lines += [f"scene: {example.trace.scene}", "shortest trace found:", *narrate(example.moments)]
+        lines += ["", "for kvsender replay:", example.trace.dump()]
+    return "\n".join(lines)

@@ -1,0 +1,166 @@
+"""docs/plug-in.md works: its code is what `kvsender init-adapter` writes, it runs, and mypy judges it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Literal
+
+import pytest
+
+from kvsender_spec.kit.check import Outcome, check, load_adapter
+from kvsender_spec.kit.template import adapter_source, suite_source, write_template
+
+ROOT = Path(__file__).parents[2]
+SOURCES = os.pathsep.join(str(ROOT / root) for root in ("spec", "impl"))
+PAGE = (ROOT / "docs" / "plug-in.md").read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"^<!-- (\w+\.py) -->\n```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL))
+
+
+def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python with the sources of this checkout, whatever is installed."""
+    scrubbed = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "MYPY"))}
+    environment = {**scrubbed, "PYTHONPATH": SOURCES, "MYPYPATH": SOURCES}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=200,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that the page says, as files."""
+    folder = tmp_path_factory.mktemp("page")
+    for name, text in BLOCKS.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_no_block_of_the_page_is_left_out() -> None:
+    assert list(BLOCKS) == ["my_adapter.py", "timed.py", "test_my_adapter.py", "test_timed.py", "engine.py", "fake.py"]
+    assert PAGE.count("```python") == len(BLOCKS)
+
+
+def test_the_page_shows_what_is_written() -> None:
+    assert BLOCKS["my_adapter.py"] == adapter_source("my_adapter")
+    assert BLOCKS["test_my_adapter.py"] == suite_source("my_adapter")
+
+
+def test_the_adapter_gets_a_verdict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    report = check(load_adapter("my_adapter:adapter"))
+    assert (report.adapter, report.exit_code) == ("my_adapter", 0)
+    passed = {verdict.clause.id for verdict in report.with_outcome(Outcome.PASS)}
+    assert len(passed) == 18
+    assert not report.with_outcome(Outcome.INCONCLUSIVE)
+
+
+def test_the_broken_sender_fails_as_the_page_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    (failed,) = check(load_adapter("timed:adapter")).with_outcome(Outcome.FAIL)
+    assert failed.clause.id == "KS-2.4"
+    assert failed.counterexample is not None
+    # Which error struck first may change with hypothesis; what the page teaches may not.
+    assert re.search(r"\(asked at \d+\.0 s\)", failed.counterexample.violation.observed)
+
+
+def test_the_pytest_files_work(folder: Path) -> None:
+    answer = python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
+    assert answer.returncode == 0, answer.stdout
+    assert "35 passed, 30 skipped, 1 xfailed" in answer.stdout
+
+
+def test_the_fake_works(folder: Path) -> None:
+    assert python("fake.py", cwd=folder).stdout == "the second post has met the disconnect\n"
+
+
+WRONG = """
+from my_adapter import ToyAdapter, ToySystem
+
+from kvsender_spec.kit.adapter import Adapter, World
+from kvsender_spec.kit.suite import SenderConformance
+
+
+class Nameless:
+    profile = ToyAdapter.profile
+    errors = ToyAdapter.errors
+    usage_errors = ToyAdapter.usage_errors
+
+    def open(self, world: World) -> ToySystem:
+        return ToySystem(world)
+
+
+adapter: Adapter = Nameless()
+
+
+class TestNameless(SenderConformance):
+    adapter = Nameless()
+    budget = "none"
+
+    def test_clause(self, clause: str) -> None:
+        pass
+"""
+
+
+def test_mypy_takes_the_page_and_refuses_a_wrong_adapter(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
+    # As an adopter's mypy sees it, without the configuration of this repository, and with a cache of its own.
+    options = ("--strict", "--config-file=", "--cache-dir", str(ROOT / ".mypy_cache" / "plug-in"))
+    answer = python(
+        "-m", "mypy", *options, *(str(folder / name) for name in BLOCKS), str(tmp_path / "wrong.py"), cwd=folder
+    )
+    assert answer.stderr == ""
+    wrong = dict(re.findall(r"wrong\.py:(\d+): error: .*\[([\w-]+)\]$", answer.stdout, re.MULTILINE))
+    assert wrong == {"17": "assignment", "21": "assignment", "22": "assignment", "24": "misc"}
+    assert "Found 4 errors in 1 file" in answer.stdout, answer.stdout
+
+
+def test_the_template_is_written_and_never_over_a_file(tmp_path: Path) -> None:
+    written = write_template(tmp_path, "their_adapter")
+    assert [path.name for path in written] == ["their_adapter.py", "test_their_adapter.py"]
+    before = [path.read_text() for path in written]
+    with pytest.raises(ValueError, match=r"their_adapter\.py exists already"):
+        write_template(tmp_path, "their_adapter")
+    written[0].unlink()
+    with pytest.raises(ValueError, match=r"test_their_adapter\.py exists already"):
+        write_template(tmp_path, "their_adapter")
+    assert [path.name for path in tmp_path.iterdir()] == ["test_their_adapter.py"]
+    assert written[1].read_text() == before[1]
+
+
+@pytest.mark.parametrize("name", ["", "my-adapter", "my.adapter", "../up", "2nd", "class", "json", "__main__"])
+def test_a_name_that_no_module_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(name))):
+        write_template(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cannot write .*missing.*No such file or directory"):
+        write_template(tmp_path / "missing", "their_adapter")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"cannot write .*file.*Not a directory"):
+        write_template(tmp_path / "file", "their_adapter")
+
+
+def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, honest = tmp_path / "their_adapter.py", Path.open
+
+    def full(path: Path, mode: Literal["x"], encoding: str) -> IO[str]:
+        if path != first:
+            assert first.exists()
+            raise OSError(28, "No space left on device")
+        return honest(path, mode, encoding=encoding)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(ValueError, match=r"test_their_adapter\.py: No space left on device"):
+        write_template(tmp_path, "their_adapter")
+    assert list(tmp_path.iterdir()) == []
