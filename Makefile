@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify test lint types docs bench clean
+.PHONY: help install verify browser test lint types docs bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -39,7 +39,11 @@ $(STAMP): pyproject.toml Makefile
 verify: install ## The main job: the scripted check, and the same clauses on real NIXL between processes
 	@$(BIN)/python -m kvsender_nixl.lab.verify
 
-test: lint types ## Run everything that CI runs: lint, types, tests
+browser: ## Install the browser in which a test looks at the HTML report (Debian, as root)
+	@command -v chromium >/dev/null || { echo 'install chromium'; apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; }
+
+test: browser lint types ## Run everything that CI runs: lint, types, tests
 	@echo 'pytest'
 	@$(BIN)/pytest
 
