@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.mutants.broken import NotSticky
+from tests.mutants.clause_by_clause import DeadlineFirst
 from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
 
 from kvsender_spec.clauses import BY_ID, Layer, Level
@@ -165,6 +166,14 @@ def test_a_room_never_writes_into_the_process_that_follows_its_peer() -> None:
     assert run(*steps).findings.violations == []
     broken = run(*steps, adapter=InlineAdapter(Forgetful)).findings.violations
     assert {violation.clause for violation in broken} == {"KS-3.1"}
+
+
+def test_a_change_that_has_nothing_to_do_with_it_is_not_blamed() -> None:
+    """A sender that looks at the clock first breaks KS-3.5, whatever its owner did before."""
+    report = check(InlineAdapter(DeadlineFirst))
+    failed = {verdict.clause.id for verdict in report.with_outcome(Outcome.FAIL)}
+    assert "KS-3.5" in failed
+    assert not failed & {"KS-2.7", "KS-8.1"}
 
 
 def test_every_scripted_clause_is_known_and_most_are_musts() -> None:

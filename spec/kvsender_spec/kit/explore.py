@@ -150,6 +150,27 @@ class Counterexample:
     """What the run of this very trace, with its end, did and saw; empty where it was not run again."""
 
 
+def _is_change(step: Step, clause: str) -> bool:
+    """Whether a step is a change of the kind that the clause is about."""
+    match clause:
+        case "KS-2.7":
+            return step.call is Call.FAILURE_EXCEPTION
+        case "KS-5.1":
+            return step.call is Call.ABORT
+        case "KS-5.2" | "KS-5.3":
+            return step.call is Call.CLEAR
+        case _:
+            return step.misuse is not None
+
+
+def _convicted(run: Run, clause: str) -> bool:
+    """A suspicion holds unless the same run goes wrong without the changes that the clause is about."""
+    lesser = tuple(step for step in run.steps if not _is_change(step, clause))
+    if len(lesser) == len(run.steps):
+        return True  # the end of the run made the change, and that cannot be left out
+    return not run_trace(run.adapter, Trace(run.scene, lesser)).findings.violations
+
+
 @dataclass(slots=True)
 class Exploration:
     """What all runs together have shown."""
@@ -164,6 +185,8 @@ class Exploration:
         self.steps += len(run.steps)
         self.held += run.findings.held
         for violation in run.findings.violations:
+            if violation.suspicion and not _convicted(run, violation.clause):
+                continue
             known = self.broken.get(violation.clause)
             if known is None or len(run.steps) < len(known.trace.steps):
                 self.broken[violation.clause] = Counterexample(violation, Trace(run.scene, tuple(run.steps)))
@@ -238,7 +261,7 @@ def shorten(adapter: Adapter, example: Counterexample) -> Counterexample:
     def still_broken(trace: Trace) -> Counterexample | None:
         run = run_trace(adapter, trace)
         for violation in run.findings.violations:
-            if violation.clause == clause:
+            if violation.clause == clause and (not violation.suspicion or _convicted(run, clause)):
                 return Counterexample(violation, Trace(trace.scene, tuple(run.steps)), tuple(run.record.moments))
         return None
 

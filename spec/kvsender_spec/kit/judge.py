@@ -29,6 +29,8 @@ class Violation:
     clause: str
     expected: str
     observed: str
+    suspicion: bool = False
+    """Blamed because the change that the clause is about came before, and nothing allowed had been seen since."""
 
 
 @dataclass(slots=True)
@@ -526,4 +528,5 @@ class RoomJudge:
             self.findings.check(clause, False, expected, observed)
         for suspect, what in self._unconfirmed.items():
             if suspect != clause:
-                self.findings.check(suspect, False, f"after {what}: {expected}", observed)
+                suspicion = Violation(suspect, f"after {what}: {expected}", observed, suspicion=True)
+                self.findings.violations.append(suspicion)
