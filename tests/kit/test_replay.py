@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.kit.test_cli import kvsender
+from tests.kit.test_cli import ROOT, kvsender
 from tests.mutants.broken import ReleasesInFlight, SuccessAfterFailed
 from tests.mutants.inline import InlineAdapter, InlineSender
 from tests.mutants.seed import AfterTheFix, SeedAdapter
@@ -118,6 +118,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_an_adapter_that_breaks_is_told_apart_and_what_happened_before_is_shown(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from tests.mutants.inline import InlineAdapter, InlineSender\n"
         "class Odd(InlineSender):\n"
         "    def poll(self): return 'soon'\n"
