@@ -274,7 +274,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "IN-DOUBT",
         Level.MUST,
         "A rejected post or an unsettled handle at the drain deadline quarantines the pages.",
-        f"SGLang 0.5.23 _NixlPostError; {_NIXL}: 138 of 2048 MiB landed from a post that raised",
+        f"SGLang 0.5.23 _NixlPostError; {_NIXL}: a post that raised had landed some of its bytes",
         "every first terminal poll() of a room with such a handle",
         _BOTH,
     ),
