@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from threading import Thread
 from typing import Final, Protocol, runtime_checkable
 
 from kvsender_spec.contract import Attribution, Sender
@@ -170,6 +171,34 @@ class OpensUninitialised(Protocol):
         """A sender on which init() has not been called."""
 
 
+@runtime_checkable
+class Works(Protocol):
+    """A system with worker threads.
+
+    The kit lets the workers go on until each of them either waits for work or stands in the fabric: a worker's second
+    check of a transfer that is still PROC does not return before the kit has made its next move, so a loop that waits
+    for a transfer goes round once for each call of the owner. Time is the clock of the world; nothing may sleep.
+    """
+
+    def workers(self) -> Sequence[Thread]:
+        """The threads that must live as long as the system (KS-7.1)."""
+
+    def busy(self) -> int:
+        """How many workers have work. Work that is queued counts for the worker that will take it; a worker that waits
+        for work does not count. Called from the owner's thread while the workers run."""
+
+    def close(self) -> None:
+        """The run is over: end the workers. The transport lets everybody go and answers with errors from now on."""
+
+
+@runtime_checkable
+class TakesControl(Protocol):
+    """A system with a control thread, which reads what peers send over a socket of the system's own."""
+
+    def control(self, message: bytes) -> None:
+        """A peer's control message arrives, well-formed or not. Must not raise."""
+
+
 class NoticeKind(StrEnum):
     PROGRESS = "progress"
     SUCCESS = "success"
@@ -200,4 +229,6 @@ CAPABILITIES: Final[Sequence[type]] = (
     Attributes,
     OpensUninitialised,
     Notifies,
+    Works,
+    TakesControl,
 )
