@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser test lint types docs bench clean
+.PHONY: help install verify browser test lint types docs soak bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -59,6 +59,9 @@ types: install ## Check types (stubtest runs with the tests)
 
 docs: install ## Generate the diagrams and the pages of docs/ from the tables
 	@$(BIN)/python -m kvsender_spec.diagram
+
+soak: install ## The reference sender on twenty seeds, within the ci budget of each
+	@for seed in {0..19}; do $(BIN)/kvsender check kvsender_nixl.adapter:adapter --seed $$seed | tail -n 1; done
 
 bench: install ## Measure the reference sender on this machine
 	@$(BIN)/python -m kvsender_nixl.lab.bench

@@ -66,6 +66,8 @@ BASE_KINDS: Final = (Kind.KEYBOARD_INTERRUPT, Kind.SYSTEM_EXIT)
 
 NONSENSE: Final = "LOST"
 """The state string that no version of NIXL returns."""
+FAILED: Final = "FAILED"
+"""What a fake of another transport logs, one whose calls answer that they have failed and do not say why."""
 
 
 def _stand_in(name: str) -> type[Exception]:
@@ -129,12 +131,12 @@ class FaultPlan:
         self.pending[:] = faults
         self.counts.clear()
 
-    def take(self, point: Point) -> Fault | None:
-        """The fault that strikes at this call of ``point``, if any. Counts the call either way."""
+    def take(self, point: Point, sparing: tuple[Kind, ...] = ()) -> Fault | None:
+        """The fault that strikes at this call of ``point``, unless it is of a kind to spare. Counts the call anyway."""
         nth = self.counts.get(point, 0)
         self.counts[point] = nth + 1
         for fault in self.pending:
-            if fault.point is point and fault.nth == nth:
+            if fault.point is point and fault.nth == nth and fault.kind not in sparing:
                 self.pending.remove(fault)
                 return fault
         return None

@@ -165,6 +165,11 @@ class RoomOracle:
             self._standing.append(cause)
         self.keep([*self.possible, *self._failed_by(cause)])
 
+    def observed(self, error: Cause) -> None:
+        """A worker was given an error by a check, while no call of the owner's was under way."""
+        self._facts = {Guard.ERROR_SEEN: True}
+        self.keep([self._step(possible, Input.OBSERVE, error) for possible in self.possible])
+
     def _failed_by(self, cause: Cause) -> list[Possible]:
         live = any(possible.state in (State.IDLE, State.SENDING) for possible in self.possible)
         return [Possible(State.FAILED, cause)] if live else []

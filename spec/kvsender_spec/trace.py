@@ -38,9 +38,11 @@ class Call(StrEnum):
     """The peer's process is stopped: it stays silent; `room` is the number of the peer."""
     RESTART = "restart"
     """The peer comes back as a new process under its name and registers again; `room` is the number of the peer."""
+    CONTROL = "control"
+    """A malformed control message arrives from a peer; `room` chooses which."""
 
 
-WORLD_CALLS: Final = frozenset({Call.WAIT, Call.WAIT_LONG, Call.KILL, Call.STOP, Call.RESTART})
+WORLD_CALLS: Final = frozenset({Call.WAIT, Call.WAIT_LONG, Call.KILL, Call.STOP, Call.RESTART, Call.CONTROL})
 
 
 class Progress(StrEnum):
@@ -68,12 +70,29 @@ class Misuse(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Meeting:
+    """Another thread calls the same sender while the step's own call, or a worker, is about to ask the transport.
+
+    ``point`` is what is about to be asked, at the ``nth`` time (from 0) since the step began.
+    """
+
+    call: Call
+    point: Point
+    nth: int = 0
+
+    def __str__(self) -> str:
+        where = self.point.value if self.nth == 0 else f"{self.point.value}[{self.nth}]"
+        return f"{self.call.value} from another thread at {where}"
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     call: Call
     room: int = 0
     progress: Progress = Progress.NONE
     fault: Fault | None = None
     misuse: Misuse | None = None
+    meeting: Meeting | None = None
 
     def __str__(self) -> str:
         words = [f"{self.call.value}({self.room})"]
@@ -83,6 +102,8 @@ class Step:
             words.append(f"with {self.fault}")
         if self.misuse is not None:
             words.append(f"with {self.misuse.value}")
+        if self.meeting is not None:
+            words.append(f"meeting {self.meeting}")
         return " ".join(words)
 
 
@@ -152,6 +173,9 @@ def _step_fields(step: Step) -> dict[str, object]:
         fields["fault"] = {"point": step.fault.point.value, "kind": step.fault.kind.value, "nth": step.fault.nth}
     if step.misuse is not None:
         fields["misuse"] = step.misuse.value
+    if step.meeting is not None:
+        meeting = step.meeting
+        fields["meeting"] = {"call": meeting.call.value, "point": meeting.point.value, "nth": meeting.nth}
     return fields
 
 
@@ -247,6 +271,7 @@ def load(lines: Iterable[str]) -> Trace:
     steps: list[Step] = []
     for fields in parsed[1:]:
         fault = fields.sub("fault")
+        meeting = fields.sub("meeting")
         misuse = fields.fields.get("misuse")
         steps.append(
             Step(
@@ -261,6 +286,13 @@ def load(lines: Iterable[str]) -> Trace:
                     fault.integer("nth"),
                 ),
                 misuse=None if misuse is None else _member(fields, Misuse, fields.text("misuse")),
+                meeting=None
+                if meeting is None
+                else Meeting(
+                    _member(meeting, Call, meeting.text("call")),
+                    _member(meeting, Point, meeting.text("point")),
+                    meeting.integer("nth"),
+                ),
             )
         )
     return Trace(scene, tuple(steps))

@@ -1,21 +1,21 @@
-"""The reference sender passes every clause that the scripted layer can judge."""
+"""The reference sender passes every clause that the scripted layer can judge. ``make soak`` tries more seeds."""
 
 from __future__ import annotations
 
 import pytest
 
 from kvsender_nixl.adapter import adapter, latch
-from kvsender_spec.clauses import CLAUSES, Layer, Level, claimed
+from kvsender_spec.clauses import CLAUSES, Level, claimed
 from kvsender_spec.kit.check import Outcome, check
 from kvsender_spec.machine import Profile
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(4))
 def test_the_reference_sender_passes_everything_that_can_be_judged(seed: int) -> None:
     report = check(adapter, seed=seed)
     assert report.with_outcome(Outcome.FAIL) == ()
     passed = {verdict.clause.id for verdict in report.with_outcome(Outcome.PASS)}
-    assert passed == {clause.id for clause in CLAUSES if Layer.SCRIPTED in clause.layers}
+    assert passed == {clause.id for clause in CLAUSES} - {"KS-7.1"}, "it has no workers"
     assert sum(verdict.clause.level is Level.MUST for verdict in report.with_outcome(Outcome.PASS)) >= 24
     assert report.exit_code == 0
 

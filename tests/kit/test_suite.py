@@ -187,16 +187,6 @@ def test_a_clause_that_was_not_judged_fails(clause: str, outcome: Outcome, monke
         conclude(given(clause, outcome, "never observed"), monkeypatch, deviations={clause: "a reason"})
 
 
-def test_a_clause_that_the_kit_cannot_judge_is_skipped_and_cannot_be_a_deviation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    verdict = given("KS-7.1", Outcome.INCONCLUSIVE, "not judged by this kit yet")
-    with pytest.raises(pytest.skip.Exception, match=r"KS-7.1 NO-WORKER-DEATH: not judged by this kit yet"):
-        conclude(verdict, monkeypatch)
-    with pytest.raises(pytest.fail.Exception, match="its verdict is inconclusive"):
-        conclude(verdict, monkeypatch, deviations={"KS-7.1": "a reason"})
-
-
 def test_a_should_that_is_not_met_is_skipped_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = given("KS-2.6", Outcome.FAIL)
     with pytest.raises(pytest.skip.Exception, match=r"SHOULD not met: KS-2.6 NO-REQUERY: expected this, saw that"):

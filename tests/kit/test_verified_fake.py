@@ -40,7 +40,6 @@ from kvsender_spec.kit.transport import (
 )
 from kvsender_spec.machine import HandleEvent, HandleState
 
-pytestmark = pytest.mark.timeout(60)
 
 WAIT_S = 15.0
 WATCH_S = 0.2

@@ -6,8 +6,10 @@ Every mutant in this folder is this sender with one thing wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, NoReturn
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from kvsender_spec.contract import (
     INIT_AGENT,
@@ -32,6 +34,10 @@ from kvsender_spec.kit.adapter import (
 )
 from kvsender_spec.kit.transport import ScriptedAgent, ScriptedDlist, ScriptedHandle
 from kvsender_spec.machine import Profile, State
+
+_S = TypeVar("_S", bound="InlineSender")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 NIXL_ERRORS: tuple[type[Exception], ...] = tuple(STAND_INS.values())
 REMOTE_DISCONNECT = STAND_INS["nixlRemoteDisconnectError"]
@@ -118,6 +124,17 @@ class Prefill:
         return Notice(NoticeKind(kind), int(room), int(incarnation), reason)
 
 
+def _one_at_a_time(call: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], _R]:
+    """Send, poll, abort and clear may come from different threads (KS-7.2); each has the sender to itself."""
+
+    @functools.wraps(call)
+    def locked(sender: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with sender.lock:
+            return call(sender, *args, **kwargs)
+
+    return locked
+
+
 class InlineSender:
     """One room's sender. The hooks that mutants override are small on purpose."""
 
@@ -137,12 +154,14 @@ class InlineSender:
         self.sent: list[int] = []
         self.closed = False
         self.failed_at = 0.0
+        self.lock = threading.RLock()
 
     def init(self, num_pages: int) -> None:
         self.num_pages = num_pages
 
     # -- send
 
+    @_one_at_a_time
     def send(self, kv_indices: Sequence[int]) -> None:
         if self.state not in (State.IDLE, State.SENDING):
             return
@@ -208,6 +227,7 @@ class InlineSender:
 
     # -- poll
 
+    @_one_at_a_time
     def poll(self) -> KVPoll:
         if self.state is State.DONE:
             return KVPoll.Success
@@ -313,9 +333,11 @@ class InlineSender:
         reason = f"{type(self.cause).__name__}: {self.cause}"
         raise KVTransferError(self.plan.room, reason, self.attribution) from self.cause
 
+    @_one_at_a_time
     def abort(self) -> None:
         self.fault(TransferAborted("aborted by its owner"), Attribution.OWNER)
 
+    @_one_at_a_time
     def clear(self) -> None:
         self.abort()
         self.system.rooms.pop(self.plan.incarnation, None)

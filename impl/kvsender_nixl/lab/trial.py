@@ -29,7 +29,7 @@ from kvsender_nixl.side import SenderOptions
 from kvsender_spec.contract import Attribution, KVPoll, KVTransferError, KVUsageError, Sender
 from kvsender_spec.faults import Point
 from kvsender_spec.kit import adapter as kit
-from kvsender_spec.kit.judge import Errors, Findings, RoomJudge, Surroundings, chain
+from kvsender_spec.kit.judge import NOTHING, Answered, Errors, Findings, RoomJudge, Surroundings, chain
 from kvsender_spec.kit.transport import Fabric, TransportEvent
 from kvsender_spec.oracle import Cause, CauseKind
 from kvsender_spec.trace import Misuse
@@ -305,7 +305,7 @@ class Trial:
 
     # ----------------------------------------------------------------------------------- what the transport saw
 
-    def absorb(self, caller: WatchedRoom | None) -> Cause | None:
+    def absorb(self, caller: WatchedRoom | None) -> Answered:
         """Give each new event to the room whose handle it is about; the first error that the caller was given."""
         fresh, self._seen = self.witness.events[self._seen :], len(self.witness.events)
         batches: dict[int, tuple[WatchedRoom, list[TransportEvent]]] = {}
@@ -323,17 +323,17 @@ class Trial:
                 self._disconnected(event.peer, room)
             if room is not None:
                 batches.setdefault(id(room), (room, []))[1].append(event)
-        first: Cause | None = None
+        mine = NOTHING
         for room, batch in batches.values():
-            cause = room.judge.feed(batch, self.now)
+            answered = room.judge.feed(batch, self.now)
             if room.judge.faults:
                 self._faulted.add(room.judge.plan.incarnation)
             if room is caller:
-                first = cause
+                mine = answered
             settled = any(e.point is Point.CHECK and e.answer != "PROC" for e in batch)
             if settled and room.judge.cleared:
                 room.judge.settled_late()
-        return first
+        return mine
 
     def failed_by_owner(self, room: WatchedRoom) -> None:
         self._faulted.add(room.judge.plan.incarnation)
@@ -503,14 +503,9 @@ class WatchedRoom:
         last = not self.chunks
         pages, self._left[:] = self._left[:count], self._left[count:]
         self.sent_pages.extend(pages)
-        seen = len(self._trial.witness.events)
         chunk = np.array(pages, np.int32)
         answered, _ = self._call("send()", lambda: self._sender.send(chunk))
-        posted = sum(
-            event.point is Point.POST and event.answer in ("PROC", "DONE")
-            for event in self._trial.witness.events[seen:]
-        )
-        self.judge.sent(answered, posted, last=last, expects_posts=True)
+        self.judge.sent(answered, last=last)
         self._after(answered)
 
     def poll(self) -> KVPoll:
@@ -521,7 +516,7 @@ class WatchedRoom:
             event.point is Point.CHECK and event.handle in self.judge.pages
             for event in self._trial.witness.events[seen:]
         )
-        self.judge.polled(answer, answered, self._trial.now, checks, around)
+        self.judge.polled(answer, answered.first, self._trial.now, checks, around)
         self._after(answered)
         return answer
 
@@ -574,7 +569,7 @@ class WatchedRoom:
         """Connecting to a peer of this room has failed; the sender may take that for the cause at any time."""
         self.judge.oracle.may_fault(Cause(CauseKind.RAISED, error), from_now_on=True)
 
-    def _call(self, what: str, call: Callable[[], _T]) -> tuple[Cause | None, _T]:
+    def _call(self, what: str, call: Callable[[], _T]) -> tuple[Answered, _T]:
         trial = self._trial
         trial.tick()
         trial.absorb(None)
@@ -582,13 +577,13 @@ class WatchedRoom:
         try:
             result = call()
         except Exception as error:
-            self.judge.escaped(what, error, trial.absorb(self))
+            self.judge.escaped(what, error, trial.absorb(self).first)
             raise Broken from error
         answered = trial.absorb(self)
-        self.judge.returned(what, answered)
+        self.judge.returned(what, answered.first)
         return answered, result
 
-    def _after(self, answered: Cause | None) -> None:
-        if answered is not None:
+    def _after(self, answered: Answered) -> None:
+        if answered.first is not None:
             self._given_up()
         self._trial.stop_if_broken()

@@ -214,13 +214,10 @@ def _render(scripted: Report | None, real: RealReport | None, seconds: float, co
     for clause in CLAUSES:
         here = None if scripted is None else next(v for v in scripted.verdicts if v.clause is clause)
         there = None if real is None else real.verdict(clause.id)
-        planned = Layer.PLANNED in clause.layers
         table.add_row(
             f"{clause.id} {clause.name}",
             clause.level.value,
-            Text("-" if here is None else "planned", style="dim")
-            if here is None or planned
-            else _cell(here.outcome, here.observations),
+            Text("-", style="dim") if here is None else _cell(here.outcome, here.observations),
             Text("-", style="dim") if there is None else _cell(there.outcome, there.observations),
         )
     console.print(table)
@@ -239,7 +236,7 @@ def _unjudged(scripted: Report | None, real: RealReport | None) -> list[str]:
     lines = [
         f"{verdict.clause.id} on the scripted transport: {verdict.note}"
         for verdict in (() if scripted is None else scripted.verdicts)
-        if verdict.outcome in open_ended and Layer.SCRIPTED in verdict.clause.layers
+        if verdict.outcome in open_ended
     ]
     return lines + [
         f"{verdict.clause.id} on real NIXL: {verdict.note}"

@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from random import Random
 from threading import Thread
 from typing import Final, Protocol, runtime_checkable
 
@@ -18,8 +19,15 @@ from kvsender_spec.contract import Attribution, Sender
 from kvsender_spec.kit.transport import Fabric, ScriptedAgent
 from kvsender_spec.machine import Profile
 
-NUM_PAGES: Final = 8
-NUM_AUX_SLOTS: Final = 4
+MOST_ROOMS: Final = 3
+"""How many rooms a scene can have."""
+MOST_REOPENINGS: Final = 2
+"""How often room ids come back in one run."""
+ROOM_PAGES: Final = 8
+"""How many pages a room can have."""
+NUM_PAGES: Final = (MOST_ROOMS + MOST_REOPENINGS) * ROOM_PAGES
+NUM_AUX_SLOTS: Final = MOST_ROOMS + MOST_REOPENINGS + 1
+"""Each room that is opened has pages and an aux slot of its own at the peers, so that whose transfer it is shows."""
 
 
 class Memory:
@@ -36,9 +44,8 @@ class Memory:
         self.kv = tuple(bytearray(size * NUM_PAGES) for size in self.PAGE_BYTES)
         self.aux = tuple(bytearray(size * NUM_AUX_SLOTS) for size in self.AUX_BYTES)
         if filled:
-            for number, region in enumerate(self.kv + self.aux):
-                # No page of any region looks like another one, and no byte is zero.
-                region[:] = bytes(1 + (number * 53 + offset * 7) % 251 for offset in range(len(region)))
+            for region, content in zip(self.kv + self.aux, _CONTENTS, strict=True):
+                region[:] = content
 
     @staticmethod
     def address(region: bytearray) -> int:
@@ -51,6 +58,16 @@ class Memory:
     def slot(self, index: int) -> bytes:
         size = self.AUX_BYTES[0]
         return bytes(self.aux[0][index * size : (index + 1) * size])
+
+
+def _contents() -> tuple[bytes, ...]:
+    """Bytes that are never zero, random so that no page or slot looks like another one, and the same each time."""
+    generator = Random(24296)
+    lengths = [size * NUM_PAGES for size in Memory.PAGE_BYTES] + [size * NUM_AUX_SLOTS for size in Memory.AUX_BYTES]
+    return tuple(bytes(generator.randrange(1, 256) for _ in range(length)) for length in lengths)
+
+
+_CONTENTS: Final = _contents()
 
 
 class ManualClock:

@@ -145,6 +145,7 @@ class ScriptedAgent:
     ) -> ScriptedHandle:
         link = remote_xfer_side.link
         peer = "" if link is None else link.peer.name
+        self._reach(Point.MAKE)
         with self.fabric.lock:
             for side in (local_xfer_side, remote_xfer_side):
                 if side.released:
@@ -166,6 +167,7 @@ class ScriptedAgent:
         remote_agent: str,
         notif_msg: bytes = b"",
     ) -> ScriptedHandle:
+        self._reach(Point.MAKE)
         with self.fabric.lock:
             self._strike(Point.MAKE, remote_agent, notif_msg)
             link = self.links.get(remote_agent)
@@ -199,6 +201,7 @@ class ScriptedAgent:
 
     def transfer(self, handle: ScriptedHandle, notif_msg: bytes = b"") -> str:
         link = handle.cargo.link
+        self._reach(Point.POST)
         with self.fabric.lock:
             self._forbid_misuse(Point.POST, handle)
             state = handle.state
@@ -245,8 +248,12 @@ class ScriptedAgent:
 
     def check_xfer_state(self, handle: ScriptedHandle) -> str:
         link = handle.cargo.link
+        self._reach(Point.CHECK)
         with self.fabric.lock:
             self._forbid_misuse(Point.CHECK, handle)
+            if handle.unsettled and self.scripted:
+                self.fabric.parking.stand(handle.number)
+                self._forbid_misuse(Point.CHECK, handle)  # it may have been released meanwhile
             if handle.state is HandleState.CREATED:
                 raise self._raised(Point.CHECK, Kind.NOT_POSTED, link.peer.name, handle)
             if handle.told:
@@ -279,6 +286,7 @@ class ScriptedAgent:
 
     def release_xfer_handle(self, handle: ScriptedHandle) -> None:
         """Cancels nothing. A second release does nothing, and is logged so that it can be counted."""
+        self._reach(Point.RELEASE)
         with self.fabric.lock:
             self._strike(Point.RELEASE, handle.peer, handle=handle)
             self.fabric.end(handle, "released")
@@ -286,6 +294,7 @@ class ScriptedAgent:
     # --------------------------------------------------------------------------------------- notifications
 
     def send_notif(self, remote_agent_name: str, notif_msg: bytes) -> None:
+        self._reach(Point.NOTIFY)
         with self.fabric.lock:
             self._strike(Point.NOTIFY, remote_agent_name, notif_msg)
             link = self.links.get(remote_agent_name)
@@ -319,8 +328,15 @@ class ScriptedAgent:
         self.log(point, handle.peer, answer, handle)
         return answer
 
+    def _reach(self, point: Point) -> None:
+        if self.scripted and self.fabric.on_reach is not None:
+            self.fabric.on_reach(point)
+
     def _struck(self, point: Point) -> Fault | None:
-        return self.fabric.plan.take(point) if self.scripted else None
+        if not self.scripted:
+            return None
+        # An interrupt or an exit reaches the thread that runs the program, never a worker.
+        return self.fabric.plan.take(point, () if self.fabric.parking.is_caller else BASE_KINDS)
 
     def _strike(self, point: Point, peer: str, message: bytes = b"", handle: ScriptedHandle | None = None) -> None:
         """Raise the fault that is planned for a call which only ever raises or succeeds."""

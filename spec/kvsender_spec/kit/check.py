@@ -8,18 +8,21 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
-from kvsender_spec.clauses import CLAUSES, Clause, Layer, Level, claimed
+from kvsender_spec.clauses import CLAUSES, Clause, Level, claimed
+from kvsender_spec.contract import Abortable, Clearable
 from kvsender_spec.kit.adapter import (
     Adapter,
     Attributes,
     Notifies,
     Quarantines,
     Reconnects,
+    Works,
 )
-from kvsender_spec.kit.drive import AdapterError, Run
-from kvsender_spec.kit.explore import Counterexample, Exploration, explore, shorten
+from kvsender_spec.kit.calls import AdapterError
+from kvsender_spec.kit.drive import Run
+from kvsender_spec.kit.explore import Breakdown, Counterexample, Exploration, explore, shorten
 from kvsender_spec.kit.judge import Findings, Violation, show
 from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Scene, Trace
@@ -86,6 +89,8 @@ class Report:
     """SHOULD clauses decide the exit code as MUST clauses do."""
     claims: Profile | None = None
     """What the adapter claims, where it was judged against another profile."""
+    errors: tuple[Breakdown, ...] = ()
+    """Where the adapter broke; those runs judge nothing."""
 
     def with_outcome(self, outcome: Outcome) -> tuple[ClauseVerdict, ...]:
         return tuple(verdict for verdict in self.verdicts if verdict.outcome is outcome)
@@ -95,11 +100,8 @@ class Report:
         if verdict.clause.level is not Level.MUST and not self.strict:
             return False
         match verdict.outcome:
-            case Outcome.FAIL:
+            case Outcome.FAIL | Outcome.ERROR | Outcome.INCONCLUSIVE:
                 return True
-            case Outcome.ERROR | Outcome.INCONCLUSIVE:
-                # A clause that no layer of this kit can observe says nothing about this sender.
-                return Layer.SCRIPTED in verdict.clause.layers
             case Outcome.PASS | Outcome.NOT_APPLICABLE:
                 return False
             case _:
@@ -107,20 +109,47 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0: every MUST clause that applies passes. 1: one fails. 3: none fails, but one could not be judged."""
+        """0: every MUST clause that applies passes. 1: one fails. 3: none fails, but one could not be judged, or the
+        adapter broke."""
         deciding = [verdict.outcome for verdict in self.verdicts if self.counts(verdict)]
         if Outcome.FAIL in deciding:
             return 1
-        return 3 if deciding else 0
+        return 3 if deciding or self.errors else 0
 
 
+_OWNERS_THREAD: Final = "KS-1.4"
+"""An interrupt or an exit reaches the owner's thread only."""
 _NEEDS: Final[dict[str, tuple[type, str]]] = {
     "KS-2.8": (Attributes, "attribution()"),
     "KS-4.4": (Quarantines, "quarantined_pages()"),
     "KS-6.1": (Notifies, "read_notice()"),
     "KS-6.3": (Reconnects, "reconnect()"),
+    "KS-7.1": (Works, "workers()"),
 }
 """What a system must define for a clause to be about it. The others are about every sender."""
+
+
+_SENDER_NEEDS: Final[dict[str, tuple[type, str]]] = {
+    "KS-5.1": (Abortable, "abort()"),
+    "KS-5.2": (Clearable, "clear()"),
+    "KS-5.3": (Clearable, "clear()"),
+}
+"""What a sender must."""
+
+
+class Parts(NamedTuple):
+    """A system and a sender of an adapter's, for what they are able to do."""
+
+    system: object
+    sender: object
+
+    def lack(self, clause: str) -> str:
+        """What is missing for a clause; empty if nothing is."""
+        for part, what, needs in ((self.system, "system", _NEEDS), (self.sender, "sender", _SENDER_NEEDS)):
+            capability, method = needs.get(clause, (object, ""))
+            if not isinstance(part, capability):
+                return f"the {what} has no {method}"
+        return ""
 
 
 class UnknownClause(ValueError):
@@ -150,69 +179,69 @@ def check(
     """Explore the adapter's sender once, then shorten what broke. ``clauses`` limits the verdicts to some ids,
     ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a MUST.
 
-    An AdapterError ends the exploration: every clause that had not failed by then has the outcome ERROR. Raises
-    UnknownClause for an id that does not exist, and LoadError for an adapter whose system or sender lacks a method.
+    A run in which the adapter breaks judges nothing, and the next one goes on. Where it breaks in too many, the
+    exploration ends, and every clause that had not failed by then has the outcome ERROR.
+
+    Raises UnknownClause for an id that does not exist, and LoadError for an adapter whose system or sender lacks a
+    method.
     """
     chosen = frozenset(clauses)
     wanted = select(chosen)
     judged = profile or adapter.profile
-    error: AdapterError | None = None
+    parts: Parts | None = None
     found = Exploration()
-
-    def keep(exploration: Exploration) -> None:
-        nonlocal found
-        found = exploration
-        on_run(exploration)
-
     try:
-        require_methods(adapter)
-        found = explore(adapter, seed_number=seed, examples=examples, wanted=chosen, on_run=keep)
-        if "KS-1.5" in wanted:
-            _probe_import(adapter, found)
-    except AdapterError as caught:
-        error = caught
-    system = None if error is not None else Run(adapter, Scene()).system
-    verdicts = [_verdict(adapter, judged, clause, found, system, error) for clause in CLAUSES if clause.id in wanted]
-    claims = None if judged is adapter.profile else adapter.profile
-    return Report(adapter.name, judged, seed, found.runs, found.steps, tuple(verdicts), strict, claims)
+        parts = require_methods(adapter)
+        found = explore(adapter, seed_number=seed, examples=examples, wanted=chosen, on_run=on_run)
+    except AdapterError as error:
+        found.errors.append(Breakdown(str(error), Trace(Scene(), ())))
+    if parts is not None and "KS-1.5" in wanted:
+        _probe_import(adapter, found)
+    verdicts = [_verdict(adapter, judged, clause, found, parts) for clause in CLAUSES if clause.id in wanted]
+    return Report(
+        adapter.name,
+        judged,
+        seed,
+        found.runs,
+        found.steps,
+        tuple(verdicts),
+        strict,
+        claims=None if judged is adapter.profile else adapter.profile,
+        errors=tuple(found.errors),
+    )
 
 
 def _verdict(
-    adapter: Adapter,
-    profile: Profile,
-    clause: Clause,
-    found: Exploration,
-    system: object,
-    error: AdapterError | None,
+    adapter: Adapter, profile: Profile, clause: Clause, found: Exploration, parts: Parts | None
 ) -> ClauseVerdict:
+    """``parts`` is None where the adapter could not make them."""
     seen = found.held[clause.id]
     broken = found.broken.get(clause.id)
     if clause not in claimed(profile):
         return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, f"not claimed by profile {profile.value}")
-    needs = _NEEDS.get(clause.id)
-    if needs is not None and system is not None and not isinstance(system, needs[0]):
-        return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, f"the system has no {needs[1]}")
+    lack = "" if parts is None else parts.lack(clause.id)
+    if lack:
+        return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, seen, lack)
     if broken is not None:
         short = shorten(adapter, broken) if broken.trace.steps else broken
         return ClauseVerdict(clause, Outcome.FAIL, seen + 1, counterexample=short)
-    if Layer.SCRIPTED not in clause.layers:
-        return ClauseVerdict(clause, Outcome.INCONCLUSIVE, 0, f"not judged by this kit yet: {clause.observation}")
-    if error is not None:
-        return ClauseVerdict(clause, Outcome.ERROR, seen, str(error))
+    if found.errors and (seen == 0 or found.cut_short):
+        return ClauseVerdict(clause, Outcome.ERROR, seen, found.errors[0].message)
+    if seen == 0 and clause.id == _OWNERS_THREAD and parts is not None and isinstance(parts.system, Works):
+        return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, 0, "only workers ask the transport")
     if seen == 0:
         return ClauseVerdict(clause, Outcome.INCONCLUSIVE, 0, "never observed")
     return ClauseVerdict(clause, Outcome.PASS, seen)
 
 
-def require_methods(adapter: Adapter) -> None:
+def require_methods(adapter: Adapter) -> Parts:
     """Refuse what mypy would have refused: a missing method must not look like a failure of the sender."""
     run = Run(adapter, Scene())
     _require(adapter, "what open() returned", run.system, ("sender",))
-    try:
-        sender = run.system.sender(run.stage.plan(0, incarnation=0))
-    except Exception as error:
-        raise AdapterError(f"adapter {adapter.name}: sender raised {show(error)}") from error
+    sender = run.any_sender()
     _require(adapter, "what sender() returned", sender, ("send", "poll", "failure_exception"))
+    run.finish()
+    return Parts(run.system, sender)
 
 
 def _require(adapter: Adapter, what: str, found: object, methods: Iterable[str]) -> None:

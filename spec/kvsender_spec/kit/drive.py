@@ -6,7 +6,7 @@ stand (a send() when the owner has no chunk left) are left out, so that any part
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -14,7 +14,9 @@ from typing import Final, TypeVar, cast
 from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured, Sender
 from kvsender_spec.faults import BASE_KINDS, NIXL_KINDS, PROGRAMMING_KINDS, Kind, Point
 from kvsender_spec.kit.adapter import (
+    MOST_REOPENINGS,
     NUM_PAGES,
+    ROOM_PAGES,
     Adapter,
     CountsResidue,
     Notifies,
@@ -23,22 +25,27 @@ from kvsender_spec.kit.adapter import (
     Reconnects,
     RoomPlan,
     Settles,
+    TakesControl,
+    Works,
 )
-from kvsender_spec.kit.judge import Errors, Findings, RoomJudge, Surroundings, show
-from kvsender_spec.kit.misuse import possible, wrong_pages
+from kvsender_spec.kit.calls import AdapterError, Calls, Second
+from kvsender_spec.kit.judge import NOTHING, THREADS, Answered, Errors, Findings, RoomJudge, Surroundings, show
+from kvsender_spec.kit.misuse import MALFORMED, possible, wrong_pages
 from kvsender_spec.kit.record import Record
-from kvsender_spec.kit.stage import ROOM_IDS, SENDER_SIDE, STRAY_ROOM, Stage
+from kvsender_spec.kit.stage import SENDER_SIDE, STRAY_ROOM, Stage
 from kvsender_spec.kit.transport import TransportEvent
 from kvsender_spec.machine import HandleState
-from kvsender_spec.oracle import Cause
-from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Progress, Scene, Step, Trace
+from kvsender_spec.oracle import ABORTED
+from kvsender_spec.trace import WORLD_CALLS, Call, Meeting, Misuse, Progress, Scene, Step, Trace
 
 _T = TypeVar("_T")
 _SETTLE_ROUNDS: Final = 3
-
-
-class AdapterError(Exception):
-    """The adapter, not the sender, is at fault: the message names the adapter, the call and what it did."""
+_TERMINAL: Final = (KVPoll.Failed, KVPoll.Success)
+MEETING_CALLS: Final = {
+    Call.SEND: (Call.POLL, Call.ABORT, Call.CLEAR),
+    Call.POLL: (Call.SEND, Call.POLL, Call.ABORT, Call.CLEAR),
+}
+"""Which calls of other threads a call may meet: one owner sends, and whoever may poll, abort and clear."""
 
 
 class _Room:
@@ -55,8 +62,8 @@ class _Room:
 
     def next_pages(self) -> list[int]:
         """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""
-        first = self.slot * (NUM_PAGES // 2) + len(self.sent_pages)
-        return [(NUM_PAGES - 1 - first - n) % NUM_PAGES for n in range(self.chunks[0])]
+        first = self.judge.plan.incarnation * ROOM_PAGES + len(self.sent_pages)
+        return [NUM_PAGES - 1 - first - n for n in range(self.chunks[0])]
 
 
 class Run:
@@ -82,20 +89,22 @@ class Run:
         self.world: Final = self.stage.world
         self._fabric: Final = self.stage.fabric
         self.record: Final = Record(self._fabric.events, self.findings)
-        self.system: Final = self._hook("open", lambda: adapter.open(self.world))
+        self._calls: Final = Calls(adapter.name, self._fabric)
+        self.system: Final = self._calls.hook("open", lambda: adapter.open(self.world))
+        self._calls.system = self.system if isinstance(self.system, Works) else None
         self._rooms: dict[int, _Room] = {}
         self._past: list[_Room] = []
         self._owner_of: dict[int, _Room] = {}
         self._seen = 0
         self._faulted_incarnations: set[int] = set()
+        self._room_at: dict[int, _Room] = {}
+        """By address: whose page or slot lies there, at a peer."""
+        self._met = False
+        """The calls of two threads have met in this step."""
+        self._tried_workers = False
+        """A worker has been given an error, or the control thread a malformed message."""
 
     # -- the world
-
-    def _hook(self, what: str, call: Callable[[], _T]) -> _T:
-        try:
-            return call()
-        except Exception as error:
-            raise AdapterError(f"adapter {self.adapter.name}: {what} raised {show(error)}") from error
 
     def _compare(self, plan: RoomPlan) -> str:
         room = next(room for room in self._all_rooms() if room.judge.plan is plan)
@@ -112,14 +121,16 @@ class Run:
         if step.call in WORLD_CALLS:
             if step.call in (Call.WAIT, Call.WAIT_LONG):
                 return bool(self._rooms)
+            if step.call is Call.CONTROL:
+                return isinstance(self.system, TakesControl)
             return step.room < self.scene.peers and self._peer_step_makes_sense(step)
         if step.room >= len(self.scene.chunks):
             return False
         room = self._rooms.get(step.room)
         if step.call is Call.OPEN:
             # A room id comes back only after its owner has cleared it.
-            return room is None or (room.judge.cleared and len(self._past) < 2)
-        if room is None:
+            return room is None or (room.judge.cleared and len(self._past) < MOST_REOPENINGS)
+        if room is None or not self._meeting_makes_sense(step):
             return False
         match step.call:
             case Call.SEND if step.misuse is not None:
@@ -134,6 +145,12 @@ class Run:
                 return isinstance(room.sender, Measured)
             case _:
                 return True
+
+    def _meeting_makes_sense(self, step: Step) -> bool:
+        if step.meeting is None:
+            return True
+        allowed = step.meeting.call in MEETING_CALLS.get(step.call, ()) and step.misuse is None
+        return allowed and self.applicable(Step(step.meeting.call, step.room))
 
     def _peer_step_makes_sense(self, step: Step) -> bool:
         name = self.world.peers[step.room].name
@@ -164,15 +181,36 @@ class Run:
         else:
             self._call(self._rooms[step.room], step)
         self._after()
+        if self._met and not self.over:
+            self._met = False
+            self.findings.check(THREADS, True, "as if one had called after the other", "it is")
         self._note(step, None if step.call in WORLD_CALLS else self._rooms.get(step.room))
 
     def _after(self) -> None:
-        self._route(None, self._fresh_events())
+        self._meanwhile()
         self._read_notices()
         if self._fabric.crimes:
             crime = self._fabric.crimes[0]
             self.findings.check("KS-4.3", False, "a handle is not used after its release", crime)
+        self._check_workers()
         self.over = self.over or bool(self.findings.violations)
+
+    def _check_workers(self) -> None:
+        if self._calls.system is not None:
+            ended = [worker.name for worker in self._calls.system.workers() if not worker.is_alive()]
+            if ended or self._tried_workers:
+                self._tried_workers = False
+                seen = f"ended: {', '.join(ended) or 'none'}"
+                self.findings.check("KS-7.1", not ended, "every worker lives on", seen)
+
+    def _meanwhile(self, *, round_: bool = False) -> None:
+        """Let the workers go on, and judge what they were answered while nobody called."""
+        self._calls.let_workers(round_=round_)
+        now = self.world.clock.now
+        for room, answered in self._route(None, self._fresh_events()):
+            if self._calls.system is not None:
+                complete = self._surroundings(room).deadline_with_completion
+                room.judge.meanwhile(answered, now, completion_is_there=complete)
 
     def _note(self, step: Step, room: _Room | None) -> None:
         if room is None:
@@ -192,6 +230,9 @@ class Run:
                 self._fabric.kill(self.world.peers[step.room].name)
             case Call.STOP:
                 self.stage.silence(self.world.peers[step.room].name)
+            case Call.CONTROL if isinstance(self.system, TakesControl):
+                self._tried_workers = True
+                self._calls.hook("control", partial(self.system.control, MALFORMED[step.room % len(MALFORMED)]))
             case _:
                 self._restart(self.world.peers[step.room])
 
@@ -208,7 +249,7 @@ class Run:
         known = len(self._fabric.connects)
         system = self.system
         if isinstance(system, Reconnects):
-            self._hook("reconnect", lambda: system.reconnect(peer))
+            self._calls.hook("reconnect", lambda: system.reconnect(peer))
         self._settle()
         added = self._fabric.connects[known:].count((SENDER_SIDE, peer.name))
         self.findings.check("KS-6.3", added == 1, f"{peer.name} is added once", f"it was added {added} times")
@@ -216,20 +257,24 @@ class Run:
     def _settle(self) -> None:
         system = self.system
         if isinstance(system, Settles):
-            self._hook("settle", system.settle)
+            self._calls.hook("settle", system.settle)
 
     def _open(self, step: Step) -> None:
         old = self._rooms.pop(step.room, None)
         if old is not None:
             self._past.append(old)
-        plan = self.stage.plan(step.room, incarnation=len(self._past) * len(ROOM_IDS) + step.room)
-        self.stage.wipe(plan)
-        sender = self._hook("sender", lambda: self.system.sender(plan))
+        plan = self.stage.plan(step.room, incarnation=len(self._all_rooms()))
+        sender = self._calls.hook("sender", lambda: self.system.sender(plan))
         judge = RoomJudge(self.findings, self._errors, self.system, plan, self.world.transfer_timeout_s, self._compare)
         judge.recovered = bool(self.stage.came_back & judge.destinations.keys())
         if self.stage.lost & judge.destinations.keys():
             judge.peer_lost()
-        self._rooms[step.room] = _Room(step.room, self.scene.chunks[step.room], sender, judge)
+        room = self._rooms[step.room] = _Room(step.room, self.scene.chunks[step.room], sender, judge)
+        self._room_at.update(dict.fromkeys(self.stage.addresses(plan), room))
+
+    def any_sender(self) -> Sender:
+        """A sender of the first room, on which nothing is judged."""
+        return self._calls.hook("sender", lambda: self.system.sender(self.stage.plan(0, incarnation=0)))
 
     # -- a call of the owner
 
@@ -239,27 +284,74 @@ class Run:
             return
         if self._let_progress(room, step.progress) and room.judge.cleared:
             room.judge.settled_late()
-        around = self._surroundings(room)
-        answered: Cause | None = None
-        error: BaseException | None = None
-        result: object = None
-        pages = room.next_pages() if step.call is Call.SEND else []
-        last = step.call is Call.SEND and len(room.chunks) == 1
-        if step.call is Call.SEND:
-            room.chunks.pop(0)
-            room.sent_pages += pages
         self._fabric.plan.arm(*([] if step.fault is None else [step.fault]))
-        try:
-            result = self._invoke(room.sender, step.call, pages)
-        except BaseException as caught:
-            error = caught
+        if step.meeting is not None:
+            self._expect(room, step.meeting)
+        if step.call is Call.POLL:
+            self._meanwhile(round_=True)
+        around = self._surroundings(room)
+        pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
+        results, error = self._calls.make(f"{step.call}()", lambda: self._invoke(room.sender, step.call, pages))
+        if step.call is Call.SEND:
+            self._calls.let_workers()  # what they are given to post is posted within this call
         self._fabric.plan.arm()
+        result = results[0] if results else None
         self.record.answered(_outcome(result, error))
         events = self._fresh_events()
-        answered = self._route(room, events)
+        answered = next((found for owner, found in self._route(room, events) if owner is room), NOTHING)
+        second = self._calls.meet()
         if self._interrupted(step, events, error):
             return
-        self._judge_call(room, step, error, result, answered, events, around, last=last)
+        if second is None:
+            self._judge_call(room, step.call, error, result, answered, events, around, last=last)
+            return
+        self._met = True
+        self._judge_meeting(room, step.call, second, error, result, answered, events, around, last=last)
+
+    def _next_chunk(self, room: _Room) -> tuple[list[int], bool]:
+        """The pages of a send(), and whether they are the last ones."""
+        pages, last = room.next_pages(), len(room.chunks) == 1
+        room.chunks.pop(0)
+        room.sent_pages += pages
+        return pages, last
+
+    def _expect(self, room: _Room, meeting: Meeting) -> None:
+        def call() -> object:
+            pages: list[int] = []
+            if meeting.call is Call.SEND:
+                pages, last = self._next_chunk(room)
+                room.judge.hands_over(last=last)
+            return self._invoke(room.sender, meeting.call, pages)
+
+        self._calls.expect(Second(meeting, call))
+
+    def _judge_meeting(
+        self,
+        room: _Room,
+        call: Call,
+        second: Second,
+        error: BaseException | None,
+        result: object,
+        answered: Answered,
+        events: Sequence[TransportEvent],
+        around: Surroundings,
+        *,
+        last: bool,
+    ) -> None:
+        """Two calls that met may have had their effect in either order, and neither is asked to know of the other."""
+        judge, other = room.judge, second.meeting.call
+        other_result, other_error = second.outcome()
+        if other in (Call.ABORT, Call.CLEAR):
+            judge.oracle.may_fault(ABORTED)
+        later = partial(self._judge_call, room, other, other_error, other_result, NOTHING, (), around, last=False)
+        # What a send() has posted counts for a poll() that came at the same time, and of two polls the one that ended
+        # the room came last.
+        if other is Call.SEND or (other is Call.POLL and call is Call.POLL and other_result not in _TERMINAL):
+            later()
+            self._judge_call(room, call, error, result, answered, events, around, last=last)
+        else:
+            self._judge_call(room, call, error, result, answered, events, around, last=last)
+            later()
 
     def _invoke(self, sender: Sender, call: Call, pages: list[int]) -> object:
         match call:
@@ -282,40 +374,44 @@ class Run:
     def _judge_call(
         self,
         room: _Room,
-        step: Step,
+        call: Call,
         error: BaseException | None,
         result: object,
-        answered: Cause | None,
+        answered: Answered,
         events: Sequence[TransportEvent],
         around: Surroundings,
         *,
         last: bool,
     ) -> None:
-        judge, name = room.judge, f"{step.call}()"
-        mine = [event for event in events if event.handle is not None and self._owner_of.get(event.handle) is room]
-        if step.call is Call.FAILURE_EXCEPTION:
+        judge, name, now = room.judge, f"{call}()", self.world.clock.now
+        if call is Call.FAILURE_EXCEPTION:
             judge.failure_shown(error)
             return
         if error is not None:
-            judge.escaped(name, error, answered)
+            judge.escaped(name, error, answered.first)
             return
-        judge.returned(name, answered)
-        match step.call:
+        judge.returned(name, answered.first)
+        if call is not Call.SEND and answered.posted:
+            judge.meanwhile(answered, now, completion_is_there=around.deadline_with_completion)
+        match call:
             case Call.SEND:
-                posted = sum(1 for event in mine if event.point is Point.POST and event.answer in ("PROC", "DONE"))
-                judge.sent(answered, posted, last=last, expects_posts=bool(judge.destinations))
+                judge.sent(answered, last=last)
             case Call.POLL:
                 if not isinstance(result, int) or result not in KVPoll.__members__.values():
                     raise AdapterError(f"adapter {self.adapter.name}: poll() answered {result!r}, which is no KVPoll")
-                checks = sum(1 for event in mine if event.point is Point.CHECK)
-                judge.polled(result, answered, self.world.clock.now, checks, around)
+                checks = sum(
+                    event.point is Point.CHECK and self._owner_of.get(event.handle) is room
+                    for event in events
+                    if event.handle is not None
+                )
+                judge.polled(result, answered.first, now, checks, around)
             case Call.ABORT:
                 judge.aborted()
             case Call.CLEAR:
                 judge.was_cleared()
             case _:
                 pass
-        if judge.faults or (judge.oracle.failed and step.call in (Call.ABORT, Call.CLEAR)):
+        if judge.faults or (judge.oracle.failed and call in (Call.ABORT, Call.CLEAR)):
             self._faulted_incarnations.add(judge.plan.incarnation)
 
     def _interrupted(self, step: Step, events: Sequence[TransportEvent], error: BaseException | None) -> bool:
@@ -358,7 +454,7 @@ class Run:
         sender, system = room.sender, self.system
         if misuse is Misuse.BEFORE_INIT and isinstance(system, OpensUninitialised):
             stray = replace(room.judge.plan, room=STRAY_ROOM, incarnation=1000 + len(self.steps))
-            sender = self._hook("uninitialised", lambda: system.uninitialised(stray))
+            sender = self._calls.hook("uninitialised", lambda: system.uninitialised(stray))
         pages = wrong_pages(misuse, room.sent_pages, sum(room.chunks))
         before = len(self._fabric.events)
         error: BaseException | None = None
@@ -379,17 +475,15 @@ class Run:
         self._seen = len(self._fabric.events)
         return fresh
 
-    def _route(self, caller: _Room | None, events: Sequence[TransportEvent]) -> Cause | None:
-        """Give each event to the room whose handle it is about; returns the first error that the caller was given."""
+    def _route(self, caller: _Room | None, events: Sequence[TransportEvent]) -> list[tuple[_Room, Answered]]:
+        """Give each event to the room whose handle it is about, and say what each room was answered."""
         now = self.world.clock.now
         batches: dict[int, tuple[_Room, list[TransportEvent]]] = {}
         for event in events:
             if event.agent != SENDER_SIDE:
                 continue
-            if event.point is Point.MAKE and event.handle is not None and caller is not None:
-                self._owner_of[event.handle] = caller
-                handle = self._fabric.handles.get(event.handle)
-                caller.judge.made(event.handle, frozenset() if handle is None else self.stage.pages_of(handle))
+            if event.point is Point.MAKE and event.handle is not None:
+                self._adopt(caller, event.handle)
             if event.point is Point.NOTIFY and event.error is not None:
                 self.stage.unheard.add(event.peer)
             room = caller if event.handle is None else self._owner_of.get(event.handle)
@@ -397,14 +491,23 @@ class Run:
                 self._lose(event.peer, told=room)
             if room is not None:
                 batches.setdefault(id(room), (room, []))[1].append(event)
-        first: Cause | None = None
+            self._tried_workers = self._tried_workers or event.error is not None
+        answers: list[tuple[_Room, Answered]] = []
         for room, batch in batches.values():
-            cause = room.judge.feed(batch, now)
+            answers.append((room, room.judge.feed(batch, now)))
             if room.judge.faults:
                 self._faulted_incarnations.add(room.judge.plan.incarnation)
-            if room is caller:
-                first = cause
-        return first
+        return answers
+
+    def _adopt(self, caller: _Room | None, number: int) -> None:
+        """A handle is the room's to whose pages it writes; one that writes to nobody's is the caller's."""
+        handle = self._fabric.handles.get(number)
+        targets = () if handle is None else handle.remote
+        owners = (self._room_at[address] for address, _ in targets if address in self._room_at)
+        owner = next(owners, caller)
+        if owner is not None:
+            self._owner_of[number] = owner
+            owner.judge.made(number, frozenset() if handle is None else self.stage.pages_of(handle))
 
     def _read_notices(self) -> None:
         system = self.system
@@ -413,7 +516,7 @@ class Run:
                 if not isinstance(system, Notifies):
                     continue
                 for message in messages:
-                    notice = self._hook("read_notice", partial(system.read_notice, message))
+                    notice = self._calls.hook("read_notice", partial(system.read_notice, message))
                     if notice is None:
                         continue
                     rooms = [room for room in self._all_rooms() if room.judge.plan.room == notice.room]
@@ -425,7 +528,11 @@ class Run:
     # -- the end
 
     def finish(self) -> None:
-        """End every room, let everything settle, and judge what only the end can show."""
+        """End every room, let everything settle, judge what only the end can show, and end the system's workers."""
+        self._finish()
+        self._calls.close()
+
+    def _finish(self) -> None:
         self.record.ending = True
         for ending in (self._end_rooms, self._show_failures, self._clear_rooms, self._settle_everything):
             if self.over:
@@ -440,7 +547,7 @@ class Run:
             room.judge.check_released()
         system = self.system
         if isinstance(system, CountsResidue) and all(room.judge.cleared for room in self._all_rooms()):
-            residue = self._hook("residue", system.residue)
+            residue = self._calls.hook("residue", system.residue)
             self.findings.check("KS-4.3", residue == 0, "no entry of a cleared room is kept", f"{residue} are")
         self.record.add_rest("what only the end can show")
         self.over = True
@@ -452,7 +559,7 @@ class Run:
             if self.over or self.findings.violations:
                 return
             owes_an_end = room.judge.owes_an_end
-            polls = len(room.judge.oracle.handles) + 2
+            polls = self._enough_polls(room)
             for wait_s in (0.0, self.world.transfer_timeout_s, self.world.drain_timeout_s):
                 if room.judge.ended:
                     break
@@ -461,8 +568,6 @@ class Run:
                 self.world.clock.now += wait_s
                 if wait_s:
                     self.record.add(f"{wait_s:g} s pass")
-                if not self.scene.silent and self._let_progress(room, Progress.ALL):
-                    self.record.add(f"everything in flight of room {room.slot} finishes")
                 self._poll_until_ended(room, polls)
                 if self.findings.violations:
                     return
@@ -472,11 +577,28 @@ class Run:
             if self.findings.violations:
                 return
 
+    def _enough_polls(self, room: _Room) -> int:
+        """One for each handle, and some. A worker may have other rooms' chunks to post before it comes to this one."""
+        if self._calls.system is None:
+            return len(room.judge.oracle.handles) + 2
+        chunks = sum(len(self.scene.chunks[other.slot]) for other in self._all_rooms())
+        return 2 * chunks * self.scene.peers + 4
+
     def _poll_until_ended(self, room: _Room, polls: int) -> None:
+        rooms = [room] if self._calls.system is None else self._all_rooms()
         for _ in range(polls):
             if room.judge.ended or self.findings.violations:
                 return
+            if not self.scene.silent and self._everything_finishes(rooms):
+                self.record.add(f"everything in flight of room {room.slot} finishes")
             self._end_call(room, Step(Call.POLL, room.slot))
+
+    def _everything_finishes(self, rooms: Sequence[_Room]) -> bool:
+        finished = [room for room in rooms if self._let_progress(room, Progress.ALL)]
+        for room in finished:
+            if room.judge.cleared:
+                room.judge.settled_late()
+        return bool(finished)
 
     def _end_call(self, room: _Room, step: Step) -> None:
         self._call(room, step)
@@ -498,11 +620,10 @@ class Run:
     def _settle_everything(self) -> None:
         for peer in self.world.peers:
             self._fabric.cont(peer.name)
-        for room in self._all_rooms():
-            if self._let_progress(room, Progress.ALL) and room.judge.cleared:
-                room.judge.settled_late()
-        for _ in range(_SETTLE_ROUNDS):
+        for _ in range(_SETTLE_ROUNDS if self._calls.system is None else self._enough_polls(self._all_rooms()[0])):
+            self._everything_finishes(self._all_rooms())
             self._settle()
+            self._meanwhile(round_=True)
         self._after()
         self.record.add("everything settles: what is in flight finishes, the system has its time")
         self._each_room(Call.POLL)

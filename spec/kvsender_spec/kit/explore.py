@@ -20,12 +20,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from kvsender_spec.faults import BASE_KINDS, PROGRAMMING_KINDS, RAISED_BY_TRANSPORT, TRANSPORT_KINDS, Fault, Kind, Point
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.drive import Run, run_trace
-from kvsender_spec.kit.judge import Violation
+from kvsender_spec.kit.calls import AdapterError
+from kvsender_spec.kit.drive import MEETING_CALLS, Run, run_trace
+from kvsender_spec.kit.judge import THREADS, Violation
 from kvsender_spec.kit.record import Moment
-from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace
+from kvsender_spec.trace import Call, Meeting, Misuse, Progress, Scene, Step, Trace
 
 STEPS: Final = 18
+MOST_ERRORS: Final = 5
+"""So many runs that an adapter broke in end the exploration: each may have cost a call's whole time limit."""
 
 _ROOMS: Final[tuple[tuple[int, ...], ...]] = ((1,), (1, 1), (2, 1), (1, 1, 1), (0,))
 
@@ -59,7 +62,7 @@ _CALM_CALLS: Final = (
     *(Call.SEND,) * 9,
     *(Call.POLL,) * 12,
     *(Call.WAIT_LONG, Call.FAILURE_EXCEPTION) * 2,
-    *(Call.METRIC, Call.WAIT),
+    *(Call.METRIC, Call.WAIT, Call.CONTROL),
 )
 _FITFUL_CALLS: Final = (*_CALM_CALLS, *(Call.OPEN,) * 3, *(Call.ABORT, Call.CLEAR) * 4)
 _STORMY_CALLS: Final = (
@@ -100,6 +103,12 @@ class _Menu:
         return tuple(f for f in self.usual if f.kind is Kind.REMOTE_DISCONNECT and f.point is not Point.NOTIFY)
 
 
+_MEETING_POINTS: Final = {
+    Call.SEND: (Point.MAKE, Point.POST, Point.POST),
+    Call.POLL: (Point.CHECK, Point.CHECK, Point.RELEASE, Point.NOTIFY),
+}
+"""Where the calls of two threads can meet."""
+
 _RARE: Final = PROGRAMMING_KINDS + BASE_KINDS
 _MENUS: Final = {
     Call.SEND: _Menu(
@@ -137,7 +146,19 @@ def _step(data: st.DataObject, run: Run, weather: _Weather) -> Step | None:
             step = replace(step, fault=data.draw(st.sampled_from(menu.disconnects)))
         elif choice < 10:
             step = replace(step, fault=data.draw(st.sampled_from(menu.rare)))
+    if call in _MEETING_POINTS and step.misuse is None and step.fault is None and weather is not _Weather.CALM:
+        step = _with_meeting(data, run, step)
     return step
+
+
+def _with_meeting(data: st.DataObject, run: Run, step: Step) -> Step:
+    """Sometimes another thread calls as well."""
+    if data.draw(st.integers(0, 5)) != 0:
+        return step
+    call = data.draw(st.sampled_from(MEETING_CALLS[step.call]))
+    point = data.draw(st.sampled_from(_MEETING_POINTS[step.call]))
+    meeting = replace(step, meeting=Meeting(call, point, data.draw(st.integers(0, 1))))
+    return meeting if run.applicable(meeting) else step
 
 
 @dataclass(slots=True)
@@ -171,6 +192,34 @@ def _convicted(run: Run, clause: str) -> bool:
     return not run_trace(run.adapter, Trace(run.scene, lesser)).findings.violations
 
 
+def _alone(trace: Trace) -> Trace:
+    """The same with one thread only."""
+    return Trace(trace.scene, tuple(replace(step, meeting=None) for step in trace.steps))
+
+
+def attributed(run: Run) -> list[Violation]:
+    """What a finished run shows about each clause.
+
+    What goes wrong only where two threads call is no other clause's than KS-7.2, and what goes wrong with one thread as
+    well is better shown by that run: it says nothing here.
+    """
+    violations = run.findings.violations
+    if not violations or all(step.meeting is None for step in run.steps):
+        return [v for v in violations if not v.suspicion or _convicted(run, v.clause)]
+    if run_trace(run.adapter, _alone(Trace(run.scene, tuple(run.steps)))).findings.violations:
+        return []
+    first = violations[0]
+    return [replace(first, clause=THREADS, expected=f"{first.expected} ({first.clause})", suspicion=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """The adapter broke, or the kit did; the sender is not judged by this run."""
+
+    message: str
+    trace: Trace
+
+
 @dataclass(slots=True)
 class Exploration:
     """What all runs together have shown."""
@@ -179,14 +228,17 @@ class Exploration:
     steps: int = 0
     held: Counter[str] = field(default_factory=Counter)
     broken: dict[str, Counterexample] = field(default_factory=dict)
+    errors: list[Breakdown] = field(default_factory=list)
+
+    @property
+    def cut_short(self) -> bool:
+        return len(self.errors) >= MOST_ERRORS
 
     def add(self, run: Run) -> None:
         self.runs += 1
         self.steps += len(run.steps)
         self.held += run.findings.held
-        for violation in run.findings.violations:
-            if violation.suspicion and not _convicted(run, violation.clause):
-                continue
+        for violation in attributed(run):
             known = self.broken.get(violation.clause)
             if known is None or len(run.steps) < len(known.trace.steps):
                 self.broken[violation.clause] = Counterexample(violation, Trace(run.scene, tuple(run.steps)))
@@ -207,32 +259,49 @@ def explore(
     """Explore once for all clauses, or until each of the ``wanted`` ones is broken.
 
     The same seed explores the same in the same program; hypothesis also looks at which modules are loaded.
-    An error of the adapter's own (AdapterError) ends the exploration as well.
+    An error of the adapter's own ends its run, and too many of them the exploration.
     """
     found = Exploration()
 
     class Walk(RuleBasedStateMachine):
+        run: Run | None = None
+
         @initialize(scene=SCENES, weather=st.sampled_from((*_Weather, _Weather.STORMY)))
         def begin(self, scene: Scene, weather: _Weather) -> None:
-            self.run = Run(adapter, scene)
             self.weather = weather
-            for room in range(len(scene.chunks)):
-                self.run.apply(Step(Call.OPEN, room))
+            try:
+                self.run = Run(adapter, scene)
+                for room in range(len(scene.chunks)):
+                    self.run.apply(Step(Call.OPEN, room))
+            except AdapterError as error:
+                self.give_up(error, scene)
 
         @rule(data=st.data())
         def step(self, data: st.DataObject) -> None:
+            if self.run is None:
+                return
             step = _step(data, self.run, self.weather)
             if step is not None:
-                self.run.apply(step)
+                try:
+                    self.run.apply(step)
+                except AdapterError as error:
+                    self.give_up(error, self.run.scene)
+
+        def give_up(self, error: AdapterError, scene: Scene) -> None:
+            steps = () if self.run is None else tuple(self.run.steps)
+            found.errors.append(Breakdown(str(error), Trace(scene, steps)))
+            self.run = None
 
         def teardown(self) -> None:
-            run = getattr(self, "run", None)
-            if run is not None:
-                run.finish()
-                found.add(run)
-                on_run(found)
-                if wanted and wanted <= found.broken.keys():
-                    raise _Enough
+            if self.run is not None:
+                try:
+                    self.run.finish()
+                    found.add(self.run)
+                except AdapterError as error:
+                    self.give_up(error, self.run.scene)
+            on_run(found)
+            if (wanted and wanted <= found.broken.keys()) or found.cut_short:
+                raise _Enough
 
     walk = seed(seed_number)(Walk)
     with suppress(_Enough):
@@ -260,8 +329,8 @@ def shorten(adapter: Adapter, example: Counterexample) -> Counterexample:
 
     def still_broken(trace: Trace) -> Counterexample | None:
         run = run_trace(adapter, trace)
-        for violation in run.findings.violations:
-            if violation.clause == clause and (not violation.suspicion or _convicted(run, clause)):
+        for violation in attributed(run):
+            if violation.clause == clause:
                 return Counterexample(violation, Trace(trace.scene, tuple(run.steps)), tuple(run.record.moments))
         return None
 
@@ -284,6 +353,7 @@ def _smaller(trace: Trace) -> list[Trace]:
         for simpler in (
             replace(step, progress=Progress.NONE),
             replace(step, fault=None),
+            replace(step, meeting=None),
             replace(step, fault=None if step.fault is None else replace(step.fault, nth=0)),
         ):
             if simpler != step:

@@ -15,13 +15,15 @@ from typing import Final
 from transitions import MachineError
 
 from kvsender_spec.contract import Attribution, KVPoll
-from kvsender_spec.faults import NONSENSE, Point
+from kvsender_spec.faults import FAILED, NONSENSE, Point
 from kvsender_spec.kit.adapter import Attributes, Notice, NoticeKind, Notifies, Quarantines, RoomPlan
 from kvsender_spec.kit.adapter import System as SystemUnderTest
 from kvsender_spec.kit.transport import TransportEvent
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
-from kvsender_spec.oracle import ABORTED, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
+from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
 from kvsender_spec.trace import Misuse
+
+THREADS: Final = "KS-7.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,23 @@ class Surroundings:
     other_room_faulted: bool
     other_peer_unwell: bool
     deadline_with_completion: bool
+
+
+@dataclass(slots=True)
+class Answered:
+    """The first errors that the transport answered a room with, within one call or while nobody called."""
+
+    posting: Cause | None = None
+    checking: Cause | None = None
+    posted: int = 0
+    """How many transfers it accepted."""
+
+    @property
+    def first(self) -> Cause | None:
+        return self.posting or self.checking
+
+
+NOTHING: Final = Answered()
 
 
 def show(error: BaseException | None) -> str:
@@ -135,20 +154,35 @@ class RoomJudge:
 
     # -- what the transport told the sender
 
-    def feed(self, events: Iterable[TransportEvent], now: float) -> Cause | None:
-        """Move the handles by the answers of one call; returns the first error that was answered to it."""
-        first: Cause | None = None
+    def feed(self, events: Iterable[TransportEvent], now: float) -> Answered:
+        """Move the handles by the transport's answers; returns what they come to."""
+        answered = Answered()
         for event in events:
             cause = self._cause(event)
             if cause is not None:
-                if event.point in (Point.MAKE, Point.POST, Point.CHECK):
-                    self.faults.append(cause)
-                    first = first or cause
-                else:
-                    self.oracle.may_fault(cause)
+                match event.point:
+                    case Point.MAKE | Point.POST:
+                        self.faults.append(cause)
+                        answered.posting = answered.posting or cause
+                    case Point.CHECK:
+                        self.faults.append(cause)
+                        answered.checking = answered.checking or cause
+                    case Point.RELEASE | Point.NOTIFY:
+                        self.oracle.may_fault(cause)
+            elif event.point is Point.POST:
+                answered.posted += 1
             if event.handle is not None:
                 self._move(event, cause, now)
-        return first
+        return answered
+
+    def meanwhile(self, answered: Answered, now: float, *, completion_is_there: bool) -> None:
+        """What workers were answered while no call of the owner's was under way."""
+        if answered.posting is not None or answered.posted:
+            self._posted(answered)
+        if answered.checking is not None:
+            self.oracle.observed(answered.checking)
+        if self.oracle.overdue(now) and not completion_is_there:
+            self.oracle.may_fault(DEADLINE)
 
     def _cause(self, event: TransportEvent) -> Cause | None:
         if event.error is not None:
@@ -156,6 +190,8 @@ class RoomJudge:
             return Cause(kind, event.error)
         if event.answer in ("ERR", NONSENSE):
             return Cause(CauseKind.RETURNED, text=event.answer)
+        if event.answer == FAILED:
+            return Cause(CauseKind.RETURNED)
         return None
 
     def _move(self, event: TransportEvent, cause: Cause | None, now: float) -> None:
@@ -222,26 +258,40 @@ class RoomJudge:
         if answered is not None or self.faults:
             self.findings.check("KS-1.1", True, f"{call} returns", "it did")
 
-    def sent(self, answered: Cause | None, posted: int, *, last: bool, expects_posts: bool) -> None:
-        oracle = self.oracle
+    def hands_over(self, *, last: bool) -> None:
+        """The owner calls send() with a chunk."""
+        self.handed_over = self.handed_over or (last and not self.oracle.failed)
+
+    def sent(self, answered: Answered, *, last: bool) -> None:
+        """The owner has called send(). What is not posted by now, a worker may still post."""
+        self.hands_over(last=last)
+        self._posted(answered)
+        if answered.checking is not None:
+            self.oracle.observed(answered.checking)
+
+    def _posted(self, answered: Answered) -> None:
+        """Which of several chunks a worker posts does not show: with the last one in its hands, it may be that one.
+
+        A Success that comes too early for it is still caught, by the bytes that are missing.
+        """
+        oracle, cause, posted, last = self.oracle, answered.posting, answered.posted, self.handed_over
         was_failed = oracle.failed
-        if answered is not None:
+        if cause is not None:
             what = Input.SEND_REJECTED
-        elif posted or (last and not expects_posts and not was_failed):
+        elif posted or (last and not self.destinations and not was_failed):
             what = Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED
         else:
             what = Input.SEND_NOTHING
-        self.handed_over = self.handed_over or (last and not was_failed)
-        breaks = oracle.take(what, answered)
+        breaks = oracle.take(what, cause)
         if was_failed or breaks:
             self.findings.check(
                 breaks or "KS-2.5",
                 breaks is None,
-                "send() asks the transport for nothing",
-                f"{posted} transfers were posted" + (f", and {answered}" if answered else ""),
+                "the transport is asked for nothing more",
+                f"{posted} transfers were posted" + (f", and {cause}" if cause else ""),
             )
             if breaks is not None:
-                self._blame(None, "send() asks the transport for nothing", f"{posted} transfers were posted")
+                self._blame(None, "the transport is asked for nothing more", f"{posted} transfers were posted")
 
     def aborted(self) -> None:
         if self.oracle.failed:

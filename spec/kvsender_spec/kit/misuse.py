@@ -1,11 +1,26 @@
-"""The mistakes of an owner (KS-8.1): when each can be made, and the page ids that make it."""
+"""The mistakes of others: of an owner (KS-8.1), when each can be made and with which page ids; of a peer (KS-7.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from kvsender_spec.kit.adapter import NUM_PAGES
 from kvsender_spec.trace import Misuse
+
+MALFORMED: Final = (
+    b"",
+    b"\x00",
+    b"\xff\xfe\xfd",
+    b"ABORT",
+    b"ABORT|no room",
+    b"{}",
+    b'{"room": "7"}',
+    b"None",
+    b"7",
+    b"-1|" * 1000,
+)
+"""Control messages that no system can understand, whatever its format."""
 
 
 def possible(misuse: Misuse, sent: Sequence[int], left: int) -> bool:

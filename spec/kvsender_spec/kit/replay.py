@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.check import require_methods
-from kvsender_spec.kit.drive import AdapterError, Run
+from kvsender_spec.kit.drive import Run
 from kvsender_spec.kit.judge import Violation
 from kvsender_spec.kit.record import Moment
 from kvsender_spec.kit.stage import unplayable

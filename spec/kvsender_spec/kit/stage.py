@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from kvsender_spec.kit.adapter import NUM_AUX_SLOTS, NUM_PAGES, Destination, ManualClock, Memory, Peer, RoomPlan, World
+from kvsender_spec.kit.adapter import (
+    MOST_ROOMS,
+    ROOM_PAGES,
+    Destination,
+    ManualClock,
+    Memory,
+    Peer,
+    RoomPlan,
+    World,
+)
 from kvsender_spec.kit.transport import Fabric, ScriptedHandle
 from kvsender_spec.trace import Progress, Scene
 
@@ -20,13 +29,11 @@ _MOST_PEERS: Final = 4
 
 def unplayable(scene: Scene) -> str:
     """What the scene has more of than a stage; empty if it can be played. A trace from a file may say anything."""
-    rooms = min(len(ROOM_IDS), NUM_AUX_SLOTS - 1)  # slot 0 is the source of the first room, and no room's target
-    pages = NUM_PAGES if len(scene.chunks) == 1 else NUM_PAGES // 2
     for what, count, least, most in (
-        ("rooms", len(scene.chunks), 1, rooms),
+        ("rooms", len(scene.chunks), 1, MOST_ROOMS),
         ("peers", scene.peers, 1, _MOST_PEERS),
         ("dummies", scene.dummies, 0, _MOST_PEERS),
-        ("pages in a room", max(sum(chunks) for chunks in scene.chunks), 0, pages),
+        ("pages in a room", max(sum(chunks) for chunks in scene.chunks), 0, ROOM_PAGES),
     ):
         if not least <= count <= most:
             return f"the scene has {count} {what}; the kit plays {least} to {most}"
@@ -94,27 +101,29 @@ class Stage:
     # -- rooms
 
     def plan(self, slot: int, incarnation: int) -> RoomPlan:
-        """Where the room of a slot goes. Its aux data goes from slot ``slot`` to the slot after it."""
+        """Where the room of a slot goes: to pages and an aux slot at the peers that are this incarnation's alone."""
         pages = sum(self.scene.chunks[slot])
-        first = slot * (NUM_PAGES // 2)
-        targets = tuple((first + n) % NUM_PAGES for n in range(pages))
+        targets = tuple(incarnation * ROOM_PAGES + n for n in range(pages))
         real = self.world.peers[: self.scene.peers]
         if not self.scene.shared:
             real = (real[slot % len(real)],)
-        destinations = [Destination(peer, targets, 1 + slot, dummy=False) for peer in real]
+        destinations = [Destination(peer, targets, 1 + incarnation, dummy=False) for peer in real]
         destinations += [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.scene.peers :]]
         return RoomPlan(ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
 
     @staticmethod
-    def wipe(plan: RoomPlan) -> None:
-        """Clear what the room will write: what an earlier room left there must not pass for this room's bytes."""
+    def addresses(plan: RoomPlan) -> list[int]:
+        """Where at its peers each page and slot of the room begins: a transfer that goes there is this room's."""
+        found: list[int] = []
         for destination in plan.destinations:
+            if destination.dummy:
+                continue
             memory = destination.peer.memory
-            for page in destination.pages:
-                for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True):
-                    region[page * size : (page + 1) * size] = bytes(size)
+            for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True):
+                found += [memory.address(region) + page * size for page in destination.pages]
             for region, size in zip(memory.aux, memory.AUX_BYTES, strict=True):
-                region[destination.aux_index * size : (destination.aux_index + 1) * size] = bytes(size)
+                found.append(memory.address(region) + destination.aux_index * size)
+        return found
 
     def difference(self, plan: RoomPlan, memories: Mapping[str, Memory], sent_pages: Sequence[int]) -> str:
         """Where a peer's memory differs from the owner's; empty if nowhere."""

@@ -13,7 +13,6 @@ that runs, and only what broke is shortened. How a verdict becomes the outcome o
   sender may break for a good reason must not turn its CI red, and must not look kept either.
 * inconclusive or error: failed, at either level. A clause that was never observed must not look kept.
 * not applicable: skipped, with what the sender does not claim or lacks.
-* a clause that no layer of this kit judges yet: skipped, and says so. It is listed so that silence is not a pass.
 
 A deviation excuses a clause that *fails*, with a reason, as an expected failure. It does not excuse a broken adapter
 or a clause that was not observed, which a mark would do; and a deviation that is not needed is a failure.
@@ -36,7 +35,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, final
 import pytest
 from rich.console import Console
 
-from kvsender_spec.clauses import BY_ID, CLAUSES, Layer, Level
+from kvsender_spec.clauses import BY_ID, CLAUSES, Level
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, ClauseVerdict, LoadError, Outcome, Report, check
 from kvsender_spec.kit.report import counterexample
@@ -198,8 +197,6 @@ def _conclude(cls: type[SenderConformance], verdict: ClauseVerdict, deviation: s
             return
         case Outcome.NOT_APPLICABLE:
             pytest.skip(f"{title}: not applicable, {verdict.note}")
-        case Outcome.INCONCLUSIVE if Layer.SCRIPTED not in clause.layers:
-            pytest.skip(f"{title}: {verdict.note}")
         case Outcome.INCONCLUSIVE | Outcome.ERROR:
             pytest.fail(f"{title}: {word}, {verdict.note}\n  {clause.text}", pytrace=False)
         case Outcome.FAIL:

@@ -15,7 +15,7 @@ Addresses are real: the fabric copies bytes with ``memmove``, so the caller keep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import RLock
 from typing import Final
@@ -25,6 +25,7 @@ from kvsender_spec.contract import Operation
 from kvsender_spec.faults import STAND_INS, FaultPlan, Kind, Point, make_error
 from kvsender_spec.kit.agent import ScriptedAgent
 from kvsender_spec.kit.cargo import Cargo, Link, Region, ScriptedDescs, ScriptedDlist, ScriptedHandle
+from kvsender_spec.kit.threads import Parking
 from kvsender_spec.machine import HandleEvent, HandleState
 
 __all__ = [
@@ -93,6 +94,9 @@ class Fabric:
         self.afloat: Final[list[Cargo]] = []
         """What was posted and has not landed."""
         self.lock: Final = RLock()
+        self.parking: Final = Parking(self.lock)
+        self.on_reach: Callable[[Point], None] | None = None
+        """Called when a scripted agent is asked for something, before anything is done and without a lock."""
         self._blobs: Final[dict[bytes, tuple[ScriptedAgent, tuple[Region, ...]]]] = {}
         self._made = 0
 
@@ -167,6 +171,14 @@ class Fabric:
                 and not cargo.link.peer.stopped
             ]
             return sum(self._land(cargo) for cargo in late)
+
+    def dismiss(self) -> None:
+        """The run is over: every connection is cut, and nobody who checks a transfer is kept waiting."""
+        with self.lock:
+            for agent in self.agents.values():
+                for link in agent.links.values():
+                    link.cut = True
+        self.parking.dismiss()
 
     # ------------------------------------------------------------------------------------------- for its agents
 

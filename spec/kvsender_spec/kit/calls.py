@@ -1,0 +1,138 @@
+"""Calls an adapter, its system and its senders: never for longer than a limit, with other threads where a step says so.
+
+Every call runs on a thread of the run's own, the owner's. A call that never returns is the adapter's fault and costs
+that thread. A meeting lets a second thread call the same sender at the very call of the transport that it names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from threading import get_ident
+from typing import Final, TypeVar
+
+from kvsender_spec.faults import Point
+from kvsender_spec.kit.adapter import Works
+from kvsender_spec.kit.judge import show
+from kvsender_spec.kit.threads import CALL_LIMIT_S, MEETING_S, Callers, Errand
+from kvsender_spec.kit.transport import Fabric
+from kvsender_spec.trace import Meeting
+
+_T = TypeVar("_T")
+_LOOK_S: Final = 0.05
+"""Between two looks at a call that does not return."""
+_CALLERS: Final = Callers()
+
+
+class AdapterError(Exception):
+    """The adapter, not the sender, is at fault: the message names the adapter, the call and what it did."""
+
+
+@dataclass(slots=True)
+class Second:
+    """The call of another thread that met the owner's."""
+
+    meeting: Meeting
+    call: Callable[[], object]
+    seen: int = 0
+    errand: Errand[object] | None = None
+    """None until the point of the meeting has been reached."""
+
+    def outcome(self) -> tuple[object, BaseException | None]:
+        assert self.errand is not None
+        return (self.errand.results[0] if self.errand.results else None), self.errand.error
+
+
+@dataclass(slots=True)
+class Calls:
+    adapter: str
+    fabric: Fabric
+    limit_s: float = CALL_LIMIT_S
+    system: Works | None = None
+    """Where the system has workers."""
+    _second: Second | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.fabric.parking.only_for_others_than(_CALLERS.owner.ident, _CALLERS.other.ident, get_ident())
+
+    # -- one call
+
+    def hook(self, what: str, call: Callable[[], _T]) -> _T:
+        """A call that may not raise: of the adapter, or of its system."""
+        result, error = self.make(what, call)
+        if error is not None:
+            raise AdapterError(f"adapter {self.adapter}: {what} raised {show(error)}") from error
+        return result[0]
+
+    def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
+        """One result or an error. Raises AdapterError for a call that does not return."""
+        errand = _CALLERS.owner.begin(call)
+        self._await(what, errand)
+        return errand.results, errand.error
+
+    def _await(self, what: str, errand: Errand[_T]) -> None:
+        deadline = time.monotonic() + self.limit_s
+        while not errand.wait(min(_LOOK_S, self.limit_s)):
+            if time.monotonic() > deadline:
+                _CALLERS.replace()
+                raise AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s")
+            self.fabric.parking.let_all_go()
+
+    # -- a second caller
+
+    def expect(self, second: Second) -> None:
+        """Let another thread call when the point of its meeting is reached."""
+        self._second = second
+        self.fabric.on_reach = partial(self._reached, second)
+
+    def _reached(self, second: Second, point: Point) -> None:
+        if point is not second.meeting.point:
+            return
+        with self.fabric.lock:
+            reached, second.seen = second.seen, second.seen + 1
+        if reached == second.meeting.nth:
+            self.fabric.on_reach = None
+            second.errand = _CALLERS.other.begin(second.call)
+            second.errand.wait(MEETING_S)
+
+    def meet(self) -> Second | None:
+        """The expected call, over by now; None where its point was never reached."""
+        second, self._second = self._second, None
+        self.fabric.on_reach = None
+        if second is None or second.errand is None:
+            return None
+        self._await(f"{second.meeting.call}() from another thread", second.errand)
+        return second
+
+    # -- workers
+
+    def let_workers(self, *, round_: bool = False) -> None:
+        """Until every worker stands still; with ``round_`` those that wait for a transfer look at it once more."""
+        if self.system is None:
+            return
+        parking, busy = self.fabric.parking, self._busy
+        quiet = parking.wait_until_quiet(busy, self.limit_s)
+        if quiet and round_:
+            quiet = parking.let_each_go_on(busy, self.limit_s)
+        if not quiet:
+            raise AdapterError(
+                f"adapter {self.adapter}: busy() did not come down to the workers that wait for a transfer within"
+                f" {self.limit_s:g} s"
+            )
+
+    def _busy(self) -> int:
+        assert self.system is not None
+        return self.system.busy()
+
+    def close(self) -> None:
+        """End the run's workers."""
+        self.fabric.dismiss()
+        if self.system is None:
+            return
+        self.hook("close", self.system.close)
+        for worker in self.system.workers():
+            worker.join(self.limit_s)
+            if worker.is_alive():
+                raise AdapterError(f"adapter {self.adapter}: {worker.name} goes on after close()")
