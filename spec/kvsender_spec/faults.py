@@ -66,8 +66,6 @@ BASE_KINDS: Final = (Kind.KEYBOARD_INTERRUPT, Kind.SYSTEM_EXIT)
 
 NONSENSE: Final = "LOST"
 """The state string that no version of NIXL returns."""
-FAILED: Final = "FAILED"
-"""What a fake of another transport logs, one whose calls answer that they have failed and do not say why."""
 
 
 def _stand_in(name: str) -> type[Exception]:

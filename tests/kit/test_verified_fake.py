@@ -40,7 +40,6 @@ from kvsender_spec.kit.transport import (
 )
 from kvsender_spec.machine import HandleEvent, HandleState
 
-
 WAIT_S = 15.0
 WATCH_S = 0.2
 """How long something that must not happen is watched for. The table's own watches are longer: 420 s for a stop."""

@@ -216,6 +216,14 @@ class TakesControl(Protocol):
         """A peer's control message arrives, well-formed or not. Must not raise."""
 
 
+@runtime_checkable
+class HidesErrors(Protocol):
+    """A system whose transport answers numbers: an adapter's own fake takes an error and answers, say, -1."""
+
+    def shown_as(self, error: BaseException) -> str:
+        """The words in which the sender's failure can show this error; empty where nothing of it gets through."""
+
+
 class NoticeKind(StrEnum):
     PROGRESS = "progress"
     SUCCESS = "success"
@@ -248,4 +256,5 @@ CAPABILITIES: Final[Sequence[type]] = (
     Notifies,
     Works,
     TakesControl,
+    HidesErrors,
 )

@@ -15,13 +15,14 @@ from kvsender_spec.contract import Abortable, Clearable
 from kvsender_spec.kit.adapter import (
     Adapter,
     Attributes,
+    HidesErrors,
     Notifies,
     Quarantines,
     Reconnects,
     Works,
 )
 from kvsender_spec.kit.calls import AdapterError
-from kvsender_spec.kit.drive import Run
+from kvsender_spec.kit.drive import DEEDS, Run
 from kvsender_spec.kit.explore import Breakdown, Counterexample, Exploration, explore, shorten
 from kvsender_spec.kit.judge import Findings, Violation, show
 from kvsender_spec.machine import Profile
@@ -119,6 +120,8 @@ class Report:
 
 _OWNERS_THREAD: Final = "KS-1.4"
 """An interrupt or an exit reaches the owner's thread only."""
+_EXCEPTIONS: Final = "KS-1.3"
+"""An error that is not the transport's can only be told from one that is where both are exceptions."""
 _NEEDS: Final[dict[str, tuple[type, str]]] = {
     "KS-2.8": (Attributes, "attribution()"),
     "KS-4.4": (Quarantines, "quarantined_pages()"),
@@ -176,7 +179,7 @@ def check(
     strict: bool = False,
     on_run: Callable[[Exploration], None] = lambda _: None,
 ) -> Report:
-    """Explore the adapter's sender once, then shorten what broke. ``clauses`` limits the verdicts to some ids,
+    """Explore the adapter's sender, then shorten what broke. ``clauses`` limits the verdicts to some ids,
     ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a MUST.
 
     A run in which the adapter breaks judges nothing, and the next one goes on. Where it breaks in too many, the
@@ -193,6 +196,10 @@ def check(
     try:
         parts = require_methods(adapter)
         found = explore(adapter, seed_number=seed, examples=examples, wanted=chosen, on_run=on_run)
+        avoid = DEEDS & found.broken.keys()
+        if avoid and not chosen and not found.cut_short:
+            # What comes after such a deed was not seen: explore again without it, so that it hides nothing.
+            explore(adapter, seed_number=seed, examples=examples, avoid=avoid, into=found, on_run=on_run)
     except AdapterError as error:
         found.errors.append(Breakdown(str(error), Trace(Scene(), ())))
     if parts is not None and "KS-1.5" in wanted:
@@ -229,6 +236,8 @@ def _verdict(
         return ClauseVerdict(clause, Outcome.ERROR, seen, found.errors[0].message)
     if seen == 0 and clause.id == _OWNERS_THREAD and parts is not None and isinstance(parts.system, Works):
         return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, 0, "only workers ask the transport")
+    if seen == 0 and clause.id == _EXCEPTIONS and parts is not None and isinstance(parts.system, HidesErrors):
+        return ClauseVerdict(clause, Outcome.NOT_APPLICABLE, 0, "its transport raises no exceptions")
     if seen == 0:
         return ClauseVerdict(clause, Outcome.INCONCLUSIVE, 0, "never observed")
     return ClauseVerdict(clause, Outcome.PASS, seen)

@@ -48,6 +48,10 @@ MEETING_CALLS: Final = {
 """Which calls of other threads a call may meet: one owner sends, and whoever may poll, abort and clear."""
 
 
+DEEDS: Final = frozenset({"KS-2.7", "KS-5.1", THREADS, "KS-8.1"})
+"""Clauses about something that the kit does, and can leave undone."""
+
+
 class _Room:
     """One incarnation of a room: its sender, its judge, and what the owner has still to send."""
 
@@ -71,11 +75,13 @@ class Run:
 
     ``findings`` holds what was judged, ``steps`` what was done, ``record`` both with what the transport answered.
 
-    After the first violation the run stops: what the sender does then says nothing about it.
+    After the first violation the run stops: what the sender does then says nothing about it. ``avoid`` names clauses of
+    ``DEEDS`` that are known to be broken: what they are about is left out, so that it hides nothing.
     """
 
-    def __init__(self, adapter: Adapter, scene: Scene) -> None:
+    def __init__(self, adapter: Adapter, scene: Scene, avoid: frozenset[str] = frozenset()) -> None:
         self.adapter: Final = adapter
+        self.avoid: Final = avoid
         self.scene: Final = scene
         self.findings: Final = Findings()
         self.steps: list[Step] = []
@@ -110,6 +116,11 @@ class Run:
         room = next(room for room in self._all_rooms() if room.judge.plan is plan)
         return self.stage.difference(plan, room.memories, room.sent_pages)
 
+    @property
+    def rooms(self) -> frozenset[int]:
+        """The numbers of the rooms that were opened."""
+        return frozenset(room.slot for room in self._all_rooms())
+
     def _all_rooms(self) -> list[_Room]:
         return [*self._past, *self._rooms.values()]
 
@@ -130,7 +141,7 @@ class Run:
         if step.call is Call.OPEN:
             # A room id comes back only after its owner has cleared it.
             return room is None or (room.judge.cleared and len(self._past) < MOST_REOPENINGS)
-        if room is None or not self._meeting_makes_sense(step):
+        if room is None or not self._meeting_makes_sense(step) or self._is_avoided(room, step):
             return False
         match step.call:
             case Call.SEND if step.misuse is not None:
@@ -145,6 +156,16 @@ class Run:
                 return isinstance(room.sender, Measured)
             case _:
                 return True
+
+    def _is_avoided(self, room: _Room, step: Step) -> bool:
+        match step.call:
+            case Call.FAILURE_EXCEPTION if "KS-2.7" in self.avoid:
+                return not room.judge.oracle.failed
+            case Call.ABORT if "KS-5.1" in self.avoid:
+                return True
+            case _:
+                misuse = "KS-8.1" in self.avoid and step.misuse is not None
+                return misuse or (THREADS in self.avoid and step.meeting is not None)
 
     def _meeting_makes_sense(self, step: Step) -> bool:
         if step.meeting is None:
@@ -292,6 +313,7 @@ class Run:
         around = self._surroundings(room)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
         results, error = self._calls.make(f"{step.call}()", lambda: self._invoke(room.sender, step.call, pages))
+        second = self._calls.meet()
         if step.call is Call.SEND:
             self._calls.let_workers()  # what they are given to post is posted within this call
         self._fabric.plan.arm()
@@ -299,7 +321,6 @@ class Run:
         self.record.answered(_outcome(result, error))
         events = self._fresh_events()
         answered = next((found for owner, found in self._route(room, events) if owner is room), NOTHING)
-        second = self._calls.meet()
         if self._interrupted(step, events, error):
             return
         if second is None:
@@ -554,8 +575,9 @@ class Run:
 
     def _end_rooms(self) -> None:
         for room in self._all_rooms():
-            if not room.judge.owes_an_end and isinstance(room.sender, Abortable):
-                self._end_call(room, Step(Call.ABORT, room.slot))
+            abort = Step(Call.ABORT, room.slot)
+            if not room.judge.owes_an_end and isinstance(room.sender, Abortable) and not self._is_avoided(room, abort):
+                self._end_call(room, abort)
             if self.over or self.findings.violations:
                 return
             owes_an_end = room.judge.owes_an_end
@@ -581,7 +603,11 @@ class Run:
         """One for each handle, and some. A worker may have other rooms' chunks to post before it comes to this one."""
         if self._calls.system is None:
             return len(room.judge.oracle.handles) + 2
-        chunks = sum(len(self.scene.chunks[other.slot]) for other in self._all_rooms())
+        return self._enough_rounds()
+
+    def _enough_rounds(self) -> int:
+        """Of the workers, until all that was ever given to them is done."""
+        chunks = sum(len(self.scene.chunks[room.slot]) for room in self._all_rooms())
         return 2 * chunks * self.scene.peers + 4
 
     def _poll_until_ended(self, room: _Room, polls: int) -> None:
@@ -607,7 +633,7 @@ class Run:
     def _each_room(self, *calls: Call) -> None:
         for room in self._all_rooms():
             for call in calls:
-                if not self.findings.violations:
+                if not self.findings.violations and not self._is_avoided(room, Step(call)):
                     self._end_call(room, Step(call, room.slot))
 
     def _show_failures(self) -> None:
@@ -620,7 +646,7 @@ class Run:
     def _settle_everything(self) -> None:
         for peer in self.world.peers:
             self._fabric.cont(peer.name)
-        for _ in range(_SETTLE_ROUNDS if self._calls.system is None else self._enough_polls(self._all_rooms()[0])):
+        for _ in range(_SETTLE_ROUNDS if self._calls.system is None else self._enough_rounds()):
             self._everything_finishes(self._all_rooms())
             self._settle()
             self._meanwhile(round_=True)
@@ -641,9 +667,9 @@ def _is(error: BaseException, kind: Kind) -> bool:
     return type(error).__name__ == kind.value
 
 
-def run_trace(adapter: Adapter, trace: Trace) -> Run:
+def run_trace(adapter: Adapter, trace: Trace, avoid: frozenset[str] = frozenset()) -> Run:
     """Run a whole trace, with its end."""
-    run = Run(adapter, trace.scene)
+    run = Run(adapter, trace.scene, avoid)
     for step in trace.steps:
         run.apply(step)
     run.finish()

@@ -8,7 +8,7 @@ broke is made short afterwards, by replaying ever smaller parts of its trace.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -24,7 +24,7 @@ from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.drive import MEETING_CALLS, Run, run_trace
 from kvsender_spec.kit.judge import THREADS, Violation
 from kvsender_spec.kit.record import Moment
-from kvsender_spec.trace import Call, Meeting, Misuse, Progress, Scene, Step, Trace
+from kvsender_spec.trace import WORLD_CALLS, Call, Meeting, Misuse, Progress, Scene, Step, Trace
 
 STEPS: Final = 18
 MOST_ERRORS: Final = 5
@@ -169,11 +169,19 @@ class Counterexample:
     trace: Trace
     moments: tuple[Moment, ...] = ()
     """What the run of this very trace, with its end, did and saw; empty where it was not run again."""
+    avoid: frozenset[str] = frozenset()
+    """Clauses, known to be broken, whose deeds the end of the run leaves out."""
+
+
+_CONTEXTS: Final = frozenset({"KS-5.4", "KS-6.2", "KS-6.3"})
+_PEER_CALLS: Final = frozenset({Call.KILL, Call.STOP, Call.RESTART})
 
 
 def _is_change(step: Step, clause: str) -> bool:
     """Whether a step is a change of the kind that the clause is about."""
     match clause:
+        case "KS-6.2" | "KS-6.3":
+            return step.call in _PEER_CALLS or (step.fault is not None and step.fault.kind is Kind.REMOTE_DISCONNECT)
         case "KS-2.7":
             return step.call is Call.FAILURE_EXCEPTION
         case "KS-5.1":
@@ -186,15 +194,22 @@ def _is_change(step: Step, clause: str) -> bool:
 
 def _convicted(run: Run, clause: str) -> bool:
     """A suspicion holds unless the same run goes wrong without the changes that the clause is about."""
+    if clause == "KS-5.4":
+        alone = (tuple(s for s in run.steps if s.call in WORLD_CALLS or s.room == room) for room in run.rooms)
+        return not any(_goes_wrong(run, steps) for steps in alone if len(steps) < len(run.steps))
     lesser = tuple(step for step in run.steps if not _is_change(step, clause))
     if len(lesser) == len(run.steps):
         return True  # the end of the run made the change, and that cannot be left out
-    return not run_trace(run.adapter, Trace(run.scene, lesser)).findings.violations
+    return not _goes_wrong(run, lesser)
 
 
-def _alone(trace: Trace) -> Trace:
+def _goes_wrong(run: Run, steps: tuple[Step, ...]) -> bool:
+    return bool(run_trace(run.adapter, Trace(run.scene, steps), run.avoid).findings.violations)
+
+
+def _alone(steps: Sequence[Step]) -> tuple[Step, ...]:
     """The same with one thread only."""
-    return Trace(trace.scene, tuple(replace(step, meeting=None) for step in trace.steps))
+    return tuple(replace(step, meeting=None) for step in steps)
 
 
 def attributed(run: Run) -> list[Violation]:
@@ -205,8 +220,10 @@ def attributed(run: Run) -> list[Violation]:
     """
     violations = run.findings.violations
     if not violations or all(step.meeting is None for step in run.steps):
-        return [v for v in violations if not v.suspicion or _convicted(run, v.clause)]
-    if run_trace(run.adapter, _alone(Trace(run.scene, tuple(run.steps)))).findings.violations:
+        found = [v for v in violations if not v.suspicion or _convicted(run, v.clause)]
+        guilty = any(v.clause in _CONTEXTS for v in found)
+        return [v for v in found if not (v.fallback and guilty)]
+    if _goes_wrong(run, _alone(run.steps)):
         return []
     first = violations[0]
     return [replace(first, clause=THREADS, expected=f"{first.expected} ({first.clause})", suspicion=False)]
@@ -241,7 +258,8 @@ class Exploration:
         for violation in attributed(run):
             known = self.broken.get(violation.clause)
             if known is None or len(run.steps) < len(known.trace.steps):
-                self.broken[violation.clause] = Counterexample(violation, Trace(run.scene, tuple(run.steps)))
+                trace = Trace(run.scene, tuple(run.steps))
+                self.broken[violation.clause] = Counterexample(violation, trace, avoid=run.avoid)
 
 
 class _Enough(Exception):
@@ -254,14 +272,16 @@ def explore(
     seed_number: int,
     examples: int,
     wanted: frozenset[str] = frozenset(),
+    avoid: frozenset[str] = frozenset(),
+    into: Exploration | None = None,
     on_run: Callable[[Exploration], None] = lambda _: None,
 ) -> Exploration:
-    """Explore once for all clauses, or until each of the ``wanted`` ones is broken.
+    """Explore once for all clauses, or until each of the ``wanted`` ones is broken. Adds to ``into``, if given.
 
     The same seed explores the same in the same program; hypothesis also looks at which modules are loaded.
     An error of the adapter's own ends its run, and too many of them the exploration.
     """
-    found = Exploration()
+    found = into or Exploration()
 
     class Walk(RuleBasedStateMachine):
         run: Run | None = None
@@ -270,7 +290,7 @@ def explore(
         def begin(self, scene: Scene, weather: _Weather) -> None:
             self.weather = weather
             try:
-                self.run = Run(adapter, scene)
+                self.run = Run(adapter, scene, avoid)
                 for room in range(len(scene.chunks)):
                     self.run.apply(Step(Call.OPEN, room))
             except AdapterError as error:
@@ -328,10 +348,11 @@ def shorten(adapter: Adapter, example: Counterexample) -> Counterexample:
     clause = example.violation.clause
 
     def still_broken(trace: Trace) -> Counterexample | None:
-        run = run_trace(adapter, trace)
+        run = run_trace(adapter, trace, example.avoid)
         for violation in attributed(run):
             if violation.clause == clause:
-                return Counterexample(violation, Trace(trace.scene, tuple(run.steps)), tuple(run.record.moments))
+                steps = tuple(run.steps)
+                return Counterexample(violation, Trace(trace.scene, steps), tuple(run.record.moments), run.avoid)
         return None
 
     best = still_broken(example.trace)

@@ -8,15 +8,15 @@ allowed answer has confirmed since (an abort, a clear, a mistake of the owner): 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from transitions import MachineError
 
 from kvsender_spec.contract import Attribution, KVPoll
-from kvsender_spec.faults import FAILED, NONSENSE, Point
-from kvsender_spec.kit.adapter import Attributes, Notice, NoticeKind, Notifies, Quarantines, RoomPlan
+from kvsender_spec.faults import NONSENSE, Point
+from kvsender_spec.kit.adapter import Attributes, HidesErrors, Notice, NoticeKind, Notifies, Quarantines, RoomPlan
 from kvsender_spec.kit.adapter import System as SystemUnderTest
 from kvsender_spec.kit.transport import TransportEvent
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
@@ -32,7 +32,9 @@ class Violation:
     expected: str
     observed: str
     suspicion: bool = False
-    """Blamed because the change that the clause is about came before, and nothing allowed had been seen since."""
+    """Blamed because what the clause is about came before: it holds unless the run goes wrong without that as well."""
+    fallback: bool = False
+    """Blamed for want of anything better, as long as no suspicion holds."""
 
 
 @dataclass(slots=True)
@@ -185,13 +187,13 @@ class RoomJudge:
             self.oracle.may_fault(DEADLINE)
 
     def _cause(self, event: TransportEvent) -> Cause | None:
+        if event.error is not None and isinstance(self.system, HidesErrors):
+            return Cause(CauseKind.RETURNED, text=self.system.shown_as(event.error))
         if event.error is not None:
             kind = CauseKind.RAISED if self.errors.is_transport(event.error) else CauseKind.INTERNAL
             return Cause(kind, event.error)
         if event.answer in ("ERR", NONSENSE):
             return Cause(CauseKind.RETURNED, text=event.answer)
-        if event.answer == FAILED:
-            return Cause(CauseKind.RETURNED)
         return None
 
     def _move(self, event: TransportEvent, cause: Cause | None, now: float) -> None:
@@ -250,8 +252,9 @@ class RoomJudge:
             self.findings.check(
                 "KS-1.2", False, f"the room fails with {answered}, and {call} returns", f"{seen} instead of returning"
             )
-        self.findings.check("KS-1.1", False, f"{call} returns", seen)
-        self._blame("KS-2.5" if self.oracle.failed and call.startswith("send") else None, f"{call} returns", seen)
+        if self.oracle.failed and call.startswith("send"):
+            self.findings.check("KS-2.5", False, f"{call} returns", seen)
+        self._blame("KS-1.1", f"{call} returns", seen)
 
     def returned(self, call: str, answered: Cause | None) -> None:
         """A call came back although the transport has answered an error, now or before."""
@@ -283,15 +286,12 @@ class RoomJudge:
         else:
             what = Input.SEND_NOTHING
         breaks = oracle.take(what, cause)
-        if was_failed or breaks:
-            self.findings.check(
-                breaks or "KS-2.5",
-                breaks is None,
-                "the transport is asked for nothing more",
-                f"{posted} transfers were posted" + (f", and {cause}" if cause else ""),
-            )
-            if breaks is not None:
-                self._blame(None, "the transport is asked for nothing more", f"{posted} transfers were posted")
+        expected = "the transport is asked for nothing more"
+        seen = f"{posted} transfers were posted" + (f", and {cause}" if cause else "")
+        if breaks is not None:
+            self._blame(breaks, expected, seen)
+        elif was_failed:
+            self.findings.check("KS-2.5", True, expected, seen)
 
     def aborted(self) -> None:
         if self.oracle.failed:
@@ -374,14 +374,13 @@ class RoomJudge:
                 clauses.append("KS-3.2")
         elif answer is KVPoll.Failed and self.terminal is None:
             clauses.append("KS-3.5")
-        if not self.faults:
-            clauses += self._contexts(around)
+        contexts = [] if self.faults else self._contexts(around)
         wrong = self._wrong_bytes(self.plan) if answer is KVPoll.Success and self.terminal is None else ""
         if wrong and "KS-3.1" not in clauses:
             self.findings.check("KS-3.1", False, "every peer has the owner's bytes", wrong)
         for clause in clauses[1:]:
             self.findings.check(clause, False, wanted, seen)
-        self._blame(clauses[0] if clauses else "KS-3.4", wanted, seen)
+        self._blame(clauses[0] if clauses else None, wanted, seen, contexts)
 
     def _contexts(self, around: Surroundings) -> list[str]:
         """The clauses about what surrounds a room, where they apply to this one."""
@@ -552,20 +551,19 @@ class RoomJudge:
     def must_have_ended(self, polls: int, around: Surroundings) -> None:
         """Everything has settled, or every deadline has passed, and the owner has polled often enough."""
         expected = f"a terminal answer within {polls} polls"
-        clauses = ["KS-3.4"]
+        clauses: list[str] = []
         if self.plan.num_pages == 0 and self.handed_over:
             clauses.append("KS-3.2")
         if self.out_of_order and not self.faults:
             clauses.append("KS-3.6")
-        if not self.faults:
-            clauses += self._contexts(around)
+        contexts = [] if self.faults else self._contexts(around)
         if self.ended:
             self.findings.check("KS-3.4", True, expected, "it came")
             return
         seen = f"the room is still {' or '.join(str(p) for p in self.oracle.possible)}"
-        for clause in clauses[1:]:
+        for clause in clauses:
             self.findings.check(clause, False, expected, seen)
-        self._blame(clauses[0], expected, seen)
+        self._blame(None, expected, seen, contexts)
 
     def check_released(self) -> None:
         """After everything has settled and the system has had its time."""
@@ -573,9 +571,11 @@ class RoomJudge:
         if self.ended and self.oracle.handles:
             self.findings.check("KS-4.3", not kept, "every handle is released", f"handles {kept} are not")
 
-    def _blame(self, clause: str | None, expected: str, observed: str) -> None:
-        if clause is not None:
-            self.findings.check(clause, False, expected, observed)
+    def _blame(self, clause: str | None, expected: str, observed: str, contexts: Sequence[str] = ()) -> None:
+        """Without a clause of its own, what went wrong is that the room does not end as it should (KS-3.4)."""
+        violations = self.findings.violations
+        violations.append(Violation(clause or "KS-3.4", expected, observed, fallback=clause is None))
+        violations += (Violation(context, expected, observed, suspicion=True) for context in contexts)
         for suspect, what in self._unconfirmed.items():
             if suspect != clause:
                 suspicion = Violation(suspect, f"after {what}: {expected}", observed, suspicion=True)
