@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import ClassVar, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from kvsender_spec.contract import (
@@ -154,7 +155,7 @@ class InlineSender:
         self.sent: list[int] = []
         self.closed = False
         self.failed_at = 0.0
-        self.lock = threading.RLock()
+        self.lock: AbstractContextManager[object] = threading.RLock()
 
     def init(self, num_pages: int) -> None:
         self.num_pages = num_pages

@@ -49,7 +49,7 @@ class Second:
 class Calls:
     adapter: str
     fabric: Fabric
-    limit_s: float = CALL_LIMIT_S
+    limit_s: float = field(default_factory=lambda: CALL_LIMIT_S)
     system: Works | None = None
     """Where the system has workers."""
     _second: Second | None = field(default=None, init=False)

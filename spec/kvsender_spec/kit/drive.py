@@ -48,7 +48,7 @@ MEETING_CALLS: Final = {
 """Which calls of other threads a call may meet: one owner sends, and whoever may poll, abort and clear."""
 
 
-DEEDS: Final = frozenset({"KS-2.7", "KS-5.1", THREADS, "KS-8.1"})
+DEEDS: Final = frozenset({"KS-2.3", "KS-2.4", "KS-2.7", "KS-5.1", THREADS, "KS-8.1"})
 """Clauses about something that the kit does, and can leave undone."""
 
 
@@ -116,11 +116,6 @@ class Run:
         room = next(room for room in self._all_rooms() if room.judge.plan is plan)
         return self.stage.difference(plan, room.memories, room.sent_pages)
 
-    @property
-    def rooms(self) -> frozenset[int]:
-        """The numbers of the rooms that were opened."""
-        return frozenset(room.slot for room in self._all_rooms())
-
     def _all_rooms(self) -> list[_Room]:
         return [*self._past, *self._rooms.values()]
 
@@ -159,6 +154,8 @@ class Run:
 
     def _is_avoided(self, room: _Room, step: Step) -> bool:
         match step.call:
+            case Call.FAILURE_EXCEPTION if self.avoid & {"KS-2.3", "KS-2.4"}:
+                return True
             case Call.FAILURE_EXCEPTION if "KS-2.7" in self.avoid:
                 return not room.judge.oracle.failed
             case Call.ABORT if "KS-5.1" in self.avoid:

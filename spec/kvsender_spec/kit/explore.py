@@ -173,7 +173,8 @@ class Counterexample:
     """Clauses, known to be broken, whose deeds the end of the run leaves out."""
 
 
-_CONTEXTS: Final = frozenset({"KS-5.4", "KS-6.2", "KS-6.3"})
+_EXPLAIN: Final = frozenset({"KS-2.7", "KS-5.4", "KS-6.2", "KS-6.3"})
+"""A suspicion of these that holds explains what was blamed for want of anything better."""
 _PEER_CALLS: Final = frozenset({Call.KILL, Call.STOP, Call.RESTART})
 
 
@@ -192,15 +193,27 @@ def _is_change(step: Step, clause: str) -> bool:
             return step.misuse is not None
 
 
-def _convicted(run: Run, clause: str) -> bool:
+def _convicted(run: Run, suspicion: Violation) -> bool:
     """A suspicion holds unless the same run goes wrong without the changes that the clause is about."""
-    if clause == "KS-5.4":
-        alone = (tuple(s for s in run.steps if s.call in WORLD_CALLS or s.room == room) for room in run.rooms)
-        return not any(_goes_wrong(run, steps) for steps in alone if len(steps) < len(run.steps))
+    clause = suspicion.clause
+    if clause == "KS-5.4" and suspicion.incarnation is not None:
+        return not _goes_wrong(run, _of_one_room(run.steps, suspicion.incarnation))
     lesser = tuple(step for step in run.steps if not _is_change(step, clause))
     if len(lesser) == len(run.steps):
         return True  # the end of the run made the change, and that cannot be left out
     return not _goes_wrong(run, lesser)
+
+
+def _of_one_room(steps: Sequence[Step], incarnation: int) -> tuple[Step, ...]:
+    """Without the other rooms, and without the earlier and later ones of the same id. Rooms count in opening order."""
+    opened = [number for number, step in enumerate(steps) if step.call is Call.OPEN]
+    first, slot = opened[incarnation], steps[opened[incarnation]].room
+    last = next((number for number in opened if number > first and steps[number].room == slot), len(steps))
+    return tuple(
+        step
+        for number, step in enumerate(steps)
+        if step.call in WORLD_CALLS or (step.room == slot and first <= number < last)
+    )
 
 
 def _goes_wrong(run: Run, steps: tuple[Step, ...]) -> bool:
@@ -220,8 +233,8 @@ def attributed(run: Run) -> list[Violation]:
     """
     violations = run.findings.violations
     if not violations or all(step.meeting is None for step in run.steps):
-        found = [v for v in violations if not v.suspicion or _convicted(run, v.clause)]
-        guilty = any(v.clause in _CONTEXTS for v in found)
+        found = [v for v in violations if not v.suspicion or _convicted(run, v)]
+        guilty = any(v.suspicion and v.clause in _EXPLAIN for v in found)
         return [v for v in found if not (v.fallback and guilty)]
     if _goes_wrong(run, _alone(run.steps)):
         return []
@@ -309,7 +322,8 @@ def explore(
 
         def give_up(self, error: AdapterError, scene: Scene) -> None:
             steps = () if self.run is None else tuple(self.run.steps)
-            found.errors.append(Breakdown(str(error), Trace(scene, steps)))
+            if not found.cut_short:
+                found.errors.append(Breakdown(str(error), Trace(scene, steps)))
             self.run = None
 
         def teardown(self) -> None:

@@ -24,6 +24,7 @@ from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind,
 from kvsender_spec.trace import Misuse
 
 THREADS: Final = "KS-7.2"
+_CONFESSION: Final = "failure_exception() in a room of which nothing else says that it has failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Violation:
     """Blamed because what the clause is about came before: it holds unless the run goes wrong without that as well."""
     fallback: bool = False
     """Blamed for want of anything better, as long as no suspicion holds."""
+    incarnation: int | None = None
+    """Of a suspicion about what surrounds a room: which room."""
 
 
 @dataclass(slots=True)
@@ -473,6 +476,10 @@ class RoomJudge:
             return
         self.findings.check("KS-2.3", True, "the first cause", seen)
         self.oracle.keep([matching])
+        if live:
+            # Nothing else says that the room has failed. A sender that raises such an error whenever it is asked has
+            # confessed to nothing, and what it does next must not be held against it.
+            self._unconfirmed["KS-2.7"] = _CONFESSION
         signature = (type(error).__name__, str(error))
         if self.reason_shown is not None:
             self.findings.check("KS-2.4", signature == self.reason_shown, ": ".join(self.reason_shown), seen)
@@ -573,9 +580,10 @@ class RoomJudge:
 
     def _blame(self, clause: str | None, expected: str, observed: str, contexts: Sequence[str] = ()) -> None:
         """Without a clause of its own, what went wrong is that the room does not end as it should (KS-3.4)."""
-        violations = self.findings.violations
-        violations.append(Violation(clause or "KS-3.4", expected, observed, fallback=clause is None))
-        violations += (Violation(context, expected, observed, suspicion=True) for context in contexts)
+        violations, mine = self.findings.violations, self.plan.incarnation
+        fallback = clause is None or self._unconfirmed.get("KS-2.7") == _CONFESSION
+        violations.append(Violation(clause or "KS-3.4", expected, observed, fallback=fallback))
+        violations += (Violation(context, expected, observed, suspicion=True, incarnation=mine) for context in contexts)
         for suspect, what in self._unconfirmed.items():
             if suspect != clause:
                 suspicion = Violation(suspect, f"after {what}: {expected}", observed, suspicion=True)

@@ -1,0 +1,260 @@
+"""The threads of a run: calls that never return, calls of two threads that meet, workers that stand still."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
+
+from kvsender_spec.contract import INIT_AGENT, KVPoll
+from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.kit import calls
+from kvsender_spec.kit.adapter import RoomPlan, World
+from kvsender_spec.kit.calls import AdapterError
+from kvsender_spec.kit.check import Outcome, check
+from kvsender_spec.kit.drive import run_trace
+from kvsender_spec.kit.explore import MOST_ERRORS
+from kvsender_spec.kit.transport import Fabric, ScriptedAgent, ScriptedHandle
+from kvsender_spec.trace import Call, Meeting, Progress, Scene, Step, Trace
+
+# ------------------------------------------------------------------------------------------- what an adapter may break
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "CALL_LIMIT_S", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_call_that_never_returns_is_an_error_that_names_it() -> None:
+    gate = threading.Event()
+
+    class Hangs(InlineSender):
+        def poll(self) -> KVPoll:
+            gate.wait(60.0)
+            return super().poll()
+
+    try:
+        report = check(InlineAdapter(Hangs), examples=60)
+    finally:
+        gate.set()
+    assert {verdict.outcome for verdict in report.verdicts if verdict.clause.id != "KS-7.1"} == {Outcome.ERROR}
+    assert len(report.errors) == MOST_ERRORS, "the exploration has an end"
+    first = report.errors[0]
+    assert first.message == "adapter Hangs: poll() did not return within 0.2 s"
+    assert first.trace.steps
+    assert report.exit_code == 3
+
+
+@pytest.mark.usefixtures("impatient")
+def test_after_a_call_that_never_returned_others_do() -> None:
+    gate = threading.Event()
+
+    class HangsOnce(InlineSender):
+        def get_transfer_metric(self) -> int:
+            gate.wait(60.0)
+            return super().get_transfer_metric()
+
+    trace = Trace(Scene(), (Step(Call.OPEN), Step(Call.METRIC)))
+    try:
+        with pytest.raises(AdapterError, match=r"HangsOnce: get_transfer_metric\(\) did not return"):
+            run_trace(InlineAdapter(HangsOnce), trace)
+    finally:
+        gate.set()
+    assert run_trace(InlineAdapter(InlineSender), trace).findings.violations == []
+
+
+def test_one_broken_run_is_told_and_the_others_are_judged() -> None:
+    left = [1]
+
+    class OddOnce(InlineSender):
+        def poll(self) -> KVPoll:
+            if left and self.system.world.clock() > 1000.0:
+                left.pop()
+                return 7  # type: ignore[return-value]  # that is the mistake
+            return super().poll()
+
+    report = check(InlineAdapter(OddOnce), examples=60, clauses=["KS-2.1", "KS-2.7"])
+    (broken,) = report.errors
+    assert broken.message == "adapter OddOnce: poll() answered 7, which is no KVPoll"
+    assert broken.trace.steps
+    assert {verdict.outcome for verdict in report.verdicts} == {Outcome.PASS}
+    assert report.exit_code == 3, "an adapter that breaks is not fine"
+
+
+def test_what_only_broken_runs_could_have_shown_is_an_error() -> None:
+    class Stumbles(InlineSystem):
+        def reconnect(self, peer: object) -> None:
+            raise LookupError("no such peer")
+
+    class Adapter(InlineAdapter):
+        def open(self, world: World) -> InlineSystem:
+            return Stumbles(world, InlineSender)
+
+    report = check(Adapter(), examples=300, clauses=["KS-6.3"])
+    (verdict,) = report.verdicts
+    assert verdict.outcome is Outcome.ERROR
+    assert "reconnect raised LookupError: no such peer" in verdict.note
+
+
+# ----------------------------------------------------------------------------------------------------------- meetings
+
+
+class Witness(InlineSender):
+    """Notes which thread makes which call."""
+
+    def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
+        super().__init__(system, plan)
+        self.seen: list[tuple[str, str]] = []
+
+    def abort(self) -> None:
+        self.seen.append(("abort", threading.current_thread().name))
+        super().abort()
+
+    def poll(self) -> KVPoll:
+        self.seen.append(("poll", threading.current_thread().name))
+        return super().poll()
+
+
+def test_the_second_caller_comes_at_the_call_of_the_transport_and_from_another_thread() -> None:
+    made: list[Witness] = []
+
+    class Keeps(InlineAdapter):
+        def open(self, world: World) -> InlineSystem:
+            class System(InlineSystem):
+                def sender(self, plan: RoomPlan) -> InlineSender:
+                    sender = super().sender(plan)
+                    assert isinstance(sender, Witness)
+                    made.append(sender)
+                    return sender
+
+            return System(world, Witness)
+
+    meeting = Meeting(Call.ABORT, Point.CHECK)
+    run = run_trace(
+        Keeps(), Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, meeting=meeting), Step(Call.POLL)))
+    )
+    assert made[0].seen[:2] == [("poll", "kvsender-owner"), ("abort", "kvsender-other")]
+    assert run.findings.violations == []
+    assert run.findings.held["KS-7.2"] == 1
+
+
+def test_a_meeting_whose_point_is_never_reached_is_no_observation() -> None:
+    meeting = Meeting(Call.ABORT, Point.CHECK, nth=1)
+    steps = (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, meeting=meeting))
+    run = run_trace(InlineAdapter(InlineSender), Trace(Scene(), steps))
+    assert run.findings.held["KS-7.2"] == 0
+    assert run.findings.violations == []
+
+
+def test_what_goes_wrong_only_with_two_threads_is_blamed_on_nothing_else() -> None:
+    class Unlocked(InlineSender):
+        def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
+            super().__init__(system, plan)
+            self.lock = nullcontext()
+
+    report = check(InlineAdapter(Unlocked), examples=500)
+    (verdict,) = report.with_outcome(Outcome.FAIL)
+    assert verdict.clause.id == "KS-7.2"
+    assert verdict.counterexample is not None
+    assert any(step.meeting is not None for step in verdict.counterexample.trace.steps)
+    assert len(verdict.counterexample.trace.steps) <= 8
+
+
+def test_of_two_polls_that_meet_the_one_that_ends_the_room_came_last() -> None:
+    meeting = Meeting(Call.POLL, Point.CHECK)
+    steps = (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, progress=Progress.ALL, meeting=meeting))
+    run = run_trace(InlineAdapter(InlineSender), Trace(Scene(), steps))
+    assert run.findings.violations == []
+    assert run.findings.held["KS-7.2"] == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ parking
+
+
+class Bench:
+    """An agent with one transfer in flight, and a worker that waits for it in a loop."""
+
+    def __init__(self) -> None:
+        self.fabric = Fabric(automatic=False)
+        self.agent: ScriptedAgent = self.fabric.agent("prefill", scripted=True)
+        peer = self.fabric.agent("decode")
+        self.memory = bytearray(64)
+        here = np.frombuffer(self.memory, np.uint8).ctypes.data
+        for agent in (self.agent, peer):
+            agent.register_memory([(here, 64, 0, "")], "DRAM")
+        self.agent.add_remote_agent(peer.get_agent_metadata())
+        local = self.agent.prep_xfer_dlist(INIT_AGENT, [(here, 32, 0)], "DRAM")
+        remote = self.agent.prep_xfer_dlist("decode", [(here + 32, 32, 0)], "DRAM")
+        self.handle: ScriptedHandle = self.agent.make_prepped_xfer("WRITE", local, [0], remote, [0])
+        self.agent.transfer(self.handle)
+        self.answers: list[str] = []
+        self.ended = False
+        self.worker = threading.Thread(target=self._wait, daemon=True)
+
+    def _wait(self) -> None:
+        try:
+            while not self.answers or self.answers[-1] == "PROC":
+                self.answers.append(self.agent.check_xfer_state(self.handle))
+        except Exception as error:
+            self.answers.append(type(error).__name__)
+        self.ended = True
+
+    def busy(self) -> int:
+        return int(not self.ended)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    bench.fabric.parking.only_for_others_than(threading.get_ident())
+    bench.worker.start()
+    yield bench
+    bench.fabric.dismiss()
+    bench.worker.join(10.0)
+    assert not bench.worker.is_alive()
+
+
+def test_a_worker_that_waits_goes_round_once_for_each_move_of_the_kit(bench: Bench) -> None:
+    parking = bench.fabric.parking
+    for rounds in (1, 2, 3):
+        assert parking.wait_until_quiet(bench.busy)
+        assert bench.answers == ["PROC"] * rounds
+        time.sleep(0.01)
+        assert bench.answers == ["PROC"] * rounds, "nothing moves by itself"
+        assert parking.let_each_go_on(bench.busy)
+    bench.fabric.finish(bench.handle)
+    assert parking.let_each_go_on(bench.busy)
+    assert bench.answers[-1] == "DONE"
+    assert bench.ended
+
+
+def test_who_is_parked_when_the_run_ends_is_let_go_with_an_error(bench: Bench) -> None:
+    assert bench.fabric.parking.wait_until_quiet(bench.busy)
+    bench.fabric.dismiss()
+    bench.worker.join(10.0)
+    assert bench.answers == ["PROC", "nixlRemoteDisconnectError"]
+
+
+def test_a_worker_that_is_busy_with_something_else_is_not_quiet(bench: Bench) -> None:
+    assert not bench.fabric.parking.wait_until_quiet(lambda: 2, limit_s=0.05)
+
+
+def test_an_owner_is_never_parked(bench: Bench) -> None:
+    answers: Sequence[str] = [bench.agent.check_xfer_state(bench.handle) for _ in range(3)]
+    assert answers == ["PROC"] * 3
+
+
+def test_an_exit_never_strikes_a_worker(bench: Bench) -> None:
+    assert bench.fabric.parking.wait_until_quiet(bench.busy)
+    bench.fabric.plan.arm(Fault(Point.CHECK, Kind.SYSTEM_EXIT))
+    assert bench.fabric.parking.let_each_go_on(bench.busy)
+    assert bench.answers == ["PROC", "PROC"]
+    bench.fabric.plan.arm(Fault(Point.CHECK, Kind.SYSTEM_EXIT))
+    with pytest.raises(SystemExit):
+        bench.agent.check_xfer_state(bench.handle)
