@@ -9,11 +9,11 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser test lint types docs soak bench clean
+.PHONY: help install verify browser test lint types docs scenarios soak bench clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
-		printf '  make %-8s %s\n' "$$target" "$$text"; \
+		printf '  make %-9s %s\n' "$$target" "$$text"; \
 	done
 
 install: $(STAMP) ## Create .venv and install everything into it (again only when pyproject.toml or Makefile change)
@@ -59,6 +59,9 @@ types: install ## Check types (stubtest runs with the tests)
 
 docs: install ## Generate the diagrams and the pages of docs/ from the tables
 	@$(BIN)/python -m kvsender_spec.diagram
+
+scenarios: install ## Rewrite the transcripts of tests/scenarios; read the difference before you keep it
+	@$(BIN)/pytest --quiet tests/scenarios --rewrite-scenarios
 
 soak: install ## The reference sender on twenty seeds, within the ci budget of each
 	@for seed in {0..19}; do $(BIN)/kvsender check kvsender_nixl.adapter:adapter --seed $$seed | tail -n 1; done

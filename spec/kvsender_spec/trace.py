@@ -107,6 +107,13 @@ class Step:
         return " ".join(words)
 
 
+_DUMMIES: Final = " dummy"
+_NOT_SHARED: Final = "one peer a room"
+_DONE_AT_POST: Final = "transfers complete at the post"
+_DROPS_METADATA: Final = "metadata dropped after a disconnect"
+_SILENT: Final = "silent at the end"
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What there is before the first step.
@@ -131,11 +138,11 @@ class Scene:
         rooms = " and ".join("+".join(map(str, chunks)) + " pages" for chunks in self.chunks)
         words = [f"rooms of {rooms}", f"{self.peers} peer{'s' if self.peers > 1 else ''}"]
         for wanted, text in (
-            (self.dummies > 0, f"{self.dummies} dummy"),
-            (not self.shared, "one peer a room"),
-            (self.done_at_post, "transfers complete at the post"),
-            (self.drops_metadata, "metadata dropped after a disconnect"),
-            (self.silent, "silent at the end"),
+            (self.dummies > 0, f"{self.dummies}{_DUMMIES}"),
+            (not self.shared, _NOT_SHARED),
+            (self.done_at_post, _DONE_AT_POST),
+            (self.drops_metadata, _DROPS_METADATA),
+            (self.silent, _SILENT),
         ):
             if wanted:
                 words.append(text)
@@ -180,7 +187,7 @@ def _step_fields(step: Step) -> dict[str, object]:
 
 
 class TraceError(ValueError):
-    """A trace that cannot be read; the message names the line and the value."""
+    """A trace that cannot be read; the message names the value, and the line where there are several."""
 
 
 class _Fields:
@@ -243,12 +250,19 @@ def _parse_line(number: int, line: str) -> _Fields:
     return _object(number, value)
 
 
-def _member(fields: _Fields, members: type[_E], text: str) -> _E:
+def _named(members: type[_E], text: str) -> _E:
     try:
         return members(text)
     except ValueError:
         known = ", ".join(str(member) for member in members)
-        raise fields.fail(f"{text!r} is not one of: {known}") from None
+        raise TraceError(f"{text!r} is not one of: {known}") from None
+
+
+def _member(fields: _Fields, members: type[_E], text: str) -> _E:
+    try:
+        return _named(members, text)
+    except TraceError as error:
+        raise fields.fail(str(error)) from None
 
 
 def load(lines: Iterable[str]) -> Trace:
@@ -296,3 +310,96 @@ def load(lines: Iterable[str]) -> Trace:
             )
         )
     return Trace(scene, tuple(steps))
+
+
+# ------------------------------------------------------------------------------ the printed forms, read back
+
+
+def parse_step(text: str) -> Step:
+    """Read what ``str`` makes of a step. ``wait`` and ``wait_long``, which are about no room, may come without one.
+
+    Raises TraceError, which names the word, for anything else.
+    """
+    alone, met, thread = text.partition(" meeting ")
+    what, *details = alone.split(" with ")
+    deed, after, finished = what.partition(" after ")
+    name, bracket, number = deed.partition("(")
+    call = _named(Call, name)
+    if not bracket and call not in (Call.WAIT, Call.WAIT_LONG):
+        raise TraceError(f"{deed!r} names no room or peer: write {name}(0)")
+    fault: Fault | None = None
+    misuse: Misuse | None = None
+    for detail in details:
+        if "=" in detail:
+            fault = _parse_fault(detail)
+        else:
+            misuse = _named(Misuse, detail)
+    step = Step(
+        call,
+        room=_count(number.removesuffix(")")) if bracket else 0,
+        progress=_named(Progress, finished.removesuffix(" finished")) if after else Progress.NONE,
+        fault=fault,
+        misuse=misuse,
+        meeting=_parse_meeting(thread) if met else None,
+    )
+    # There is one way to write a step; this refuses what the lines above read too kindly.
+    written = str(step)
+    if text != written and (bracket or f"{name}(0){text.removeprefix(name)}" != written):
+        raise TraceError(f"{text!r} is no step: did you mean {written!r}?")
+    return step
+
+
+def _parse_fault(text: str) -> Fault:
+    where, _, kind = text.partition("=")
+    point, nth = _parse_point(where)
+    return Fault(point, _named(Kind, kind), nth)
+
+
+def _parse_meeting(text: str) -> Meeting:
+    call, _, where = text.partition(" from another thread at ")
+    point, nth = _parse_point(where)
+    return Meeting(_named(Call, call), point, nth)
+
+
+def _parse_point(text: str) -> tuple[Point, int]:
+    point, bracket, nth = text.partition("[")
+    return _named(Point, point), _count(nth.removesuffix("]")) if bracket else 0
+
+
+def parse_scene(text: str) -> Scene:
+    """Read what ``str`` makes of a scene. Raises TraceError, which names the words, for anything else."""
+    rooms, *words = text.split(", ")
+    if not rooms.startswith("rooms of "):
+        raise TraceError(f"{rooms!r} is no beginning of a scene: write rooms of 1+1 pages, 2 peers")
+    chunks = tuple(
+        tuple(_count(pages) for pages in room.removesuffix(" pages").split("+"))
+        for room in rooms.removeprefix("rooms of ").split(" and ")
+    )
+    peers = 1
+    dummies = 0
+    for word in words:
+        number, _, what = word.partition(" ")
+        if what in ("peer", "peers"):
+            peers = _count(number)
+        elif f" {what}" == _DUMMIES:
+            dummies = _count(number)
+        elif word not in (_NOT_SHARED, _DONE_AT_POST, _DROPS_METADATA, _SILENT):
+            raise TraceError(f"{word!r} is no part of a scene")
+    scene = Scene(
+        chunks,
+        peers,
+        dummies,
+        shared=_NOT_SHARED not in words,
+        done_at_post=_DONE_AT_POST in words,
+        drops_metadata=_DROPS_METADATA in words,
+        silent=_SILENT in words,
+    )
+    if str(scene) != text:
+        raise TraceError(f"{text!r} is no scene: did you mean {str(scene)!r}?")
+    return scene
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise TraceError(f"{text!r} is no number from 0")
+    return int(text)

@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsender_spec.faults import STAND_INS, Fault, FaultPlan, Kind, Point, make_error
-from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace, TraceError, load
+from kvsender_spec.trace import (
+    Call,
+    Meeting,
+    Misuse,
+    Progress,
+    Scene,
+    Step,
+    Trace,
+    TraceError,
+    load,
+    parse_scene,
+    parse_step,
+)
 
 FAULTS = st.builds(Fault, st.sampled_from(Point), st.sampled_from(Kind), st.integers(0, 3))
 STEPS = st.builds(
@@ -17,6 +29,7 @@ STEPS = st.builds(
     st.sampled_from(Progress),
     st.none() | FAULTS,
     st.none() | st.sampled_from(Misuse),
+    st.none() | st.builds(Meeting, st.sampled_from(Call), st.sampled_from(Point), st.integers(0, 3)),
 )
 SCENES = st.builds(
     Scene,
@@ -100,3 +113,60 @@ def test_what_is_returned_is_not_raised(kind: Kind) -> None:
 def test_the_stand_ins_share_no_base_but_exception() -> None:
     assert len(STAND_INS) == 12
     assert all(error.__mro__[1] is Exception for error in STAND_INS.values())
+
+
+@given(STEPS)
+def test_a_printed_step_is_read_back(step: Step) -> None:
+    assert parse_step(str(step)) == step
+
+
+@given(SCENES)
+def test_a_printed_scene_is_read_back(scene: Scene) -> None:
+    assert parse_scene(str(scene)) == scene
+
+
+def test_a_wait_is_about_no_room() -> None:
+    assert parse_step("wait_long") == Step(Call.WAIT_LONG)
+    assert parse_step("wait") == Step(Call.WAIT)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sned(0)", "'sned' is not one of: open, send"),
+        ("send", r"'send' names no room or peer: write send\(0\)"),
+        ("send(x)", "'x' is no number from 0"),
+        ("send(²)", "'²' is no number from 0"),
+        ("send(0", r"'send\(0' is no step: did you mean 'send\(0\)'"),
+        ("send(0) ", "is no number from 0"),
+        ("send(00)", r"did you mean 'send\(0\)'"),
+        ("poll(0) after some finished", "'some' is not one of: none, all"),
+        ("poll(0) after all", r"did you mean 'poll\(0\) after all finished'"),
+        ("poll(0) with chekc=KeyError", "'chekc' is not one of: make, post"),
+        ("poll(0) with check=nixlSurprise", "'nixlSurprise' is not one of: nixlNotPostedError"),
+        ("poll(0) with check[x]=KeyError", "'x' is no number from 0"),
+        ("send(0) with a bad page", "'a bad page' is not one of: page out of range"),
+        ("poll(0) with check=KeyError with check=TypeError", "did you mean 'poll.0. with check=TypeError'"),
+        ("poll(0) meeting abrot from another thread at check", "'abrot' is not one of: open"),
+        ("poll(0) meeting abort", "'' is not one of: make"),
+        ("", "'' is not one of: open"),
+    ],
+)
+def test_what_is_no_printed_step_is_named(text: str, message: str) -> None:
+    with pytest.raises(TraceError, match=message):
+        parse_step(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' is no beginning of a scene"),
+        ("rooms of 1+x pages, 1 peer", "'x' is no number from 0"),
+        ("rooms of 1 pages, 2 peer", "did you mean 'rooms of 1 pages, 2 peers'"),
+        ("rooms of 1 pages", "did you mean 'rooms of 1 pages, 1 peer'"),
+        ("rooms of 1 pages, 1 peer, very silent", "'very silent' is no part of a scene"),
+    ],
+)
+def test_what_is_no_printed_scene_is_named(text: str, message: str) -> None:
+    with pytest.raises(TraceError, match=message):
+        parse_scene(text)

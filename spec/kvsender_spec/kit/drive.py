@@ -29,7 +29,7 @@ from kvsender_spec.kit.adapter import (
     Works,
 )
 from kvsender_spec.kit.calls import AdapterError, Calls, Second
-from kvsender_spec.kit.judge import NOTHING, THREADS, Answered, Errors, Findings, RoomJudge, Surroundings, show
+from kvsender_spec.kit.judge import NOTHING, THREADS, Answered, Errors, Findings, RoomJudge, Surroundings, chain, show
 from kvsender_spec.kit.misuse import MALFORMED, possible, wrong_pages
 from kvsender_spec.kit.record import Record
 from kvsender_spec.kit.stage import SENDER_SIDE, STRAY_ROOM, Stage
@@ -537,6 +537,7 @@ class Run:
                     notice = self._calls.hook("read_notice", partial(system.read_notice, message))
                     if notice is None:
                         continue
+                    self.record.told(peer.name, notice)
                     rooms = [room for room in self._all_rooms() if room.judge.plan.room == notice.room]
                     if notice.incarnation is not None:
                         rooms = [room for room in rooms if room.judge.plan.incarnation == notice.incarnation]
@@ -625,6 +626,7 @@ class Run:
 
     def _end_call(self, room: _Room, step: Step) -> None:
         self._call(room, step)
+        self._read_notices()
         self._note(step, room)
 
     def _each_room(self, *calls: Call) -> None:
@@ -654,7 +656,7 @@ class Run:
 
 def _outcome(result: object, error: BaseException | None) -> str:
     if error is not None:
-        return f"raised {show(error)}"
+        return f"raised {', from '.join(map(show, chain(error)))}"
     if isinstance(result, int) and result in KVPoll.__members__.values():
         return f"answered {KVPoll(result).name}"
     return "returned" if result is None else f"answered {result!r}"

@@ -7,6 +7,7 @@ from typing import Final
 
 from kvsender_spec.clauses import BY_ID
 from kvsender_spec.faults import Point
+from kvsender_spec.kit.adapter import Notice
 from kvsender_spec.kit.judge import Violation, show
 from kvsender_spec.kit.record import Moment
 from kvsender_spec.kit.stage import SENDER_SIDE
@@ -60,6 +61,12 @@ def answer(event: TransportEvent) -> str:
     return event.answer if event.error is None else f"raised {show(event.error)}"
 
 
+def told(notice: Notice) -> str:
+    """What a notice says to the peer."""
+    reason = f": {notice.reason}" if notice.reason else ""
+    return f"{notice.kind} of room {notice.room}{reason}"
+
+
 def broken(violation: Violation) -> str:
     """The clause of a violation, as a heading."""
     clause = BY_ID[violation.clause]
@@ -77,6 +84,8 @@ def narrate(moments: Sequence[Moment]) -> Iterator[str]:
         for event in moment.events:
             who = "the transport" if event.agent == SENDER_SIDE else f"{event.agent}'s transport"
             yield f"       {who} was asked: {request(event)}; it {_answered(event)}"
+        for peer, notice in moment.notices:
+            yield f"       {peer} was told: {told(notice)}"
         if moment.outcome:
             yield f"       the owner: the call {moment.outcome}"
         if moment.possible and not moment.violations:  # after a violation the oracle follows the sender no further

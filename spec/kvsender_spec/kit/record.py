@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from kvsender_spec.kit.adapter import Notice
 from kvsender_spec.kit.judge import Findings, Violation
 from kvsender_spec.kit.transport import TransportEvent
 from kvsender_spec.oracle import Possible
@@ -35,6 +36,8 @@ class Moment:
     possible: tuple[Possible, ...] = ()
     """The states that the specification allowed this room afterwards."""
     violations: tuple[Violation, ...] = ()
+    notices: tuple[tuple[str, Notice], ...] = ()
+    """What peers were told, each with the peer's name."""
 
 
 class Record:
@@ -48,11 +51,16 @@ class Record:
         self._events_told = 0
         self._violations_told = 0
         self._outcome = ""
+        self._notices: list[tuple[str, Notice]] = []
 
     def answered(self, outcome: str) -> None:
         """What the owner got back from the call that the next moment is about."""
         short = len(outcome) <= OUTCOME_LIMIT
         self._outcome = outcome if short else f"{outcome[:OUTCOME_LIMIT]} ..."
+
+    def told(self, peer: str, notice: Notice) -> None:
+        """A notice has reached a peer."""
+        self._notices.append((peer, notice))
 
     def add(self, what: Step | str, incarnation: int | None = None, possible: tuple[Possible, ...] = ()) -> None:
         """Close a moment: whatever happened since the last one belongs to it."""
@@ -64,10 +72,12 @@ class Record:
             incarnation,
             possible,
             tuple(self._findings.violations[self._violations_told :]),
+            tuple(self._notices),
         )
         self.moments.append(moment)
         self._events_told += len(moment.events)
         self._violations_told += len(moment.violations)
+        self._notices.clear()
         self._outcome = ""
 
     def add_rest(self, what: str) -> None:
