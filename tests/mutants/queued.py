@@ -199,6 +199,8 @@ class QueuedSender:
 
     def work(self) -> bool:
         """One round. True while transfers are in flight that the room still waits for."""
+        if self.over:
+            return False
         self.post_chunks()
         self.ask_about(self.flights)
         self.release_settled()
@@ -206,9 +208,13 @@ class QueuedSender:
         return self.waits
 
     @property
+    def over(self) -> bool:
+        """The worker has nothing left to do for the room."""
+        return self.concluded or self.state is State.DONE
+
+    @property
     def waits(self) -> bool:
-        over = self.concluded or self.state is State.DONE
-        return not over and any(flight.fate is Fate.FLYING for flight in self.flights)
+        return not self.over and any(flight.fate is Fate.FLYING for flight in self.flights)
 
     def post_chunks(self) -> None:
         while self.chunks:
@@ -280,7 +286,8 @@ class QueuedSender:
         if completed:
             self.tell(NoticeKind.SUCCESS)
         elif self.overdue():
-            self.fault(TransferTimeout(f"a peer was silent for {self.engine.world.transfer_timeout_s:g} s"))
+            timeout = TransferTimeout(f"a peer was silent for {self.engine.world.transfer_timeout_s:g} s")
+            self.fault(timeout, Attribution.DEADLINE)
         if self.state is State.FAILED and not self.concluded and self.drained():
             self.conclude()
 

@@ -274,7 +274,8 @@ class WorkerAdapter:
     usage_errors: tuple[type[Exception], ...] = (KVUsageError,)
 
     def __init__(self, sender_class: type[QueuedSender] = QueuedSender, engine_class: type[Engine] = Engine) -> None:
-        self.name = (sender_class if engine_class is Engine else engine_class).__name__
+        self.mutant: type[QueuedSender] | type[Engine] = sender_class if engine_class is Engine else engine_class
+        self.name = self.mutant.__name__
         self.sender_class = sender_class
         self.engine_class = engine_class
 

@@ -1,0 +1,117 @@
+"""The kill matrix: ``python -m tests.mutants.matrix`` hunts every broken sender, and prints which clause caught it.
+
+Exit codes: 0 every mutant is killed on every seed within the budget, and every clause has a mutant that no other clause
+catches before it; 1 not so; 2 the command was used wrongly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Final
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from tests.mutants.hunt import Campaign, campaigns
+from tests.mutants.registry import MUTANTS
+
+from kvsender_spec.clauses import CLAUSES
+from kvsender_spec.kit.check import Budget
+
+MOST_STEPS: Final = 8
+"""What the shortest trace of nine mutants of ten must not exceed."""
+WIDTH: Final = 132
+
+
+def chosen(only: list[str]) -> list[int]:
+    """The numbers of the mutants to hunt: all of them, or those that are named or whose clause is."""
+    known = {name for mutant in MUTANTS for name in (mutant.name, mutant.breaks)}
+    if unknown := sorted(set(only) - known):
+        raise typer.BadParameter(f"no such mutant or clause: {', '.join(unknown)}")
+    return [n for n, mutant in enumerate(MUTANTS) if not only or mutant.name in only or mutant.breaks in only]
+
+
+def render(found: list[Campaign], seeds: int, console: Console) -> None:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0), title="mutant x clause", title_justify="left")
+    table.add_column("mutant", no_wrap=True)
+    for clause in CLAUSES:
+        group, number = clause.id.removeprefix("KS-").split(".")
+        table.add_column(f"{group}\n{number}", justify="center", min_width=2)
+    table.add_column("killed", justify="right", no_wrap=True)
+    table.add_column(" most\n runs", justify="right")
+    table.add_column(" short\n trace", justify="right")
+    for row in found:
+        mutant = MUTANTS[row.mutant]
+        marks = [
+            "[bold red]K[/]"
+            if clause.id == mutant.breaks and row.killed
+            else "[bold yellow]?[/]"
+            if clause.id == mutant.breaks
+            else "x"
+            if clause.id in row.broke
+            else "[dim].[/]"
+            for clause in CLAUSES
+        ]
+        most = str(max(row.runs)) if row.runs else "-"
+        steps = "-" if row.steps is None else str(row.steps)
+        name = f"{mutant.name}{' (threads)' if mutant.threads else ''}"
+        table.add_row(name, *marks, f"{len(row.killed)}/{seeds}", most, steps)
+    console.print(table)
+    console.print("K: the clause it is meant to break has caught it; ?: it has not; x: this one has as well")
+
+
+def unguarded(found: list[Campaign], seeds: int) -> list[str]:
+    """The clauses without a mutant that they catch before any other does, on every seed."""
+    guarded = {MUTANTS[row.mutant].breaks for row in found if row.firsts == seeds}
+    return [clause.id for clause in CLAUSES if clause.id not in guarded]
+
+
+def conclude(found: list[Campaign], seeds: int, console: Console, *, whole: bool) -> bool:
+    """Say what is missing; True if nothing is."""
+    good = True
+    for row in found:
+        if row.survived:
+            good = False
+            console.print(f"[red]{MUTANTS[row.mutant].name} survives seeds {', '.join(map(str, row.survived))}[/]")
+    long = [row for row in found if row.steps is not None and row.steps > MOST_STEPS]
+    console.print(f"{len(found) - len(long)} of {len(found)} shortest traces have at most {MOST_STEPS} steps")
+    for row in long:
+        console.print(f"  {MUTANTS[row.mutant].name}, {row.steps}: {row.trace}", highlight=False)
+    good = good and 10 * len(long) <= len(found)
+    if whole:
+        missing = unguarded(found, seeds)
+        good = good and not missing
+        console.print(
+            f"[red]no mutant is caught first by {', '.join(missing)}[/]"
+            if missing
+            else f"each of the {len(CLAUSES)} clauses catches a mutant before any other clause does"
+        )
+    return good
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Argument(help="Mutants, or clauses; all when none is given.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each mutant is hunted with.")] = 10,
+    first_seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    budget: Annotated[Budget, typer.Option(help="How many runs a hunt may take.")] = Budget.CI,
+    breadth: Annotated[int, typer.Option(min=0, help="Runs that look for whatever else a mutant breaks.")] = 150,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = len(os.sched_getaffinity(0)),
+) -> None:
+    """Hunt every mutant with several seeds, and print mutant x clause."""
+    numbers = chosen(only or [])
+    console = Console(width=WIDTH)
+    found: list[Campaign] = []
+    span = tuple(range(first_seed, first_seed + seeds))
+    with Console(stderr=True).status("hunting") as status:
+        for row in campaigns(numbers, seeds=span, examples=budget.examples, breadth=breadth, jobs=jobs):
+            found.append(row)
+            status.update(f"hunting: {len(found)} of {len(numbers)} mutants")
+    render(found, seeds, console)
+    good = conclude(found, seeds, console, whole=len(numbers) == len(MUTANTS))
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
