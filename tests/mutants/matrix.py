@@ -22,7 +22,7 @@ from kvsender_spec.kit.check import Budget
 
 MOST_STEPS: Final = 8
 """What the shortest trace of nine mutants of ten must not exceed."""
-WIDTH: Final = 132
+WIDTH: Final = 140
 
 
 def chosen(only: list[str]) -> list[int]:
@@ -56,10 +56,11 @@ def render(found: list[Campaign], seeds: int, console: Console) -> None:
         ]
         most = str(max(row.runs)) if row.runs else "-"
         steps = "-" if row.steps is None else str(row.steps)
-        name = f"{mutant.name}{' (threads)' if mutant.threads else ''}"
+        name = f"{mutant.name}{' *' if mutant.threads else ''}"
         table.add_row(name, *marks, f"{len(row.killed)}/{seeds}", most, steps)
     console.print(table)
     console.print("K: the clause it is meant to break has caught it; ?: it has not; x: this one has as well")
+    console.print("*: written with worker threads")
 
 
 def unguarded(found: list[Campaign], seeds: int) -> list[str]:

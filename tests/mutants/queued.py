@@ -155,11 +155,14 @@ class QueuedSender:
             raise KVTransferError(self.plan.room, self.reason(), self.attribution) from self.cause
 
     def abort(self) -> None:
-        self.fault(TransferAborted("the owner has given the room up"), Attribution.OWNER)
+        self.give_up()
 
     def clear(self) -> None:
-        self.abort()
+        self.give_up()
         self.engine.forget(self)
+
+    def give_up(self) -> None:
+        self.fault(TransferAborted("the owner has given the room up"), Attribution.OWNER)
 
     def get_transfer_metric(self) -> int:
         return len(self.taken)

@@ -114,11 +114,11 @@ class DeadlineBeforeTheAnswers(QueuedSender):
     breaks: ClassVar = "KS-3.5"
 
     def ask_about(self, flights: Sequence[Flight]) -> None:
-        now, timeout = self.engine.clock(), self.engine.world.transfer_timeout_s
         for flight in flights:
-            if flight.fate is Fate.FLYING and now - flight.posted_at >= timeout:
+            waited = self.engine.clock() - flight.posted_at
+            if flight.fate is Fate.FLYING and waited >= self.engine.world.transfer_timeout_s:
                 self.fault(TransferTimeout("a peer was silent"), Attribution.DEADLINE)
-        super().ask_about(flights)
+            super().ask_about([flight])
 
 
 class NoAuxWithoutPages(QueuedSender):

@@ -96,7 +96,7 @@ class AbortStaysWithTheOwner(QueuedSender):
         raise KVTransferError(self.plan.room, str(self.given_up), Attribution.OWNER) from self.given_up
 
 
-class ClearedRoomRevives(QueuedSender):
+class LateStatusRevives(QueuedSender):
     """What the worker learns after ``clear()`` decides anew how the room has ended.
 
     SGLang 0.5.10 to 0.5.12: ``update_status`` on a room that is gone inserts it (sglang #24539). Bug B15 of the field
@@ -169,35 +169,14 @@ class LateRecordPoisons(QueuedSender):
         return completed
 
 
-class ClearHitsTheNextRoom(QueuedSender):
-    """``clear()`` finds its room by id, and so gives up a later one that has the same id.
-
-    sglang #40125: a bootstrap room that two requests share ends both schedulers. Bug B08 of the field catalogue.
-    """
-
-    breaks: ClassVar = "KS-5.4"
-    by_id: ClassVar[WeakKeyDictionary[Engine, dict[int, QueuedSender]]] = WeakKeyDictionary()
-
-    def __init__(self, engine: Engine, plan: RoomPlan) -> None:
-        super().__init__(engine, plan)
-        self.by_id.setdefault(engine, {})[plan.room] = self
-
-    def clear(self) -> None:
-        super().clear()
-        namesake = self.by_id[self.engine].get(self.plan.room)
-        if namesake is not None:
-            namesake.abort()
-
-
 LATCH_MUTANTS: tuple[type[QueuedSender], ...] = (
     TakesTheLargerStatus,
     LastWriterWins,
     PopsTheReason,
     LateAbortFlips,
     AbortStaysWithTheOwner,
-    ClearedRoomRevives,
+    LateStatusRevives,
     ClearedRoomComesBack,
     PollNeedsTheEntry,
     LateRecordPoisons,
-    ClearHitsTheNextRoom,
 )
