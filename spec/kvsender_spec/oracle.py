@@ -170,6 +170,12 @@ class RoomOracle:
         self._facts = {Guard.ERROR_SEEN: True}
         self.keep([self._step(possible, Input.OBSERVE, error) for possible in self.possible])
 
+    def may_have_completed(self) -> None:
+        """A worker notices that the room is complete without being polled, and what comes after that is too late."""
+        if self.all_done:
+            done = [Possible(State.DONE) for possible in self.possible if possible.state is State.SENDING]
+            self.keep([*self.possible, *done])
+
     def _failed_by(self, cause: Cause) -> list[Possible]:
         live = any(possible.state in (State.IDLE, State.SENDING) for possible in self.possible)
         return [Possible(State.FAILED, cause)] if live else []

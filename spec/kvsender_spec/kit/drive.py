@@ -305,9 +305,11 @@ class Run:
         self._fabric.plan.arm(*([] if step.fault is None else [step.fault]))
         if step.meeting is not None:
             self._expect(room, step.meeting)
+        complete = self._surroundings(room).deadline_with_completion  # the workers' round may be what learns of it
         if step.call is Call.POLL:
             self._meanwhile(round_=True)
         around = self._surroundings(room)
+        around = replace(around, deadline_with_completion=complete or around.deadline_with_completion)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
         results, error = self._calls.make(f"{step.call}()", lambda: self._invoke(room.sender, step.call, pages))
         second = self._calls.meet()
@@ -370,6 +372,8 @@ class Run:
         else:
             self._judge_call(room, call, error, result, answered, events, around, last=last)
             later()
+        if self._calls.system is not None:
+            judge.oracle.may_have_completed()  # after both calls had looked
 
     def _invoke(self, sender: Sender, call: Call, pages: list[int]) -> object:
         match call:

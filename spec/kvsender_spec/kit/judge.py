@@ -16,7 +16,16 @@ from transitions import MachineError
 
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.faults import NONSENSE, Point
-from kvsender_spec.kit.adapter import Attributes, HidesErrors, Notice, NoticeKind, Notifies, Quarantines, RoomPlan
+from kvsender_spec.kit.adapter import (
+    Attributes,
+    HidesErrors,
+    Notice,
+    NoticeKind,
+    Notifies,
+    Quarantines,
+    RoomPlan,
+    Works,
+)
 from kvsender_spec.kit.adapter import System as SystemUnderTest
 from kvsender_spec.kit.transport import TransportEvent
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
@@ -188,6 +197,7 @@ class RoomJudge:
             self.oracle.observed(answered.checking)
         if self.oracle.overdue(now) and not completion_is_there:
             self.oracle.may_fault(DEADLINE)
+        self.oracle.may_have_completed()
 
     def _cause(self, event: TransportEvent) -> Cause | None:
         if event.error is not None and isinstance(self.system, HidesErrors):
@@ -274,6 +284,8 @@ class RoomJudge:
         self._posted(answered)
         if answered.checking is not None:
             self.oracle.observed(answered.checking)
+        if isinstance(self.system, Works):
+            self.oracle.may_have_completed()
 
     def _posted(self, answered: Answered) -> None:
         """Which of several chunks a worker posts does not show: with the last one in its hands, it may be that one.
