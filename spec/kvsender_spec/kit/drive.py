@@ -164,6 +164,23 @@ class Run:
                 misuse = "KS-8.1" in self.avoid and step.misuse is not None
                 return misuse or (THREADS in self.avoid and step.meeting is not None)
 
+    def asks(self, point: Point, slot: int) -> int:
+        """How often the sender can be expected to ask this of the transport in its next call: once per peer or handle.
+
+        What lies beyond is never reached: a fault there strikes nothing, and a meeting there does not take place.
+        """
+        room = self._rooms.get(slot)
+        if room is None:
+            return 0
+        handles = room.judge.oracle.handles.values()
+        match point:
+            case Point.MAKE | Point.POST | Point.NOTIFY:
+                return len(room.judge.destinations)
+            case Point.CHECK:
+                return sum(1 for machine in handles if machine.state is HandleState.IN_FLIGHT)
+            case Point.RELEASE:
+                return sum(1 for machine in handles if machine.state is not HandleState.NEVER_SUBMITTED)
+
     def _meeting_makes_sense(self, step: Step) -> bool:
         if step.meeting is None:
             return True

@@ -55,21 +55,21 @@ SCENES: Final = st.one_of(
     _scenes(rooms=2, peers=2, shared=False),
 )
 
-# How often each call is tried, in three weathers. Hypothesis has no weights of its own, so the lists repeat what should
-# come often. Most of what a sender does right shows only where nothing goes wrong, and most of what its owner can do
-# to it only where nothing else does.
+# How often each call is tried where it makes sense, in four weathers. Hypothesis has no weights, so the lists
+# repeat what should come often. Most of what a sender does right shows only where nothing goes wrong, and most of what
+# its owner or another thread can do to it only where nothing else does.
 _CALM_CALLS: Final = (
     *(Call.SEND,) * 9,
     *(Call.POLL,) * 12,
     *(Call.WAIT_LONG, Call.FAILURE_EXCEPTION) * 2,
     *(Call.METRIC, Call.WAIT, Call.CONTROL),
 )
-_FITFUL_CALLS: Final = (*_CALM_CALLS, *(Call.OPEN,) * 3, *(Call.ABORT, Call.CLEAR) * 4)
+_FITFUL_CALLS: Final = (*_CALM_CALLS, *(Call.OPEN,) * 8, *(Call.ABORT, Call.CLEAR) * 4)
 _STORMY_CALLS: Final = (
     *_FITFUL_CALLS,
     *(Call.KILL, Call.STOP) * 2,
     *(Call.KILL, Call.FAILURE_EXCEPTION),
-    *(Call.RESTART,) * 2,
+    *(Call.RESTART,) * 6,
 )
 
 
@@ -78,11 +78,18 @@ class _Weather(Enum):
     """The owner does its work and nothing fails."""
     FITFUL = "fitful"
     """The owner gives rooms up and opens them again."""
+    CROWDED = "crowded"
+    """Other threads call as well."""
     STORMY = "stormy"
-    """Faults strike, and peers come and go, as well."""
+    """Rooms are given up, faults strike, and peers come and go."""
 
 
-_CALLS: Final = {_Weather.CALM: _CALM_CALLS, _Weather.FITFUL: _FITFUL_CALLS, _Weather.STORMY: _STORMY_CALLS}
+_CALLS: Final = {
+    _Weather.CALM: _CALM_CALLS,
+    _Weather.FITFUL: _FITFUL_CALLS,
+    _Weather.CROWDED: _FITFUL_CALLS,
+    _Weather.STORMY: _STORMY_CALLS,
+}
 _PROGRESS: Final = (*Progress, Progress.NONE, Progress.NEWEST)
 
 
@@ -107,7 +114,9 @@ _MEETING_POINTS: Final = {
     Call.SEND: (Point.MAKE, Point.POST, Point.POST),
     Call.POLL: (Point.CHECK, Point.CHECK, Point.RELEASE, Point.NOTIFY),
 }
-"""Where the calls of two threads can meet."""
+"""Where the calls of two threads can meet, by how often it is worth trying."""
+_MOST_MEETINGS: Final = 2
+"""At which of several calls of the transport at most."""
 
 _RARE: Final = PROGRAMMING_KINDS + BASE_KINDS
 _MENUS: Final = {
@@ -125,39 +134,47 @@ _MENUS: Final = {
 
 
 def _step(data: st.DataObject, run: Run, weather: _Weather) -> Step | None:
-    """Draw one step that makes sense now, or None when the draw did not hit one."""
-    call = data.draw(st.sampled_from(_CALLS[weather]))
-    room = data.draw(st.integers(0, max(len(run.scene.chunks), run.scene.peers) - 1))
-    step = Step(call, room)
-    if call is Call.SEND and data.draw(st.integers(0, 7)) == 0:
-        misuse = data.draw(st.sampled_from(Misuse))
-        step = Step(call, room, misuse=misuse)
-    if not run.applicable(step):
+    """Draw one step that makes sense now, or None where none does."""
+    slots = range(max(len(run.scene.chunks), run.scene.peers))
+    able = {call: [slot for slot in slots if run.applicable(Step(call, slot))] for call in set(_CALLS[weather])}
+    calls = [call for call in _CALLS[weather] if able[call]]
+    if not calls:
         return None
+    call = data.draw(st.sampled_from(calls))
+    step = Step(call, data.draw(st.sampled_from(able[call])))
+    if call is Call.SEND and data.draw(st.integers(0, 7)) == 0:
+        mistake = replace(step, misuse=data.draw(st.sampled_from(Misuse)))
+        return mistake if run.applicable(mistake) else step
     if call is Call.POLL:
-        progress = data.draw(st.sampled_from(_PROGRESS))
-        step = replace(step, progress=progress)
-    menu = _MENUS.get(call)
-    if menu is not None and step.misuse is None and weather is _Weather.STORMY:
-        choice = data.draw(st.integers(0, 19))
-        if choice < 4:
-            step = replace(step, fault=data.draw(st.sampled_from(menu.usual)))
-        elif choice < 7:
-            step = replace(step, fault=data.draw(st.sampled_from(menu.disconnects)))
-        elif choice < 10:
-            step = replace(step, fault=data.draw(st.sampled_from(menu.rare)))
-    if call in _MEETING_POINTS and step.misuse is None and step.fault is None and weather is not _Weather.CALM:
-        step = _with_meeting(data, run, step)
+        step = replace(step, progress=data.draw(st.sampled_from(_PROGRESS)))
+    if call in _MENUS and weather is _Weather.STORMY:
+        return replace(step, fault=_fault(data, run, step))
+    if call in _MEETING_POINTS and weather is _Weather.CROWDED:
+        return _with_meeting(data, run, step)
     return step
 
 
+def _fault(data: st.DataObject, run: Run, step: Step) -> Fault | None:
+    """Every other time a fault, of those that can strike."""
+    menu, choice = _MENUS[step.call], data.draw(st.integers(0, 19))
+    faults = menu.usual if choice < 4 else menu.disconnects if choice < 7 else menu.rare if choice < 10 else ()
+    asks = {point: run.asks(point, step.room) for point in Point}
+    striking = [fault for fault in faults if fault.nth < asks[fault.point]]
+    return data.draw(st.sampled_from(striking)) if striking else None
+
+
 def _with_meeting(data: st.DataObject, run: Run, step: Step) -> Step:
-    """Sometimes another thread calls as well."""
-    if data.draw(st.integers(0, 5)) != 0:
+    """Every other time another thread calls as well."""
+    places = [
+        (point, nth)
+        for point in _MEETING_POINTS[step.call]
+        for nth in range(_MOST_MEETINGS)
+        if nth < run.asks(point, step.room)
+    ]
+    if not places or data.draw(st.booleans()):
         return step
     call = data.draw(st.sampled_from(MEETING_CALLS[step.call]))
-    point = data.draw(st.sampled_from(_MEETING_POINTS[step.call]))
-    meeting = replace(step, meeting=Meeting(call, point, data.draw(st.integers(0, 1))))
+    meeting = replace(step, meeting=Meeting(call, *data.draw(st.sampled_from(places))))
     return meeting if run.applicable(meeting) else step
 
 
