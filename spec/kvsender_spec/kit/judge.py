@@ -451,7 +451,7 @@ class RoomJudge:
             if machine.state is HandleState.IN_FLIGHT
             for page in self.pages[handle]
         }
-        if rejected or overdue:
+        if can_hold and (rejected or overdue):
             self.findings.check(
                 "KS-4.4",
                 rejected | overdue <= held,
