@@ -251,8 +251,12 @@ class ScriptedAgent:
         self._reach(Point.CHECK)
         with self.fabric.lock:
             self._forbid_misuse(Point.CHECK, handle)
-            if handle.unsettled and self.scripted:
+            # A worker may take a state that nobody knows for one that is still to change, and ask for ever.
+            open_ended = handle.outcome in RETURNED_BY_TRANSPORT
+            if self.scripted and (handle.unsettled or open_ended):
                 self.fabric.parking.stand(handle.number)
+                if open_ended and self.fabric.parking.dismissed:
+                    raise self.fabric.error(Kind.CANCELLED)
                 self._forbid_misuse(Point.CHECK, handle)  # it may have been released meanwhile
             if handle.state is HandleState.CREATED:
                 raise self._raised(Point.CHECK, Kind.NOT_POSTED, link.peer.name, handle)
