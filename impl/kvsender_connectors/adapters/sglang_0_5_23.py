@@ -1,0 +1,31 @@
+"""SGLang 0.5.23, NIXL: the sender shared by every transport, and workers that settle a batch before they report it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvsender_connectors.nixl_system import NixlAdapter, NixlSystem
+from kvsender_connectors.release import Release
+from kvsender_connectors.stand_ins import SINCE_0_5_23
+from kvsender_connectors.system import QueueingSender
+from kvsender_spec.kit.adapter import RoomPlan, World
+
+RELEASE: Final = Release("0.5.23", "nixl", "Nixl", SINCE_0_5_23)
+
+
+class System(NixlSystem):
+    names_dummies = True
+    takes_ranks = False
+
+    def make(self, plan: RoomPlan) -> QueueingSender:
+        return QueueingSender(self.real_sender(plan), [])
+
+
+class Adapter(NixlAdapter):
+    name = "SGLang 0.5.23 NIXL"
+
+    def open(self, world: World) -> System:
+        return System(RELEASE, world, nested_state=True)
+
+
+adapter: Final = Adapter()
