@@ -96,17 +96,17 @@ class Interval(threading.Event):
         super().__init__()
         self._bell: Final = threading.Condition()
         self._rings = 0
-        self._waits = 0
+        self._begun = 0
+        """How often somebody has begun to wait."""
 
     def wait(self, timeout: float | None = None) -> bool:
         if timeout is None:
             return super().wait()
         with self._bell:
             heard = self._rings
-            self._waits += 1
+            self._begun += 1
             self._bell.notify_all()
             self._bell.wait_for(lambda: self.is_set() or self._rings > heard)
-            self._waits -= 1
         return self.is_set()
 
     def set(self) -> None:
@@ -117,11 +117,11 @@ class Interval(threading.Event):
     def ring(self, timeout_s: float = CONTROL_TIMEOUT_S) -> None:
         """Let one round go by, and wait for its end. Nothing happens where no loop waits."""
         with self._bell:
-            if self._waits:
+            before = self._begun
+            if before:
                 self._rings += 1
                 self._bell.notify_all()
-                self._bell.wait_for(lambda: not self._waits, timeout_s)
-                self._bell.wait_for(lambda: self._waits > 0 or self.is_set(), timeout_s)
+                self._bell.wait_for(lambda: self._begun > before or self.is_set(), timeout_s)
 
 
 class ControlSocket:

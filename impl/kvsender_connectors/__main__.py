@@ -1,0 +1,3 @@
+from kvsender_connectors.command import app
+
+app()

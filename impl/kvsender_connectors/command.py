@@ -1,0 +1,170 @@
+"""The command ``python -m kvsender_connectors``: install the releases, check one, or check all and write the page.
+
+Exit codes of ``matrix``: 0 everything came out as it is known to, 1 something did not, 2 the command was used wrongly
+or a release is not installed. A known fail is no error: what is checked is that the page tells the truth.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kvsender_connectors.connectors import BY_KEY, CONNECTORS, Connector
+from kvsender_connectors.findings import FindingsError, dump, load_findings, shown
+from kvsender_connectors.judged import Judged, complaints, judge, rows
+from kvsender_connectors.page import Edition, write
+from kvsender_connectors.wheels import MSGSPEC, InstallError, install, missing
+from kvsender_connectors.witnesses import WITNESSES
+from kvsender_spec.clauses import BY_ID, CLAUSES
+from kvsender_spec.kit.check import EXAMPLES, LoadError, check, load_adapter
+from kvsender_spec.kit.replay import replay
+from kvsender_spec.kit.report import style
+from kvsender_spec.machine import Profile
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+MISTAKES: Final = frozenset({"KS-2.7", "KS-8.1"})
+"""The clauses about mistakes of the owner, which have a check of their own."""
+CHECK_TIMEOUT_S: Final = 1800.0
+_USAGE: Final = 2
+
+
+def _refuse(message: str) -> typer.Exit:
+    Console(stderr=True, highlight=False).print(f"connectors: {message}", markup=False, soft_wrap=True)
+    return typer.Exit(_USAGE)
+
+
+def _chosen(keys: Sequence[str]) -> list[Connector]:
+    unknown = sorted(set(keys) - BY_KEY.keys())
+    if unknown:
+        raise _refuse(f"no such connector: {', '.join(unknown)}; there are: {', '.join(BY_KEY)}")
+    return [connector for connector in CONNECTORS if not keys or connector.key in keys]
+
+
+@app.callback()
+def about() -> None:
+    """Check published KV-cache senders against the sender contract."""
+
+
+@app.command("install")
+def install_command() -> None:
+    """Install the releases into .connectors, each into a folder of its own."""
+    try:
+        install(lambda what: Console(highlight=False).print(what, markup=False))
+    except InstallError as error:
+        raise _refuse(str(error)) from error
+
+
+@app.command("check")
+def check_command(
+    key: Annotated[str, typer.Argument(metavar="CONNECTOR")],
+    json_path: Annotated[Path, typer.Option("--json", help="write the findings there")],
+    seed: Annotated[int, typer.Option(help="the same seed explores the same")] = 0,
+    examples: Annotated[int, typer.Option(min=1, help="how many runs to try")] = EXAMPLES,
+) -> None:
+    """Check one connector in this process, which then can check no other."""
+    (connector,) = _chosen([key])
+    logging.disable(logging.CRITICAL)  # injected faults make a careful sender log thousands of times
+    try:
+        adapter = load_adapter(connector.adapter)
+    except LoadError as error:
+        raise _refuse(str(error)) from error
+    rest = {clause.id for clause in CLAUSES} - MISTAKES
+    reports = [
+        check(adapter, seed=seed, examples=examples, clauses=wanted, profile=Profile.FULL)
+        for wanted in (rest, MISTAKES)
+    ]
+    histories = [shown(number, replay(adapter, witness.trace)) for number, witness in enumerate(WITNESSES)]
+    json_path.write_text(dump(reports, histories), encoding="utf-8")
+    # Threads of a release that are still there, such as a worker that waits for a peer, are not waited for.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+@app.command("matrix")
+def matrix_command(
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[CONNECTOR]...", help="only these")] = None,
+    seed: Annotated[int, typer.Option(help="the same seed explores the same")] = 0,
+    examples: Annotated[int, typer.Option(min=1, help="how many runs to try for each")] = EXAMPLES,
+    page_path: Annotated[Path | None, typer.Option("--page", help="write the page there, as Markdown")] = None,
+) -> None:
+    """Check the connectors, each in a process of its own; print the matrix of clauses and releases, and each fail."""
+    console = Console(highlight=False)
+    chosen = _chosen(keys or ())
+    lacking = {connector.release for connector in chosen} & set(missing())
+    if lacking:
+        raise _refuse(f"not installed: {', '.join(sorted(map(str, lacking)))}; run the command `install` first")
+    results: list[Judged] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for connector in chosen:
+            console.print(f"check {connector.title}", markup=False)
+            results.append(_check_apart(connector, seed, examples, Path(scratch) / f"{connector.key}.json"))
+    _print(results, console)
+    if page_path is not None:
+        edition = Edition(datetime.now(UTC).date().isoformat(), seed, examples, _versions())
+        page_path.write_text(write(edition, results), encoding="utf-8")
+    found = complaints(results)
+    for complaint in found:
+        console.print(complaint, style="bold red", markup=False, soft_wrap=True)
+    raise typer.Exit(1 if found else 0)
+
+
+def _check_apart(connector: Connector, seed: int, examples: int, path: Path) -> Judged:
+    command = (sys.executable, "-m", "kvsender_connectors", "check", connector.key, "--json", str(path))
+    options = ("--seed", str(seed), "--examples", str(examples))
+    done = subprocess.run((*command, *options), capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()
+        raise _refuse(f"{connector.key}: {last[-1] if last else f'exit code {done.returncode}'}")
+    try:
+        return judge(connector, load_findings(path.read_text(encoding="utf-8")))
+    except FindingsError as error:
+        raise _refuse(f"{connector.key}: {error}") from error
+
+
+def _print(results: Sequence[Judged], console: Console) -> None:
+    table = Table(title="published senders, profile full", title_justify="left")
+    table.add_column("clause", no_wrap=True)
+    for result in results:
+        table.add_column(result.connector.title.replace(", ", "\n"))
+    for clause, verdicts in rows(results):
+        words = [Text(verdict.outcome.value, style=style(verdict.outcome)) for verdict in verdicts]
+        table.add_row(f"{clause} {BY_ID[clause].name}", *words)
+    console.print(table)
+    for result in results:
+        for clause, (verdict, known) in result.fails.items():
+            head = f"{result.connector.title}: {clause} {BY_ID[clause].name}"
+            console.print(head, style="bold red", markup=False)
+            lines = [f"expected  {verdict.expected}", f"observed  {verdict.observed}"]
+            if verdict.trace is not None and verdict.trace.steps:
+                lines.append(f"scene     {verdict.trace.scene}")
+                lines += [f"  {number}. {step}" for number, step in enumerate(verdict.trace.steps, 1)]
+            if known is not None:
+                lines.append(f"{known.kind.value} {' '.join(known.references)}".rstrip() + f": {known.why}")
+            for line in lines:
+                console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = [("Python", python_version())]
+    for package in ("kvsender-spec", "hypothesis", "torch", "numpy"):
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    name, _, pinned = MSGSPEC.partition("==")
+    return [*found, (name, pinned), ("NIXL's error classes", "stand-ins of the same names")]
