@@ -29,7 +29,7 @@ from kvsender_connectors.judged import Judged, complaints, judge, rows
 from kvsender_connectors.page import Edition, write
 from kvsender_connectors.wheels import MSGSPEC, InstallError, install, missing
 from kvsender_connectors.witnesses import WITNESSES
-from kvsender_spec.clauses import BY_ID, CLAUSES
+from kvsender_spec.clauses import BY_ID
 from kvsender_spec.kit.check import EXAMPLES, LoadError, check, load_adapter
 from kvsender_spec.kit.replay import replay
 from kvsender_spec.kit.report import style
@@ -37,8 +37,6 @@ from kvsender_spec.machine import Profile
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-MISTAKES: Final = frozenset({"KS-2.7", "KS-8.1"})
-"""The clauses about mistakes of the owner, which have a check of their own."""
 CHECK_TIMEOUT_S: Final = 1800.0
 _USAGE: Final = 2
 
@@ -83,13 +81,9 @@ def check_command(
         adapter = load_adapter(connector.adapter)
     except LoadError as error:
         raise _refuse(str(error)) from error
-    rest = {clause.id for clause in CLAUSES} - MISTAKES
-    reports = [
-        check(adapter, seed=seed, examples=examples, clauses=wanted, profile=Profile.FULL)
-        for wanted in (rest, MISTAKES)
-    ]
+    report = check(adapter, seed=seed, examples=examples, profile=Profile.FULL)
     histories = [shown(number, replay(adapter, witness.trace)) for number, witness in enumerate(WITNESSES)]
-    json_path.write_text(dump(reports, histories), encoding="utf-8")
+    json_path.write_text(dump(report, histories), encoding="utf-8")
     # Threads of a release that are still there, such as a worker that waits for a peer, are not waited for.
     sys.stdout.flush()
     os._exit(0)

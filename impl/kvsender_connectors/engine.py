@@ -1,8 +1,8 @@
 """Mooncake's transfer engine as a library would offer it, over the scripted agent: a call moves bytes, or answers -1.
 
 Only the calls that SGLang's wrapper of the engine makes. As in the real engine, a transfer is synchronous, errors are
-numbers, and a transfer that takes longer than the engine's own timeout is answered -1 while it goes on (SGLang 0.5.23
-says so in ``_poison_unsettled_send``).
+numbers, and a transfer that outlasts the timeout of the engine itself (``MC_TRANSFER_TIMEOUT``) is answered -1 while it
+goes on: SGLang 0.5.23 says so in ``_poison_unsettled_send``, and kvcache-ai/Mooncake#4247 does.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from kvsender_spec.faults import STAND_INS
 from kvsender_spec.kit.transport import ScriptedAgent, ScriptedHandle
 
 FAILED: Final = -1
-TIMEOUT_S: Final = 30.0
-"""The engine's own default."""
 RPC_PORT: Final = 29_999
 _ERRORS: Final[tuple[type[Exception], ...]] = (*STAND_INS.values(), RuntimeError)
 
@@ -25,8 +23,9 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (*STAND_INS.values(), RuntimeError
 class ScriptedEngine:
     """One process's engine. ``peers`` gives the agent of each session."""
 
-    def __init__(self, agent: ScriptedAgent, peers: Mapping[str, str], clock: Clock) -> None:
+    def __init__(self, agent: ScriptedAgent, peers: Mapping[str, str], clock: Clock, timeout_s: float) -> None:
         self._agent: Final = agent
+        self._timeout_s: Final = timeout_s
         self._peers: Final = peers
         self._clock: Final = clock
         self._unsettled: Final[list[ScriptedHandle]] = []
@@ -63,7 +62,7 @@ class ScriptedEngine:
         try:
             state = self._agent.transfer(handle)
             while state == "PROC":
-                if self._clock() - since_s >= TIMEOUT_S:
+                if self._clock() - since_s >= self._timeout_s:
                     self._unsettled.append(handle)
                     return FAILED
                 state = self._agent.check_xfer_state(handle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from kvsender_connectors.witnesses import WITNESSES
@@ -33,7 +33,10 @@ class Shown:
 
     what: str
     shown: bool
-    observed: str
+    clause: str = ""
+    """The clause that broke."""
+    expected: str = ""
+    observed: str = ""
     """What was seen where it was shown; otherwise what broke instead, or nothing."""
 
 
@@ -52,22 +55,23 @@ class FindingsError(ValueError):
 
 
 def shown(number: int, done: Replay) -> Shown:
-    """The result of a witness's replay. What only the end of the run breaks is not the witness's."""
+    """The result of a witness's replay. What only the end of the run breaks is not the witness's, unless it says so."""
     witness = WITNESSES[number]
-    seen = [violation for moment in done.moments if not moment.ending for violation in moment.violations]
+    moments = [moment for moment in done.moments if witness.at_end or not moment.ending]
+    seen = [violation for moment in moments for violation in moment.violations]
     for violation in seen:
         if violation.clause in witness.clauses:
-            return Shown(witness.what, True, violation.observed)
+            return Shown(witness.what, True, violation.clause, violation.expected, violation.observed)
     instead = "; ".join(f"{violation.clause}: {violation.observed}" for violation in seen)
-    return Shown(witness.what, False, str(done.error) if done.error is not None else instead)
+    return Shown(witness.what, False, observed=str(done.error) if done.error is not None else instead)
 
 
-def dump(reports: list[Report], witnesses: list[Shown]) -> str:
-    """As JSON. Of two reports the later one has the last word on the clauses that it judges."""
+def dump(report: Report, witnesses: list[Shown]) -> str:
+    """As JSON, with the kit's own report inside."""
     document: dict[str, object] = {
         "schema": SCHEMA,
-        "reports": [json.loads(to_json(report)) for report in reports],
-        "witnesses": [{"what": w.what, "shown": w.shown, "observed": w.observed} for w in witnesses],
+        "report": json.loads(to_json(report)),
+        "witnesses": [asdict(witness) for witness in witnesses],
     }
     return json.dumps(document, indent=1) + "\n"
 
@@ -80,17 +84,27 @@ def load_findings(text: str) -> Findings:
         raise FindingsError(f"not JSON: {error}") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise FindingsError(f"not a document of {SCHEMA}")
-    verdicts: dict[str, Verdict] = {}
-    runs = steps = 0
-    for report in _rows(document, "reports"):
-        runs, steps = runs + _number(report, "runs"), steps + _number(report, "steps")
-        for row in _rows(report, "clauses"):
-            verdicts[_text(row, "id")] = _verdict(row)
+    report = document.get("report")
+    if not isinstance(report, dict):
+        raise FindingsError("it holds no report")
+    verdicts = {_text(row, "id"): _verdict(row) for row in _rows(report, "clauses")}
     witnesses = tuple(
-        Shown(_text(row, "what"), row.get("shown") is True, _text(row, "observed"))
+        Shown(
+            _text(row, "what"),
+            row.get("shown") is True,
+            _text(row, "clause"),
+            _text(row, "expected"),
+            _text(row, "observed"),
+        )
         for row in _rows(document, "witnesses")
     )
-    return Findings(dict(sorted(verdicts.items())), witnesses, runs, steps)
+    for number, witness in enumerate(witnesses):
+        # A history that breaks a clause is as good a trace as one that the exploration finds.
+        if witness.shown and verdicts[witness.clause].outcome is not Outcome.FAIL:
+            seen = verdicts[witness.clause].observations + 1
+            trace = WITNESSES[number].trace
+            verdicts[witness.clause] = Verdict(Outcome.FAIL, seen, "", witness.expected, witness.observed, trace)
+    return Findings(verdicts, witnesses, _number(report, "runs"), _number(report, "steps"))
 
 
 def _verdict(row: dict[str, object]) -> Verdict:

@@ -30,8 +30,8 @@ again: it installs the releases, checks each in a process of its own, and replay
 Every release is judged against the profile **full**, so that each clause has a verdict. That is more than any of them
 promises: where a clause is this project's own, the table says so, and a fail there is no bug of theirs.
 
-Two checks make one column. Mistakes of the owner (KS-2.7, KS-8.1) have a check of their own; in the other one the owner
-makes none, as SGLang's scheduler makes none, since one mistake would hide what comes after it."""
+Where a sender breaks a clause about something that its owner does (failure_exception() too early, abort(), a mistake),
+the check explores a second time without it, so that it hides nothing."""
 
 _LIMITS: Final = """\
 ## What this does not show

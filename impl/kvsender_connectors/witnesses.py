@@ -21,6 +21,8 @@ class Witness:
     trace: Trace
     shows: frozenset[str]
     """The connectors that are known to do it; every other one is expected not to."""
+    at_end: bool = False
+    """It shows only in the end of the run."""
 
 
 def _history(*steps: Step, scene: Scene | None = None) -> Trace:
@@ -62,6 +64,13 @@ WITNESSES: Final = (
         ("KS-2.2",),
         _history(_OPEN, _SEND, _ABORT, _DONE),
         frozenset({"sglang-0.5.11", "sglang-0.5.12"}),
+    ),
+    Witness(
+        "a peer that stays silent keeps the room open for ever",
+        ("KS-3.4",),
+        _history(_OPEN, _SEND, scene=Scene(silent=True)),
+        frozenset({"sglang-0.5.11", "seed", "sglang-0.5.12", "sglang-0.5.23"}),
+        at_end=True,
     ),
     Witness(
         "the last chunk of a dense model takes no aux data along",

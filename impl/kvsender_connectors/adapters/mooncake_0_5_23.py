@@ -29,7 +29,7 @@ class System(SGLangSystem):
 
     def __init__(self, world: World) -> None:
         ports = {session(port(world.peers, peer)): peer.name for peer in world.peers}
-        engine = ScriptedEngine(world.transport, ports, world.clock)
+        engine = ScriptedEngine(world.transport, ports, world.clock, world.transfer_timeout_s)
         for peer in world.peers:
             world.transport.add_remote_agent(peer.agent.get_agent_metadata())
         vars(sys.modules["mooncake.engine"])["TransferEngine"] = lambda: engine
@@ -45,6 +45,10 @@ class System(SGLangSystem):
         real = tuple(target for target in plan.destinations if not target.dummy)
         for target in real:
             self.seams.control.deliver(mooncake_room(plan, target, len(real), port(self.world.peers, target.peer)))
+
+    def shown_as(self, error: BaseException) -> str:
+        """The engine's -1 says that a transfer has failed and nothing more; these words of the reason say as much."""
+        return "Failed to send"
 
     def settle(self) -> None:
         """One round of the loop that probes peers to which a transfer has failed."""

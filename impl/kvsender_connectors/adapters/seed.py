@@ -42,11 +42,12 @@ class SeedSender:
             return
         first = self._sent
         self._sent += len(kv_indices)
+        pages = [int(page) for page in kv_indices]  # as the arrays of SGLang's descriptors do with whatever they get
         last = self._sent == self._plan.num_pages
         try:
             for target in self._plan.destinations:
                 if not target.dummy:
-                    self._post(target, kv_indices, target.pages[first : self._sent], last=last)
+                    self._post(target, pages, target.pages[first : self._sent], last=last)
         except TRANSPORT_ERRORS as error:
             self._send_failed, self._send_error = True, error
             return
