@@ -47,6 +47,8 @@ class ScriptedAgent:
         self.poisoned: set[str] = set()
         self.deregistered = False
         self.inbox: dict[str, list[bytes]] = {}
+        self._aim: int | None = None
+        """The first address at the peer that the transfer which is being made is about."""
 
     # ---------------------------------------------------------------------------------------------- memory
 
@@ -150,13 +152,14 @@ class ScriptedAgent:
             for side in (local_xfer_side, remote_xfer_side):
                 if side.released:
                     raise self.fabric.crime(f"{self.name}: a released descriptor list was used for a transfer")
+            remote = picked(remote_xfer_side.blocks, remote_indices)
+            self._aim = remote[0][0] if remote else None
             self._strike(Point.MAKE, peer, notif_msg)
             if link is None or local_xfer_side.link is not None:
                 raise self._raised(Point.MAKE, Kind.INVALID_PARAM, peer, message=notif_msg)
             if link.removed:
                 raise self._raised(Point.MAKE, Kind.NOT_FOUND, peer, message=notif_msg)
             local = picked(local_xfer_side.blocks, local_indices)
-            remote = picked(remote_xfer_side.blocks, remote_indices)
             return self._make(link, operation, local, remote, notif_msg)
 
     def initialize_xfer(
@@ -169,6 +172,7 @@ class ScriptedAgent:
     ) -> ScriptedHandle:
         self._reach(Point.MAKE)
         with self.fabric.lock:
+            self._aim = remote_descs.rows[0][0] if remote_descs.rows else None
             self._strike(Point.MAKE, remote_agent, notif_msg)
             link = self.links.get(remote_agent)
             if link is None:
@@ -387,4 +391,5 @@ class ScriptedAgent:
         error: BaseException | None = None,
         message: bytes = b"",
     ) -> None:
-        self.fabric.log(point, self.name, peer, answer, None if handle is None else handle.number, error, message)
+        number, target = None if handle is None else handle.number, self._aim if point is Point.MAKE else None
+        self.fabric.log(point, self.name, peer, answer, number, error, message, target)

@@ -525,7 +525,9 @@ class Run:
                 self._adopt(caller, event.handle)
             if event.point is Point.NOTIFY and event.error is not None:
                 self.stage.unheard.add(event.peer)
-            room = caller if event.handle is None else self._owner_of.get(event.handle)
+            room = self._room_at.get(event.target or 0, caller)
+            if event.handle is not None:
+                room = self._owner_of.get(event.handle)
             if self._errors.disconnect is not None and isinstance(event.error, self._errors.disconnect):
                 self._lose(event.peer, told=room)
             if room is not None:

@@ -1,4 +1,8 @@
-"""Randomised exploration: hypothesis draws scenes and steps, a run takes them.
+"""Randomised exploration: hypothesis draws scenes and, for each step, a number; the step is chosen by that number.
+
+A step is chosen among those that make sense where the run stands. So that is no draw of hypothesis' own: it demands the
+same draws in the same places each time, and a sender with threads, or with a clock of its own, need not do the same
+twice.
 
 There is one rule over the alphabet of calls and injected answers, because a rule for every call spends most examples
 on calls that say nothing. A violation does not end the exploration: all clauses are judged in one pass, and only what
@@ -12,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from random import Random
 from typing import Final
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -27,6 +32,9 @@ from kvsender_spec.kit.record import Moment
 from kvsender_spec.trace import WORLD_CALLS, Call, Meeting, Misuse, Progress, Scene, Step, Trace
 
 STEPS: Final = 18
+_NUMBERS: Final = 2**64 - 1
+_MISTAKES: Final = 0.125
+"""How many of the owner's send() are one."""
 MOST_ERRORS: Final = 5
 """So many runs that an adapter broke in end the exploration: each may have cost a call's whole time limit."""
 
@@ -133,37 +141,37 @@ _MENUS: Final = {
 }
 
 
-def _step(data: st.DataObject, run: Run, weather: _Weather) -> Step | None:
-    """Draw one step that makes sense now, or None where none does."""
+def _step(chance: Random, run: Run, weather: _Weather) -> Step | None:
+    """Choose one step that makes sense now, or None where none does."""
     slots = range(max(len(run.scene.chunks), run.scene.peers))
     able = {call: [slot for slot in slots if run.applicable(Step(call, slot))] for call in set(_CALLS[weather])}
     calls = [call for call in _CALLS[weather] if able[call]]
     if not calls:
         return None
-    call = data.draw(st.sampled_from(calls))
-    step = Step(call, data.draw(st.sampled_from(able[call])))
-    if call is Call.SEND and data.draw(st.integers(0, 7)) == 0:
-        mistake = replace(step, misuse=data.draw(st.sampled_from(Misuse)))
+    call = chance.choice(calls)
+    step = Step(call, chance.choice(able[call]))
+    if call is Call.SEND and chance.random() < _MISTAKES:
+        mistake = replace(step, misuse=chance.choice(tuple(Misuse)))
         return mistake if run.applicable(mistake) else step
     if call is Call.POLL:
-        step = replace(step, progress=data.draw(st.sampled_from(_PROGRESS)))
+        step = replace(step, progress=chance.choice(_PROGRESS))
     if call in _MENUS and weather is _Weather.STORMY:
-        return replace(step, fault=_fault(data, run, step))
+        return replace(step, fault=_fault(chance, run, step))
     if call in _MEETING_POINTS and weather is _Weather.CROWDED:
-        return _with_meeting(data, run, step)
+        return _with_meeting(chance, run, step)
     return step
 
 
-def _fault(data: st.DataObject, run: Run, step: Step) -> Fault | None:
+def _fault(chance: Random, run: Run, step: Step) -> Fault | None:
     """Every other time a fault, of those that can strike."""
-    menu, choice = _MENUS[step.call], data.draw(st.integers(0, 19))
-    faults = menu.usual if choice < 4 else menu.disconnects if choice < 7 else menu.rare if choice < 10 else ()
+    menu = _MENUS[step.call]
+    (faults,) = chance.choices(((), menu.usual, menu.disconnects, menu.rare), (10, 4, 3, 3))
     asks = {point: run.asks(point, step.room) for point in Point}
     striking = [fault for fault in faults if fault.nth < asks[fault.point]]
-    return data.draw(st.sampled_from(striking)) if striking else None
+    return chance.choice(striking) if striking else None
 
 
-def _with_meeting(data: st.DataObject, run: Run, step: Step) -> Step:
+def _with_meeting(chance: Random, run: Run, step: Step) -> Step:
     """Every other time another thread calls as well."""
     places = [
         (point, nth)
@@ -171,10 +179,9 @@ def _with_meeting(data: st.DataObject, run: Run, step: Step) -> Step:
         for nth in range(_MOST_MEETINGS)
         if nth < run.asks(point, step.room)
     ]
-    if not places or data.draw(st.booleans()):
+    if not places or chance.random() < 0.5:
         return step
-    call = data.draw(st.sampled_from(MEETING_CALLS[step.call]))
-    meeting = replace(step, meeting=Meeting(call, *data.draw(st.sampled_from(places))))
+    meeting = replace(step, meeting=Meeting(chance.choice(MEETING_CALLS[step.call]), *chance.choice(places)))
     return meeting if run.applicable(meeting) else step
 
 
@@ -326,11 +333,11 @@ def explore(
             except AdapterError as error:
                 self.give_up(error, scene)
 
-        @rule(data=st.data())
-        def step(self, data: st.DataObject) -> None:
+        @rule(number=st.integers(0, _NUMBERS))
+        def step(self, number: int) -> None:
             if self.run is None:
                 return
-            step = _step(data, self.run, self.weather)
+            step = _step(Random(number), self.run, self.weather)
             if step is not None:
                 try:
                     self.run.apply(step)

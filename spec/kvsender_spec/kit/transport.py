@@ -60,6 +60,8 @@ class TransportEvent:
     """The very object that was raised."""
     message: bytes = b""
     """The notification: alone for NOTIFY, attached to the transfer for MAKE."""
+    target: int | None = None
+    """For MAKE the first address at the peer: whose transfer it is shows even where none was made."""
 
 
 class Fabric:
@@ -226,8 +228,9 @@ class Fabric:
         handle: int | None,
         error: BaseException | None = None,
         message: bytes = b"",
+        target: int | None = None,
     ) -> None:
-        self.events.append(TransportEvent(point, agent, peer, handle, answer, error, message))
+        self.events.append(TransportEvent(point, agent, peer, handle, answer, error, message, target))
 
     def error(self, kind: Kind) -> BaseException:
         return make_error(kind, self.errors)
