@@ -30,6 +30,12 @@ def kvsender(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
         (("check", "tests.mutants.inline:adapter", "--json", "/nosuch/r.json"), "cannot write the report to /nosuch"),
         (("check", "tests.mutants.inline:adapter", "--examples", "0"), "Invalid value for '--examples'"),
         (("chek",), "No such command 'chek'"),
+        (("check", "KS-1.1"), "names no adapter: write module:attribute"),
+        (("check", "tests.mutants.inline:adapter", "nosuch:adapter"), "there is no module 'nosuch'"),
+        (
+            ("check", "tests.mutants.inline:adapter", "KS-1.1", "tests.mutants.inline:adapter"),
+            "and tests.mutants.inline:adapter are both named 'InlineSender', and no report could tell them apart",
+        ),
     ],
 )
 def test_wrong_use_says_what_is_wrong(arguments: tuple[str, ...], message: str) -> None:

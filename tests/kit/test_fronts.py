@@ -16,16 +16,18 @@ from xml.etree import ElementTree
 import pytest
 from tests.kit.test_cli import kvsender
 from tests.mutants.broken import BROKEN
-from tests.mutants.inline import InlineAdapter, InlineSender
+from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
 from tests.mutants.seed import BeforeTheFix, SeedAdapter
 
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.kit.adapter import World
 from kvsender_spec.kit.check import Budget, Outcome, Report, check
 from kvsender_spec.kit.drawing import machine, sequence
 from kvsender_spec.kit.drive import run_trace
 from kvsender_spec.kit.markup import printable, tag, text
+from kvsender_spec.kit.report import to_json, worst_exit_code
 from kvsender_spec.kit.report_html import to_html
 from kvsender_spec.kit.report_junit import to_junit
 from kvsender_spec.machine import NEXT, Profile, State
@@ -118,7 +120,7 @@ def counted(path: Path) -> Counter[str]:
 
 def test_junit_agrees_with_the_exit_code(reports: list[Report]) -> None:
     for report in [*reports, check(SMALL, examples=1)]:
-        root = ElementTree.fromstring(to_junit(report))
+        root = ElementTree.fromstring(to_junit([report]))
         cases = list(root.iter("testcase"))
         assert [case.get("name") for case in cases] == [f"{v.clause.id} {v.clause.name}" for v in report.verdicts]
         children = Counter(child.tag for case in cases for child in case)
@@ -137,7 +139,7 @@ def test_junit_agrees_with_the_exit_code(reports: list[Report]) -> None:
 
 
 def test_a_junit_failure_reads_alone_and_its_trace_can_be_loaded(reports: list[Report]) -> None:
-    failures = list(ElementTree.fromstring(to_junit(reports[1])).iter("failure"))
+    failures = list(ElementTree.fromstring(to_junit([reports[1]])).iter("failure"))
     assert len(failures) >= 4
     for failure in failures:
         assert "observed: " in failure.get("message", "")
@@ -148,7 +150,7 @@ def test_a_junit_failure_reads_alone_and_its_trace_can_be_loaded(reports: list[R
 
 
 def test_junit_holds_what_xml_cannot(reports: list[Report]) -> None:
-    said = "".join(node.text or "" for node in ElementTree.fromstring(to_junit(reports[2])).iter("failure"))
+    said = "".join(node.text or "" for node in ElementTree.fromstring(to_junit([reports[2]])).iter("failure"))
     assert "</svg><script" in said
     assert r"\x00\x1b]]>&amp;" in said
 
@@ -364,6 +366,53 @@ def test_the_command_writes_every_report(tmp_path: Path) -> None:
     failed = [row["id"] for row in json.loads(files["r.json"].read_text())["clauses"] if row["verdict"] == "fail"]
     assert counted(files["r.xml"])["failure"] == len(failed)
     assert Page(files["r.html"].read_text()).tags["article"] == len(failed)
+
+
+def test_several_adapters_are_compared_and_the_worst_decides(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("r.json", "r.xml", "r.html")}
+    adapters = ("tests.mutants.inline:adapter", "tests.mutants.seed:after_the_fix")
+    done = kvsender(
+        *("check", adapters[0], "KS-4.1", adapters[1], "KS-1.2", "--budget=quick"),
+        *("--json", str(files["r.json"]), "--junit", str(files["r.xml"]), "--html", str(files["r.html"])),
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    matrix = [" ".join(line.split()) for line in done.stdout.partition("all adapters")[2].splitlines()]
+    assert "│ KS-1.2 CATCH-SET │ pass │ fail │" in matrix
+    assert "│ KS-4.1 QUIESCE-BEFORE-FREE │ pass │ - │" in matrix
+    assert "│ verdict │ conforms │ does not conform │" in matrix
+    document = json.loads(files["r.json"].read_text())
+    assert (document["schema"], document["exit_code"]) == ("kvsender-reports/1", 1)
+    assert [report["adapter"] for report in document["reports"]] == ["InlineSender", "AfterTheFix"]
+    assert [report["exit_code"] for report in document["reports"]] == [0, 1]
+    assert {report["schema"] for report in document["reports"]} == {"kvsender-report/1"}
+    root = ElementTree.parse(files["r.xml"]).getroot()
+    assert [suite.get("name") for suite in root] == ["kvsender check InlineSender", "kvsender check AfterTheFix"]
+    assert counted(files["r.xml"]) == Counter(failure=1, skipped=1)
+    assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("4", "1", "1")
+    assert len(Page(files["r.html"].read_text()).matrix) == len(CLAUSES)
+
+
+def test_the_worst_exit_code_is_a_failure(reports: list[Report]) -> None:
+    undecided, good = check(SMALL, examples=1), check(SMALL, clauses=["KS-1.4"])
+    assert [report.exit_code for report in (good, undecided, reports[1])] == [0, 3, 1]
+    assert worst_exit_code([good, good]) == 0
+    assert worst_exit_code([undecided, good]) == 3
+    assert worst_exit_code([undecided, reports[1], good]) == 1
+
+
+def test_an_adapter_that_breaks_is_shown_by_every_front() -> None:
+    class Stumbles(InlineAdapter):
+        def open(self, world: World) -> InlineSystem:
+            raise OSError("no such device")
+
+    report = check(Stumbles(), clauses=["KS-1.5"])
+    assert report.exit_code == 3
+    message = "open raised OSError: no such device"
+    (document,) = [json.loads(to_json([report]))]
+    assert message in document["errors"][0]["message"]
+    case = ElementTree.fromstring(to_junit([report])).findall(".//testcase[@name='the adapter']/error")
+    assert message in case[0].get("message", "")
+    assert message in to_html([report])
 
 
 def test_all_mutants_together_make_one_page() -> None:

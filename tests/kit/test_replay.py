@@ -80,6 +80,7 @@ def test_a_good_sender_gets_through_the_same_trace_to_the_end(tmp_path: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the end of the run, which is in no trace:" in done.stdout
     assert "       the owner: the call answered Failed" in done.stdout
+    assert "       decode0 was told: failure of room 7: nixlNotFoundError: injected nixlNotFoundError" in done.stdout
     assert done.stdout.endswith("no clause was broken\n")
 
 

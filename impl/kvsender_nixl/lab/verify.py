@@ -299,7 +299,7 @@ def as_json(scripted: Report | None, real: RealReport | None, seed: int, seconds
         "seed": seed,
         "seconds": round(seconds, 1),
         "exit_code": code,
-        "scripted": None if scripted is None else json.loads(to_json(scripted)),
+        "scripted": None if scripted is None else json.loads(to_json([scripted])),
         "real": None if real is None else _real_as_json(real),
     }
     return json.dumps(document, indent=2) + "\n"

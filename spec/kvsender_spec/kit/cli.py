@@ -1,7 +1,8 @@
 """The command ``kvsender``. A thin front over ``kvsender_spec.kit.check`` and ``kvsender_spec.kit.replay``.
 
 Exit codes: 0 every MUST clause that applies passes, 1 one fails, 2 the command was used wrongly, 3 none fails but one
-could not be judged. ``replay``: 0 nothing broke, 1 a clause did, 2 wrong use, 3 the adapter broke.
+could not be judged, or the adapter broke; of several adapters the worst counts. ``replay``: 0 nothing broke, 1 a clause
+did, 2 wrong use, 3 the adapter broke.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +21,20 @@ from rich.table import Table
 
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.check import Budget, LoadError, UnknownClause, check, load_adapter, select
+from kvsender_spec.kit.check import (
+    AdapterError,
+    Budget,
+    LoadError,
+    Report,
+    UnknownClause,
+    check,
+    load_adapter,
+    require_methods,
+    select,
+)
 from kvsender_spec.kit.explore import Exploration
 from kvsender_spec.kit.replay import read_trace, replay
-from kvsender_spec.kit.report import render, render_replay, to_json
+from kvsender_spec.kit.report import render, render_matrix, render_replay, to_json, worst_exit_code
 from kvsender_spec.kit.report_html import to_html
 from kvsender_spec.kit.report_junit import to_junit
 from kvsender_spec.kit.template import write_template
@@ -61,6 +73,34 @@ def _load(adapter_name: str, *, verbose: bool) -> Adapter:
         raise _refuse(str(error)) from error
 
 
+def _is_clause(name: str) -> bool:
+    """Whether an argument is meant to be the id of a clause; a name with a colon is an adapter's."""
+    return name.upper().startswith("KS-") and ":" not in name
+
+
+def _load_all(names: Sequence[str], *, verbose: bool) -> list[Adapter]:
+    """Every adapter, or a refusal before the first of them is explored."""
+    if not names:
+        raise _refuse("names no adapter: write module:attribute, e.g. kvsender_nixl.adapter:adapter")
+    adapters = [_load(name, verbose=verbose) for name in names]
+    for adapter in adapters:
+        try:
+            require_methods(adapter)
+        except LoadError as error:
+            raise _refuse(str(error)) from error
+        except AdapterError:
+            pass  # a verdict of its report
+    titles = [adapter.name for adapter in adapters]
+    for position, title in enumerate(titles):
+        if title in titles[:position]:
+            first = names[titles.index(title)]
+            raise _refuse(
+                f"{first} and {names[position]} are both named {title!r}, and no report could tell them apart:"
+                " give each adapter a name of its own"
+            )
+    return adapters
+
+
 @app.callback()
 def about() -> None:
     """Check KV-cache senders against the sender contract."""
@@ -68,8 +108,12 @@ def about() -> None:
 
 @app.command("check")
 def check_command(
-    adapter_name: Annotated[str, typer.Argument(metavar="MODULE:ADAPTER", help="the adapter to check")],
-    clauses: Annotated[list[str] | None, typer.Argument(metavar="[KS-ID]...", help="only these clauses")] = None,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODULE:ADAPTER... [KS-ID]...", help="the adapters to check, and the ids of clauses for only these"
+        ),
+    ],
     seed: Annotated[int, typer.Option(help="the same command with the same seed explores the same")] = 0,
     budget: Annotated[Budget, typer.Option(help="how many runs to try: 150, 500 or 10000")] = Budget.CI,
     examples: Annotated[
@@ -84,39 +128,51 @@ def check_command(
     html_path: Annotated[Path | None, typer.Option("--html", help="write it there as one HTML page")] = None,
     verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
 ) -> None:
-    """Explore a sender on the scripted transport and print a verdict for each clause."""
+    """Explore senders on the scripted transport and print a verdict for each clause; several are compared as well."""
     console = Console(highlight=False)
-    adapter = _load(adapter_name, verbose=verbose)
+    adapters = _load_all([name for name in names if not _is_clause(name)], verbose=verbose)
     try:
-        wanted = select(clauses or ())
+        wanted = select(name for name in names if _is_clause(name))
     except UnknownClause as error:
         raise _refuse(str(error)) from error
     for option, path in (("--json", json_path), ("--junit", junit_path), ("--html", html_path)):
         _writable(option, path)
-    examples = examples or budget.examples
+    reports: list[Report] = []
+    for adapter in adapters:
+        reports.append(
+            _explored(
+                adapter, seed=seed, examples=examples or budget.examples, clauses=wanted, profile=profile, strict=strict
+            )
+        )
+        render(reports[-1], console)
+    if len(reports) > 1:
+        render_matrix(reports, console)
+    for path, write in ((json_path, to_json), (junit_path, to_junit), (html_path, to_html)):
+        if path is not None:
+            path.write_text(write(reports), encoding="utf-8")
+    raise typer.Exit(worst_exit_code(reports))
+
+
+def _explored(
+    adapter: Adapter, *, seed: int, examples: int, clauses: frozenset[str], profile: Profile | None, strict: bool
+) -> Report:
+    """One check, with a bar that shows how far it is."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("exploring", total=examples)
+        task = progress.add_task(f"{adapter.name}: exploring", total=examples)
 
         def show(found: Exploration) -> None:
             if found.runs == examples:
-                progress.update(task, description="shortening what broke" if found.broken else "concluding")
+                what = "shortening what broke" if found.broken else "concluding"
+                progress.update(task, description=f"{adapter.name}: {what}")
             progress.update(task, completed=min(found.runs, examples))
 
         try:
-            report = check(
-                adapter, seed=seed, examples=examples, clauses=wanted, profile=profile, strict=strict, on_run=show
+            return check(
+                adapter, seed=seed, examples=examples, clauses=clauses, profile=profile, strict=strict, on_run=show
             )
         except LoadError as error:
             raise _refuse(str(error)) from error
-    render(report, console)
-    if json_path is not None:
-        json_path.write_text(to_json(report), encoding="utf-8")
-    if junit_path is not None:
-        junit_path.write_text(to_junit(report), encoding="utf-8")
-    if html_path is not None:
-        html_path.write_text(to_html([report]), encoding="utf-8")
-    raise typer.Exit(report.exit_code)
 
 
 @app.command("replay")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final, assert_never
 
 from rich.console import Console, Group, RenderableType
@@ -17,6 +18,9 @@ from kvsender_spec.kit.replay import Replay
 from kvsender_spec.trace import Trace
 
 SCHEMA: Final = "kvsender-report/1"
+"""One report as JSON."""
+COLLECTION_SCHEMA: Final = "kvsender-reports/1"
+"""Several: their worst exit code, and each of them as it would be alone."""
 
 
 def style(outcome: Outcome) -> str:
@@ -72,13 +76,64 @@ def render(report: Report, console: Console) -> None:
     console.print(summary(report))
 
 
+def conclusion(report: Report) -> str:
+    """The verdict on a sender, in a sentence."""
+    which = "clause" if report.strict else "MUST clause"
+    match report.exit_code:
+        case 0:
+            return f"Conforms: every {which} that applies passes."
+        case 1:
+            failed = sum(1 for verdict in report.with_outcome(Outcome.FAIL) if report.counts(verdict))
+            return f"Does not conform: {failed} {which}{'' if failed == 1 else 's'} failed."
+        case _:
+            return f"Undecided: no {which} failed, but at least one could not be judged, or the adapter broke."
+
+
+def breakdowns(report: Report) -> list[str]:
+    """How the adapter broke, each way once."""
+    messages: list[str] = []
+    for error in report.errors:
+        if error.message not in messages:
+            messages.append(error.message)
+    return messages
+
+
+def worst_exit_code(reports: Sequence[Report]) -> int:
+    """That of all reports together: 1 where a clause fails anywhere, 3 where one could not be judged."""
+    codes = {report.exit_code for report in reports}
+    return next((code for code in (1, 3) if code in codes), 0)
+
+
+def render_matrix(reports: Sequence[Report], console: Console) -> None:
+    """Clause by clause what each sender came to, and the verdict on each; ``-`` where a clause does not apply.
+
+    The reports are of one command, and so about the same clauses.
+    """
+    table = Table(title="all adapters", title_justify="left", show_footer=True)
+    table.add_column("clause", footer="verdict", no_wrap=True)
+    for report in reports:
+        word = conclusion(report).partition(":")[0].lower()
+        table.add_column(escape(report.adapter), footer=word, overflow="fold")
+    for number, verdict in enumerate(reports[0].verdicts):
+        outcomes = [report.verdicts[number].outcome for report in reports]
+        table.add_row(f"{verdict.clause.id} {verdict.clause.name}", *(_cell(outcome) for outcome in outcomes))
+    console.print(table)
+
+
+def _cell(outcome: Outcome) -> Text:
+    words = {Outcome.NOT_APPLICABLE: "-"}
+    return Text(words.get(outcome, outcome.value), style=style(outcome))
+
+
 def _notes(report: Report) -> list[Text]:
     """Why clauses were not judged, each reason once."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for verdict in report.verdicts:
         if verdict.note:
             reasons.setdefault((verdict.outcome.value, verdict.note), []).append(verdict.clause.id)
-    return [Text(f"{', '.join(ids)}: {outcome}, {note}") for (outcome, note), ids in reasons.items()]
+    notes = [f"{', '.join(ids)}: {outcome}, {note}" for (outcome, note), ids in reasons.items()]
+    notes += [f"the adapter broke: {message}" for message in breakdowns(report)]
+    return [Text(note) for note in notes]
 
 
 def summary(report: Report) -> str:
@@ -109,8 +164,17 @@ def render_replay(trace: Trace, done: Replay, console: Console) -> None:
         say("no clause was broken", "green")
 
 
-def to_json(report: Report) -> str:
-    """The report with its schema version. Traces are in the format of ``kvsender_spec.trace``."""
+def to_json(reports: Sequence[Report]) -> str:
+    """One report as an object of ``SCHEMA``, several as one of ``COLLECTION_SCHEMA`` that has them in a list."""
+    documents = [_document(report) for report in reports]
+    if len(documents) == 1:
+        return json.dumps(documents[0], indent=2) + "\n"
+    collection = {"schema": COLLECTION_SCHEMA, "exit_code": worst_exit_code(reports), "reports": documents}
+    return json.dumps(collection, indent=2) + "\n"
+
+
+def _document(report: Report) -> dict[str, object]:
+    """A report with its schema version. Traces are in the format of ``kvsender_spec.trace``."""
     clauses: list[dict[str, object]] = []
     for verdict in report.verdicts:
         example = verdict.counterexample
@@ -127,7 +191,7 @@ def to_json(report: Report) -> str:
             row["observed"] = example.violation.observed
             row["trace"] = example.trace.dump().splitlines()
         clauses.append(row)
-    document: dict[str, object] = {
+    return {
         "schema": SCHEMA,
         "adapter": report.adapter,
         "profile": report.profile.value,
@@ -137,6 +201,6 @@ def to_json(report: Report) -> str:
         "runs": report.runs,
         "steps": report.steps,
         "exit_code": report.exit_code,
+        "errors": [{"message": e.message, "trace": e.trace.dump().splitlines()} for e in report.errors],
         "clauses": clauses,
     }
-    return json.dumps(document, indent=2) + "\n"

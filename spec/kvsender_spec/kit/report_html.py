@@ -15,6 +15,7 @@ from kvsender_spec.kit.drawing import machine, sequence
 from kvsender_spec.kit.explore import Counterexample
 from kvsender_spec.kit.markup import Markup, tag, text
 from kvsender_spec.kit.narrative import narrate
+from kvsender_spec.kit.report import breakdowns, conclusion
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1b1f24;--soft:#5b6470;--line:#d9dee5;--band:#eef1f5;
@@ -174,24 +175,13 @@ def _summary(report: Report) -> Markup:
     return tag(
         "section",
         tag("h2", text(report.adapter), style="margin-top:0"),
-        tag("p", tag("b", text(_conclusion(report)))),
+        tag("p", tag("b", text(conclusion(report)))),
         tag("p", text(" · ".join(facts)), class_="soft"),
+        *(tag("p", text(f"The adapter broke: {message}")) for message in breakdowns(report)),
         tag("div", *tiles, class_="tiles"),
         tag("div", *bar, class_="bar"),
         class_="card",
     )
-
-
-def _conclusion(report: Report) -> str:
-    which = "clause" if report.strict else "MUST clause"
-    match report.exit_code:
-        case 0:
-            return f"Conforms: every {which} that applies passes."
-        case 1:
-            failed = sum(1 for v in report.with_outcome(Outcome.FAIL) if report.counts(v))
-            return f"Does not conform: {failed} {which}{'' if failed == 1 else 's'} failed."
-        case _:
-            return f"Undecided: no {which} failed, but at least one could not be judged."
 
 
 def _matrix(reports: Sequence[Report]) -> Markup:

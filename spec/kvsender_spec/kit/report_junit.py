@@ -1,12 +1,15 @@
 """A report as JUnit XML, for the CI systems that show it.
 
-One test case a clause. It agrees with the exit code: only a verdict that decides the exit code is a failure (exit code
-1) or an error (3: inconclusive, or the adapter broke). Everything else that is not a pass is skipped, with its reason:
-a clause that does not apply, one that no layer observes, and a SHOULD that fails where nobody asked for ``--strict``.
+One test case a clause, and one more for an adapter that broke. It agrees with the exit code: only a verdict that
+decides the exit code is a failure (exit code 1) or an error (3: inconclusive, or the adapter broke). Everything else
+that is not a pass is skipped, with its reason: a clause that does not apply, and a SHOULD that fails where nobody asked
+for ``--strict``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 from xml.etree import ElementTree
 
@@ -17,9 +20,23 @@ from kvsender_spec.kit.narrative import narrate
 _DECIDES: Final = {Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.INCONCLUSIVE: "error"}
 
 
-def to_junit(report: Report) -> str:
-    """The report as one test suite."""
+def to_junit(reports: Sequence[Report]) -> str:
+    """Each report as one test suite."""
     root = ElementTree.Element("testsuites")
+    totals: Counter[str] = Counter()
+    for report in reports:
+        totals.update(_add_suite(root, report))
+    _set_counts(root, totals)
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+
+
+def _set_counts(element: ElementTree.Element, counts: Counter[str]) -> None:
+    for name in ("tests", "failures", "errors", "skipped"):
+        element.set(name, str(counts[name]))
+
+
+def _add_suite(root: ElementTree.Element, report: Report) -> Counter[str]:
     suite = ElementTree.SubElement(root, "testsuite", name=printable(f"kvsender check {report.adapter}"))
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (
@@ -30,12 +47,11 @@ def to_junit(report: Report) -> str:
         ("strict", str(report.strict).lower()),
     ):
         ElementTree.SubElement(properties, "property", name=name, value=value)
-    counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+    counts: Counter[str] = Counter()
+    who = printable(report.adapter)
     for verdict in report.verdicts:
         clause = verdict.clause
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=printable(report.adapter), name=f"{clause.id} {clause.name}"
-        )
+        case = ElementTree.SubElement(suite, "testcase", classname=who, name=f"{clause.id} {clause.name}")
         counts["tests"] += 1
         outcome = verdict.outcome.value
         if verdict.outcome is Outcome.PASS:
@@ -44,11 +60,14 @@ def to_junit(report: Report) -> str:
         counts[kind if kind == "skipped" else f"{kind}s"] += 1
         said = ElementTree.SubElement(case, kind, type=outcome, message=printable(_message(verdict)))
         said.text = printable(_body(verdict))
-    for element in (root, suite):
-        for name, count in counts.items():
-            element.set(name, str(count))
-    ElementTree.indent(root)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+    if report.errors:
+        # Every clause may have been judged all the same, by the runs in which the adapter did not break.
+        case = ElementTree.SubElement(suite, "testcase", classname=who, name="the adapter")
+        said = ElementTree.SubElement(case, "error", type="error", message=printable(report.errors[0].message))
+        said.text = printable("\n".join([*(e.message for e in report.errors), report.errors[0].trace.dump()]))
+        counts.update(tests=1, errors=1)
+    _set_counts(suite, counts)
+    return counts
 
 
 def _message(verdict: ClauseVerdict) -> str:
