@@ -9,11 +9,11 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser test lint types docs scenarios soak bench clean
+.PHONY: help install verify browser test lint types docs scenarios soak bench kill-matrix bench-kit clean
 
 help: ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
-		printf '  make %-9s %s\n' "$$target" "$$text"; \
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
+		printf '  make %-11s %s\n' "$$target" "$$text"; \
 	done
 
 install: $(STAMP) ## Create .venv and install everything into it (again only when pyproject.toml or Makefile change)
@@ -68,6 +68,12 @@ soak: install ## The reference sender on twenty seeds, within the ci budget of e
 
 bench: install ## Measure the reference sender on this machine
 	@$(BIN)/python -m kvsender_nixl.lab.bench
+
+kill-matrix: install ## Hunt every mutant with ten seeds; print mutant x clause
+	@$(BIN)/python -m tests.mutants.matrix
+
+bench-kit: install ## Measure the kit: steps/s, and the time to kill each mutant
+	@$(BIN)/python -m tests.mutants.bench
 
 clean: ## Remove caches and built files; .venv stays
 	@rm -rf .mypy_cache .ruff_cache .hypothesis dist build

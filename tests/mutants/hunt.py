@@ -11,6 +11,7 @@ from typing import Final
 
 from tests.mutants.registry import MUTANTS, Mutant
 
+from kvsender_spec.clauses import claimed
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.kit.explore import Counterexample, Exploration, explore, shorten
 
@@ -56,9 +57,10 @@ def hunt(mutant: Mutant, *, seed: int, examples: int = Budget.CI.examples, to_th
         found = {IMPORT_CLAUSE: 1} if verdict.counterexample is not None else {}
         return Hunt(mutant, seed, 1, time.process_time() - began, found, verdict.counterexample)
     first_run: dict[str, int] = {}
+    judged = {clause.id for clause in claimed(mutant.adapter.profile)}
 
     def note(exploration: Exploration) -> None:
-        for clause in exploration.broken:
+        for clause in exploration.broken.keys() & judged:
             first_run.setdefault(clause, exploration.runs)
 
     wanted = frozenset[str]() if to_the_end else frozenset({mutant.breaks})

@@ -1,8 +1,7 @@
-"""Randomised exploration: hypothesis draws scenes and, for each step, a number; the step is chosen by that number.
+"""Randomised exploration: hypothesis draws scenes, and each run's own dice choose its steps.
 
-A step is chosen among those that make sense where the run stands. So that is no draw of hypothesis' own: it demands the
-same draws in the same places each time, and a sender with threads, or with a clock of its own, need not do the same
-twice.
+A step is chosen among those that make sense where the run stands. That is no draw of hypothesis' own, which demands the
+same draws in the same places each time: a sender with threads, or with a clock of its own, need not do the same twice.
 
 There is one rule over the alphabet of calls and injected answers, because a rule for every call spends most examples
 on calls that say nothing. A violation does not end the exploration: all clauses are judged in one pass, and only what
@@ -16,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import count
 from random import Random
 from typing import Final
 
@@ -32,9 +32,10 @@ from kvsender_spec.kit.record import Moment
 from kvsender_spec.trace import WORLD_CALLS, Call, Meeting, Misuse, Progress, Scene, Step, Trace
 
 STEPS: Final = 18
-_NUMBERS: Final = 2**64 - 1
 _MISTAKES: Final = 0.125
 """How many of the owner's send() are one."""
+_FOLLOWED: Final = 0.7
+"""How many poll() are surely of a room that has something in flight, if there is one: the others say little."""
 MOST_ERRORS: Final = 5
 """So many runs that an adapter broke in end the exploration: each may have cost a call's whole time limit."""
 
@@ -48,7 +49,7 @@ def _scenes(*, rooms: int, peers: int, shared: bool) -> st.SearchStrategy[Scene]
         peers=st.just(peers),
         dummies=st.sampled_from((0, 0, 0, 1)),
         shared=st.just(shared),
-        done_at_post=st.sampled_from((False, False, False, True)),
+        done_at_post=st.sampled_from((False,) * 5 + (True,)),
         drops_metadata=st.booleans(),
         silent=st.sampled_from((False, False, True)),
     )
@@ -74,10 +75,11 @@ _CALM_CALLS: Final = (
 )
 _FITFUL_CALLS: Final = (*_CALM_CALLS, *(Call.OPEN,) * 8, *(Call.ABORT, Call.CLEAR) * 4)
 _STORMY_CALLS: Final = (
-    *_FITFUL_CALLS,
-    *(Call.KILL, Call.STOP) * 2,
-    *(Call.KILL, Call.FAILURE_EXCEPTION),
+    *(Call.SEND, Call.POLL) * 14,
+    *(Call.OPEN,) * 8,
     *(Call.RESTART,) * 6,
+    *(Call.KILL, Call.ABORT, Call.CLEAR, Call.FAILURE_EXCEPTION) * 2,
+    *(Call.STOP, Call.METRIC, Call.WAIT, Call.WAIT_LONG, Call.CONTROL),
 )
 
 
@@ -141,37 +143,42 @@ _MENUS: Final = {
 }
 
 
-def _step(chance: Random, run: Run, weather: _Weather) -> Step | None:
+def _step(dice: Random, run: Run, weather: _Weather) -> Step | None:
     """Choose one step that makes sense now, or None where none does."""
     slots = range(max(len(run.scene.chunks), run.scene.peers))
     able = {call: [slot for slot in slots if run.applicable(Step(call, slot))] for call in set(_CALLS[weather])}
     calls = [call for call in _CALLS[weather] if able[call]]
     if not calls:
         return None
-    call = chance.choice(calls)
-    step = Step(call, chance.choice(able[call]))
-    if call is Call.SEND and chance.random() < _MISTAKES:
-        mistake = replace(step, misuse=chance.choice(tuple(Misuse)))
+    call = dice.choice(calls)
+    flying = [slot for slot in able[call] if run.asks(Point.CHECK, slot)]
+    followed = call is Call.POLL and flying and dice.random() < _FOLLOWED
+    step = Step(call, dice.choice(flying if followed else able[call]))
+    if call is Call.SEND and dice.random() < _MISTAKES:
+        mistake = replace(step, misuse=dice.choice(tuple(Misuse)))
         return mistake if run.applicable(mistake) else step
     if call is Call.POLL:
-        step = replace(step, progress=chance.choice(_PROGRESS))
+        step = replace(step, progress=dice.choice(_PROGRESS))
     if call in _MENUS and weather is _Weather.STORMY:
-        return replace(step, fault=_fault(chance, run, step))
+        return replace(step, fault=_fault(dice, run, step))
     if call in _MEETING_POINTS and weather is _Weather.CROWDED:
-        return _with_meeting(chance, run, step)
+        return _with_meeting(dice, run, step)
     return step
 
 
-def _fault(chance: Random, run: Run, step: Step) -> Fault | None:
-    """Every other time a fault, of those that can strike."""
-    menu = _MENUS[step.call]
-    (faults,) = chance.choices(((), menu.usual, menu.disconnects, menu.rare), (10, 4, 3, 3))
+def _fault(dice: Random, run: Run, step: Step) -> Fault | None:
+    """Sometimes a fault, of those that can strike; most often in a poll() that has something to ask about."""
     asks = {point: run.asks(point, step.room) for point in Point}
+    share = 0.25 if step.call is Call.SEND else 0.6 if asks[Point.CHECK] else 0.15
+    if dice.random() >= share:
+        return None
+    menu = _MENUS[step.call]
+    (faults,) = dice.choices((menu.usual, menu.disconnects, menu.rare), (4, 3, 3))
     striking = [fault for fault in faults if fault.nth < asks[fault.point]]
-    return chance.choice(striking) if striking else None
+    return dice.choice(striking) if striking else None
 
 
-def _with_meeting(chance: Random, run: Run, step: Step) -> Step:
+def _with_meeting(dice: Random, run: Run, step: Step) -> Step:
     """Every other time another thread calls as well."""
     places = [
         (point, nth)
@@ -179,9 +186,9 @@ def _with_meeting(chance: Random, run: Run, step: Step) -> Step:
         for nth in range(_MOST_MEETINGS)
         if nth < run.asks(point, step.room)
     ]
-    if not places or chance.random() < 0.5:
+    if not places or dice.random() < 0.5:
         return step
-    meeting = replace(step, meeting=Meeting(chance.choice(MEETING_CALLS[step.call]), *chance.choice(places)))
+    meeting = replace(step, meeting=Meeting(dice.choice(MEETING_CALLS[step.call]), *dice.choice(places)))
     return meeting if run.applicable(meeting) else step
 
 
@@ -319,6 +326,7 @@ def explore(
     An error of the adapter's own ends its run, and too many of them the exploration.
     """
     found = into or Exploration()
+    numbers = count()
 
     class Walk(RuleBasedStateMachine):
         run: Run | None = None
@@ -326,6 +334,7 @@ def explore(
         @initialize(scene=SCENES, weather=st.sampled_from((*_Weather, _Weather.STORMY)))
         def begin(self, scene: Scene, weather: _Weather) -> None:
             self.weather = weather
+            self.dice = Random(f"{seed_number} {next(numbers)}")
             try:
                 self.run = Run(adapter, scene, avoid)
                 for room in range(len(scene.chunks)):
@@ -333,11 +342,11 @@ def explore(
             except AdapterError as error:
                 self.give_up(error, scene)
 
-        @rule(number=st.integers(0, _NUMBERS))
-        def step(self, number: int) -> None:
+        @rule()
+        def step(self) -> None:
             if self.run is None:
                 return
-            step = _step(Random(number), self.run, self.weather)
+            step = _step(self.dice, self.run, self.weather)
             if step is not None:
                 try:
                     self.run.apply(step)
