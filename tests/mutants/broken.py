@@ -12,7 +12,10 @@ from kvsender_spec.machine import State
 
 
 class NotSticky(InlineSender):
-    """Forgets that it has failed as soon as it has said so: the next poll looks at the handles again."""
+    """Forgets that it has failed as soon as it has said so: the next poll looks at the handles again.
+
+    vllm #55181: a request that has failed is finished a second time. Bug B52 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-2.1"
 
@@ -24,7 +27,10 @@ class NotSticky(InlineSender):
 
 
 class ForgetsTheError(InlineSender):
-    """Hands out the cause once and drops it, as SGLang 0.5.23's failure records do."""
+    """Hands out the cause once and drops it, as SGLang 0.5.23's failure records do.
+
+    Bug B04 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-2.4"
 
@@ -37,7 +43,10 @@ class ForgetsTheError(InlineSender):
 
 
 class LastErrorWins(InlineSender):
-    """Keeps the last error instead of the first."""
+    """Keeps the last error instead of the first.
+
+    SGLang 0.5.23, ``record_failure``. Bug B03 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-2.3"
 
@@ -49,7 +58,10 @@ class LastErrorWins(InlineSender):
 
 
 class SuccessAfterFailed(InlineSender):
-    """Lets a completion that arrives later outweigh the failure, as a status that only grows does."""
+    """Lets a completion that arrives later outweigh the failure, as a status that only grows does.
+
+    SGLang 0.5.10 to 0.5.12, ``update_status``. Bug B14 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-2.2"
 
@@ -60,7 +72,10 @@ class SuccessAfterFailed(InlineSender):
 
 
 class PostsAfterFailure(InlineSender):
-    """Goes on posting chunks after the room has failed."""
+    """Goes on posting chunks after the room has failed.
+
+    sglang #24522: the abort is invisible to what posts. Bug B29 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-2.5"
 
@@ -75,7 +90,10 @@ class PostsAfterFailure(InlineSender):
 
 
 class ReleasesInFlight(InlineSender):
-    """Releases every handle when the room fails, whether it has settled or not."""
+    """Releases every handle when the room fails, whether it has settled or not.
+
+    NIXL #1955 and #2067: a release in flight was taken for a cancellation. Bug B66 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-4.2"
 
@@ -86,7 +104,10 @@ class ReleasesInFlight(InlineSender):
 
 
 class Leaks(InlineSender):
-    """Releases nothing when a room ends well."""
+    """Releases nothing when a room ends well.
+
+    sglang #14070 and #14072. Bug B30 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-4.3"
 
@@ -101,7 +122,10 @@ class Leaks(InlineSender):
 
 
 class CatchesBaseException(InlineSender):
-    """Takes Ctrl-C for a failed transfer."""
+    """Takes Ctrl-C for a failed transfer.
+
+    No report of the field catalogue; a worker that "must catch everything" (sglang #23967) is where it comes from.
+    """
 
     breaks: ClassVar = "KS-1.4"
 
@@ -109,19 +133,22 @@ class CatchesBaseException(InlineSender):
     def ask(cls, system: Prefill, part: Part) -> Exception | None:
         try:
             return super().ask(system, part)
-        except BaseException as error:
+        except (KeyboardInterrupt, SystemExit) as error:
             part.state = "errored"
             return RuntimeError(f"caught {error!r}")
 
     def post(self, part: Part) -> None:
         try:
             super().post(part)
-        except BaseException as error:
+        except (KeyboardInterrupt, SystemExit) as error:
             raise RuntimeError(f"caught {error!r}") from error
 
 
 class HidesOnePeer(InlineSender):
-    """Is content when one peer has everything: the failure of another is hidden by that success."""
+    """Is content when one peer has everything: the failure of another is hidden by that success.
+
+    vllm-ascend #8810: "done" from one rank was taken for all. Bug B61 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-2.2"
 
@@ -139,7 +166,11 @@ class HidesOnePeer(InlineSender):
 
 
 class SuccessWithNothing(InlineSender):
-    """Takes no handles for all handles: ``all()`` of nothing is true."""
+    """Takes no handles for all handles: ``all()`` of nothing is true.
+
+    sglang #25698 has the same shape: a room that has sent nothing of a kind reports Success. Bug B20 of the field
+    catalogue.
+    """
 
     breaks: ClassVar = "KS-3.3"
 

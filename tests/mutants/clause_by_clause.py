@@ -6,15 +6,68 @@ from collections.abc import Sequence
 from typing import ClassVar, NoReturn
 from weakref import WeakKeyDictionary
 
-from tests.mutants.inline import BACKEND, InlineAdapter, InlineSender, InlineSystem, Prefill
+from tests.mutants.inline import BACKEND, InlineAdapter, InlineSender, InlineSystem, Part, Prefill
 
 from kvsender_spec.contract import Attribution, KVPoll, KVUsageError
 from kvsender_spec.kit.adapter import NoticeKind, Peer, RoomPlan, World
 from kvsender_spec.machine import State
 
 
+class ReleaseErrorEscapes(InlineSender):
+    """Guards the checks, and not the release that follows them.
+
+    vllm #41853: releasing the handle of a failed transfer raises, and nobody catches it. Bug B42 of the field
+    catalogue.
+    """
+
+    breaks: ClassVar = "KS-1.1"
+
+    def release_settled(self) -> None:
+        for part in self.parts:
+            if part.state != "flying" and part.handle is not None:
+                self.agent.release_xfer_handle(part.handle)
+                part.handle = None
+
+
+class TakesErrForTheEnd(InlineSender):
+    """Waits until a handle is no longer PROC, and takes that for success.
+
+    LMCache #2972: a write that has failed falls through to "done". Bug B59 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-1.2"
+
+    @classmethod
+    def ask(cls, system: Prefill, part: Part) -> Exception | None:
+        error = super().ask(system, part)
+        if type(error) is RuntimeError and str(error).startswith("check_xfer_state() answered"):
+            part.state = "done"
+            return None
+        return error
+
+
+class ForgetsSuccess(InlineSender):
+    """Answers Success once; the next poll knows nothing of the room.
+
+    vllm #55181: a request is finished a second time, because its end was not kept. Bug B52 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-2.1"
+    said = False
+
+    def poll(self) -> KVPoll:
+        answer = super().poll()
+        if answer is KVPoll.Success and self.said:
+            return KVPoll.Transferring
+        self.said = answer is KVPoll.Success
+        return answer
+
+
 class DisguisesBugs(InlineSender):
-    """Shows a KeyError of its own as a failure of the transport."""
+    """Shows a KeyError of its own as a failure of the transport.
+
+    sglang #23488: an except block hides the error that it was written for. Bug B39 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-1.3"
 
@@ -24,7 +77,10 @@ class DisguisesBugs(InlineSender):
 
 
 class AsksAgain(InlineSender):
-    """Goes on asking the transport after it has reported Failed."""
+    """Goes on asking the transport after it has reported Failed.
+
+    No report of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-2.6"
 
@@ -37,7 +93,10 @@ class AsksAgain(InlineSender):
 
 
 class LatchesWhenAsked(InlineSender):
-    """failure_exception() on a good room makes it a failed one, as in SGLang 0.5.23."""
+    """failure_exception() on a good room makes it a failed one, as in SGLang 0.5.23.
+
+    Bug B05 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-2.7"
 
@@ -50,7 +109,10 @@ class LatchesWhenAsked(InlineSender):
 
 
 class BlamesItself(InlineSender):
-    """Says of every failure that its cause is local."""
+    """Says of every failure that its cause is local.
+
+    sglang #30551: ranks give different reasons for one failure. Bug B40 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-2.8"
 
@@ -59,7 +121,10 @@ class BlamesItself(InlineSender):
 
 
 class SucceedsWhenPosted(InlineSender):
-    """Takes a posted last chunk for a finished room."""
+    """Takes a posted last chunk for a finished room.
+
+    sglang #39846: a transfer of several parts is declared complete after the first. Bug B07 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-3.1"
 
@@ -68,7 +133,10 @@ class SucceedsWhenPosted(InlineSender):
 
 
 class LosesAuxOfEmptyChunk(InlineSender):
-    """Posts nothing for a last chunk without pages, and so loses the aux data (sglang #25698)."""
+    """Posts nothing for a last chunk without pages, and so loses the aux data.
+
+    sglang #25698. Bug B20 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-3.2"
 
@@ -81,7 +149,10 @@ class LosesAuxOfEmptyChunk(InlineSender):
 
 
 class HasNoDeadline(InlineSender):
-    """Waits for a silent peer for ever."""
+    """Waits for a silent peer for ever.
+
+    nixl #2047; SGLang 0.5.12 and 0.5.23. Bug B32 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-3.4"
 
@@ -90,7 +161,10 @@ class HasNoDeadline(InlineSender):
 
 
 class DeadlineFirst(InlineSender):
-    """Looks at the clock before it looks at the handles."""
+    """Looks at the clock before it looks at the handles.
+
+    sglang #32267. Bug B23 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-3.5"
 
@@ -101,7 +175,10 @@ class DeadlineFirst(InlineSender):
 
 
 class InOrderOnly(InlineSender):
-    """Does not see a handle that finishes before an earlier one."""
+    """Does not see a handle that finishes before an earlier one.
+
+    sglang #37697: a chunk that arrives after the last one hangs. Bug B22 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-3.6"
 
@@ -115,7 +192,10 @@ class InOrderOnly(InlineSender):
 
 
 class FreesPagesInFlight(InlineSender):
-    """Quarantines the pages of rejected posts only."""
+    """Quarantines the pages of rejected posts only.
+
+    sglang #38961: source pages are freed while they are read. Bug B06 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-4.1"
 
@@ -124,7 +204,10 @@ class FreesPagesInFlight(InlineSender):
 
 
 class FreesRejectedPages(InlineSender):
-    """Takes a rejected post for one that never was."""
+    """Takes a rejected post for one that never was.
+
+    Mooncake #398: a call that returns an error, with its batch still running. Bug B64 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-4.4"
 
@@ -133,7 +216,10 @@ class FreesRejectedPages(InlineSender):
 
 
 class AbortReplacesCause(InlineSender):
-    """An abort after the failure overwrites the cause, as in SGLang 0.5.23."""
+    """An abort after the failure overwrites the cause, as in SGLang 0.5.23.
+
+    Bug B03 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-5.1"
 
@@ -144,7 +230,10 @@ class AbortReplacesCause(InlineSender):
 
 
 class ClearForgets(InlineSender):
-    """A cleared room does not remember how it ended."""
+    """A cleared room does not remember how it ended.
+
+    sglang #27643: what poll() needs is gone after clear(). Bug B28 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-5.2"
 
@@ -155,19 +244,28 @@ class ClearForgets(InlineSender):
 
 
 class ClearedRoomRevives(InlineSender):
-    """A late completion turns a cleared room into a finished one."""
+    """A late completion turns a cleared room into a finished one.
+
+    SGLang 0.5.10 to 0.5.12; sglang #24539. Bug B15 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-5.3"
 
+    waited = False
+
     def answer(self) -> KVPoll:
-        cleared = self.plan.incarnation not in self.system.rooms
-        if cleared and self.state is State.FAILED and self.complete():
+        if self.state is State.FAILED and self.waited and self.complete():
             self.state = State.DONE
+        cleared = self.plan.incarnation not in self.system.rooms
+        self.waited = self.waited or (cleared and any(part.state == "flying" for part in self.parts))
         return super().answer()
 
 
 class PoisonsTheRoom(InlineSender):
-    """Keeps failures by room id, and finds them again when the id comes back (SGLang 0.5.23)."""
+    """Keeps failures by room id, and finds them again when the id comes back (SGLang 0.5.23).
+
+    Bug B02 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-5.4"
     records: ClassVar[WeakKeyDictionary[Prefill, dict[int, BaseException]]] = WeakKeyDictionary()
@@ -184,7 +282,10 @@ class PoisonsTheRoom(InlineSender):
 
 
 class Mute(InlineSender):
-    """Does not tell its peers that the room has failed."""
+    """Does not tell its peers that the room has failed.
+
+    sglang #36033: NIXL had no failure notification. Bug B18 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-6.1"
 
@@ -194,25 +295,36 @@ class Mute(InlineSender):
 
 
 class Panics(InlineSender):
-    """Fails every room when one peer is gone."""
+    """Fails the rooms of all other peers as well when one peer is gone.
+
+    nixl #1983, seen through sglang: after one disconnect everything to a peer fails. Bug B10 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-6.2"
 
     def fault(self, error: BaseException, attribution: Attribution | None = None) -> None:
         super().fault(error, attribution)
         if self.attribution is Attribution.PEER:
+            mine = {target.peer.name for target in self.targets()}
             for other in self.system.rooms.values():
-                InlineSender.fault(other, error, attribution)
+                if not mine & {target.peer.name for target in other.targets()}:
+                    InlineSender.fault(other, error, attribution)
 
 
 class NeverReconnects(InlineSender):
-    """Stays with the connection that it had."""
+    """Stays with the connection that it had.
+
+    sglang #40108 and #33789. Bug B09 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-6.3"
 
 
 class Careless(InlineSender):
-    """Believes whatever page ids its owner gives it."""
+    """Believes whatever page ids its owner gives it.
+
+    sglang #7330: misuse of descriptors surfaces as NotFound. Bug B38 of the field catalogue.
+    """
 
     breaks: ClassVar = "KS-8.1"
 
@@ -231,6 +343,9 @@ class DeafAdapter(InlineAdapter):
 
 
 ONE_FOR_EACH: tuple[type[InlineSender], ...] = (
+    ReleaseErrorEscapes,
+    TakesErrForTheEnd,
+    ForgetsSuccess,
     DisguisesBugs,
     AsksAgain,
     LatchesWhenAsked,

@@ -19,7 +19,10 @@ from kvsender_spec.machine import Profile
 
 
 class BeforeTheFix:
-    """Posts in send() and checks in poll(); whatever the transport raises goes to the scheduler."""
+    """Posts in send() and checks in poll(); whatever the transport raises goes to the scheduler.
+
+    sglang #24296. Bug B16 of the field catalogue.
+    """
 
     caught: ClassVar[tuple[type[Exception], ...]] = ()
     breaks: ClassVar = "KS-1.1"
@@ -86,7 +89,10 @@ class BeforeTheFix:
 
 
 class AfterTheFix(BeforeTheFix):
-    """The pull request to the letter. ``nixlNotFoundError`` is not one of its three classes."""
+    """The pull request to the letter. ``nixlNotFoundError`` is not one of its three classes.
+
+    sglang #23551. Bug B17 of the field catalogue.
+    """
 
     caught: ClassVar[tuple[type[Exception], ...]] = (REMOTE_DISCONNECT, BACKEND, CANCELLED)
     breaks: ClassVar = "KS-1.2"

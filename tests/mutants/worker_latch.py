@@ -105,12 +105,14 @@ class LateStatusRevives(QueuedSender):
 
     breaks: ClassVar = "KS-5.3"
 
+    waited = False
+
     def decide(self) -> None:
-        cleared = self.plan.incarnation not in self.engine.rooms
         with self.lock:
-            if cleared and self.state is State.FAILED and not self.concluded and self.complete():
+            if self.waited and self.state is State.FAILED and not self.concluded and self.complete():
                 self.state = State.DONE
         super().decide()
+        self.waited = self.waits and self.plan.incarnation not in self.engine.rooms
 
 
 class ClearedRoomComesBack(QueuedSender):
