@@ -70,7 +70,7 @@ def dump(report: Report, witnesses: list[Shown]) -> str:
     """As JSON, with the kit's own report inside."""
     document: dict[str, object] = {
         "schema": SCHEMA,
-        "report": json.loads(to_json(report)),
+        "report": json.loads(to_json([report])),
         "witnesses": [asdict(witness) for witness in witnesses],
     }
     return json.dumps(document, indent=1) + "\n"
