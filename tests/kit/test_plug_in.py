@@ -45,7 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_block_of_the_page_is_left_out() -> None:
-    assert list(BLOCKS) == ["my_adapter.py", "timed.py", "test_my_adapter.py", "test_timed.py", "engine.py", "fake.py"]
+    adapters = ["my_adapter.py", "timed.py", "test_my_adapter.py", "test_timed.py"]
+    assert list(BLOCKS) == [*adapters, "engine.py", "fake.py", "threaded.py"]
     assert PAGE.count("```python") == len(BLOCKS)
 
 
@@ -70,6 +71,14 @@ def test_the_broken_sender_fails_as_the_page_says(folder: Path, monkeypatch: pyt
     assert failed.counterexample is not None
     # Which error struck first may change with hypothesis; what the page teaches may not.
     assert re.search(r"\(asked at \d+\.0 s\)", failed.counterexample.violation.observed)
+
+
+def test_the_sender_with_a_worker_gets_a_verdict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    report = check(load_adapter("threaded:adapter"))
+    assert (report.adapter, report.exit_code, report.errors) == ("threaded", 0, ())
+    assert len(report.with_outcome(Outcome.PASS)) == 17
+    assert "KS-1.4" in {verdict.clause.id for verdict in report.with_outcome(Outcome.NOT_APPLICABLE)}
 
 
 def test_the_pytest_files_work(folder: Path) -> None:

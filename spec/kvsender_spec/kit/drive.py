@@ -241,11 +241,13 @@ class Run:
     def _meanwhile(self, *, round_: bool = False) -> None:
         """Let the workers go on, and judge what they were answered while nobody called."""
         self._calls.let_workers(round_=round_)
-        now = self.world.clock.now
         for room, answered in self._route(None, self._fresh_events()):
             if self._calls.system is not None:
-                complete = self._surroundings(room).deadline_with_completion
-                room.judge.meanwhile(answered, now, completion_is_there=complete)
+                self._judge_meanwhile(room, answered)
+
+    def _judge_meanwhile(self, room: _Room, answered: Answered) -> None:
+        complete = self._surroundings(room).deadline_with_completion
+        room.judge.meanwhile(answered, self.world.clock.now, completion_is_there=complete)
 
     def _note(self, step: Step, room: _Room | None) -> None:
         if room is None:
@@ -336,7 +338,12 @@ class Run:
         result = results[0] if results else None
         self.record.answered(_outcome(result, error))
         events = self._fresh_events()
-        answered = next((found for owner, found in self._route(room, events) if owner is room), NOTHING)
+        answered = NOTHING
+        for owner, found in self._route(room, events):
+            if owner is room:
+                answered = found
+            elif self._calls.system is not None:
+                self._judge_meanwhile(owner, found)
         if self._interrupted(step, events, error):
             return
         if second is None:

@@ -487,6 +487,8 @@ class RoomJudge:
             self._blame(clause, f"the first cause, {latched[0].cause}", seen)
             return
         self.findings.check("KS-2.3", True, "the first cause", seen)
+        if matching.cause is not None and matching.cause.kind is CauseKind.INTERNAL:
+            self.findings.check("KS-1.3", True, "the very error, shown as what it is", seen)
         self.oracle.keep([matching])
         if live:
             # Nothing else says that the room has failed. A sender that raises such an error whenever it is asked has

@@ -23,6 +23,7 @@ class ToySender:
     def __init__(self, system: ToySystem, plan: RoomPlan) -> None:
         self.system, self.plan = system, plan
         self.sent: list[int] = []
+        self.posted = 0
         self.flying: dict[ScriptedHandle, float] = {}  # since when, in seconds
         self.landed: list[ScriptedHandle] = []  # kept, because dropping the last reference releases a handle
         self.cause: Exception | None = None
@@ -35,12 +36,16 @@ class ToySender:
         if not known or len(pages) > self.plan.num_pages or len(set(pages)) < len(pages):
             raise KVUsageError(f"{list(kv_indices)}: not the ids of pages that are announced and still to be sent")
         self.sent = pages
+        self.post(pages, first)
+
+    def post(self, pages: Sequence[int], first: int) -> None:
         try:
             for target in self.plan.destinations:
                 if not target.dummy:
                     handle = self.system.make(self.plan, target, pages, first)
                     self.flying[handle] = self.system.world.clock()
                     self.take(handle, self.system.world.transport.transfer(handle))
+            self.posted = len(pages)
         except TRANSPORT_ERRORS as error:
             self.cause = error
 
@@ -54,9 +59,12 @@ class ToySender:
     def poll(self) -> KVPoll:
         if self.cause is None:
             self.look()
+        return self.answer()
+
+    def answer(self) -> KVPoll:
         if self.cause is not None:
             return KVPoll.Failed
-        if self.flying or not self.landed or len(self.sent) < self.plan.num_pages:
+        if self.flying or not self.landed or self.posted < self.plan.num_pages:
             return KVPoll.Transferring if self.flying else KVPoll.WaitingForInput
         return KVPoll.Success
 
