@@ -331,9 +331,11 @@ class Run:
         around = replace(around, deadline_with_completion=complete or around.deadline_with_completion)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
         results, error = self._calls.make(f"{step.call}()", lambda: self._invoke(room.sender, step.call, pages))
-        second = self._calls.meet()
         if step.call is Call.SEND:
-            self._calls.let_workers()  # what they are given to post is posted within this call
+            self._calls.let_workers()  # what they are given to post is posted within this call, and may meet another
+        second = self._calls.meet()
+        if second is not None:
+            self._calls.let_workers()
         self._fabric.plan.arm()
         result = results[0] if results else None
         self.record.answered(_outcome(result, error))
