@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser test lint types docs scenarios soak bench kill-matrix bench-kit clean
+.PHONY: help install verify browser test lint types docs scenarios soak bench kill-matrix bench-kit connectors clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -68,6 +68,10 @@ soak: install ## The reference sender on twenty seeds, within the ci budget of e
 
 bench: install ## Measure the reference sender on this machine
 	@$(BIN)/python -m kvsender_nixl.lab.bench
+
+connectors: install ## Install published senders from PyPI, check them, write docs/connectors.md (minutes; 400 MB)
+	@$(BIN)/python -m kvsender_connectors install
+	@$(BIN)/python -m kvsender_connectors matrix --page docs/connectors.md
 
 kill-matrix: install ## Hunt every mutant with ten seeds; print mutant x clause
 	@$(BIN)/python -m tests.mutants.matrix

@@ -37,7 +37,7 @@ from kvsender_spec.machine import Profile
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-CHECK_TIMEOUT_S: Final = 1800.0
+CHECK_TIMEOUT_S: Final = 3600.0
 _USAGE: Final = 2
 
 
