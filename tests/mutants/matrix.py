@@ -105,10 +105,14 @@ def main(
     console = Console(width=WIDTH)
     found: list[Campaign] = []
     span = tuple(range(first_seed, first_seed + seeds))
-    with Console(stderr=True).status("hunting") as status:
-        for row in campaigns(numbers, seeds=span, examples=budget.examples, breadth=breadth, jobs=jobs):
-            found.append(row)
-            status.update(f"hunting: {len(found)} of {len(numbers)} mutants")
+    progress = Console(stderr=True, highlight=False)
+    for row in campaigns(numbers, seeds=span, examples=budget.examples, breadth=breadth, jobs=jobs):
+        found.append(row)
+        mutant = MUTANTS[row.mutant]
+        progress.print(
+            f"{len(found)}/{len(numbers)} {mutant.name} {mutant.breaks}: killed {len(row.killed)}/{seeds},"
+            f" first {row.firsts}, alone {row.alone}, runs {sorted(row.runs)}, {row.cpu_s:.1f} CPU s each"
+        )
     render(found, seeds, console)
     good = conclude(found, seeds, console, whole=len(numbers) == len(MUTANTS))
     sys.exit(0 if good else 1)
