@@ -105,7 +105,7 @@ def main(
     console = Console(width=WIDTH)
     found: list[Campaign] = []
     span = tuple(range(first_seed, first_seed + seeds))
-    progress = Console(stderr=True, highlight=False)
+    progress = Console(stderr=True, highlight=False, soft_wrap=True)
     for row in campaigns(numbers, seeds=span, examples=budget.examples, breadth=breadth, jobs=jobs):
         found.append(row)
         mutant = MUTANTS[row.mutant]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,8 @@ class Mutant:
     """The id of the clause."""
     threads: bool
     """It is written with a worker thread, not inline."""
+    story: str
+    """What is wrong with it, and whose bug that was."""
 
     @property
     def name(self) -> str:
@@ -35,7 +38,9 @@ class Mutant:
 
 def _mutant(adapter: Adapter, broken: type) -> Mutant:
     """What is broken says itself which clause it breaks; a subclass that says nothing is not a mutant."""
-    return Mutant(adapter, str(vars(broken)["breaks"]), isinstance(adapter, WorkerAdapter))
+    return Mutant(
+        adapter, str(vars(broken)["breaks"]), isinstance(adapter, WorkerAdapter), inspect.getdoc(broken) or ""
+    )
 
 
 MUTANTS: Final = (
