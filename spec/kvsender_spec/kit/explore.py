@@ -23,7 +23,16 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from kvsender_spec.faults import BASE_KINDS, PROGRAMMING_KINDS, RAISED_BY_TRANSPORT, TRANSPORT_KINDS, Fault, Kind, Point
+from kvsender_spec.faults import (
+    BASE_KINDS,
+    PROGRAMMING_KINDS,
+    RAISED_BY_TRANSPORT,
+    RETURNED_BY_TRANSPORT,
+    TRANSPORT_KINDS,
+    Fault,
+    Kind,
+    Point,
+)
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.drive import MEETING_CALLS, Run, run_trace
@@ -136,7 +145,8 @@ _MENUS: Final = {
     ),
     Call.POLL: _Menu(
         _faults(Point.CHECK, TRANSPORT_KINDS, 3)
-        + _faults(Point.RELEASE, (Kind.REPOST_ACTIVE, Kind.BACKEND), 2)
+        + _faults(Point.CHECK, RETURNED_BY_TRANSPORT, 2) * 2
+        + _faults(Point.RELEASE, (Kind.REPOST_ACTIVE, Kind.BACKEND), 2) * 3
         + _faults(Point.NOTIFY, (Kind.REMOTE_DISCONNECT, Kind.NOT_FOUND), 2),
         _faults(Point.CHECK, _RARE, 1),
     ),
