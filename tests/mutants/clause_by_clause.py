@@ -311,27 +311,6 @@ class Panics(InlineSender):
                     InlineSender.fault(other, error, attribution)
 
 
-class WaitsForAnothersPeer(InlineSender):
-    """Looks at no transfer as long as a room of another peer has that peer's failure to deal with.
-
-    SGLang 0.5.12 and 0.5.23: one broken peer holds up every room of its queue. Bug B32 of the field catalogue.
-    """
-
-    breaks: ClassVar = "KS-6.2"
-
-    def poll(self) -> KVPoll:
-        mine = {target.peer.name for target in self.targets()}
-        held_up = any(
-            room.cause is not None
-            and room.attribution is Attribution.PEER
-            and not mine & {target.peer.name for target in room.targets()}
-            for room in self.system.rooms.values()
-        )
-        if held_up and self.state in (State.IDLE, State.SENDING):
-            return KVPoll.Transferring
-        return super().poll()
-
-
 class NeverReconnects(InlineSender):
     """Stays with the connection that it had.
 
@@ -384,7 +363,6 @@ ONE_FOR_EACH: tuple[type[InlineSender], ...] = (
     PoisonsTheRoom,
     Mute,
     Panics,
-    WaitsForAnothersPeer,
     NeverReconnects,
     Careless,
 )

@@ -22,7 +22,7 @@ from kvsender_spec.kit.check import Budget
 
 MOST_STEPS: Final = 8
 """What the shortest trace of nine mutants of ten must not exceed."""
-WIDTH: Final = 140
+WIDTH: Final = 160
 
 
 def chosen(only: list[str]) -> list[int]:
