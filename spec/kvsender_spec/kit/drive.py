@@ -432,6 +432,7 @@ class Run:
         last: bool,
     ) -> None:
         judge, name, now = room.judge, f"{call}()", self.world.clock.now
+        judge.around = around
         if call is Call.FAILURE_EXCEPTION:
             judge.failure_shown(error)
             return
@@ -494,7 +495,7 @@ class Run:
         others = self._faulted_incarnations - {room.judge.plan.incarnation}
         return Surroundings(
             other_room_faulted=bool(others),
-            other_peer_unwell=bool(self.stage.unwell - mine) and not (self.stage.ever_unwell & mine),
+            other_peer_unwell=bool(self.stage.ever_unwell - mine) and not (self.stage.ever_unwell & mine),
             deadline_with_completion=complete and oracle.overdue(self.world.clock.now),
         )
 
@@ -604,7 +605,9 @@ class Run:
         self.over = True
 
     def _end_rooms(self) -> None:
-        for room in self._all_rooms():
+        # First the rooms whose own peers have been well all the time: they end before any clock moves, whatever other
+        # rooms still wait for (KS-6.2).
+        for room in sorted(self._all_rooms(), key=self._is_ill):
             abort = Step(Call.ABORT, room.slot)
             if not room.judge.owes_an_end and isinstance(room.sender, Abortable) and not self._is_avoided(room, abort):
                 self._end_call(room, abort)
@@ -615,8 +618,8 @@ class Run:
             for wait_s in (0.0, self.world.transfer_timeout_s, self.world.drain_timeout_s):
                 if room.judge.ended:
                     break
-                if wait_s and not self.scene.silent and not self.stage.unwell:
-                    break  # everything has settled: no deadline is needed
+                if wait_s and not self.scene.silent and not self._is_ill(room):
+                    break  # all that concerns the room has settled: no deadline is needed
                 self.world.clock.now += wait_s
                 if wait_s:
                     self.record.add(f"{wait_s:g} s pass")
@@ -628,6 +631,9 @@ class Run:
                 self.record.add_rest(f"room {room.slot} has had all its time")
             if self.findings.violations:
                 return
+
+    def _is_ill(self, room: _Room) -> bool:
+        return bool(self.stage.ever_unwell & room.judge.destinations.keys())
 
     def _enough_polls(self, room: _Room) -> int:
         """One for each handle, and some. A worker may have other rooms' chunks to post before it comes to this one."""

@@ -8,7 +8,7 @@ allowed answer has confirmed since (an abort, a clear, a mistake of the owner): 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -85,6 +85,11 @@ class Surroundings:
     deadline_with_completion: bool
 
 
+QUIET_SURROUNDINGS: Final = Surroundings(
+    other_room_faulted=False, other_peer_unwell=False, deadline_with_completion=False
+)
+
+
 @dataclass(slots=True)
 class Answered:
     """The first errors that the transport answered a room with, within one call or while nobody called."""
@@ -146,6 +151,8 @@ class RoomJudge:
         self.out_of_order = False
         self.handed_over = False
         """The owner has given the last chunk to a live room, whatever the sender made of it."""
+        self.around = QUIET_SURROUNDINGS
+        """What else is wrong in the world, as of the call that is judged."""
         self.notices: dict[str, list[Notice]] = {}
         self.reason_shown: tuple[str, str] | None = None
         self._unconfirmed: dict[str, str] = {}
@@ -342,6 +349,7 @@ class RoomJudge:
     def polled(self, value: int, answered: Cause | None, now: float, checks: int, around: Surroundings) -> None:
         """``checks``: how many of the room's handles this poll asked about."""
         oracle, findings = self.oracle, self.findings
+        self.around = around
         answer = KVPoll(value)
         before, was_terminal = oracle.possible, self.terminal
         idle = not oracle.closed and not any(
@@ -351,7 +359,7 @@ class RoomJudge:
         seen = f"poll() answered {answer.name}"
         wanted = "one of " + ", ".join(str(possible) for possible in before)
         if not allowed:
-            self._wrong_answer(answer, seen, wanted, around, idle=idle)
+            self._wrong_answer(answer, seen, wanted, idle=idle)
             return
         for clause in self._unconfirmed:
             findings.check(clause, True, wanted, seen)
@@ -373,7 +381,7 @@ class RoomJudge:
             self.terminal = answer
             self._concluded(answer, around)
 
-    def _wrong_answer(self, answer: KVPoll, seen: str, wanted: str, around: Surroundings, *, idle: bool) -> None:
+    def _wrong_answer(self, answer: KVPoll, seen: str, wanted: str, *, idle: bool) -> None:
         clauses: list[str] = []
         if self.terminal is not None:
             clauses.append("KS-2.1")
@@ -389,17 +397,19 @@ class RoomJudge:
                 clauses.append("KS-3.2")
         elif answer is KVPoll.Failed and self.terminal is None:
             clauses.append("KS-3.5")
-        contexts = [] if self.faults else self._contexts(around)
         wrong = self._wrong_bytes(self.plan) if answer is KVPoll.Success and self.terminal is None else ""
         if wrong and "KS-3.1" not in clauses:
             self.findings.check("KS-3.1", False, "every peer has the owner's bytes", wrong)
         for clause in clauses[1:]:
             self.findings.check(clause, False, wanted, seen)
-        self._blame(clauses[0] if clauses else None, wanted, seen, contexts)
+        self._blame(clauses[0] if clauses else None, wanted, seen)
 
-    def _contexts(self, around: Surroundings) -> list[str]:
+    def _contexts(self) -> list[str]:
         """The clauses about what surrounds a room, where they apply to this one."""
-        found = []
+        found: list[str] = []
+        around = self.around
+        if self.faults:
+            return found
         if around.other_room_faulted:
             found.append("KS-5.4")
         if around.other_peer_unwell:
@@ -571,20 +581,20 @@ class RoomJudge:
 
     def must_have_ended(self, polls: int, around: Surroundings) -> None:
         """Everything has settled, or every deadline has passed, and the owner has polled often enough."""
+        self.around = around
         expected = f"a terminal answer within {polls} polls"
         clauses: list[str] = []
         if self.plan.num_pages == 0 and self.handed_over:
             clauses.append("KS-3.2")
         if self.out_of_order and not self.faults:
             clauses.append("KS-3.6")
-        contexts = [] if self.faults else self._contexts(around)
         if self.ended:
             self.findings.check("KS-3.4", True, expected, "it came")
             return
         seen = f"the room is still {' or '.join(str(p) for p in self.oracle.possible)}"
         for clause in clauses:
             self.findings.check(clause, False, expected, seen)
-        self._blame(None, expected, seen, contexts)
+        self._blame(None, expected, seen)
 
     def check_released(self) -> None:
         """After everything has settled and the system has had its time."""
@@ -592,12 +602,12 @@ class RoomJudge:
         if self.ended and self.oracle.handles:
             self.findings.check("KS-4.3", not kept, "every handle is released", f"handles {kept} are not")
 
-    def _blame(self, clause: str | None, expected: str, observed: str, contexts: Sequence[str] = ()) -> None:
+    def _blame(self, clause: str | None, expected: str, observed: str) -> None:
         """Without a clause of its own, what went wrong is that the room does not end as it should (KS-3.4)."""
         violations, mine = self.findings.violations, self.plan.incarnation
         fallback = clause is None or self._unconfirmed.get("KS-2.7") == _CONFESSION
         violations.append(Violation(clause or "KS-3.4", expected, observed, fallback=fallback))
-        violations += (Violation(context, expected, observed, suspicion=True, incarnation=mine) for context in contexts)
+        violations += (Violation(c, expected, observed, suspicion=True, incarnation=mine) for c in self._contexts())
         for suspect, what in self._unconfirmed.items():
             if suspect != clause:
                 suspicion = Violation(suspect, f"after {what}: {expected}", observed, suspicion=True)
