@@ -259,7 +259,8 @@ class ScriptedAgent:
             open_ended = handle.outcome in RETURNED_BY_TRANSPORT
             if self.scripted and (handle.unsettled or open_ended):
                 self.fabric.parking.stand(handle.number)
-                if open_ended and self.fabric.parking.dismissed:
+                if self.fabric.parking.dismissed:
+                    # Also over a connection that was remade after the end, which nobody has cut.
                     raise self.fabric.error(Kind.CANCELLED)
                 self._forbid_misuse(Point.CHECK, handle)  # it may have been released meanwhile
             if handle.state is HandleState.CREATED:
