@@ -9,7 +9,7 @@ from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
 
 from kvsender_spec.clauses import BY_ID, Level
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.kit.adapter import NUM_PAGES, RoomPlan, World
+from kvsender_spec.kit.adapter import NUM_PAGES, NoticeKind, RoomPlan, World
 from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.check import Outcome, UnknownClause, check, load_adapter
 from kvsender_spec.kit.drive import Run, run_trace
@@ -182,3 +182,27 @@ def test_every_scripted_clause_is_known_and_most_are_musts() -> None:
     passed = [verdict.clause for verdict in report.with_outcome(Outcome.PASS)]
     assert {clause.id for clause in passed} == BY_ID.keys() - {"KS-7.1"}, "this sender has no workers"
     assert sum(clause.level is Level.MUST for clause in passed) >= 24
+
+
+def test_an_error_of_the_notification_is_no_first_cause_when_a_check_has_failed_before() -> None:
+    class TellsTheWrongOne(InlineSender):
+        """Lets what the notification raised replace what the check had raised."""
+
+        def tell(self, kind: NoticeKind, reason: str) -> None:
+            for target in self.targets():
+                try:
+                    self.agent.send_notif(target.peer.name, self.notice(kind, reason))
+                except self.transport_errors as error:
+                    self.cause = error
+
+    steps = (
+        Step(Call.OPEN),
+        Step(Call.SEND),
+        Step(Call.KILL),
+        Step(Call.POLL),
+        Step(Call.FAILURE_EXCEPTION),
+    )
+    scene = Scene(drops_metadata=True)
+    done = run(*steps, scene=scene, adapter=InlineAdapter(TellsTheWrongOne))
+    assert {violation.clause for violation in done.findings.violations} == {"KS-2.3"}
+    assert run(*steps, scene=scene).findings.violations == []

@@ -94,6 +94,10 @@ def test_a_good_sender_gets_through_the_same_trace_to_the_end(tmp_path: Path) ->
         (Trace(Scene(chunks=((1,),) * 9), ()).dump(), "line 1: the scene has 9 rooms; the kit plays 1 to 3"),
         (Trace(Scene(peers=0), ()).dump(), "line 1: the scene has 0 peers; the kit plays 1 to 4"),
         (Trace(Scene(chunks=((9,),)), ()).dump(), "line 1: the scene has 9 pages in a room; the kit plays 0 to 8"),
+        (
+            Trace(Scene(chunks=((1, 0),)), ()).dump(),
+            "line 1: a room of 1+0 pages has an empty chunk after its last page",
+        ),
     ],
 )
 def test_what_is_no_trace_is_refused(tmp_path: Path, text: str, message: str) -> None:

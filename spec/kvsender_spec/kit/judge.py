@@ -188,8 +188,10 @@ class RoomJudge:
                     case Point.CHECK:
                         self.faults.append(cause)
                         answered.checking = answered.checking or cause
-                    case Point.RELEASE | Point.NOTIFY:
+                    case Point.RELEASE | Point.NOTIFY if answered.first is None:
                         self.oracle.may_fault(cause)
+                    case Point.RELEASE | Point.NOTIFY:
+                        pass  # an error of a check or a post came before it, and the first cause stays (KS-2.3)
             elif event.point is Point.POST:
                 answered.posted += 1
             if event.handle is not None:

@@ -37,6 +37,9 @@ def unplayable(scene: Scene) -> str:
     ):
         if not least <= count <= most:
             return f"the scene has {count} {what}; the kit plays {least} to {most}"
+    for chunks in scene.chunks:
+        if len(chunks) > 1 and chunks[-1] == 0:
+            return f"a room of {'+'.join(map(str, chunks))} pages has an empty chunk after its last page"
     return ""
 
 
