@@ -50,13 +50,14 @@ def wait(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
 
 
 class Pair:
-    def __init__(self, suffix: str, ports: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, suffix: str, ports: tuple[int, int] | None = None, options: SenderOptions = SenderOptions()  # noqa: B008
+    ) -> None:
         here, there = ports if ports is not None else (None, None)
         self.prefill_agent: nixl_agent = create_agent(f"prefill-{suffix}", listen_port=here)
         self.decode_agent: nixl_agent = create_agent(f"decode-{suffix}", listen_port=there)
         self.pool, self.aux = memory(1)
         self.far_pool, self.far_aux = memory(None)
-        options = SenderOptions(transfer_timeout_s=0.3, drain_timeout_s=0.2)
         self.prefill: Prefill[nixl_prepped_dlist_handle, nixl_xfer_handle] = Prefill(
             self.prefill_agent, self.pool, self.aux, options
         )
@@ -115,7 +116,7 @@ def test_socket_exchange() -> None:
 
 def test_silent_peer() -> None:
     """A receiver without progress thread that never calls NIXL is as silent as a stopped one."""
-    pair = Pair("silent")
+    pair = Pair("silent", options=SenderOptions(transfer_timeout_s=0.3, drain_timeout_s=0.2))
     pair.prefill.register_peer(pair.decode.metadata())
     pair.prefill.add_transfer_info(pair.decode.receiver(1, pair.prefill_agent.name).init(ids(1, 2)))
     sender = pair.prefill.sender(1)

@@ -238,7 +238,7 @@ def test_who_is_parked_when_the_run_ends_is_let_go_with_an_error(bench: Bench) -
     assert bench.fabric.parking.wait_until_quiet(bench.busy)
     bench.fabric.dismiss()
     bench.worker.join(10.0)
-    assert bench.answers == ["PROC", "nixlRemoteDisconnectError"]
+    assert bench.answers == ["PROC", "nixlCancelledError"]
 
 
 def test_a_worker_that_is_busy_with_something_else_is_not_quiet(bench: Bench) -> None:

@@ -7,7 +7,7 @@ stand (a send() when the owner has no chunk left) are left out, so that any part
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeVar, cast
 
@@ -29,7 +29,7 @@ from kvsender_spec.kit.adapter import (
     Works,
 )
 from kvsender_spec.kit.calls import AdapterError, Calls, Second
-from kvsender_spec.kit.judge import NOTHING, THREADS, Answered, Errors, Findings, RoomJudge, Surroundings, chain, show
+from kvsender_spec.kit.judge import THREADS, Answered, Errors, Findings, RoomJudge, Surroundings, chain, show
 from kvsender_spec.kit.misuse import MALFORMED, possible, wrong_pages
 from kvsender_spec.kit.record import Record
 from kvsender_spec.kit.stage import SENDER_SIDE, STRAY_ROOM, Stage
@@ -68,6 +68,22 @@ class _Room:
         """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""
         first = self.judge.plan.incarnation * ROOM_PAGES + len(self.sent_pages)
         return [NUM_PAGES - 1 - first - n for n in range(self.chunks[0])]
+
+
+@dataclass(slots=True)
+class _Made:
+    """A call of the owner that has come back."""
+
+    call: Call
+    result: object
+    error: BaseException | None
+    around: Surroundings
+    answered: Answered = field(default_factory=Answered)
+    """What the transport answered the room meanwhile."""
+    checks: int = 0
+    """How many of the room's handles were asked about."""
+    last: bool = False
+    """It was a send() of the last chunk."""
 
 
 class Run:
@@ -337,22 +353,27 @@ class Run:
         if second is not None:
             self._calls.let_workers()
         self._fabric.plan.arm()
-        result = results[0] if results else None
-        self.record.answered(_outcome(result, error))
+        made = _Made(step.call, results[0] if results else None, error, around, last=last)
+        self.record.answered(_outcome(made.result, error))
         events = self._fresh_events()
-        answered = NOTHING
         for owner, found in self._route(room, events):
             if owner is room:
-                answered = found
+                made.answered = found
             elif self._calls.system is not None:
                 self._judge_meanwhile(owner, found)
+        made.checks = sum(
+            event.point is Point.CHECK and self._owner_of.get(event.handle) is room
+            for event in events
+            if event.handle is not None
+        )
         if self._interrupted(step, events, error):
             return
         if second is None:
-            self._judge_call(room, step.call, error, result, answered, events, around, last=last)
-            return
-        self._met = True
-        self._judge_meeting(room, step.call, second, error, result, answered, events, around, last=last)
+            self._judge_call(room, made)
+        else:
+            self._met = True
+            other_result, other_error = second.outcome()
+            self._judge_meeting(room, made, _Made(second.meeting.call, other_result, other_error, around))
 
     def _next_chunk(self, room: _Room) -> tuple[list[int], bool]:
         """The pages of a send(), and whether they are the last ones."""
@@ -371,35 +392,18 @@ class Run:
 
         self._calls.expect(Second(meeting, call))
 
-    def _judge_meeting(
-        self,
-        room: _Room,
-        call: Call,
-        second: Second,
-        error: BaseException | None,
-        result: object,
-        answered: Answered,
-        events: Sequence[TransportEvent],
-        around: Surroundings,
-        *,
-        last: bool,
-    ) -> None:
+    def _judge_meeting(self, room: _Room, first: _Made, second: _Made) -> None:
         """Two calls that met may have had their effect in either order, and neither is asked to know of the other."""
-        judge, other = room.judge, second.meeting.call
-        other_result, other_error = second.outcome()
-        if other in (Call.ABORT, Call.CLEAR):
-            judge.oracle.may_fault(ABORTED)
-        later = partial(self._judge_call, room, other, other_error, other_result, NOTHING, (), around, last=False)
+        if second.call in (Call.ABORT, Call.CLEAR):
+            room.judge.oracle.may_fault(ABORTED)
         # What a send() has posted counts for a poll() that came at the same time, and of two polls the one that ended
         # the room came last.
-        if other is Call.SEND or (other is Call.POLL and call is Call.POLL and other_result not in _TERMINAL):
-            later()
-            self._judge_call(room, call, error, result, answered, events, around, last=last)
-        else:
-            self._judge_call(room, call, error, result, answered, events, around, last=last)
-            later()
+        polls = first.call is Call.POLL and second.call is Call.POLL
+        swapped = second.call is Call.SEND or (polls and second.result not in _TERMINAL)
+        for made in (second, first) if swapped else (first, second):
+            self._judge_call(room, made)
         if self._calls.system is not None:
-            judge.oracle.may_have_completed()  # after both calls had looked
+            room.judge.oracle.may_have_completed()  # after both calls had looked
 
     def _invoke(self, sender: Sender, call: Call, pages: list[int]) -> object:
         match call:
@@ -419,41 +423,27 @@ class Run:
                 raise AssertionError(f"{call} is not a call of the owner")
         return None
 
-    def _judge_call(
-        self,
-        room: _Room,
-        call: Call,
-        error: BaseException | None,
-        result: object,
-        answered: Answered,
-        events: Sequence[TransportEvent],
-        around: Surroundings,
-        *,
-        last: bool,
-    ) -> None:
-        judge, name, now = room.judge, f"{call}()", self.world.clock.now
+    def _judge_call(self, room: _Room, made: _Made) -> None:
+        judge, call, answered, around = room.judge, made.call, made.answered, made.around
+        name, now = f"{call}()", self.world.clock.now
         judge.around = around
         if call is Call.FAILURE_EXCEPTION:
-            judge.failure_shown(error)
+            judge.failure_shown(made.error)
             return
-        if error is not None:
-            judge.escaped(name, error, answered.first)
+        if made.error is not None:
+            judge.escaped(name, made.error, answered.first)
             return
         judge.returned(name, answered.first)
         if call is not Call.SEND and answered.posted:
             judge.meanwhile(answered, now, completion_is_there=around.deadline_with_completion)
         match call:
             case Call.SEND:
-                judge.sent(answered, last=last)
+                judge.sent(answered, last=made.last)
             case Call.POLL:
-                if not isinstance(result, int) or result not in KVPoll.__members__.values():
-                    raise AdapterError(f"adapter {self.adapter.name}: poll() answered {result!r}, which is no KVPoll")
-                checks = sum(
-                    event.point is Point.CHECK and self._owner_of.get(event.handle) is room
-                    for event in events
-                    if event.handle is not None
-                )
-                judge.polled(result, answered.first, now, checks, around)
+                value = made.result
+                if not isinstance(value, int) or value not in KVPoll.__members__.values():
+                    raise AdapterError(f"adapter {self.adapter.name}: poll() answered {value!r}, which is no KVPoll")
+                judge.polled(value, answered.first, now, made.checks, around)
             case Call.ABORT:
                 judge.aborted()
             case Call.CLEAR:

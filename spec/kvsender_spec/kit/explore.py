@@ -35,7 +35,7 @@ from kvsender_spec.faults import (
 )
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.calls import AdapterError
-from kvsender_spec.kit.drive import MEETING_CALLS, Run, run_trace
+from kvsender_spec.kit.drive import DEEDS, MEETING_CALLS, Run, run_trace
 from kvsender_spec.kit.judge import THREADS, Violation
 from kvsender_spec.kit.record import Moment
 from kvsender_spec.trace import WORLD_CALLS, Call, Meeting, Misuse, Progress, Scene, Step, Trace
@@ -242,7 +242,7 @@ def _convicted(run: Run, suspicion: Violation) -> bool:
     lesser = tuple(step for step in run.steps if not _is_change(step, clause))
     if len(lesser) == len(run.steps):
         return True  # the end of the run made the change, and that cannot be left out
-    return not _goes_wrong(run, lesser)
+    return not _goes_wrong(run, lesser, DEEDS & {clause})
 
 
 def _of_one_room(steps: Sequence[Step], incarnation: int) -> tuple[Step, ...]:
@@ -257,8 +257,8 @@ def _of_one_room(steps: Sequence[Step], incarnation: int) -> tuple[Step, ...]:
     )
 
 
-def _goes_wrong(run: Run, steps: tuple[Step, ...]) -> bool:
-    return bool(run_trace(run.adapter, Trace(run.scene, steps), run.avoid).findings.violations)
+def _goes_wrong(run: Run, steps: tuple[Step, ...], avoid: frozenset[str] = frozenset()) -> bool:
+    return bool(run_trace(run.adapter, Trace(run.scene, steps), run.avoid | avoid).findings.violations)
 
 
 def _alone(steps: Sequence[Step]) -> tuple[Step, ...]:
