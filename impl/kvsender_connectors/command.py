@@ -95,6 +95,9 @@ def matrix_command(
     seed: Annotated[int, typer.Option(help="the same seed explores the same")] = 0,
     examples: Annotated[int, typer.Option(min=1, help="how many runs to try for each")] = EXAMPLES,
     page_path: Annotated[Path | None, typer.Option("--page", help="write the page there, as Markdown")] = None,
+    kept: Annotated[
+        Path | None, typer.Option("--findings", help="keep findings in this folder; what is there is not checked again")
+    ] = None,
 ) -> None:
     """Check the connectors, each in a process of its own; print the matrix of clauses and releases, and each fail."""
     console = Console(highlight=False)
@@ -106,7 +109,7 @@ def matrix_command(
     with tempfile.TemporaryDirectory() as scratch:
         for connector in chosen:
             console.print(f"check {connector.title}", markup=False)
-            results.append(_check_apart(connector, seed, examples, Path(scratch) / f"{connector.key}.json"))
+            results.append(_check_apart(connector, seed, examples, (kept or Path(scratch)) / f"{connector.key}.json"))
     _print(results, console)
     if page_path is not None:
         edition = Edition(datetime.now(UTC).date().isoformat(), seed, examples, _versions())
@@ -118,16 +121,21 @@ def matrix_command(
 
 
 def _check_apart(connector: Connector, seed: int, examples: int, path: Path) -> Judged:
+    if not path.is_file():
+        _check_into(connector, seed, examples, path)
+    try:
+        return judge(connector, load_findings(path.read_text(encoding="utf-8")))
+    except FindingsError as error:
+        raise _refuse(f"{connector.key}: {error}") from error
+
+
+def _check_into(connector: Connector, seed: int, examples: int, path: Path) -> None:
     command = (sys.executable, "-m", "kvsender_connectors", "check", connector.key, "--json", str(path))
     options = ("--seed", str(seed), "--examples", str(examples))
     done = subprocess.run((*command, *options), capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()
         raise _refuse(f"{connector.key}: {last[-1] if last else f'exit code {done.returncode}'}")
-    try:
-        return judge(connector, load_findings(path.read_text(encoding="utf-8")))
-    except FindingsError as error:
-        raise _refuse(f"{connector.key}: {error}") from error
 
 
 def _print(results: Sequence[Judged], console: Console) -> None:

@@ -68,6 +68,9 @@ class ScriptedEngine:
                 state = self._agent.check_xfer_state(handle)
         except _ERRORS:
             state = "ERR"
+        except BaseException:
+            self._unsettled.append(handle)  # nothing says that it is over
+            raise
         with suppress(*_ERRORS):
             self._agent.release_xfer_handle(handle)
         return 0 if state == "DONE" else FAILED

@@ -78,6 +78,17 @@ _TEXT_ONLY: Final = _found(
 )
 _RECORD_STAYS: Final = _found("the failure of a cleared room stays on record and fails the next room of its number")
 _CLEARED_POLLS: Final = _ours("a sender that was cleared answers for whatever room has its number now, or for none")
+_CONFESSION: Final = _ours(
+    "failure_exception() raises its constant in a live room, and the check takes it at its word: the room goes on"
+)
+_POPPED: Final = _found("the exception is popped by the first failure_exception(); the second one raises a constant")
+_BLACKLIST: Final = _public(
+    "one failed write bars the peer for every room until it is probed or registers",
+    f"{_SGLANG}13054",
+    f"{_SGLANG}35823",
+)
+_CHUNK_OUTLIVES: Final = _found("a chunk of a cleared room ends in the next room of its number, or fails it")
+_GOES_ON: Final = _found("a chunk in hand goes on after abort() or clear(): the aux data is posted after the pages")
 
 _INLINE: Final = {
     "KS-1.1": _public(
@@ -90,6 +101,7 @@ _INLINE: Final = {
     "KS-2.5": _public("send() goes on posting after abort()", f"{_SGLANG}24522"),
     "KS-2.7": _NO_USAGE_ERROR,
     "KS-3.4": _public("a room that was aborted never ends", f"{_SGLANG}24522"),
+    "KS-3.6": _NO_DEADLINE,
     "KS-4.3": _NEVER_RELEASED,
     "KS-7.1": _CONTROL_DIES,
     "KS-8.1": _NO_CHECK_OF_PAGES,
@@ -100,9 +112,12 @@ _SEED: Final = {
         "three of NIXL's classes are caught; a peer that is not found, and the others, still escape", f"{_SGLANG}23551"
     ),
     "KS-1.2": _public("three of NIXL's classes are caught, of twelve and RuntimeError", f"{_SGLANG}23551"),
+    "KS-2.2": _CONFESSION,
+    "KS-2.5": _CONFESSION,
     "KS-2.7": _NO_USAGE_ERROR,
     "KS-3.2": _NO_DEADLINE,
     "KS-3.4": _NO_DEADLINE,
+    "KS-3.6": _NO_DEADLINE,
     "KS-4.1": _ours("the first error ends the room while its other transfers are in flight"),
     "KS-4.3": _NEVER_RELEASED,
     "KS-6.1": _TELLS_NOBODY,
@@ -110,9 +125,12 @@ _SEED: Final = {
 }
 
 _WORKERS: Final = {
+    "KS-1.3": _POPPED,
     "KS-2.1": _ours("after clear() the answer is WaitingForInput, whatever it was"),
     "KS-2.2": _public("the worker's Success, being larger, takes the place of Failed", f"{_SGLANG}30352"),
-    "KS-2.3": _found("the exception is popped by the first failure_exception(); the second one raises a constant"),
+    "KS-2.3": _POPPED,
+    "KS-2.4": _POPPED,
+    "KS-2.5": _public("a chunk that ends lifts Failed to Transferring, and the next one is posted", f"{_SGLANG}30352"),
     "KS-2.7": _NO_USAGE_ERROR,
     "KS-3.1": _public("the last chunk of a dense model takes no aux data along", f"{_SGLANG}25698"),
     "KS-3.2": _public("the last chunk of a dense model takes no aux data along", f"{_SGLANG}25698"),
@@ -120,16 +138,21 @@ _WORKERS: Final = {
     "KS-3.6": _public("the last chunk of a dense model takes no aux data along", f"{_SGLANG}25698"),
     "KS-4.1": _SOURCE_PAGES,
     "KS-4.2": _found("when one peer's transfer fails, the worker drops the others while they are in flight"),
+    "KS-3.5": _CHUNK_OUTLIVES,
+    "KS-5.1": _POPPED,
     "KS-5.2": _CLEARED_POLLS,
+    "KS-5.4": _CHUNK_OUTLIVES,
     "KS-7.1": _CONTROL_DIES,
     "KS-8.1": _QUEUED_UNCHECKED,
 }
 
 _SHARED: Final = {
     "KS-2.1": _REASON_LAST_WRITER,
+    "KS-2.2": _CLEARED_POLLS,
     "KS-2.3": _TEXT_ONLY,
     "KS-2.4": _REASON_POPPED,
     "KS-2.7": _LATCHES_FAILED,
+    "KS-3.1": _CLEARED_POLLS,
     "KS-4.1": _SOURCE_PAGES,
     "KS-5.1": _REASON_LAST_WRITER,
     "KS-5.4": _RECORD_STAYS,
@@ -140,22 +163,30 @@ _SHARED: Final = {
 
 _NIXL_0_5_23: Final = {
     **_SHARED,
+    "KS-1.3": _TEXT_ONLY,
     "KS-3.2": _NO_DEADLINE,
     "KS-3.4": _NO_DEADLINE,
+    "KS-3.5": _RECORD_STAYS,
+    "KS-4.2": _found("a transfer that was given up after 5 s goes with the worker's next chunk, while it is in flight"),
     "KS-4.3": _NEVER_RELEASED,
 }
 
 _MOONCAKE_0_5_23: Final = {
     **_SHARED,
     "KS-2.3": _REASON_POPPED,
-    "KS-2.5": _found("a chunk in hand goes on after clear(): the aux data is posted after the pages"),
+    "KS-2.5": _GOES_ON,
+    "KS-3.4": _CLEARED_POLLS,
+    "KS-3.5": _BLACKLIST,
     "KS-4.1": _public(
         "a write that outlasts the engine's timeout is answered -1 and goes on",
         "kvcache-ai/Mooncake#4247",
         f"{_SGLANG}38961",
     ),
-    "KS-5.2": _found("a chunk in hand goes on after clear(): the aux data is posted after the pages"),
-    "KS-5.3": _found("a chunk in hand goes on after clear(): the aux data is posted after the pages"),
+    "KS-4.3": _public("a write that outlasts the engine's timeout is never freed", "kvcache-ai/Mooncake#4247"),
+    "KS-5.2": _GOES_ON,
+    "KS-5.3": _GOES_ON,
+    "KS-5.4": _BLACKLIST,
+    "KS-7.2": _SOURCE_PAGES,
 }
 
 KNOWN: Final[Mapping[tuple[str, str], Known]] = {

@@ -82,7 +82,7 @@ WITNESSES: Final = (
         "the first cause is lost",
         ("KS-2.3",),
         _history(_OPEN, _SEND, _CUT_LATER, _FAILURE),
-        frozenset({"sglang-0.5.23", "mooncake-0.5.23"}),
+        frozenset({"sglang-0.5.23"}),
     ),
     Witness(
         "a later abort() takes the place of the first cause",
