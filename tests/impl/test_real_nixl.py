@@ -51,7 +51,10 @@ def wait(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
 
 class Pair:
     def __init__(
-        self, suffix: str, ports: tuple[int, int] | None = None, options: SenderOptions = SenderOptions()  # noqa: B008
+        self,
+        suffix: str,
+        ports: tuple[int, int] | None = None,
+        options: SenderOptions = SenderOptions(),  # noqa: B008
     ) -> None:
         here, there = ports if ports is not None else (None, None)
         self.prefill_agent: nixl_agent = create_agent(f"prefill-{suffix}", listen_port=here)

@@ -6,7 +6,6 @@ that thread. A meeting lets a second thread call the same sender at the very cal
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Final, TypeVar
 from kvsender_spec.faults import Point
 from kvsender_spec.kit.adapter import Works
 from kvsender_spec.kit.judge import show
-from kvsender_spec.kit.threads import CALL_LIMIT_S, MEETING_S, Callers, Errand
+from kvsender_spec.kit.threads import CALL_LIMIT_S, MEETING_S, Callers, Errand, looks
 from kvsender_spec.kit.transport import Fabric
 from kvsender_spec.trace import Meeting
 
@@ -73,12 +72,12 @@ class Calls:
         return errand.results, errand.error
 
     def _await(self, what: str, errand: Errand[_T]) -> None:
-        deadline = time.monotonic() + self.limit_s
-        while not errand.wait(min(_LOOK_S, self.limit_s)):
-            if time.monotonic() > deadline:
-                _CALLERS.replace()
-                raise AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s")
+        for _ in range(looks(self.limit_s, _LOOK_S)):
+            if errand.wait(_LOOK_S):
+                return
             self.fabric.parking.let_all_go()
+        _CALLERS.replace()
+        raise AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s")
 
     # -- a second caller
 

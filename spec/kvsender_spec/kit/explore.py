@@ -238,11 +238,15 @@ def _convicted(run: Run, suspicion: Violation) -> bool:
     """A suspicion holds unless the same run goes wrong without the changes that the clause is about."""
     clause = suspicion.clause
     if clause == "KS-5.4" and suspicion.incarnation is not None:
-        return not _goes_wrong(run, _of_one_room(run.steps, suspicion.incarnation))
+        return not _breaks(run, _of_one_room(run.steps, suspicion.incarnation))
     lesser = tuple(step for step in run.steps if not _is_change(step, clause))
     if len(lesser) == len(run.steps):
         return True  # the end of the run made the change, and that cannot be left out
-    return not _goes_wrong(run, lesser, DEEDS & {clause})
+    broken = _breaks(run, lesser, DEEDS & {clause})
+    if clause == "KS-2.7":
+        # A sender that says for no reason that it has failed may break other clauses without that, too.
+        broken &= {violation.clause for violation in run.findings.violations if not violation.suspicion}
+    return not broken
 
 
 def _of_one_room(steps: Sequence[Step], incarnation: int) -> tuple[Step, ...]:
@@ -257,8 +261,10 @@ def _of_one_room(steps: Sequence[Step], incarnation: int) -> tuple[Step, ...]:
     )
 
 
-def _goes_wrong(run: Run, steps: tuple[Step, ...], avoid: frozenset[str] = frozenset()) -> bool:
-    return bool(run_trace(run.adapter, Trace(run.scene, steps), run.avoid | avoid).findings.violations)
+def _breaks(run: Run, steps: tuple[Step, ...], avoid: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The clauses that the same sender breaks in the same scene with other steps."""
+    again = run_trace(run.adapter, Trace(run.scene, steps), run.avoid | avoid)
+    return frozenset(violation.clause for violation in again.findings.violations)
 
 
 def _alone(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -277,7 +283,7 @@ def attributed(run: Run) -> list[Violation]:
         found = [v for v in violations if not v.suspicion or _convicted(run, v)]
         guilty = any(v.suspicion and v.clause in _EXPLAIN for v in found)
         return [v for v in found if not (v.fallback and guilty)]
-    if _goes_wrong(run, _alone(run.steps)):
+    if _breaks(run, _alone(run.steps)):
         return []
     first = violations[0]
     return [replace(first, clause=THREADS, expected=f"{first.expected} ({first.clause})", suspicion=False)]

@@ -7,7 +7,6 @@ that a step names. The time limits here end what would never end; they decide no
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import cached_property
 from queue import SimpleQueue
@@ -22,6 +21,15 @@ MEETING_S: Final = 0.02
 """How long the first of two callers stands still for the second, which may have to wait for a lock of the first."""
 _LOOK_S: Final = 0.001
 """Between two looks at whether workers, of which only their system knows, have become idle."""
+
+
+def looks(limit_s: float, period_s: float) -> int:
+    """How often to look until a time limit is over.
+
+    Time limits count looks, not seconds of the wall clock: a machine that stands still for a minute, as shared ones do,
+    has not given anybody a minute to return.
+    """
+    return max(1, round(limit_s / period_s))
 
 
 class Errand(Generic[_T]):
@@ -131,16 +139,15 @@ class Parking:
 
     def wait_until_quiet(self, busy: Callable[[], int], limit_s: float = CALL_LIMIT_S) -> bool:
         """Until every worker that has work is parked; False when that does not happen in time."""
-        deadline = time.monotonic() + limit_s
         # A worker never unparks by itself, so the two counts need not be taken at one instant. ``busy`` takes locks of
         # the system's own, under which it may be inside the transport: it is not called with the fabric's lock.
-        while (working := busy()) > len(self._parked):
-            if time.monotonic() > deadline:
-                return False
+        for _ in range(looks(limit_s, _LOOK_S)):
+            working = busy()
             with self._changed:
-                if working > len(self._parked):
-                    self._changed.wait(_LOOK_S)
-        return True
+                if working <= len(self._parked):
+                    return True
+                self._changed.wait(_LOOK_S)
+        return False
 
     def let_each_go_on(self, busy: Callable[[], int], limit_s: float = CALL_LIMIT_S) -> bool:
         """One round: each parked worker in turn goes on until all are quiet again. False when that never happens."""
