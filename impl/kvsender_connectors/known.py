@@ -101,8 +101,8 @@ _INLINE: Final = {
     "KS-2.5": _public("send() goes on posting after abort()", f"{_SGLANG}24522"),
     "KS-2.7": _NO_USAGE_ERROR,
     "KS-3.4": _public("a room that was aborted never ends", f"{_SGLANG}24522"),
-    "KS-3.6": _NO_DEADLINE,
     "KS-4.3": _NEVER_RELEASED,
+    "KS-5.1": _public("send() goes on posting after abort()", f"{_SGLANG}24522"),
     "KS-7.1": _CONTROL_DIES,
     "KS-8.1": _NO_CHECK_OF_PAGES,
 }
@@ -112,12 +112,9 @@ _SEED: Final = {
         "three of NIXL's classes are caught; a peer that is not found, and the others, still escape", f"{_SGLANG}23551"
     ),
     "KS-1.2": _public("three of NIXL's classes are caught, of twelve and RuntimeError", f"{_SGLANG}23551"),
-    "KS-2.2": _CONFESSION,
-    "KS-2.5": _CONFESSION,
+    "KS-2.3": _ours("a room that fails because of a state nobody knows shows a constant, and not that state"),
     "KS-2.7": _NO_USAGE_ERROR,
-    "KS-3.2": _NO_DEADLINE,
     "KS-3.4": _NO_DEADLINE,
-    "KS-3.6": _NO_DEADLINE,
     "KS-4.1": _ours("the first error ends the room while its other transfers are in flight"),
     "KS-4.3": _NEVER_RELEASED,
     "KS-6.1": _TELLS_NOBODY,

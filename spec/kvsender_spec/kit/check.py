@@ -42,7 +42,7 @@ class Budget(StrEnum):
             case Budget.QUICK:
                 return 150
             case Budget.CI:
-                return 500
+                return 1000
             case Budget.NIGHTLY:
                 return 10_000
             case _:

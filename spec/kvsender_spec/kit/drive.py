@@ -617,7 +617,8 @@ class Run:
                 if self.findings.violations:
                     return
             if owes_an_end:
-                room.judge.must_have_ended(polls, self._surroundings(room))
+                by_deadline = self.scene.silent or self._is_ill(room)
+                room.judge.must_have_ended(polls, self._surroundings(room), by_deadline=by_deadline)
                 self.record.add_rest(f"room {room.slot} has had all its time")
             if self.findings.violations:
                 return

@@ -274,9 +274,11 @@ class RoomJudge:
             self.findings.check(
                 "KS-1.2", False, f"the room fails with {answered}, and {call} returns", f"{seen} instead of returning"
             )
+        self.findings.check("KS-1.1", False, f"{call} returns", seen)
         if self.oracle.failed and call.startswith("send"):
-            self.findings.check("KS-2.5", False, f"{call} returns", seen)
-        self._blame("KS-1.1", f"{call} returns", seen)
+            self._blame("KS-2.5", f"{call} returns", seen)
+        else:
+            self._suspect(f"{call} returns", seen)
 
     def returned(self, call: str, answered: Cause | None) -> None:
         """A call came back although the transport has answered an error, now or before."""
@@ -581,14 +583,14 @@ class RoomJudge:
 
     # -- the end of a run
 
-    def must_have_ended(self, polls: int, around: Surroundings) -> None:
+    def must_have_ended(self, polls: int, around: Surroundings, *, by_deadline: bool) -> None:
         """Everything has settled, or every deadline has passed, and the owner has polled often enough."""
         self.around = around
         expected = f"a terminal answer within {polls} polls"
         clauses: list[str] = []
-        if self.plan.num_pages == 0 and self.handed_over:
+        if self.plan.num_pages == 0 and self.handed_over and not by_deadline:
             clauses.append("KS-3.2")
-        if self.out_of_order and not self.faults:
+        if self.out_of_order and not self.faults and not by_deadline:
             clauses.append("KS-3.6")
         if self.ended:
             self.findings.check("KS-3.4", True, expected, "it came")
@@ -606,11 +608,15 @@ class RoomJudge:
 
     def _blame(self, clause: str | None, expected: str, observed: str) -> None:
         """Without a clause of its own, what went wrong is that the room does not end as it should (KS-3.4)."""
-        violations, mine = self.findings.violations, self.plan.incarnation
         fallback = clause is None or self._unconfirmed.get("KS-2.7") == _CONFESSION
-        violations.append(Violation(clause or "KS-3.4", expected, observed, fallback=fallback))
+        self.findings.violations.append(Violation(clause or "KS-3.4", expected, observed, fallback=fallback))
+        self._suspect(expected, observed, besides=clause)
+
+    def _suspect(self, expected: str, observed: str, besides: str | None = None) -> None:
+        """Blame what surrounds the room, and what has changed it since an allowed answer was last seen."""
+        violations, mine = self.findings.violations, self.plan.incarnation
         violations += (Violation(c, expected, observed, suspicion=True, incarnation=mine) for c in self._contexts())
         for suspect, what in self._unconfirmed.items():
-            if suspect != clause:
+            if suspect != besides:
                 suspicion = Violation(suspect, f"after {what}: {expected}", observed, suspicion=True)
                 self.findings.violations.append(suspicion)
