@@ -522,7 +522,7 @@ class Run:
             if event.agent != SENDER_SIDE:
                 continue
             if event.point is Point.MAKE and event.handle is not None:
-                self._adopt(caller, event.handle)
+                self._adopt(self._room_at.get(event.target or 0, caller), event.handle)
             if event.point is Point.NOTIFY and event.error is not None:
                 self.stage.unheard.add(event.peer)
             room = self._room_at.get(event.target or 0, caller)
@@ -540,12 +540,9 @@ class Run:
                 self._faulted_incarnations.add(room.judge.plan.incarnation)
         return answers
 
-    def _adopt(self, caller: _Room | None, number: int) -> None:
+    def _adopt(self, owner: _Room | None, number: int) -> None:
         """A handle is the room's to whose pages it writes; one that writes to nobody's is the caller's."""
-        handle = self._fabric.handles.get(number)
-        targets = () if handle is None else handle.remote
-        owners = (self._room_at[address] for address, _ in targets if address in self._room_at)
-        owner = next(owners, caller)
+        handle = self._fabric.handles.get(number)  # None if a worker has released it by now
         if owner is not None:
             self._owner_of[number] = owner
             owner.judge.made(number, frozenset() if handle is None else self.stage.pages_of(handle))

@@ -243,10 +243,7 @@ def _convicted(run: Run, suspicion: Violation) -> bool:
     if len(lesser) == len(run.steps):
         return True  # the end of the run made the change, and that cannot be left out
     broken = _breaks(run, lesser, DEEDS & {clause})
-    if clause == "KS-2.7":
-        # A sender that says for no reason that it has failed may break other clauses without that, too.
-        broken &= {violation.clause for violation in run.findings.violations if not violation.suspicion}
-    return not broken
+    return not (broken & suspicion.explains if suspicion.explains else broken)
 
 
 def _of_one_room(steps: Sequence[Step], incarnation: int) -> tuple[Step, ...]:
@@ -267,9 +264,16 @@ def _breaks(run: Run, steps: tuple[Step, ...], avoid: frozenset[str] = frozenset
     return frozenset(violation.clause for violation in again.findings.violations)
 
 
-def _alone(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """The same with one thread only."""
-    return tuple(replace(step, meeting=None) for step in steps)
+def _alone(steps: Sequence[Step]) -> list[tuple[Step, ...]]:
+    """The same with one thread only, in both orders: the calls that met come before, or after."""
+    before: list[Step] = []
+    after: list[Step] = []
+    for step in steps:
+        first = replace(step, meeting=None)
+        second = [] if step.meeting is None else [Step(step.meeting.call, step.room)]
+        before += [*second, first]
+        after += [first, *second]
+    return [tuple(before), tuple(after)]
 
 
 def attributed(run: Run) -> list[Violation]:
@@ -283,7 +287,7 @@ def attributed(run: Run) -> list[Violation]:
         found = [v for v in violations if not v.suspicion or _convicted(run, v)]
         guilty = any(v.suspicion and v.clause in _EXPLAIN for v in found)
         return [v for v in found if not (v.fallback and guilty)]
-    if _breaks(run, _alone(run.steps)):
+    if any(_breaks(run, steps) for steps in _alone(run.steps)):
         return []
     first = violations[0]
     return [replace(first, clause=THREADS, expected=f"{first.expected} ({first.clause})", suspicion=False)]

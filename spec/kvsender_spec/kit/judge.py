@@ -47,6 +47,8 @@ class Violation:
     """Blamed for want of anything better, as long as no suspicion holds."""
     incarnation: int | None = None
     """Of a suspicion about what surrounds a room: which room."""
+    explains: frozenset[str] = frozenset()
+    """Of a suspicion that is about these clauses only: whatever else goes wrong does not acquit it."""
 
 
 @dataclass(slots=True)
@@ -367,7 +369,8 @@ class RoomJudge:
             return
         for clause in self._unconfirmed:
             findings.check(clause, True, wanted, seen)
-        self._unconfirmed.clear()
+        confessed = self._unconfirmed.get("KS-2.7") == _CONFESSION and answer is not KVPoll.Failed
+        self._unconfirmed = {"KS-2.7": _CONFESSION} if confessed else {}
         if was_terminal is not None:
             findings.check("KS-2.1", True, was_terminal.name, seen)
         if self.faults or oracle.failed:
@@ -618,5 +621,6 @@ class RoomJudge:
         violations += (Violation(c, expected, observed, suspicion=True, incarnation=mine) for c in self._contexts())
         for suspect, what in self._unconfirmed.items():
             if suspect != besides:
-                suspicion = Violation(suspect, f"after {what}: {expected}", observed, suspicion=True)
+                explains = frozenset({besides or "KS-3.4"} if what == _CONFESSION else ())
+                suspicion = Violation(suspect, f"after {what}: {expected}", observed, suspicion=True, explains=explains)
                 self.findings.violations.append(suspicion)
