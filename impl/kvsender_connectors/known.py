@@ -182,7 +182,6 @@ _MOONCAKE_0_5_23: Final = {
     "KS-5.2": _GOES_ON,
     "KS-5.3": _GOES_ON,
     "KS-5.4": _BLACKLIST,
-    "KS-7.2": _SOURCE_PAGES,
 }
 
 KNOWN: Final[Mapping[tuple[str, str], Known]] = {
