@@ -171,14 +171,14 @@ def test_a_room_never_writes_into_the_process_that_follows_its_peer() -> None:
 
 def test_a_change_that_has_nothing_to_do_with_it_is_not_blamed() -> None:
     """A sender that looks at the clock first breaks KS-3.5, whatever its owner did before."""
-    report = check(InlineAdapter(DeadlineFirst))
+    report = check(InlineAdapter(DeadlineFirst), examples=500)
     failed = {verdict.clause.id for verdict in report.with_outcome(Outcome.FAIL)}
     assert "KS-3.5" in failed
     assert not failed & {"KS-2.7", "KS-8.1"}
 
 
 def test_every_scripted_clause_is_known_and_most_are_musts() -> None:
-    report = check(SMALL)
+    report = check(SMALL, examples=500)
     passed = [verdict.clause for verdict in report.with_outcome(Outcome.PASS)]
     assert {clause.id for clause in passed} == BY_ID.keys() - {"KS-7.1"}, "this sender has no workers"
     assert sum(clause.level is Level.MUST for clause in passed) >= 24

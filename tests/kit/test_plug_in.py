@@ -57,7 +57,7 @@ def test_the_page_shows_what_is_written() -> None:
 
 def test_the_adapter_gets_a_verdict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder)
-    report = check(load_adapter("my_adapter:adapter"))
+    report = check(load_adapter("my_adapter:adapter"), examples=500)
     assert (report.adapter, report.exit_code) == ("my_adapter", 0)
     passed = {verdict.clause.id for verdict in report.with_outcome(Outcome.PASS)}
     assert len(passed) == 18
@@ -66,7 +66,7 @@ def test_the_adapter_gets_a_verdict(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_broken_sender_fails_as_the_page_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder)
-    (failed,) = check(load_adapter("timed:adapter")).with_outcome(Outcome.FAIL)
+    (failed,) = check(load_adapter("timed:adapter"), examples=500).with_outcome(Outcome.FAIL)
     assert failed.clause.id == "KS-2.4"
     assert failed.counterexample is not None
     # Which error struck first may change with hypothesis; what the page teaches may not.
@@ -75,7 +75,7 @@ def test_the_broken_sender_fails_as_the_page_says(folder: Path, monkeypatch: pyt
 
 def test_the_sender_with_a_worker_gets_a_verdict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder)
-    report = check(load_adapter("threaded:adapter"))
+    report = check(load_adapter("threaded:adapter"), examples=500)
     assert (report.adapter, report.exit_code, report.errors) == ("threaded", 0, ())
     assert len(report.with_outcome(Outcome.PASS)) == 17
     assert "KS-1.4" in {verdict.clause.id for verdict in report.with_outcome(Outcome.NOT_APPLICABLE)}
