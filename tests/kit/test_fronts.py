@@ -84,13 +84,13 @@ def test_a_should_that_fails_counts_only_when_it_is_asked_for(tmp_path: Path) ->
 
 
 def test_a_budget_is_a_number_of_runs_and_examples_outweigh_it(tmp_path: Path) -> None:
-    assert {budget.value: budget.examples for budget in Budget} == {"quick": 150, "ci": 1000, "nightly": 10_000}
+    assert {budget.value: budget.examples for budget in Budget} == {"quick": 100, "ci": 1000, "nightly": 10_000}
     path = tmp_path / "report.json"
     arguments = ("check", "tests.mutants.inline:adapter", "--json", str(path))
     kvsender(*arguments, "--budget", "quick")
-    assert 150 <= json.loads(path.read_text())["runs"] < 500
+    assert 100 <= json.loads(path.read_text())["runs"] < 500
     kvsender(*arguments, "--budget", "nightly", "--examples", "3")
-    assert json.loads(path.read_text())["runs"] < 150
+    assert json.loads(path.read_text())["runs"] < 100
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,7 @@ def test_the_sender_is_explored_once_for_all_clauses(pytester: pytest.Pytester) 
         "suite.check = counted\n"
         "class TestMine(SenderConformance):\n    adapter = BrokenAdapter()\n    seed = 5\n    budget = 'quick'\n"
         "class TestTheirs(TestMine):\n    seed = 6\n"
-        "def test_calls():\n    assert calls == [{'seed': 5, 'examples': 150}, {'seed': 6, 'examples': 150}]\n"
+        "def test_calls():\n    assert calls == [{'seed': 5, 'examples': 100}, {'seed': 6, 'examples': 100}]\n"
     )
     pytester.runpytest_subprocess().assert_outcomes(passed=1, failed=2 * 19, skipped=2 * 14)
 

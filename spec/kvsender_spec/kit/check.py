@@ -40,7 +40,7 @@ class Budget(StrEnum):
     def examples(self) -> int:
         match self:
             case Budget.QUICK:
-                return 150
+                return 100
             case Budget.CI:
                 return 1000
             case Budget.NIGHTLY:

@@ -115,7 +115,7 @@ def check_command(
         ),
     ],
     seed: Annotated[int, typer.Option(help="the same command with the same seed explores the same")] = 0,
-    budget: Annotated[Budget, typer.Option(help="how many runs to try: 150, 1000 or 10000")] = Budget.CI,
+    budget: Annotated[Budget, typer.Option(help="how many runs to try: 100, 1000 or 10000")] = Budget.CI,
     examples: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="how many runs to try, instead of a budget")
     ] = None,
