@@ -63,6 +63,8 @@ class _Room:
         self.judge: Final = judge
         self.chunks: Final = list(chunks)
         self.sent_pages: list[int] = []
+        self.ill = False
+        """A peer of its own was unwell when it was opened, or has been since. What was before does not concern it."""
 
     def next_pages(self) -> list[int]:
         """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""
@@ -280,18 +282,26 @@ class Run:
             case Call.KILL:
                 # Nobody is told: what a sender may know of it, it learns from the transport's answers.
                 self.stage.note_lost(self.world.peers[step.room].name)
+                self._mark_ill()
                 self._fabric.kill(self.world.peers[step.room].name)
             case Call.STOP:
                 self.stage.silence(self.world.peers[step.room].name)
+                self._mark_ill()
             case Call.CONTROL if isinstance(self.system, TakesControl):
                 self._tried_workers = True
                 self._calls.hook("control", partial(self.system.control, MALFORMED[step.room % len(MALFORMED)]))
             case _:
                 self._restart(self.world.peers[step.room])
 
+    def _mark_ill(self) -> None:
+        """A peer has become unwell, and the rooms that write to it are ill."""
+        for room in self._all_rooms():
+            room.ill = room.ill or bool(self.stage.unwell & room.judge.destinations.keys())
+
     def _lose(self, name: str, told: _Room | None = None) -> None:
         """The system knows now that a peer is lost. The room that was ``told`` has the error itself for a cause."""
         self.stage.note_lost(name)
+        self._mark_ill()
         for room in self._all_rooms():
             if room is not told and name in room.judge.destinations:
                 room.judge.peer_lost()
@@ -324,6 +334,7 @@ class Run:
             judge.peer_lost()
         room = self._rooms[step.room] = _Room(step.room, self.scene.chunks[step.room], sender, judge)
         self._room_at.update(dict.fromkeys(self.stage.addresses(plan), room))
+        self._mark_ill()
 
     def any_sender(self) -> Sender:
         """A sender of the first room, on which nothing is judged."""
@@ -485,7 +496,7 @@ class Run:
         others = self._faulted_incarnations - {room.judge.plan.incarnation}
         return Surroundings(
             other_room_faulted=bool(others),
-            other_peer_unwell=bool(self.stage.ever_unwell - mine) and not (self.stage.ever_unwell & mine),
+            other_peer_unwell=bool(self.stage.ever_unwell - mine) and not room.ill,
             deadline_with_completion=complete and oracle.overdue(self.world.clock.now),
         )
 
@@ -592,9 +603,10 @@ class Run:
         self.over = True
 
     def _end_rooms(self) -> None:
-        # First the rooms whose own peers have been well all the time: they end before any clock moves, whatever other
+        # First the rooms whose own peers have been well ever since: they end before any clock moves, whatever other
         # rooms still wait for (KS-6.2).
-        for room in sorted(self._all_rooms(), key=self._is_ill):
+        rooms = self._all_rooms()
+        for room in [*(room for room in rooms if not room.ill), *(room for room in rooms if room.ill)]:
             abort = Step(Call.ABORT, room.slot)
             if not room.judge.owes_an_end and isinstance(room.sender, Abortable) and not self._is_avoided(room, abort):
                 self._end_call(room, abort)
@@ -605,7 +617,7 @@ class Run:
             for wait_s in (0.0, self.world.transfer_timeout_s, self.world.drain_timeout_s):
                 if room.judge.ended:
                     break
-                if wait_s and not self.scene.silent and not self._is_ill(room):
+                if wait_s and not self.scene.silent and not room.ill:
                     break  # all that concerns the room has settled: no deadline is needed
                 self.world.clock.now += wait_s
                 if wait_s:
@@ -614,14 +626,11 @@ class Run:
                 if self.findings.violations:
                     return
             if owes_an_end:
-                by_deadline = self.scene.silent or self._is_ill(room)
+                by_deadline = self.scene.silent or room.ill
                 room.judge.must_have_ended(polls, self._surroundings(room), by_deadline=by_deadline)
                 self.record.add_rest(f"room {room.slot} has had all its time")
             if self.findings.violations:
                 return
-
-    def _is_ill(self, room: _Room) -> bool:
-        return bool(self.stage.ever_unwell & room.judge.destinations.keys())
 
     def _enough_polls(self, room: _Room) -> int:
         """One for each handle, and some. A worker may have other rooms' chunks to post before it comes to this one."""

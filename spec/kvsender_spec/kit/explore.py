@@ -219,11 +219,13 @@ _EXPLAIN: Final = frozenset({"KS-2.7", "KS-5.4", "KS-6.2", "KS-6.3"})
 _PEER_CALLS: Final = frozenset({Call.KILL, Call.STOP, Call.RESTART})
 
 
-def _is_change(step: Step, clause: str) -> bool:
-    """Whether a step is a change of the kind that the clause is about."""
+def _is_change(step: Step, clause: str, own: frozenset[int]) -> bool:
+    """Whether a step is a change of the kind that the clause is about, for a room with these peers of its own."""
     match clause:
         case "KS-6.2" | "KS-6.3":
-            return step.call in _PEER_CALLS or (step.fault is not None and step.fault.kind is Kind.REMOTE_DISCONNECT)
+            # A worker may meet the fault in another room than the step's: whose peer it was does not show in the step.
+            disconnects = step.fault is not None and step.fault.kind is Kind.REMOTE_DISCONNECT
+            return disconnects or (step.call in _PEER_CALLS and (step.room in own) is (clause == "KS-6.3"))
         case "KS-2.7":
             return step.call is Call.FAILURE_EXCEPTION
         case "KS-5.1":
@@ -239,11 +241,18 @@ def _convicted(run: Run, suspicion: Violation) -> bool:
     clause = suspicion.clause
     if clause == "KS-5.4" and suspicion.incarnation is not None:
         return not _breaks(run, _of_one_room(run.steps, suspicion.incarnation))
-    lesser = tuple(step for step in run.steps if not _is_change(step, clause))
+    own = frozenset[int]() if suspicion.incarnation is None else _own_peers(run, suspicion.incarnation)
+    lesser = tuple(step for step in run.steps if not _is_change(step, clause, own))
     if len(lesser) == len(run.steps):
         return True  # the end of the run made the change, and that cannot be left out
     broken = _breaks(run, lesser, DEEDS & {clause})
     return not (broken & suspicion.explains if suspicion.explains else broken)
+
+
+def _own_peers(run: Run, incarnation: int) -> frozenset[int]:
+    """The numbers of the peers that a room writes to. Rooms count in opening order."""
+    slots = [step.room for step in run.steps if step.call is Call.OPEN]
+    return run.stage.peers_of(slots[incarnation])
 
 
 def _of_one_room(steps: Sequence[Step], incarnation: int) -> tuple[Step, ...]:

@@ -551,7 +551,11 @@ class RoomJudge:
         expected = self._attribution_of(possible)
         if expected is not None and isinstance(self.system, Attributes):
             clause = "KS-1.3" if expected is Attribution.INTERNAL else "KS-2.8"
-            self.findings.check(clause, said is expected, expected.value, "none" if said is None else said.value)
+            seen = "none" if said is None else said.value
+            if said is expected:
+                self.findings.check(clause, True, expected.value, seen)
+            else:
+                self._blame(clause, expected.value, seen)
 
     # -- notices
 

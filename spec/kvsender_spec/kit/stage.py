@@ -103,13 +103,15 @@ class Stage:
 
     # -- rooms
 
+    def peers_of(self, slot: int) -> frozenset[int]:
+        """The numbers of the peers, without the dummies, that the room of a slot writes to."""
+        return frozenset(range(self.scene.peers) if self.scene.shared else (slot % self.scene.peers,))
+
     def plan(self, slot: int, incarnation: int) -> RoomPlan:
         """Where the room of a slot goes: to pages and an aux slot at the peers that are this incarnation's alone."""
         pages = sum(self.scene.chunks[slot])
         targets = tuple(incarnation * ROOM_PAGES + n for n in range(pages))
-        real = self.world.peers[: self.scene.peers]
-        if not self.scene.shared:
-            real = (real[slot % len(real)],)
+        real = [self.world.peers[number] for number in sorted(self.peers_of(slot))]
         destinations = [Destination(peer, targets, 1 + incarnation, dummy=False) for peer in real]
         destinations += [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.scene.peers :]]
         return RoomPlan(ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
