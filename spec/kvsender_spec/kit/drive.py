@@ -15,10 +15,7 @@ from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured, Sende
 from kvsender_spec.faults import BASE_KINDS, NIXL_KINDS, PROGRAMMING_KINDS, Kind, Point
 from kvsender_spec.kit.adapter import (
     MOST_REOPENINGS,
-    NUM_PAGES,
-    ROOM_PAGES,
     Adapter,
-    CountsResidue,
     Notifies,
     OpensUninitialised,
     Peer,
@@ -29,9 +26,11 @@ from kvsender_spec.kit.adapter import (
     Works,
 )
 from kvsender_spec.kit.calls import AdapterError, Calls, Second
+from kvsender_spec.kit.ending import end
 from kvsender_spec.kit.judge import THREADS, Answered, Errors, Findings, RoomJudge, Surroundings, chain, show
 from kvsender_spec.kit.misuse import MALFORMED, possible, wrong_pages
 from kvsender_spec.kit.record import Record
+from kvsender_spec.kit.rooms import Room
 from kvsender_spec.kit.stage import SENDER_SIDE, STRAY_ROOM, Stage
 from kvsender_spec.kit.transport import TransportEvent
 from kvsender_spec.machine import HandleState
@@ -39,7 +38,6 @@ from kvsender_spec.oracle import ABORTED
 from kvsender_spec.trace import WORLD_CALLS, Call, Meeting, Misuse, Progress, Scene, Step, Trace
 
 _T = TypeVar("_T")
-_SETTLE_ROUNDS: Final = 3
 _TERMINAL: Final = (KVPoll.Failed, KVPoll.Success)
 MEETING_CALLS: Final = {
     Call.SEND: (Call.POLL, Call.ABORT, Call.CLEAR),
@@ -50,26 +48,6 @@ MEETING_CALLS: Final = {
 
 DEEDS: Final = frozenset({"KS-2.3", "KS-2.4", "KS-2.7", "KS-5.1", THREADS, "KS-8.1"})
 """Clauses about something that the kit does, and can leave undone."""
-
-
-class _Room:
-    """One incarnation of a room: its sender, its judge, and what the owner has still to send."""
-
-    def __init__(self, slot: int, chunks: Sequence[int], sender: Sender, judge: RoomJudge) -> None:
-        self.memories: Final = {d.peer.name: d.peer.memory for d in judge.plan.destinations}
-        """Each peer's memory as of now: a peer that restarts has another one, which this room never wrote to."""
-        self.slot: Final = slot
-        self.sender: Final = sender
-        self.judge: Final = judge
-        self.chunks: Final = list(chunks)
-        self.sent_pages: list[int] = []
-        self.ill = False
-        """A peer of its own was unwell when it was opened, or has been since. What was before does not concern it."""
-
-    def next_pages(self) -> list[int]:
-        """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""
-        first = self.judge.plan.incarnation * ROOM_PAGES + len(self.sent_pages)
-        return [NUM_PAGES - 1 - first - n for n in range(self.chunks[0])]
 
 
 @dataclass(slots=True)
@@ -113,15 +91,15 @@ class Run:
         self.world: Final = self.stage.world
         self._fabric: Final = self.stage.fabric
         self.record: Final = Record(self._fabric.events, self.findings)
-        self._calls: Final = Calls(adapter.name, self._fabric)
-        self.system: Final = self._calls.hook("open", lambda: adapter.open(self.world))
-        self._calls.system = self.system if isinstance(self.system, Works) else None
-        self._rooms: dict[int, _Room] = {}
-        self._past: list[_Room] = []
-        self._owner_of: dict[int, _Room] = {}
+        self.calls: Final = Calls(adapter.name, self._fabric)
+        self.system: Final = self.calls.hook("open", lambda: adapter.open(self.world))
+        self.calls.system = self.system if isinstance(self.system, Works) else None
+        self._rooms: dict[int, Room] = {}
+        self._past: list[Room] = []
+        self._owner_of: dict[int, Room] = {}
         self._seen = 0
         self._faulted_incarnations: set[int] = set()
-        self._room_at: dict[int, _Room] = {}
+        self._room_at: dict[int, Room] = {}
         """By address: whose page or slot lies there, at a peer."""
         self._met = False
         """The calls of two threads have met in this step."""
@@ -131,10 +109,11 @@ class Run:
     # -- the world
 
     def _compare(self, plan: RoomPlan) -> str:
-        room = next(room for room in self._all_rooms() if room.judge.plan is plan)
+        room = next(room for room in self.all_rooms() if room.judge.plan is plan)
         return self.stage.difference(plan, room.memories, room.sent_pages)
 
-    def _all_rooms(self) -> list[_Room]:
+    def all_rooms(self) -> list[Room]:
+        """Those whose slot was opened again included, oldest first."""
         return [*self._past, *self._rooms.values()]
 
     # -- what makes sense now
@@ -154,7 +133,7 @@ class Run:
         if step.call is Call.OPEN:
             # A room id comes back only after its owner has cleared it.
             return room is None or (room.judge.cleared and len(self._past) < MOST_REOPENINGS)
-        if room is None or not self._meeting_makes_sense(step) or self._is_avoided(room, step):
+        if room is None or not self._meeting_makes_sense(step) or self.is_avoided(room, step):
             return False
         match step.call:
             case Call.SEND if step.misuse is not None:
@@ -170,7 +149,8 @@ class Run:
             case _:
                 return True
 
-    def _is_avoided(self, room: _Room, step: Step) -> bool:
+    def is_avoided(self, room: Room, step: Step) -> bool:
+        """Whether a step is a deed of a clause that is known to be broken."""
         match step.call:
             case Call.FAILURE_EXCEPTION if self.avoid & {"KS-2.3", "KS-2.4"}:
                 return True
@@ -211,7 +191,7 @@ class Run:
             return isinstance(self.system, Reconnects) and name in self.stage.unwell
         return name not in self.stage.unwell
 
-    def _misuse_makes_sense(self, room: _Room, misuse: Misuse) -> bool:
+    def _misuse_makes_sense(self, room: Room, misuse: Misuse) -> bool:
         if misuse is Misuse.BEFORE_INIT:
             return isinstance(self.system, OpensUninitialised)
         if not room.chunks or room.judge.oracle.possible[0].state.value not in ("idle", "sending"):
@@ -233,14 +213,15 @@ class Run:
             self._open(step)
         else:
             self._call(self._rooms[step.room], step)
-        self._after()
+        self.take_stock()
         if self._met and not self.over:
             self._met = False
             self.findings.check(THREADS, True, "as if one had called after the other", "it is")
         self._note(step, None if step.call in WORLD_CALLS else self._rooms.get(step.room))
 
-    def _after(self) -> None:
-        self._meanwhile()
+    def take_stock(self) -> None:
+        """Judge what a call has left behind: at the transport, at the peers, and in the workers."""
+        self.meanwhile()
         self._read_notices()
         if self._fabric.crimes:
             crime = self._fabric.crimes[0]
@@ -249,25 +230,25 @@ class Run:
         self.over = self.over or bool(self.findings.violations)
 
     def _check_workers(self) -> None:
-        if self._calls.system is not None:
-            ended = [worker.name for worker in self._calls.system.workers() if not worker.is_alive()]
+        if self.calls.system is not None:
+            ended = [worker.name for worker in self.calls.system.workers() if not worker.is_alive()]
             if ended or self._tried_workers:
                 self._tried_workers = False
                 seen = f"ended: {', '.join(ended) or 'none'}"
                 self.findings.check("KS-7.1", not ended, "every worker lives on", seen)
 
-    def _meanwhile(self, *, round_: bool = False) -> None:
+    def meanwhile(self, *, round_: bool = False) -> None:
         """Let the workers go on, and judge what they were answered while nobody called."""
-        self._calls.let_workers(round_=round_)
+        self.calls.let_workers(round_=round_)
         for room, answered in self._route(None, self._fresh_events()):
-            if self._calls.system is not None:
+            if self.calls.system is not None:
                 self._judge_meanwhile(room, answered)
 
-    def _judge_meanwhile(self, room: _Room, answered: Answered) -> None:
-        complete = self._surroundings(room).deadline_with_completion
+    def _judge_meanwhile(self, room: Room, answered: Answered) -> None:
+        complete = self.surroundings(room).deadline_with_completion
         room.judge.meanwhile(answered, self.world.clock.now, completion_is_there=complete)
 
-    def _note(self, step: Step, room: _Room | None) -> None:
+    def _note(self, step: Step, room: Room | None) -> None:
         if room is None:
             self.record.add(step)
         else:
@@ -289,20 +270,20 @@ class Run:
                 self._mark_ill()
             case Call.CONTROL if isinstance(self.system, TakesControl):
                 self._tried_workers = True
-                self._calls.hook("control", partial(self.system.control, MALFORMED[step.room % len(MALFORMED)]))
+                self.calls.hook("control", partial(self.system.control, MALFORMED[step.room % len(MALFORMED)]))
             case _:
                 self._restart(self.world.peers[step.room])
 
     def _mark_ill(self) -> None:
         """A peer has become unwell, and the rooms that write to it are ill."""
-        for room in self._all_rooms():
+        for room in self.all_rooms():
             room.ill = room.ill or bool(self.stage.unwell & room.judge.destinations.keys())
 
-    def _lose(self, name: str, told: _Room | None = None) -> None:
+    def _lose(self, name: str, told: Room | None = None) -> None:
         """The system knows now that a peer is lost. The room that was ``told`` has the error itself for a cause."""
         self.stage.note_lost(name)
         self._mark_ill()
-        for room in self._all_rooms():
+        for room in self.all_rooms():
             if room is not told and name in room.judge.destinations:
                 room.judge.peer_lost()
 
@@ -312,57 +293,58 @@ class Run:
         known = len(self._fabric.connects)
         system = self.system
         if isinstance(system, Reconnects):
-            self._calls.hook("reconnect", lambda: system.reconnect(peer))
-        self._settle()
+            self.calls.hook("reconnect", lambda: system.reconnect(peer))
+        self.settle()
         added = self._fabric.connects[known:].count((SENDER_SIDE, peer.name))
         self.findings.check("KS-6.3", added == 1, f"{peer.name} is added once", f"it was added {added} times")
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Give the system the time for its background work, where it has any."""
         system = self.system
         if isinstance(system, Settles):
-            self._calls.hook("settle", system.settle)
+            self.calls.hook("settle", system.settle)
 
     def _open(self, step: Step) -> None:
         old = self._rooms.pop(step.room, None)
         if old is not None:
             self._past.append(old)
-        plan = self.stage.plan(step.room, incarnation=len(self._all_rooms()))
-        sender = self._calls.hook("sender", lambda: self.system.sender(plan))
+        plan = self.stage.plan(step.room, incarnation=len(self.all_rooms()))
+        sender = self.calls.hook("sender", lambda: self.system.sender(plan))
         judge = RoomJudge(self.findings, self._errors, self.system, plan, self.world.transfer_timeout_s, self._compare)
         judge.recovered = bool(self.stage.came_back & judge.destinations.keys())
         if self.stage.lost & judge.destinations.keys():
             judge.peer_lost()
-        room = self._rooms[step.room] = _Room(step.room, self.scene.chunks[step.room], sender, judge)
+        room = self._rooms[step.room] = Room(step.room, self.scene.chunks[step.room], sender, judge)
         self._room_at.update(dict.fromkeys(self.stage.addresses(plan), room))
         self._mark_ill()
 
     def any_sender(self) -> Sender:
         """A sender of the first room, on which nothing is judged."""
-        return self._calls.hook("sender", lambda: self.system.sender(self.stage.plan(0, incarnation=0)))
+        return self.calls.hook("sender", lambda: self.system.sender(self.stage.plan(0, incarnation=0)))
 
     # -- a call of the owner
 
-    def _call(self, room: _Room, step: Step) -> None:
+    def _call(self, room: Room, step: Step) -> None:
         if step.call is Call.SEND and step.misuse is not None:
             self._misuse(room, step.misuse)
             return
-        if self._let_progress(room, step.progress) and room.judge.cleared:
+        if self.let_progress(room, step.progress) and room.judge.cleared:
             room.judge.settled_late()
         self._fabric.plan.arm(*([] if step.fault is None else [step.fault]))
         if step.meeting is not None:
             self._expect(room, step.meeting)
-        complete = self._surroundings(room).deadline_with_completion  # the workers' round may be what learns of it
+        complete = self.surroundings(room).deadline_with_completion  # the workers' round may be what learns of it
         if step.call is Call.POLL:
-            self._meanwhile(round_=True)
-        around = self._surroundings(room)
+            self.meanwhile(round_=True)
+        around = self.surroundings(room)
         around = replace(around, deadline_with_completion=complete or around.deadline_with_completion)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
-        results, error = self._calls.make(f"{step.call}()", lambda: self._invoke(room.sender, step.call, pages))
+        results, error = self.calls.make(f"{step.call}()", lambda: self._invoke(room.sender, step.call, pages))
         if step.call is Call.SEND:
-            self._calls.let_workers()  # what they are given to post is posted within this call, and may meet another
-        second = self._calls.meet()
+            self.calls.let_workers()  # what they are given to post is posted within this call, and may meet another
+        second = self.calls.meet()
         if second is not None:
-            self._calls.let_workers()
+            self.calls.let_workers()
         self._fabric.plan.arm()
         made = _Made(step.call, results[0] if results else None, error, around, last=last)
         self.record.answered(_outcome(made.result, error))
@@ -370,7 +352,7 @@ class Run:
         for owner, found in self._route(room, events):
             if owner is room:
                 made.answered = found
-            elif self._calls.system is not None:
+            elif self.calls.system is not None:
                 self._judge_meanwhile(owner, found)
         made.checks = sum(
             event.point is Point.CHECK and self._owner_of.get(event.handle) is room
@@ -386,14 +368,14 @@ class Run:
             other_result, other_error = second.outcome()
             self._judge_meeting(room, made, _Made(second.meeting.call, other_result, other_error, around))
 
-    def _next_chunk(self, room: _Room) -> tuple[list[int], bool]:
+    def _next_chunk(self, room: Room) -> tuple[list[int], bool]:
         """The pages of a send(), and whether they are the last ones."""
         pages, last = room.next_pages(), len(room.chunks) == 1
         room.chunks.pop(0)
         room.sent_pages += pages
         return pages, last
 
-    def _expect(self, room: _Room, meeting: Meeting) -> None:
+    def _expect(self, room: Room, meeting: Meeting) -> None:
         def call() -> object:
             pages: list[int] = []
             if meeting.call is Call.SEND:
@@ -401,9 +383,9 @@ class Run:
                 room.judge.hands_over(last=last)
             return self._invoke(room.sender, meeting.call, pages)
 
-        self._calls.expect(Second(meeting, call))
+        self.calls.expect(Second(meeting, call))
 
-    def _judge_meeting(self, room: _Room, first: _Made, second: _Made) -> None:
+    def _judge_meeting(self, room: Room, first: _Made, second: _Made) -> None:
         """Two calls that met may have had their effect in either order, and neither is asked to know of the other."""
         if second.call in (Call.ABORT, Call.CLEAR):
             room.judge.oracle.may_fault(ABORTED)
@@ -413,7 +395,7 @@ class Run:
         swapped = second.call is Call.SEND or (polls and second.result not in _TERMINAL)
         for made in (second, first) if swapped else (first, second):
             self._judge_call(room, made)
-        if self._calls.system is not None:
+        if self.calls.system is not None:
             room.judge.oracle.may_have_completed()  # after both calls had looked
 
     def _invoke(self, sender: Sender, call: Call, pages: list[int]) -> object:
@@ -434,7 +416,7 @@ class Run:
                 raise AssertionError(f"{call} is not a call of the owner")
         return None
 
-    def _judge_call(self, room: _Room, made: _Made) -> None:
+    def _judge_call(self, room: Room, made: _Made) -> None:
         judge, call, answered, around = room.judge, made.call, made.answered, made.around
         name, now = f"{call}()", self.world.clock.now
         judge.around = around
@@ -482,10 +464,12 @@ class Run:
             return True
         return False
 
-    def _let_progress(self, room: _Room, progress: Progress) -> bool:
+    def let_progress(self, room: Room, progress: Progress) -> bool:
+        """Let handles of the room's finish; True if any did."""
         return self.stage.let_progress(frozenset(room.judge.oracle.handles), progress)
 
-    def _surroundings(self, room: _Room) -> Surroundings:
+    def surroundings(self, room: Room) -> Surroundings:
+        """What else is wrong in the world now."""
         mine = {d.peer.name for d in room.judge.plan.destinations if not d.dummy}
         oracle = room.judge.oracle
         handles = [self._fabric.handles.get(number) for number in oracle.handles]
@@ -500,11 +484,11 @@ class Run:
             deadline_with_completion=complete and oracle.overdue(self.world.clock.now),
         )
 
-    def _misuse(self, room: _Room, misuse: Misuse) -> None:
+    def _misuse(self, room: Room, misuse: Misuse) -> None:
         sender, system = room.sender, self.system
         if misuse is Misuse.BEFORE_INIT and isinstance(system, OpensUninitialised):
             stray = replace(room.judge.plan, room=STRAY_ROOM, incarnation=1000 + len(self.steps))
-            sender = self._calls.hook("uninitialised", lambda: system.uninitialised(stray))
+            sender = self.calls.hook("uninitialised", lambda: system.uninitialised(stray))
         pages = wrong_pages(misuse, room.sent_pages, sum(room.chunks))
         before = len(self._fabric.events)
         error: BaseException | None = None
@@ -525,10 +509,10 @@ class Run:
         self._seen = len(self._fabric.events)
         return fresh
 
-    def _route(self, caller: _Room | None, events: Sequence[TransportEvent]) -> list[tuple[_Room, Answered]]:
+    def _route(self, caller: Room | None, events: Sequence[TransportEvent]) -> list[tuple[Room, Answered]]:
         """Give each event to the room whose handle it is about, and say what each room was answered."""
         now = self.world.clock.now
-        batches: dict[int, tuple[_Room, list[TransportEvent]]] = {}
+        batches: dict[int, tuple[Room, list[TransportEvent]]] = {}
         for event in events:
             if event.agent != SENDER_SIDE:
                 continue
@@ -544,14 +528,14 @@ class Run:
             if room is not None:
                 batches.setdefault(id(room), (room, []))[1].append(event)
             self._tried_workers = self._tried_workers or event.error is not None
-        answers: list[tuple[_Room, Answered]] = []
+        answers: list[tuple[Room, Answered]] = []
         for room, batch in batches.values():
             answers.append((room, room.judge.feed(batch, now)))
             if room.judge.faults:
                 self._faulted_incarnations.add(room.judge.plan.incarnation)
         return answers
 
-    def _adopt(self, owner: _Room | None, number: int) -> None:
+    def _adopt(self, owner: Room | None, number: int) -> None:
         """A handle is the room's to whose pages it writes; one that writes to nobody's is the caller's."""
         handle = self._fabric.handles.get(number)  # None if a worker has released it by now
         if owner is not None:
@@ -565,11 +549,11 @@ class Run:
                 if not isinstance(system, Notifies):
                     continue
                 for message in messages:
-                    notice = self._calls.hook("read_notice", partial(system.read_notice, message))
+                    notice = self.calls.hook("read_notice", partial(system.read_notice, message))
                     if notice is None:
                         continue
                     self.record.told(peer.name, notice)
-                    rooms = [room for room in self._all_rooms() if room.judge.plan.room == notice.room]
+                    rooms = [room for room in self.all_rooms() if room.judge.plan.room == notice.room]
                     if notice.incarnation is not None:
                         rooms = [room for room in rooms if room.judge.plan.incarnation == notice.incarnation]
                     if rooms:
@@ -579,114 +563,14 @@ class Run:
 
     def finish(self) -> None:
         """End every room, let everything settle, judge what only the end can show, and end the system's workers."""
-        self._finish()
-        self._calls.close()
+        end(self)
+        self.calls.close()
 
-    def _finish(self) -> None:
-        self.record.ending = True
-        for ending in (self._end_rooms, self._show_failures, self._clear_rooms, self._settle_everything):
-            if self.over:
-                return
-            ending()
-            self._after()
-            self.record.add_rest("after these calls")
-        if self.over:
-            return
-        for room in self._all_rooms():
-            room.judge.check_notices(self.stage.reachable)
-            room.judge.check_released()
-        system = self.system
-        if isinstance(system, CountsResidue) and all(room.judge.cleared for room in self._all_rooms()):
-            residue = self._calls.hook("residue", system.residue)
-            self.findings.check("KS-4.3", residue == 0, "no entry of a cleared room is kept", f"{residue} are")
-        self.record.add_rest("what only the end can show")
-        self.over = True
-
-    def _end_rooms(self) -> None:
-        # First the rooms whose own peers have been well ever since: they end before any clock moves, whatever other
-        # rooms still wait for (KS-6.2).
-        rooms = self._all_rooms()
-        for room in [*(room for room in rooms if not room.ill), *(room for room in rooms if room.ill)]:
-            abort = Step(Call.ABORT, room.slot)
-            if not room.judge.owes_an_end and isinstance(room.sender, Abortable) and not self._is_avoided(room, abort):
-                self._end_call(room, abort)
-            if self.over or self.findings.violations:
-                return
-            owes_an_end = room.judge.owes_an_end
-            polls = self._enough_polls(room)
-            for wait_s in (0.0, self.world.transfer_timeout_s, self.world.drain_timeout_s):
-                if room.judge.ended:
-                    break
-                if wait_s and not self.scene.silent and not room.ill:
-                    break  # all that concerns the room has settled: no deadline is needed
-                self.world.clock.now += wait_s
-                if wait_s:
-                    self.record.add(f"{wait_s:g} s pass")
-                self._poll_until_ended(room, polls)
-                if self.findings.violations:
-                    return
-            if owes_an_end:
-                by_deadline = self.scene.silent or room.ill
-                room.judge.must_have_ended(polls, self._surroundings(room), by_deadline=by_deadline)
-                self.record.add_rest(f"room {room.slot} has had all its time")
-            if self.findings.violations:
-                return
-
-    def _enough_polls(self, room: _Room) -> int:
-        """One for each handle, and some. A worker may have other rooms' chunks to post before it comes to this one."""
-        if self._calls.system is None:
-            return len(room.judge.oracle.handles) + 2
-        return self._enough_rounds()
-
-    def _enough_rounds(self) -> int:
-        """Of the workers, until all that was ever given to them is done."""
-        chunks = sum(len(self.scene.chunks[room.slot]) for room in self._all_rooms())
-        return 2 * chunks * self.scene.peers + 4
-
-    def _poll_until_ended(self, room: _Room, polls: int) -> None:
-        rooms = [room] if self._calls.system is None else self._all_rooms()
-        for _ in range(polls):
-            if room.judge.ended or self.findings.violations:
-                return
-            if not self.scene.silent and self._everything_finishes(rooms):
-                self.record.add(f"everything in flight of room {room.slot} finishes")
-            self._end_call(room, Step(Call.POLL, room.slot))
-
-    def _everything_finishes(self, rooms: Sequence[_Room]) -> bool:
-        finished = [room for room in rooms if self._let_progress(room, Progress.ALL)]
-        for room in finished:
-            if room.judge.cleared:
-                room.judge.settled_late()
-        return bool(finished)
-
-    def _end_call(self, room: _Room, step: Step) -> None:
+    def call_at_end(self, room: Room, step: Step) -> None:
+        """A call that ends a room: it is judged and put on record like a step, and is none."""
         self._call(room, step)
         self._read_notices()
         self._note(step, room)
-
-    def _each_room(self, *calls: Call) -> None:
-        for room in self._all_rooms():
-            for call in calls:
-                if not self.findings.violations and not self._is_avoided(room, Step(call)):
-                    self._end_call(room, Step(call, room.slot))
-
-    def _show_failures(self) -> None:
-        self._each_room(Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION, Call.POLL)
-
-    def _clear_rooms(self) -> None:
-        if all(isinstance(room.sender, Clearable) for room in self._all_rooms()):
-            self._each_room(Call.CLEAR, Call.POLL, Call.CLEAR, Call.FAILURE_EXCEPTION, Call.POLL)
-
-    def _settle_everything(self) -> None:
-        for peer in self.world.peers:
-            self._fabric.cont(peer.name)
-        for _ in range(_SETTLE_ROUNDS if self._calls.system is None else self._enough_rounds()):
-            self._everything_finishes(self._all_rooms())
-            self._settle()
-            self._meanwhile(round_=True)
-        self._after()
-        self.record.add("everything settles: what is in flight finishes, the system has its time")
-        self._each_room(Call.POLL)
 
 
 def _outcome(result: object, error: BaseException | None) -> str:
