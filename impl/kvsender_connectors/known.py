@@ -49,6 +49,10 @@ _CONTROL_DIES: Final = _public(
 _NO_DEADLINE: Final = _public(
     "a peer that stays silent keeps the room open: neither NIXL nor the sender has a deadline", "ai-dynamo/nixl#2047"
 )
+_PINS_A_WORKER: Final = _found(
+    "a worker waits for one room's transfers as long as none has failed: behind a silent peer every room of its queue"
+    " starves"
+)
 _SOURCE_PAGES: Final = _public(
     "poll() says Failed, and the owner frees the pages, while a transfer still reads them", f"{_SGLANG}38961"
 )
@@ -139,6 +143,7 @@ _WORKERS: Final = {
     "KS-5.1": _POPPED,
     "KS-5.2": _CLEARED_POLLS,
     "KS-5.4": _CHUNK_OUTLIVES,
+    "KS-6.2": _PINS_A_WORKER,
     "KS-7.1": _CONTROL_DIES,
     "KS-8.1": _QUEUED_UNCHECKED,
 }
@@ -165,6 +170,7 @@ _NIXL_0_5_23: Final = {
     "KS-3.5": _RECORD_STAYS,
     "KS-4.2": _found("a transfer that was given up after 5 s goes with the worker's next chunk, while it is in flight"),
     "KS-4.3": _NEVER_RELEASED,
+    "KS-6.2": _PINS_A_WORKER,
 }
 
 _MOONCAKE_0_5_23: Final = {

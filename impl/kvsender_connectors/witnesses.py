@@ -73,6 +73,20 @@ WITNESSES: Final = (
         at_end=True,
     ),
     Witness(
+        "a peer that stays silent keeps a room of another peer from being posted",
+        ("KS-6.2",),
+        _history(
+            _OPEN,
+            Step(Call.OPEN, 1),
+            _SEND,
+            Step(Call.STOP),
+            Step(Call.SEND, 1),
+            scene=Scene(chunks=((1,), (1,)), peers=2, shared=False),
+        ),
+        frozenset({"sglang-0.5.12", "sglang-0.5.23"}),
+        at_end=True,
+    ),
+    Witness(
         "the last chunk of a dense model takes no aux data along",
         ("KS-3.1",),
         _history(_OPEN, _SEND, _DONE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from kvsender_connectors.nixl_system import NixlAdapter, NixlSystem
@@ -10,6 +11,9 @@ from kvsender_connectors.stand_ins import SINCE_0_5_23
 from kvsender_connectors.system import QueueingSender
 from kvsender_spec.kit.adapter import RoomPlan, World
 
+# It spreads rooms over four workers by their peers' ports, which are consecutive here: two peers would never meet in a
+# queue, and decode sides of the field, whose ports are anything, do. With one queue what a worker does is seen.
+os.environ["SGLANG_DISAGGREGATION_QUEUE_SIZE"] = "1"
 RELEASE: Final = Release("0.5.23", "nixl", "Nixl", SINCE_0_5_23)
 
 
