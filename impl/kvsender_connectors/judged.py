@@ -40,8 +40,12 @@ class Judged:
 
     @property
     def stale(self) -> list[str]:
-        """The entries that no fail needs."""
-        return [clause for key, clause in self.known if key == self.connector.key and clause not in self.fails]
+        """The entries that no fail needs, apart from those that not every exploration draws."""
+        return [
+            clause
+            for (key, clause), known in self.known.items()
+            if key == self.connector.key and clause not in self.fails and not known.drawn
+        ]
 
     @property
     def errors(self) -> list[str]:

@@ -6,7 +6,7 @@ An entry that no fail needs is stale, and a fail without an entry is news; the c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -24,6 +24,8 @@ class Known:
     """What the sender does, in a sentence."""
     references: tuple[str, ...] = ()
     """Public issues and pull requests, as ``owner/repository#number``."""
+    drawn: bool = False
+    """It takes a room that is cleared at just that moment, which not every exploration draws: its absence is no news."""
 
 
 def _public(why: str, *references: str) -> Known:
@@ -166,8 +168,10 @@ _SHARED: Final = {
 _NIXL_0_5_23: Final = {
     **_SHARED,
     "KS-1.3": _TEXT_ONLY,
+    "KS-3.3": replace(_CHUNK_OUTLIVES, drawn=True),
     "KS-3.4": _NO_DEADLINE,
     "KS-3.5": _RECORD_STAYS,
+    "KS-3.6": replace(_CHUNK_OUTLIVES, drawn=True),
     "KS-4.2": _found("a transfer that was given up after 5 s goes with the worker's next chunk, while it is in flight"),
     "KS-4.3": _NEVER_RELEASED,
     "KS-6.2": _PINS_A_WORKER,

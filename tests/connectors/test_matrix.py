@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,9 @@ def test_a_fail_without_an_entry_and_an_entry_without_a_fail_are_said() -> None:
     assert complaints([result({"KS-1.1": "bad"}, {"KS-1.1": FOUND})]) == []
     assert complaints([result({"KS-1.1": "bad"}, {})]) == ["seed KS-1.1: fails, and `known.py` does not say why"]
     assert complaints([result({}, {"KS-1.1": FOUND})]) == ["seed KS-1.1: `known.py` explains a fail that did not come"]
+    drawn = replace(FOUND, drawn=True)
+    assert complaints([result({}, {"KS-1.1": drawn})]) == []
+    assert complaints([result({"KS-1.1": "x"}, {"KS-1.1": drawn})]) == []
 
 
 def test_a_witness_that_comes_out_otherwise_is_said() -> None:
