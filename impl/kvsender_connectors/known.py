@@ -25,7 +25,7 @@ class Known:
     references: tuple[str, ...] = ()
     """Public issues and pull requests, as ``owner/repository#number``."""
     drawn: bool = False
-    """It takes a room that is cleared at just that moment, which not every exploration draws: its absence is no news."""
+    """It takes a clear() at just that moment, which not every exploration draws: its absence is no news."""
 
 
 def _public(why: str, *references: str) -> Known:
