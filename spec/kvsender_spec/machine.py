@@ -172,9 +172,9 @@ TABLE: Final[tuple[Row, ...]] = (
     # A chunk without pages that is not the last one asks for nothing; after the end of the room send() is a no-op.
     Row(Input.SEND_NOTHING, (_I, _S, _D, _F, _X)),
     Row(Input.OBSERVE, (_I,)),
-    Row(Input.OBSERVE, (_S,), Event.FAULTED, Guard.ERROR_SEEN, (Effect.LATCH,)),
+    Row(Input.OBSERVE, (_S,), Event.FAULTED, Guard.ERROR_SEEN, (Effect.LATCH, Effect.RELEASE)),
     Row(Input.OBSERVE, (_S,), Event.COMPLETED, Guard.ALL_DONE, (Effect.RELEASE, Effect.TELL_SUCCESS)),
-    Row(Input.OBSERVE, (_S,), Event.FAULTED, Guard.DEADLINE_PASSED, (Effect.LATCH,)),
+    Row(Input.OBSERVE, (_S,), Event.FAULTED, Guard.DEADLINE_PASSED, (Effect.LATCH, Effect.RELEASE)),
     Row(Input.OBSERVE, (_S,), effects=(Effect.RELEASE,)),
     # Late answers: they settle handles, and change neither the outcome nor the cause.
     Row(Input.OBSERVE, (_F,), effects=(Effect.RELEASE,)),
@@ -187,7 +187,7 @@ TABLE: Final[tuple[Row, ...]] = (
         (_F,),
         Event.REPORTED,
         Guard.MAY_REPORT,
-        (Effect.RELEASE, Effect.QUARANTINE, Effect.TELL_FAILURE),
+        (Effect.QUARANTINE, Effect.TELL_FAILURE),
         Reply.FAILED,
     ),
     Row(Input.ANSWER, (_F,), reply=Reply.TRANSFERRING),

@@ -1,0 +1,546 @@
+"""The composed model: one room id, its sender's logical machine, a physical machine per handle, an owner, a transport.
+
+The sender is the one that the tables describe, acting at once on what it is told. The owner calls in any order: send,
+send of the last chunk, poll, failure_exception, abort, clear, and opens the room id again once it is cleared. The
+transport lets any handle finish, raise, be rejected at its post, or stay silent, and time may pass at any poll.
+
+The bounds are chunks and peers. A room id that is opened again has the chunks that are left, so every handle of every
+incarnation has one place, and late events meet the next incarnation. This module *interprets* the tables; ``generate``
+writes the same steps as straight-line code, and a test compares the two edge by edge.
+
+What is left out, on purpose: how many errors of different classes one poll may see (a disconnect with the not-found of
+its siblings, or one other error, or a disconnect of all peers), page numbers and bytes, other rooms, and threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, NamedTuple, assert_never
+
+from kvsender_spec.formal.rules import Rules
+from kvsender_spec.machine import Effect, Guard, HandleEvent, HandleState, Input, Reply, State
+
+MOST_HANDLES: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """``chunks`` is how many chunks all incarnations of the room id have together. Every chunk goes to every peer."""
+
+    chunks: int = 2
+    peers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.chunks < 1 or self.peers < 1:
+            raise ValueError(f"chunks and peers are numbers from 1, not {self.chunks} and {self.peers}")
+        if self.handles > MOST_HANDLES:
+            raise ValueError(f"{self}: at most {MOST_HANDLES} handles can be told apart, not {self.handles}")
+
+    def __str__(self) -> str:
+        return f"{self.chunks}x{self.peers}"
+
+    @property
+    def handles(self) -> int:
+        return self.chunks * self.peers
+
+
+# ------------------------------------------------------------------------------------------------------- handles
+
+
+class Handle(NamedTuple):
+    """A handle: what the sender knows (``state``), what it does not know yet, and what it has done with it."""
+
+    state: HandleState
+    landed: bool = False
+    """The transport has finished it, and the next check will say so."""
+    released: bool = False
+
+
+_PENDING: Final = (HandleState.IN_FLIGHT, HandleState.IN_DOUBT)
+HANDLES: Final = tuple(
+    Handle(state, landed, released)
+    for state in HandleState
+    for landed in ((False, True) if state in _PENDING else (False,))
+    for released in (False, True)
+)
+NONE: Final = 0
+"""The code of a place without a handle; ``HANDLES[n]`` has the code ``n + 1``."""
+STRAY: Final = len(HANDLES) + 1
+"""The code of a handle that was posted and not adopted: nobody will ask about it again."""
+_CODES: Final = {handle: code for code, handle in enumerate(HANDLES, 1)}
+
+
+def code_of(handle: Handle) -> int:
+    return _CODES[handle]
+
+
+def codes(*states: HandleState) -> bytes:
+    """The codes of all handles in these states."""
+    return bytes(code for handle, code in _CODES.items() if handle.state in states)
+
+
+def name_of(code: int) -> str:
+    """A code in words, for generated files and traces."""
+    if code in (NONE, STRAY):
+        return "none" if code == NONE else "stray"
+    handle = HANDLES[code - 1]
+    return handle.state.value + ("_landed" if handle.landed else "") + ("_released" if handle.released else "")
+
+
+FLYING: Final = code_of(Handle(HandleState.IN_FLIGHT))
+LANDED: Final = code_of(Handle(HandleState.IN_FLIGHT, landed=True))
+CREATED: Final = code_of(Handle(HandleState.CREATED))
+SILENT: Final = bytes(code for handle, code in _CODES.items() if handle.state in _PENDING and not handle.landed)
+"""Handles that would answer PROC, and that may finish or raise instead."""
+IN_FLIGHT: Final = codes(HandleState.IN_FLIGHT)
+UNSETTLED: Final = codes(*_PENDING)
+DONE: Final = codes(HandleState.DONE)
+HELD: Final = bytes(code for handle, code in _CODES.items() if not handle.released)
+RELEASED: Final = bytes(code for handle, code in _CODES.items() if handle.released)
+DOUBTFUL: Final = codes(HandleState.IN_DOUBT, HandleState.REJECTED)
+
+
+@dataclass(frozen=True)
+class HandleOps:
+    """What befalls a handle, as maps from code to code: ``bytes`` for ``bytes.translate``.
+
+    A code that a map leads to and that the handle table forbids is STRAY: the handle is lost to the sender.
+    """
+
+    finish: bytes
+    """The transport finishes what is in flight; nobody knows yet."""
+    answer: bytes
+    """It is asked, and answers what is so: DONE where it has landed, PROC otherwise."""
+    fail: bytes
+    """It is asked, and raises, unless it has landed already."""
+    release: bytes
+    """Effect RELEASE: released where it has settled, each once."""
+    overdue: bytes
+    """Effect QUARANTINE: what is in flight now is in doubt. So is what a cleared room leaves to the next one."""
+    forget: bytes
+    """The room is over: what is settled and released needs no place any more."""
+    settled: bytes
+    """The codes of handles on which the transport has said its last word, and of places without a handle."""
+    accepted: int
+    rejected: int
+
+
+def handle_ops(rules: Rules) -> HandleOps:
+    def after(handle: Handle, event: HandleEvent, *, released: bool = False) -> int:
+        dest = rules.handle_next[handle.state][event]
+        if dest is None:
+            return STRAY
+        return code_of(Handle(dest, handle.landed and dest in _PENDING, handle.released or released))
+
+    def finished(handle: Handle) -> int:
+        return code_of(handle._replace(landed=True)) if handle.state in _PENDING else code_of(handle)
+
+    def answered(handle: Handle) -> int:
+        return after(handle, HandleEvent.FINISHED) if handle.landed else code_of(handle)
+
+    def failed(handle: Handle) -> int:
+        silent = handle.state in _PENDING and not handle.landed
+        return after(handle, HandleEvent.RAISED) if silent else answered(handle)
+
+    def overdue(handle: Handle) -> int:
+        return after(handle, HandleEvent.OVERDUE) if handle.state is HandleState.IN_FLIGHT else code_of(handle)
+
+    def released(handle: Handle) -> int:
+        due = handle.state in rules.releasable and not handle.released
+        return after(handle, HandleEvent.RELEASED, released=True) if due else code_of(handle)
+
+    def forgotten(handle: Handle) -> int:
+        return NONE if handle.released else code_of(handle)
+
+    def table(change: Callable[[Handle], int]) -> bytes:
+        changed = {code: change(handle) for handle, code in _CODES.items()}
+        return bytes(changed.get(code, code) for code in range(256))
+
+    created = Handle(HandleState.CREATED)
+    return HandleOps(
+        finish=table(finished),
+        answer=table(answered),
+        fail=table(failed),
+        release=table(released),
+        overdue=table(overdue),
+        forget=table(forgotten),
+        settled=bytes([NONE]) + codes(*(rules.releasable | rules.quiet)),
+        accepted=after(created, HandleEvent.ACCEPTED),
+        rejected=after(created, HandleEvent.REJECTED),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- states
+
+
+class Cause(IntEnum):
+    """What is latched. Of a cause it matters only which one it is: whose it is (KS-2.8) it carries itself."""
+
+    NONE = 0
+    FIRST = 1
+    """The first thing that went wrong, as far as the sender was told."""
+    LATER = 2
+
+
+class Told(IntEnum):
+    """A word that is said once: to the owner by poll(), or to the peers."""
+
+    NOTHING = 0
+    SUCCESS = 1
+    FAILURE = 2
+
+
+class ModelState(NamedTuple):
+    """Everything about one room id. No row depends on ``faulted``, ``said`` and ``told``: they are there to judge by."""
+
+    logical: State
+    cause: Cause
+    faulted: bool
+    """Something went wrong, and the sender was told of it, before the room was over."""
+    closed: bool
+    """The last chunk is posted. It is forgotten with the failure, since nothing depends on it any more."""
+    cleared: bool
+    quarantined: bool
+    base: int
+    """Chunks of earlier incarnations."""
+    posted: int
+    """Chunks, those of earlier incarnations among them."""
+    said: Told
+    """The first terminal value that poll() answered."""
+    told: Told
+    """What the peers were told."""
+    handles: bytes
+    """A code for each chunk and peer, chunk by chunk."""
+
+
+def initial(bounds: Bounds) -> ModelState:
+    nothing = bytes(bounds.handles)
+    return ModelState(State.IDLE, Cause.NONE, False, False, False, False, 0, 0, Told.NOTHING, Told.NOTHING, nothing)
+
+
+class Act(IntEnum):
+    FINISH = 0
+    SEND = 1
+    SEND_LAST = 2
+    SEND_NOTHING = 3
+    POLL = 4
+    FAILURE_EXCEPTION = 5
+    ABORT = 6
+    CLEAR = 7
+    OPEN = 8
+    SWEEP = 9
+
+
+NOBODY: Final = -1
+EVERYBODY: Final = 1000
+
+
+class Action(NamedTuple):
+    """One step of the owner, the transport or the system.
+
+    ``at`` says where: for FINISH the handle; for a send the peer that rejects; for POLL and SWEEP what raises: a handle
+    (some other error), or a peer, as ``lost_peer`` numbers it, or EVERYBODY (a disconnect); NOBODY otherwise.
+    """
+
+    act: Act
+    at: int = NOBODY
+    late: bool = False
+    """A handle has been in flight for the whole transfer timeout."""
+    drained: bool = False
+    """The drain deadline has passed."""
+
+    def __str__(self) -> str:
+        words = self.act.name.lower()
+        if self.act is Act.FINISH:
+            return f"{words}({self.at})"
+        if self.at == EVERYBODY:
+            words += ", every peer disconnects"
+        elif self.at <= lost_peer(0):
+            words += f", peer {lost_peer(0) - self.at} disconnects"
+        elif self.at != NOBODY:
+            words += (
+                f", rejected at {self.at}" if self.act in (Act.SEND, Act.SEND_LAST) else f", handle {self.at} raises"
+            )
+        return words + (", late" if self.late else "") + (", drained" if self.drained else "")
+
+
+def lost_peer(peer: int) -> int:
+    """How ``Action.at`` names a peer that disconnects, so that it is not taken for a handle."""
+    return -2 - peer
+
+
+class Outcome(NamedTuple):
+    """What one action came to."""
+
+    reply: Reply
+    posted: int
+    asked: int
+    """Handles that were asked by the owner's call."""
+    after: ModelState
+    seen: bytes = b""
+    """The room's own handles at the time of the reply."""
+    broken: str = ""
+    """A clause that the step itself breaks: a forbidden input, or a second word to the peers."""
+
+
+# ---------------------------------------------------------------------------------------------------------- steps
+
+
+def victims(handles: Sequence[int], first: int, at: int, peers: int) -> frozenset[int]:
+    """The places among ``handles`` (whose first one has the number ``first``) that raise when they are asked."""
+    silent = {place for place, code in enumerate(handles) if code in SILENT}
+    if at == EVERYBODY:
+        return frozenset(silent)
+    if at <= lost_peer(0):
+        return frozenset(place for place in silent if (first + place) % peers == lost_peer(0) - at)
+    return frozenset(place for place in silent if first + place == at)
+
+
+def troubles(handles: Sequence[int], first: int, peers: int) -> tuple[int, ...]:
+    """What may raise in one look at these handles: nothing, one handle, all of a peer's, all of every peer's."""
+    silent = [first + place for place, code in enumerate(handles) if code in SILENT]
+    lost = sorted({number % peers for number in silent})
+    every = (EVERYBODY,) if len(lost) > 1 else ()
+    return (NOBODY, *silent, *(lost_peer(peer) for peer in lost), *every)
+
+
+class _Room:
+    """A state that is being changed by one call; the effects are here, once, in the order in which they happen."""
+
+    def __init__(self, model: Model, state: ModelState) -> None:
+        self.model: Final = model
+        self.logical = state.logical
+        self.cause = state.cause
+        self.faulted = state.faulted
+        self.cause_now = Cause.NONE
+        """What a LATCH of this call latches."""
+        self.closed = state.closed
+        self.cleared = state.cleared
+        self.quarantined = state.quarantined
+        self.base = state.base
+        self.posted = state.posted
+        self.said = state.said
+        self.told = state.told
+        peers = model.bounds.peers
+        self.old = state.handles[: state.base * peers]
+        self.own = state.handles[state.base * peers :]
+        self.fresh: tuple[int, ...] = ()
+        """Places, within ``own``, of the handles that this call has made and not yet adopted."""
+        self.broken = ""
+
+    def frozen(self) -> ModelState:
+        own = bytearray(self.own)
+        for place in self.fresh:
+            own[place] = STRAY
+        return ModelState(
+            self.logical,
+            self.cause,
+            self.faulted,
+            self.closed,
+            self.cleared,
+            self.quarantined,
+            self.base,
+            self.posted,
+            self.said,
+            self.told,
+            self.old + bytes(own),
+        )
+
+    def take(self, what: Input, facts: frozenset[Guard] = frozenset()) -> Reply:
+        """Apply one input: the effects of the row that decides it, in order, then the move."""
+        rules = self.model.rules
+        breaks = rules.breaks(self.logical, what)
+        if breaks is not None:
+            self.broken = self.broken or breaks
+            return Reply.NOTHING
+        row = next(row for row in rules.rows_for(self.logical, what) if row.guard is None or row.guard in facts)
+        for effect in row.effects:
+            self._apply(effect)
+        dest = rules.destination(self.logical, row.event)
+        assert dest is not None, row  # the tables are well-formed
+        self.logical = dest
+        if dest in (State.FAILED, State.STICKY_FAILED):
+            self.closed = False
+        return row.reply
+
+    def _apply(self, effect: Effect) -> None:
+        ops = self.model.ops
+        match effect:
+            case Effect.ADOPT:
+                self.fresh = ()
+            case Effect.CLOSE:
+                self.closed = True
+            case Effect.LATCH:
+                self.cause = self.cause or self.cause_now
+            case Effect.RELEASE:
+                self.own = self.own.translate(ops.release)
+            case Effect.QUARANTINE:
+                self.quarantined = True
+                self.own = self.own.translate(ops.overdue)
+            case Effect.TELL_SUCCESS | Effect.TELL_FAILURE:
+                if self.told is not Told.NOTHING:
+                    self.broken = self.broken or "KS-6.1"
+                self.told = Told.SUCCESS if effect is Effect.TELL_SUCCESS else Told.FAILURE
+            case Effect.FORGET:
+                self.cleared = True
+            case _:
+                assert_never(effect)
+
+    def blame(self) -> None:
+        """Something goes wrong. If it is the first such thing in a room that is not over, the owner is owed it."""
+        first = self.said is Told.NOTHING and not self.faulted
+        self.cause_now = Cause.FIRST if first else Cause.LATER
+        self.faulted = self.faulted or first
+
+
+class Model:
+    """The steps of one set of rules at one bound."""
+
+    def __init__(self, rules: Rules, bounds: Bounds) -> None:
+        self.rules: Final = rules
+        self.bounds: Final = bounds
+        self.ops: Final = handle_ops(rules)
+
+    def actions(self, state: ModelState) -> Iterator[Action]:
+        """Everything that may happen next."""
+        for place, code in enumerate(state.handles):
+            if code in SILENT:
+                yield Action(Act.FINISH, place)
+        if self._has_a_chunk_to_send(state):
+            peers = range(NOBODY, self.bounds.peers)
+            if state.posted + 1 < self.bounds.chunks:
+                yield from (Action(Act.SEND, at) for at in peers)
+            yield from (Action(Act.SEND_LAST, at) for at in peers)
+        yield Action(Act.SEND_NOTHING)
+        yield from self._polls(state)
+        yield from (Action(act) for act in (Act.FAILURE_EXCEPTION, Act.ABORT, Act.CLEAR))
+        if state.cleared and state.posted < self.bounds.chunks:
+            yield Action(Act.OPEN)
+        handles = state.handles[: self._swept(state)]
+        if any(code in UNSETTLED or self.ops.release[code] != code for code in handles):
+            yield from (Action(Act.SWEEP, at) for at in troubles(handles, 0, self.bounds.peers))
+
+    def _has_a_chunk_to_send(self, state: ModelState) -> bool:
+        """The owner has one, and the sender hands it to the transport: otherwise send() asks for nothing."""
+        return not state.closed and state.posted < self.bounds.chunks and self.rules.posts(state.logical)
+
+    def _polls(self, state: ModelState) -> Iterator[Action]:
+        """A deadline is tried where a row depends on it, a drain where the answer does."""
+        asks = self.rules.asks(state.logical)
+        first = state.base * self.bounds.peers
+        own = state.handles[first:]
+        minds = any(row.guard is Guard.DEADLINE_PASSED for row in self.rules.rows_for(state.logical, Input.OBSERVE))
+        for at in troubles(own, first, self.bounds.peers) if asks else (NOBODY,):
+            for late in (
+                (False, True) if minds and at == NOBODY and any(code in IN_FLIGHT for code in own) else (False,)
+            ):
+                room = self._observed(state, at, late=late)[0]
+                rows = self.rules.rows_for(room.logical, Input.ANSWER)
+                waits = any(row.guard is Guard.MAY_REPORT for row in rows) and not self._settled(room)
+                yield from (Action(Act.POLL, at, late, drained) for drained in ((False, True) if waits else (False,)))
+
+    def _settled(self, room: _Room) -> bool:
+        return not room.own.strip(self.ops.settled)
+
+    def _swept(self, state: ModelState) -> int:
+        """The system looks after the handles of rooms that are over: these come first."""
+        over = state.cleared or state.said is not Told.NOTHING
+        return (state.posted if over else state.base) * self.bounds.peers
+
+    def step(self, state: ModelState, action: Action) -> Outcome:
+        """Take one action, which ``actions`` has named."""
+        room = _Room(self, state)
+        match action.act:
+            case Act.FINISH:
+                handles = bytearray(state.handles)
+                handles[action.at] = self.ops.finish[handles[action.at]]
+                return Outcome(Reply.NOTHING, 0, 0, state._replace(handles=bytes(handles)))
+            case Act.SEND | Act.SEND_LAST:
+                return self._send(room, action)
+            case Act.SEND_NOTHING:
+                reply = room.take(Input.SEND_NOTHING)
+                return Outcome(reply, 0, 0, room.frozen(), room.own, room.broken)
+            case Act.POLL:
+                return self._poll(state, action)
+            case Act.FAILURE_EXCEPTION:
+                reply = room.take(Input.FAILURE_EXCEPTION)
+                return Outcome(reply, 0, 0, room.frozen(), room.own, room.broken)
+            case Act.ABORT | Act.CLEAR:
+                room.blame()
+                reply = room.take(Input.ABORT if action.act is Act.ABORT else Input.CLEAR)
+                return Outcome(reply, 0, 0, room.frozen(), room.own, room.broken)
+            case Act.OPEN:
+                handles = state.handles.translate(self.ops.overdue).translate(self.ops.forget)
+                return Outcome(
+                    Reply.NOTHING,
+                    0,
+                    0,
+                    initial(self.bounds)._replace(base=state.posted, posted=state.posted, handles=handles),
+                )
+            case Act.SWEEP:
+                return Outcome(Reply.NOTHING, 0, 0, self._sweep(state, action.at))
+            case _:
+                assert_never(action.act)
+
+    def _send(self, room: _Room, action: Action) -> Outcome:
+        peers, last = self.bounds.peers, action.act is Act.SEND_LAST
+        start = (room.posted - room.base) * peers
+        own = bytearray(room.own)
+        for peer in range(peers):
+            # Every handle of the chunk is made before the first is posted; a rejection ends the posting.
+            rejected = action.at != NOBODY and peer >= action.at
+            own[start + peer] = CREATED if rejected else self.ops.accepted
+        if action.at != NOBODY:
+            own[start + action.at] = self.ops.rejected
+        room.own, room.fresh = bytes(own), tuple(range(start, start + peers))
+        room.posted += 1
+        if action.at == NOBODY:
+            reply = room.take(Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED)
+        else:
+            room.blame()
+            reply = room.take(Input.SEND_REJECTED)
+        return Outcome(reply, peers, 0, room.frozen(), room.own, room.broken)
+
+    def _observed(self, state: ModelState, at: int, *, late: bool) -> tuple[_Room, int]:
+        """The first half of a poll: the handles are asked, and the room makes of it what the rows say."""
+        room = _Room(self, state)
+        asked = 0
+        facts: set[Guard] = set()
+        if self.rules.asks(state.logical):
+            asked = sum(1 for code in room.own if code in IN_FLIGHT)
+            if late:
+                facts.add(Guard.DEADLINE_PASSED)
+            raised = victims(room.own, len(room.old), at, self.bounds.peers)
+            ops = self.ops
+            asking = (ops.fail if place in raised else ops.answer for place in range(len(room.own)))
+            room.own = bytes(
+                table[code] if code in IN_FLIGHT else code for table, code in zip(asking, room.own, strict=True)
+            )
+            if raised:
+                facts.add(Guard.ERROR_SEEN)
+            if room.closed and not room.own.strip(DONE + bytes([NONE])):
+                facts.add(Guard.ALL_DONE)
+        if Guard.ERROR_SEEN in facts or (late and Guard.ALL_DONE not in facts):
+            room.blame()
+        room.take(Input.OBSERVE, frozenset(facts))
+        return room, asked
+
+    def _poll(self, state: ModelState, action: Action) -> Outcome:
+        room, asked = self._observed(state, action.at, late=action.late)
+        may_report = action.drained or self._settled(room)
+        reply = room.take(Input.ANSWER, frozenset({Guard.MAY_REPORT} if may_report else ()))
+        if room.said is Told.NOTHING:
+            room.said = {Reply.SUCCESS: Told.SUCCESS, Reply.FAILED: Told.FAILURE}.get(reply, Told.NOTHING)
+        seen = room.own
+        if room.said is not Told.NOTHING:
+            room.own = room.own.translate(self.ops.forget)
+        return Outcome(reply, 0, asked, room.frozen(), seen, room.broken)
+
+    def _sweep(self, state: ModelState, at: int) -> ModelState:
+        swept = self._swept(state)
+        raised = victims(state.handles[:swept], 0, at, self.bounds.peers)
+        ops = self.ops
+        asked = bytes((ops.fail if n in raised else ops.answer)[code] for n, code in enumerate(state.handles[:swept]))
+        return state._replace(handles=asked.translate(ops.release).translate(ops.forget) + state.handles[swept:])
