@@ -193,7 +193,7 @@ class Told(IntEnum):
 
 
 class ModelState(NamedTuple):
-    """Everything about one room id. No row depends on ``faulted``, ``said`` and ``told``: they are there to judge by."""
+    """Everything about one room id. No row depends on ``faulted``, ``said`` and ``told``: they are to judge by."""
 
     logical: State
     cause: Cause
@@ -454,9 +454,9 @@ class Model:
         room = _Room(self, state)
         match action.act:
             case Act.FINISH:
-                handles = bytearray(state.handles)
-                handles[action.at] = self.ops.finish[handles[action.at]]
-                return Outcome(Reply.NOTHING, 0, 0, state._replace(handles=bytes(handles)))
+                landing = bytearray(state.handles)
+                landing[action.at] = self.ops.finish[landing[action.at]]
+                return Outcome(Reply.NOTHING, 0, 0, state._replace(handles=bytes(landing)))
             case Act.SEND | Act.SEND_LAST:
                 return self._send(room, action)
             case Act.SEND_NOTHING:
