@@ -21,6 +21,8 @@ class Found:
     clause: str
     text: str
     trace: tuple[Action, ...]
+    repeated: tuple[Action, ...] = ()
+    """Of a run that never reaches its goal: what goes on for ever after the trace."""
 
 
 @dataclass(slots=True)

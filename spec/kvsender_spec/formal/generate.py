@@ -467,6 +467,7 @@ class Graph:
     controls: list[int]
     handles: list[bytes]
     edges: list[list[tuple[int, int]]]
+    tree: Tree
 
     def states(self) -> Iterator[ModelState]:
         return (self.generated.state(c, h) for c, h in zip(self.controls, self.handles, strict=True))
@@ -527,4 +528,4 @@ def explore_generated(
         way = tree.way(numbers[control, at])
         result.found.append(Found(clause, text, (*way, generated.actions[action])))
     result.seconds = time.process_time() - started
-    return result, Graph(generated, controls, handles, edges)
+    return result, Graph(generated, controls, handles, edges, tree)
