@@ -217,6 +217,12 @@ def _terminates(step: Taken) -> Verdict:
     return Verdict(broken=True, premises=(Where(_REPLY, _OPEN),))
 
 
+def _begun(step: Taken) -> Verdict:
+    """What idle and sending mean."""
+    after, live = step.after, step.after.logical in (State.IDLE, State.SENDING)
+    return _decided(holds=not live or (after.logical is State.SENDING) == (after.posted > after.base))
+
+
 def _complete(step: Taken) -> Verdict:
     """Everything has finished, whether the sender has asked or not: this poll answers Success."""
     undecided = step.before.said is Told.NOTHING and not step.before.faulted and step.before.closed

@@ -11,6 +11,7 @@ from typing import Final
 
 from kvsender_spec.machine import (
     HANDLE_NEXT,
+    LATCHED,
     NEVER,
     NEXT,
     QUIET,
@@ -69,30 +70,37 @@ POSTING: Final = (Input.SEND_ACCEPTED, Input.SEND_LAST_ACCEPTED, Input.SEND_REJE
 """What send() can come to once it has asked the transport."""
 SPEC: Final = Rules(NEXT, TABLE, NEVER, HANDLE_NEXT, RELEASABLE, QUIET)
 
-_BRINGS_CAUSE: Final = {Input.SEND_REJECTED, Input.ABORT, Input.CLEAR}
-_CAUSE_GUARDS: Final = {Guard.ERROR_SEEN, Guard.DEADLINE_PASSED}
-_REPLIES: Final = {Input.ANSWER: POLL_REPLIES, Input.FAILURE_EXCEPTION: RAISING_REPLIES}
-_OF_OBSERVE: Final = {Guard.ERROR_SEEN, Guard.ALL_DONE, Guard.DEADLINE_PASSED}
+_LIVE: Final = (State.IDLE, State.SENDING)
+_ANSWERS: Final = {Input.ANSWER: POLL_REPLIES, Input.FAILURE_EXCEPTION: RAISING_REPLIES}
+_OBSERVED: Final = {Guard.ERROR_SEEN, Guard.ALL_DONE, Guard.DEADLINE_PASSED}
+_BAD_NEWS: Final = {Guard.ERROR_SEEN, Guard.DEADLINE_PASSED}
 
 
 def ill_formed(rules: Rules) -> str | None:
     """What is wrong with the tables as tables, in words; None where every pair is decided, once, and makes sense."""
-    return next((reason for reasons in (_pairs, _rows, _handles) for reason in reasons(rules)), None)
+    checks = (_pairs, _moves, _rows, _effects, _handles, _sets)
+    return next((reason for reasons in checks for reason in reasons(rules)), None)
+
+
+def undecided(rules: Rules) -> bool:
+    """Whether some input is decided by nothing, or twice: such tables say nothing that could be explored."""
+    return any(True for _ in _pairs(rules))
 
 
 def _pairs(rules: Rules) -> Iterator[str]:
+    """Every input is decided in every state: by rows of which the last has no guard, or by being forbidden."""
     for source in State:
         for what in Input:
             rows, breaks = rules.rows_for(source, what), rules.breaks(source, what)
             pair = f"{what.value} in {source.value}"
             if bool(rows) == (breaks is not None):
                 yield f"{pair} is decided {'twice' if rows else 'by nothing'}"
-            if sum(1 for never in rules.never if never.input is what and source in never.sources) > 1:
-                yield f"{pair} is forbidden twice"
             if any(row.guard is None for row in rows[:-1]) or (rows and rows[-1].guard is not None):
                 yield f"{pair}: the last row, and only the last, has no guard"
             if len({row.guard for row in rows}) < len(rows):
                 yield f"{pair}: two rows have the same guard"
+            if rows and what in POSTING and rules.next[source][Event.CHUNK_POSTED] is None:
+                yield f"{pair}: nothing is posted where no chunk may follow"
             yield from (
                 f"{pair}: {row.event.value} never happens there"
                 for row in rows
@@ -100,45 +108,108 @@ def _pairs(rules: Rules) -> Iterator[str]:
             )
 
 
+def _moves(rules: Rules) -> Iterator[str]:
+    """Where an event may lead, whether a row names it there or not."""
+    for source, cells in rules.next.items():
+        for event, dest in cells.items():
+            cell = f"{event.value} in {source.value}"
+            late = event in (Event.COMPLETED, Event.FAULTED) and (source, event) != (State.IDLE, Event.COMPLETED)
+            if late and dest is None:
+                yield f"{cell}: what the transport says late is no violation"
+            if source not in _LIVE and event is Event.CHUNK_POSTED and dest is not None:
+                yield f"{cell}: no chunk follows the end of a room"
+            if source is State.IDLE and event is Event.COMPLETED and dest is not None:
+                yield f"{cell}: a room that has posted nothing is not complete"
+            if event is Event.REPORTED and dest is not (State.STICKY_FAILED if source in LATCHED else None):
+                yield f"{cell}: Failed is reported of failed rooms, and then stays"
+            if source not in _LIVE and event is not Event.REPORTED and dest not in (None, source):
+                yield f"{cell}: a room that is over stays as it is until Failed is reported"
+
+
 def _rows(rules: Rules) -> Iterator[str]:
+    """A row asks what its input knows, replies what its caller can get, and names an event that its input can be."""
     for row in rules.table:
-        if Effect.LATCH in row.effects and row.input not in _BRINGS_CAUSE and row.guard not in _CAUSE_GUARDS:
-            yield f"{row.input.value}: a cause is latched where there is none"
+        what = row.input.value
+        if row.reply not in _ANSWERS.get(row.input, {Reply.NOTHING}):
+            yield f"{what} cannot reply {row.reply.value!r}"
+        guards = _OBSERVED if row.input is Input.OBSERVE else {Guard.MAY_REPORT} if row.input is Input.ANSWER else ()
+        if row.guard is not None and row.guard not in guards:
+            yield f"{what} does not know whether {row.guard.value}"
+        accepted = row.input in (Input.SEND_ACCEPTED, Input.SEND_LAST_ACCEPTED)
+        bad_news = row.input in (Input.SEND_REJECTED, Input.ABORT, Input.CLEAR) or row.guard in _BAD_NEWS
+        for event, happens in (
+            (Event.CHUNK_POSTED, accepted),
+            (Event.COMPLETED, row.guard is Guard.ALL_DONE),
+            (Event.REPORTED, row.reply is Reply.FAILED),
+        ):
+            if (row.event is event) != happens:
+                yield f"{what}: {event.value} does {'' if happens else 'not '}happen"
+        if row.event is Event.FAULTED and not bad_news:
+            yield f"{what}: nothing has gone wrong"
+
+
+def _effects(rules: Rules) -> Iterator[str]:
+    """An effect stands only where there is what it is about."""
+    for row in rules.table:
+        for effect, place in (
+            (Effect.ADOPT, row.input in POSTING),
+            (Effect.CLOSE, row.input is Input.SEND_LAST_ACCEPTED),
+            (Effect.RELEASE, row.input is Input.OBSERVE),
+            (Effect.QUARANTINE, row.event is Event.REPORTED),
+            (Effect.TELL_SUCCESS, row.event is Event.COMPLETED),
+            (Effect.TELL_FAILURE, row.event is Event.REPORTED),
+            (Effect.FORGET, row.input is Input.CLEAR),
+        ):
+            if effect in row.effects and not place:
+                yield f"{row.input.value}: there is nothing to {effect.value}"
         if (row.event is Event.FAULTED) != (Effect.LATCH in row.effects):
             yield f"{row.input.value}: a fault and a latched cause come together"
-        if row.reply not in _REPLIES.get(row.input, {Reply.NOTHING}):
-            yield f"{row.input.value} cannot reply {row.reply.value!r}"
-        guards = _OF_OBSERVE if row.input is Input.OBSERVE else {Guard.MAY_REPORT} if row.input is Input.ANSWER else ()
-        if row.guard is not None and row.guard not in guards:
-            yield f"{row.input.value} does not know whether {row.guard.value}"
+
+
+_NEWS: Final = {
+    HandleEvent.ACCEPTED: HandleState.IN_FLIGHT,
+    HandleEvent.REJECTED: HandleState.REJECTED,
+    HandleEvent.FINISHED: HandleState.DONE,
+    HandleEvent.RAISED: HandleState.ERRORED,
+    HandleEvent.OVERDUE: HandleState.IN_DOUBT,
+}
+"""The state that an event is named for."""
+_OF_A_POST: Final = (HandleEvent.ACCEPTED, HandleEvent.REJECTED)
+_OF_A_CHECK: Final = (HandleEvent.FINISHED, HandleEvent.RAISED)
+_SETTLED: Final = (HandleState.DONE, HandleState.ERRORED, HandleState.REJECTED)
 
 
 def _handles(rules: Rules) -> Iterator[str]:
-    """What the transport's answers can prove about a handle, whatever the model makes of it."""
+    """What an answer of the transport can prove about a handle. An event leads to its own state or changes nothing."""
     for source, row in rules.handle_next.items():
         for event, dest in row.items():
             pair = f"{event.value} in {source.value}"
             if source is HandleState.NEVER_SUBMITTED:
-                if dest is not None:
-                    yield f"{pair}: it has been released"
-                continue
-            if dest is HandleState.CREATED and source is not HandleState.CREATED:
-                yield f"{pair}: what was posted cannot be unposted"
-            if event is HandleEvent.ACCEPTED and (dest is None) != (source is not HandleState.CREATED):
-                yield f"{pair}: a handle is posted once"
-            if dest is None and event is not HandleEvent.ACCEPTED and (source, event) != _IMPOSSIBLE:
-                yield f"{pair} is not answered"
-            if dest is None:
-                continue
-            if dest in rules.quiet and source not in rules.quiet and event is not HandleEvent.FINISHED:
-                yield f"{pair}: only DONE proves that nothing reads the pages any more"
-            if dest in rules.quiet and source in (HandleState.ERRORED, HandleState.REJECTED):
-                yield f"{pair}: answers do not heal"
-            if dest in UNSETTLED and source in rules.releasable and event is not HandleEvent.ACCEPTED:
-                yield f"{pair}: the transport has said its last word on it"
-            if event is HandleEvent.RELEASED and source in UNSETTLED and dest is not HandleState.IN_DOUBT:
-                yield f"{pair}: nothing is known of it any more"
+                wanted = None  # it has been released, and any use of it is one too many
+            elif source is HandleState.CREATED:
+                # Only a post puts something on the wire; a small transfer is DONE at once.
+                posted = event in _OF_A_POST or event is HandleEvent.FINISHED
+                unposted = HandleState.NEVER_SUBMITTED if event is HandleEvent.RELEASED else source
+                wanted = _NEWS[event] if posted else unposted
+            elif event is HandleEvent.ACCEPTED or (source, event) == _IMPOSSIBLE:
+                wanted = None  # a handle is posted once
+            elif source in _SETTLED or event is HandleEvent.REJECTED:
+                wanted = source  # the last word was said, or a second post was refused and the first goes on
+            elif event in _OF_A_CHECK:
+                wanted = _NEWS[event]
+            else:
+                wanted = HandleState.IN_DOUBT  # released or given up before the last word
+            if dest is not wanted:
+                yield f"{pair} leads to {'never' if wanted is None else wanted.value}"
 
 
 _IMPOSSIBLE: Final = (HandleState.REJECTED, HandleEvent.FINISHED)
 """A post that was rejected has no transfer that could finish."""
+
+
+def _sets(rules: Rules) -> Iterator[str]:
+    for state in HandleState:
+        if (state in rules.releasable) != (state not in (*UNSETTLED, HandleState.NEVER_SUBMITTED)):
+            yield f"{state.value}: a handle is released once, after the last word on it"
+        if (state in rules.quiet) != (state in (HandleState.CREATED, HandleState.NEVER_SUBMITTED, HandleState.DONE)):
+            yield f"{state.value}: pages are free before the post and after DONE"

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kvsender_spec.clauses import CLAUSES
+from kvsender_spec.formal.command import prove_command
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import (
     AdapterError,
@@ -218,6 +219,9 @@ def init_adapter_command(
     except ValueError as error:
         raise _refuse(str(error)) from error
     Console(highlight=False).print(*(f"wrote {path}" for path in written), sep="\n", markup=False, soft_wrap=True)
+
+
+app.command("prove")(prove_command)
 
 
 def main() -> None:

@@ -1,0 +1,128 @@
+"""Turns a trace of the model into one that the kit can play against a sender: what is wrong with the tables is a
+question to every implementation of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.formal.model import (
+    EVERYBODY,
+    IN_FLIGHT,
+    NOBODY,
+    SILENT,
+    Act,
+    Action,
+    Model,
+    ModelState,
+    initial,
+    lost_peer,
+)
+from kvsender_spec.machine import LATCHED
+from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
+
+_PLAIN: Final = {
+    Act.FAILURE_EXCEPTION: Call.FAILURE_EXCEPTION,
+    Act.ABORT: Call.ABORT,
+    Act.CLEAR: Call.CLEAR,
+    Act.OPEN: Call.OPEN,
+}
+
+
+class NotPlayable(ValueError):
+    """The kit has no words for this; the message says for what."""
+
+
+class _Play:
+    """Follows the model, and says each of its actions in the words of the kit."""
+
+    def __init__(self, model: Model) -> None:
+        self.model: Final = model
+        self.state = initial(model.bounds)
+        self.steps = [Step(Call.OPEN)]
+        self.rooms: list[list[Act]] = [[]]
+        """What each incarnation was asked to send."""
+        self._landed: set[int] = set()
+        """Handles that have finished since the last step."""
+
+    def take(self, action: Action) -> None:
+        before = self.state
+        self.state = self.model.step(before, action).after
+        match action.act:
+            case Act.FINISH:
+                self._landed.add(action.at)
+            case Act.SWEEP:
+                pass  # the system's own time, which the kit gives it after every step
+            case Act.SEND_NOTHING:
+                # Elsewhere it is a chunk without pages, of which the sender asks nothing.
+                if before.logical in LATCHED and Act.SEND_LAST not in self.rooms[-1]:
+                    self._send(before, action)
+            case Act.SEND | Act.SEND_LAST:
+                self._send(before, action)
+            case Act.POLL:
+                self._poll(before, action)
+            case Act.FAILURE_EXCEPTION | Act.ABORT | Act.CLEAR:
+                self._add(Step(_PLAIN[action.act], progress=self._progress(before)))
+            case Act.OPEN:
+                self.rooms.append([])
+                self._add(Step(Call.OPEN))
+
+    def _add(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def _send(self, before: ModelState, action: Action) -> None:
+        self.rooms[-1].append(action.act)
+        rejected = action.act is not Act.SEND_NOTHING and action.at != NOBODY
+        fault = Fault(Point.POST, Kind.BACKEND, action.at) if rejected else None
+        self._add(Step(Call.SEND, progress=self._progress(before), fault=fault))
+
+    def _poll(self, before: ModelState, action: Action) -> None:
+        first = before.base * self.model.bounds.peers
+        asked = [first + n for n, code in enumerate(before.handles[first:]) if code in IN_FLIGHT]
+        progress = self._progress(before)
+        if action.late:
+            self._add(Step(Call.WAIT_LONG))
+        if action.drained:
+            self._add(Step(Call.WAIT))
+        fault = None
+        if action.at == EVERYBODY:
+            self.steps += (Step(Call.KILL, peer) for peer in range(self.model.bounds.peers))
+        elif action.at <= lost_peer(0):
+            self._add(Step(Call.KILL, lost_peer(0) - action.at))
+        elif action.at != NOBODY:
+            fault = Fault(Point.CHECK, Kind.BACKEND, asked.index(action.at))
+        self._add(Step(Call.POLL, progress=progress, fault=fault))
+
+    def _progress(self, before: ModelState) -> Progress:
+        """What the handles of the room do before this call, in the kit's words."""
+        first = before.base * self.model.bounds.peers
+        flying = [first + n for n, code in enumerate(before.handles[first:]) if code in IN_FLIGHT]
+        known = [place for place in flying if place in self._landed]
+        flying = [place for place in flying if place in self._landed or before.handles[place] in SILENT]
+        self._landed -= set(flying)
+        for progress, chosen in (
+            (Progress.NONE, []),
+            (Progress.ALL, flying),
+            (Progress.NEWEST, flying[-1:]),
+            (Progress.HALF, flying[::2]),
+        ):
+            if known == chosen:
+                return progress
+        raise NotPlayable(f"the kit cannot let just handles {known} of {flying} finish")
+
+    def scene(self) -> Scene:
+        """One room with as many chunks as its incarnations were asked to send; each chunk has one page."""
+        ended = {sends.index(Act.SEND_LAST) + 1 for sends in self.rooms if Act.SEND_LAST in sends}
+        longest = max(len(sends) for sends in self.rooms)
+        if len(ended) > 1 or (ended and longest > max(ended)):
+            raise NotPlayable("the incarnations of the room do not have the same number of chunks")
+        return Scene(chunks=((1,) * (max(ended) if ended else longest + 1),), peers=self.model.bounds.peers)
+
+
+def playable(model: Model, actions: Sequence[Action]) -> Trace:
+    """The trace for ``kvsender replay``. Raises NotPlayable for what the kit cannot do to a sender."""
+    play = _Play(model)
+    for action in actions:
+        play.take(action)
+    return Trace(play.scene(), tuple(play.steps))
