@@ -55,6 +55,9 @@ class Progress(StrEnum):
     """Only the one posted last finishes."""
     HALF = "half"
     """Every other one finishes, the oldest among them."""
+    PEER_0 = "peer 0"
+    """Those to the first peer finish, however many transfers a sender makes of a chunk."""
+    PEER_1 = "peer 1"
 
 
 class Misuse(StrEnum):

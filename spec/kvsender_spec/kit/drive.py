@@ -72,11 +72,19 @@ class Run:
     ``findings`` holds what was judged, ``steps`` what was done, ``record`` both with what the transport answered.
 
     After the first violation the run stops: what the sender does then says nothing about it. ``avoid`` names clauses of
-    ``DEEDS`` that are known to be broken: what they are about is left out, so that it hides nothing.
+    ``DEEDS`` that are known to be broken: what they are about is left out, so that it hides nothing. A violation of a
+    clause in ``ignoring`` does not stop the run.
     """
 
-    def __init__(self, adapter: Adapter, scene: Scene, avoid: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        scene: Scene,
+        avoid: frozenset[str] = frozenset(),
+        ignoring: frozenset[str] = frozenset(),
+    ) -> None:
         self.adapter: Final = adapter
+        self.ignoring: Final = ignoring
         self.avoid: Final = avoid
         self.scene: Final = scene
         self.findings: Final = Findings()
@@ -105,6 +113,11 @@ class Run:
         """The calls of two threads have met in this step."""
         self._tried_workers = False
         """A worker has been given an error, or the control thread a malformed message."""
+
+    @property
+    def broken(self) -> bool:
+        """A clause is broken that this run does not ignore."""
+        return any(violation.clause not in self.ignoring for violation in self.findings.violations)
 
     # -- the world
 
@@ -227,7 +240,7 @@ class Run:
             crime = self._fabric.crimes[0]
             self.findings.check("KS-4.3", False, "a handle is not used after its release", crime)
         self._check_workers()
-        self.over = self.over or bool(self.findings.violations)
+        self.over = self.over or self.broken
 
     def _check_workers(self) -> None:
         if self.calls.system is not None:
@@ -347,7 +360,7 @@ class Run:
             self.calls.let_workers()
         self._fabric.plan.arm()
         made = _Made(step.call, results[0] if results else None, error, around, last=last)
-        self.record.answered(_outcome(made.result, error))
+        self.record.answered(_outcome(made.result, error), usage=isinstance(error, self._errors.usage))
         events = self._fresh_events()
         for owner, found in self._route(room, events):
             if owner is room:

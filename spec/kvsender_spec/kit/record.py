@@ -38,6 +38,8 @@ class Moment:
     violations: tuple[Violation, ...] = ()
     notices: tuple[tuple[str, Notice], ...] = ()
     """What peers were told, each with the peer's name."""
+    usage: bool = False
+    """What the owner got back is a usage error, of one of the adapter's classes."""
 
 
 class Record:
@@ -51,12 +53,14 @@ class Record:
         self._events_told = 0
         self._violations_told = 0
         self._outcome = ""
+        self._usage = False
         self._notices: list[tuple[str, Notice]] = []
 
-    def answered(self, outcome: str) -> None:
+    def answered(self, outcome: str, *, usage: bool = False) -> None:
         """What the owner got back from the call that the next moment is about."""
         short = len(outcome) <= OUTCOME_LIMIT
         self._outcome = outcome if short else f"{outcome[:OUTCOME_LIMIT]} ..."
+        self._usage = usage
 
     def told(self, peer: str, notice: Notice) -> None:
         """A notice has reached a peer."""
@@ -73,12 +77,14 @@ class Record:
             possible,
             tuple(self._findings.violations[self._violations_told :]),
             tuple(self._notices),
+            self._usage,
         )
         self.moments.append(moment)
         self._events_told += len(moment.events)
         self._violations_told += len(moment.violations)
         self._notices.clear()
         self._outcome = ""
+        self._usage = False
 
     def add_rest(self, what: str) -> None:
         """Close a moment only if there is something to tell."""

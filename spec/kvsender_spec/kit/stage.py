@@ -172,6 +172,10 @@ class Stage:
                 chosen = flying[-1:]
             case Progress.HALF:
                 chosen = flying[::2]
+            case Progress.PEER_0 | Progress.PEER_1:
+                number = 0 if progress is Progress.PEER_0 else 1
+                names = [peer.name for peer in self.world.peers[number : number + 1]]  # a scene may have one peer only
+                chosen = [handle for handle in flying if handle.peer in names]
         for handle in chosen:
             self.fabric.finish(handle)
         return bool(chosen)

@@ -1,0 +1,384 @@
+"""The sender as one Mealy machine: letters in, replies out, extracted from the tables by running them.
+
+A letter is a call of the owner together with what the transport answers and what happens to the world meanwhile. There
+are two peers, and what a letter does is said *by peer*, never by handle: one sender makes one transfer of a last chunk,
+another makes two, and each asks about them in an order of its own. So a machine that counted handles would be about
+one sender. A poll letter stands for as many calls of ``poll()`` as there are handles, because the contract lets a
+sender ask about one at a time (KS-3.4).
+
+A reply holds only what the contract fixes. Which of the non-terminal values poll() answers is free, and so is how many
+transfers a chunk becomes. One freedom is left and cannot be abstracted away: a room that has failed while something is
+in flight may say so at once, with its pages in quarantine, or when it has drained (KS-4.1). That is a ``Reading``, and
+each reading has its machine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from kvsender_spec.machine import (
+    HANDLE_NEXT,
+    LATCHED,
+    QUIET,
+    RELEASABLE,
+    Effect,
+    Guard,
+    HandleEvent,
+    HandleState,
+    Input,
+    Reply,
+    SpecHandle,
+    SpecRoom,
+    State,
+)
+
+PEERS: Final = 2
+MOST_STATES: Final = 10_000
+"""The extraction stops here: an abstraction that is wrong has no end."""
+
+
+class Letter(StrEnum):
+    """One input. The order is the order of the suite, so it does not change lightly."""
+
+    SEND = "send"
+    """The next chunk, not the last one. A peer that is gone refuses it."""
+    LAST = "last"
+    """The last chunk, with the aux data. After it the owner has nothing to send, and a send letter is no call."""
+    SEND_FIRST_REJECTED = "send, first post rejected"
+    SEND_SECOND_REJECTED = "send, second post rejected"
+    """What was posted to the first peer stays in flight."""
+    LAST_SECOND_REJECTED = "last, second post rejected"
+    POLL = "poll"
+    POLL_PEER_0 = "poll, peer 0 finished"
+    """All that is in flight to this peer is complete."""
+    POLL_PEER_1 = "poll, peer 1 finished"
+    POLL_ALL = "poll, all finished"
+    POLL_ERROR = "poll, one error and the rest finished"
+    """A check answers an error; nothing stays in flight, so whose check it was does not matter."""
+    POLL_LOST_0 = "poll, peer 0 gone"
+    """The peer's process is gone, for good: checks of and posts to it raise a disconnect."""
+    POLL_LOST_1 = "poll, peer 1 gone"
+    POLL_LATE = "poll, past the deadline"
+    """The transfer deadline has passed, and with it any drain deadline."""
+    POLL_LATE_ALL = "poll, past the deadline and all finished"
+    """A completion that is there beats the deadline (KS-3.5)."""
+    FAILURE_EXCEPTION = "failure_exception"
+    ABORT = "abort"
+    CLEAR = "clear"
+
+
+class Answer(StrEnum):
+    """One output: as much of what the owner gets back, and the transport is asked, as the contract fixes."""
+
+    RETURNS = "returns"
+    ASKS = "asks the transport"
+    """send() returns, and has asked for transfers."""
+    PENDING = "pending"
+    """Any of poll()'s values that is not terminal."""
+    SUCCESS = "Success"
+    FAILED = "Failed"
+    CAUSE = "raises a cause"
+    USAGE = "raises a usage error"
+    RAISES = "raises what it may not"
+    BREAKS = "breaks a clause"
+    """Seen by the kit's judge and by no reply. The specification never does this."""
+
+
+Word: TypeAlias = tuple[Letter, ...]
+
+
+class Reading(StrEnum):
+    """When a room that has failed says so. The contract allows both (KS-4.1)."""
+
+    PATIENT = "when its handles have settled"
+    PROMPT = "at once"
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """What happens before the first of a letter's polls."""
+
+    finished: tuple[int, ...] = ()
+    """The peers to which everything in flight is complete."""
+    lost: tuple[int, ...] = ()
+    error: bool = False
+    late: bool = False
+
+
+POLLS: Final[Mapping[Letter, Poll]] = {
+    Letter.POLL: Poll(),
+    Letter.POLL_PEER_0: Poll(finished=(0,)),
+    Letter.POLL_PEER_1: Poll(finished=(1,)),
+    Letter.POLL_ALL: Poll(finished=(0, 1)),
+    Letter.POLL_ERROR: Poll(finished=(0, 1), error=True),
+    Letter.POLL_LOST_0: Poll(lost=(0,)),
+    Letter.POLL_LOST_1: Poll(lost=(1,)),
+    Letter.POLL_LATE: Poll(late=True),
+    Letter.POLL_LATE_ALL: Poll(finished=(0, 1), late=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Which chunk, and which post the transport rejects."""
+
+    last: bool = False
+    rejected: int | None = None
+
+
+SENDS: Final[Mapping[Letter, Send]] = {
+    Letter.SEND: Send(),
+    Letter.LAST: Send(last=True),
+    Letter.SEND_FIRST_REJECTED: Send(rejected=0),
+    Letter.SEND_SECOND_REJECTED: Send(rejected=1),
+    Letter.LAST_SECOND_REJECTED: Send(last=True, rejected=1),
+}
+
+_ANSWERS: Final[Mapping[Reply, Answer]] = {
+    Reply.NOTHING: Answer.RETURNS,
+    Reply.WAITING: Answer.PENDING,
+    Reply.TRANSFERRING: Answer.PENDING,
+    Reply.SUCCESS: Answer.SUCCESS,
+    Reply.FAILED: Answer.FAILED,
+    Reply.RAISES_CAUSE: Answer.CAUSE,
+    Reply.RAISES_USAGE: Answer.USAGE,
+}
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """A handle of the specification's, with what is true of it in the world whether or not anybody has asked."""
+
+    peer: int
+    machine: SpecHandle
+    finished: bool = False
+
+
+class SpecSender:
+    """The specification as a sender: the machines of ``kvsender_spec.machine``, driven by letters.
+
+    It reads the contract in one way: what is known at a poll is acted upon at that poll, and posts go to the peers in
+    their order.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading: Final = reading
+        self._facts: dict[Guard, bool] = {}
+        self._room: Final = SpecRoom(lambda guard: self._facts.get(guard, False))
+        self._transfers: list[_Transfer] = []
+        self._lost: set[int] = set()
+        self._closed = False
+        self._handed_over = False
+        """The owner has no chunk left, whatever became of the last one."""
+        self._drained = False
+
+    @property
+    def failed(self) -> bool:
+        return self._room.state in LATCHED
+
+    @property
+    def drained(self) -> bool:
+        """Nothing may be waited for any more."""
+        return self._drained
+
+    @property
+    def key(self) -> Hashable:
+        """What the future depends on. That it is enough is checked: L* on this class learns the extracted machine."""
+        flying = frozenset(t.peer for t in self._transfers if t.machine.state is HandleState.IN_FLIGHT)
+        return self._room.state, flying, frozenset(self._lost), self._closed, self._handed_over, self._drained
+
+    def report(self) -> None:
+        """The room has said Failed earlier than this reading would have: it has, and the contract lets it."""
+        self._answer(prompt=True)
+
+    def step(self, letter: Letter, *, asks: bool = True) -> Answer:
+        """Take one letter. ``asks``: whether poll() asks the transport at all; what is not asked is not known."""
+        if letter in POLLS:
+            return self._poll(POLLS[letter], asks=asks)
+        if letter in SENDS:
+            return self._send(SENDS[letter])
+        call = {
+            Letter.FAILURE_EXCEPTION: Input.FAILURE_EXCEPTION,
+            Letter.ABORT: Input.ABORT,
+            Letter.CLEAR: Input.CLEAR,
+        }[letter]
+        return _ANSWERS[self._room.take(call).reply]
+
+    def _send(self, send: Send) -> Answer:
+        if self._handed_over:
+            return Answer.RETURNS  # no call
+        self._handed_over = send.last
+        if self._room.state not in (State.IDLE, State.SENDING):
+            return _ANSWERS[self._room.take(Input.SEND_NOTHING).reply]
+        for peer in range(PEERS):
+            transfer = _Transfer(peer, SpecHandle())
+            self._transfers.append(transfer)
+            if peer == send.rejected or peer in self._lost:
+                transfer.machine.fire(HandleEvent.REJECTED)
+                self._room.take(Input.SEND_REJECTED)
+                return Answer.ASKS
+            transfer.machine.fire(HandleEvent.ACCEPTED)
+        self._room.take(Input.SEND_LAST_ACCEPTED if send.last else Input.SEND_ACCEPTED)
+        self._closed = send.last
+        return Answer.ASKS
+
+    def _poll(self, poll: Poll, *, asks: bool) -> Answer:
+        flying = [t for t in self._transfers if t.machine.state is HandleState.IN_FLIGHT]
+        self._lost.update(poll.lost)
+        self._drained = self._drained or (poll.late and self._room.state is State.FAILED)
+        for transfer in flying:
+            transfer.finished = transfer.finished or (
+                transfer.peer in poll.finished and transfer.peer not in self._lost
+            )
+        error = False
+        if asks and self._room.state in (State.SENDING, State.FAILED):
+            for number, transfer in enumerate(flying):
+                if transfer.peer in self._lost or (poll.error and number == 0):
+                    transfer.machine.fire(HandleEvent.RAISED)
+                    error = True
+                elif transfer.finished:
+                    transfer.machine.fire(HandleEvent.FINISHED)
+        left = any(t.machine.state is HandleState.IN_FLIGHT for t in self._transfers)
+        self._facts = {
+            Guard.ERROR_SEEN: error,
+            Guard.ALL_DONE: self._closed and all(t.machine.state is HandleState.DONE for t in self._transfers),
+            Guard.DEADLINE_PASSED: poll.late and left,
+        }
+        self._room.take(Input.OBSERVE)
+        return self._answer(prompt=self.reading is Reading.PROMPT)
+
+    def _answer(self, *, prompt: bool) -> Answer:
+        settled = all(t.machine.state in RELEASABLE | QUIET for t in self._transfers)
+        self._facts[Guard.MAY_REPORT] = prompt or settled or self._drained
+        row = self._room.take(Input.ANSWER)
+        if Effect.QUARANTINE in row.effects:
+            for transfer in self._transfers:
+                if HANDLE_NEXT[transfer.machine.state][HandleEvent.OVERDUE] is not None:
+                    transfer.machine.fire(HandleEvent.OVERDUE)
+        return _ANSWERS[row.reply]
+
+
+# ------------------------------------------------------------------------------------------------------- machines
+
+_I = TypeVar("_I")
+_O = TypeVar("_O")
+
+
+@dataclass(frozen=True, slots=True)
+class Mealy(Generic[_I, _O]):
+    """A complete deterministic machine. States are numbers from 0, which is where it starts."""
+
+    inputs: tuple[_I, ...]
+    following: tuple[Mapping[_I, int], ...]
+    outputs: tuple[Mapping[_I, _O], ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.following)
+
+    def run(self, word: Sequence[_I], start: int = 0) -> tuple[_O, ...]:
+        """The output at each letter of a word."""
+        state, seen = start, []
+        for letter in word:
+            seen.append(self.outputs[state][letter])
+            state = self.following[state][letter]
+        return tuple(seen)
+
+    def after(self, word: Sequence[_I], start: int = 0) -> int:
+        """The state that a word leads to."""
+        state = start
+        for letter in word:
+            state = self.following[state][letter]
+        return state
+
+
+SpecMachine: TypeAlias = Mealy[Letter, Answer]
+
+
+def minimise(machine: Mealy[_I, _O]) -> Mealy[_I, _O]:
+    """The smallest machine that answers the same: what cannot be reached is dropped and what answers alike is one.
+
+    Partitions are refined until nothing changes, at most once for each state. The states of the result are numbered in
+    the order in which a breadth-first walk finds them, so equal machines come out equal.
+    """
+    block = [0] * machine.size
+    for _ in range(machine.size + 1):
+        signs: dict[tuple[object, ...], int] = {}
+        refined: list[int] = []
+        for state in range(machine.size):
+            sign = tuple((machine.outputs[state][i], block[machine.following[state][i]]) for i in machine.inputs)
+            refined.append(signs.setdefault((block[state], *sign), len(signs)))
+        if len(signs) == len(set(block)):
+            break
+        block = refined
+    order: dict[int, int] = {block[0]: 0}
+    found = [0]
+    for state in found:
+        for letter in machine.inputs:
+            target = machine.following[state][letter]
+            if block[target] not in order:
+                order[block[target]] = len(order)
+                found.append(target)
+    return Mealy(
+        machine.inputs,
+        tuple({i: order[block[machine.following[s][i]]] for i in machine.inputs} for s in found),
+        tuple({i: machine.outputs[s][i] for i in machine.inputs} for s in found),
+    )
+
+
+def difference(left: Mealy[_I, _O], right: Mealy[_I, _O]) -> tuple[_I, ...] | None:
+    """A shortest word whose last output differs, or None where the machines are bisimilar."""
+    return separate(left, 0, right, 0)
+
+
+def separate(left: Mealy[_I, _O], a: int, right: Mealy[_I, _O], b: int) -> tuple[_I, ...] | None:
+    """A shortest word that two states answer differently, the first in the order of the letters; None without one."""
+    words: dict[tuple[int, int], tuple[_I, ...]] = {(a, b): ()}
+    edge = deque([(a, b)])
+    while edge:  # each pair of states enters once
+        x, y = edge.popleft()
+        for letter in left.inputs:
+            word = (*words[x, y], letter)
+            if left.outputs[x][letter] != right.outputs[y][letter]:
+                return word
+            pair = left.following[x][letter], right.following[y][letter]
+            if pair not in words:
+                words[pair] = word
+                edge.append(pair)
+    return None
+
+
+def explore(inputs: Sequence[Letter], make: Callable[[], SpecSender]) -> SpecMachine:
+    """Every state of a deterministic sender that can say what its future depends on, by a breadth-first walk."""
+    first = make()
+    numbers: dict[Hashable, int] = {first.key: 0}
+    access: list[Word] = [()]
+    following: list[dict[Letter, int]] = []
+    outputs: list[dict[Letter, Answer]] = []
+    for word in access:
+        targets: dict[Letter, int] = {}
+        answers: dict[Letter, Answer] = {}
+        for letter in inputs:
+            sender = make()
+            for earlier in word:
+                sender.step(earlier)
+            answers[letter] = sender.step(letter)
+            if sender.key not in numbers:
+                numbers[sender.key] = len(numbers)
+                access.append((*word, letter))
+            targets[letter] = numbers[sender.key]
+        following.append(targets)
+        outputs.append(answers)
+        if len(numbers) > MOST_STATES:
+            raise OverflowError(f"more than {MOST_STATES} states: the abstraction does not end")
+    return Mealy(tuple(inputs), tuple(following), tuple(outputs))
+
+
+def extract(reading: Reading, without: frozenset[Letter] = frozenset()) -> SpecMachine:
+    """The specification's minimal machine; ``without`` the letters that a sender has no call for."""
+    inputs = [letter for letter in Letter if letter not in without]
+    return minimise(explore(inputs, lambda: SpecSender(reading)))

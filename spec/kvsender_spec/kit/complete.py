@@ -1,0 +1,199 @@
+"""The layer of the complete suite: every word of an HSI suite, played to a sender and compared with the specification.
+
+A word that is answered otherwise goes to the kit's judge, which names the clause; the reported trace is the shortest
+that still breaks it. What differs and breaks no clause is reported as well, as itself: either the machine demands more
+than the clauses do, or the clauses let something through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from kvsender_spec.clauses import Level, claimed
+from kvsender_spec.formal.hsi import suite
+from kvsender_spec.formal.mealy import PEERS, Letter, Reading, Word, extract
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.calls import AdapterError
+from kvsender_spec.kit.drive import Run
+from kvsender_spec.kit.explore import Counterexample, attributed, shorten
+from kvsender_spec.kit.judge import Violation
+from kvsender_spec.kit.words import (
+    EVERY_CLAUSE,
+    Mismatch,
+    Played,
+    compare,
+    lacking,
+    play,
+    reading_of,
+    spell,
+    unsuited,
+)
+from kvsender_spec.machine import Profile
+from kvsender_spec.trace import Trace
+
+MOST_EXTRA: Final = 3
+"""Each extra state multiplies the words by the number of letters."""
+MOST_DIFFERENCES: Final = 8
+"""So many words that differ end the suite: the sender is known to be another machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A word that the sender answers otherwise than the specification."""
+
+    word: Word
+    mismatch: Mismatch | None
+    """None where every letter is answered as it should be, and only the judge saw what is wrong."""
+    clauses: tuple[str, ...]
+    """What the judge says that it breaks; empty where it finds nothing."""
+    trace: Trace
+
+    def __str__(self) -> str:
+        if self.mismatch is None:
+            return f"{spell(self.word)}: answered as it should be, but it breaks {', '.join(self.clauses)}"
+        shown = spell(self.word[: self.mismatch.at + 1])
+        return f"{shown}: the specification {self.mismatch.expected.value}, the sender {self.mismatch.observed.value}"
+
+
+@dataclass(slots=True)
+class SuiteReport:
+    """What the suite has come to."""
+
+    extra: int
+    reading: Reading = Reading.PATIENT
+    states: int = 0
+    letters: int = 0
+    dropped: tuple[Letter, ...] = ()
+    """The letters that the sender has no call for."""
+    planned: int = 0
+    words: int = 0
+    """How many of the planned words were played."""
+    calls: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    broken: dict[str, Counterexample] = field(default_factory=dict)
+    """By clause, the shortest trace found."""
+    not_applicable: str = ""
+    error: str = ""
+    """How the adapter broke."""
+
+    @property
+    def known(self) -> list[Word]:
+        """How each word that differs begins, up to the letter at which it does."""
+        return [d.word if d.mismatch is None else d.word[: d.mismatch.at + 1] for d in self.differences]
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.differences)
+
+    @property
+    def complete(self) -> bool:
+        """Every word was played, so that what the fault domain promises holds."""
+        return not self.not_applicable and not self.error and self.words == self.planned
+
+    @property
+    def domain(self) -> str:
+        """What a pass means, in a sentence."""
+        without = f" (without {', '.join(self.dropped)}: the sender has no such call)" if self.dropped else ""
+        return (
+            f"complete for deterministic senders with at most {self.states}+{self.extra} states under this alphabet of"
+            f" {self.letters} inputs{without}, one room, {PEERS} peers, that report a failure {self.reading.value}"
+        )
+
+    @property
+    def summary(self) -> str:
+        """How much was played, and what came of it."""
+        if self.not_applicable:
+            return f"not applicable: {self.not_applicable}"
+        played = f"{self.words} of {self.planned} words" if self.words < self.planned else f"{self.words} words"
+        text = f"{played}, {self.calls} calls, k={self.extra}, {self.states} states"
+        if self.error:
+            return f"{text}; the adapter broke: {self.error}"
+        if not self.differences:
+            return f"{text}; every word is answered as the specification answers it"
+        count = len(self.differences)
+        return f"{text}; {count} word{'' if count == 1 else 's'} answered otherwise"
+
+
+def run_suite(
+    adapter: Adapter,
+    system: object,
+    sender: object,
+    extra: int,
+    *,
+    profile: Profile | None = None,
+    strict: bool = False,
+    most_differences: int = MOST_DIFFERENCES,
+    on_word: Callable[[SuiteReport], None] = lambda _: None,
+) -> SuiteReport:
+    """Play the suite with ``extra`` states to an adapter. ``system`` and ``sender`` are looked at for what they can do.
+
+    Raises ValueError for a number of extra states that is out of range.
+    """
+    if not 0 <= extra <= MOST_EXTRA:
+        raise ValueError(f"the suite takes 0 to {MOST_EXTRA} extra states, not {extra}")
+    report = SuiteReport(extra, not_applicable=unsuited(system))
+    if report.not_applicable:
+        return report
+    try:
+        dropped = lacking(sender)
+        report.dropped = tuple(letter for letter in Letter if letter in dropped)
+        report.reading = reading_of(adapter)
+        machine = extract(report.reading, dropped)
+        words = suite(machine, extra)
+        report.states, report.letters, report.planned = machine.size, len(machine.inputs), len(words)
+        ignoring = _not_judged(profile or adapter.profile, strict=strict)
+        for word in words:
+            if any(word[: len(known)] == known for known in report.known):
+                continue  # it would show the same once more
+            _take(adapter, report, play(adapter, word, ignoring=ignoring), ignoring)
+            on_word(report)
+            if len(report.differences) >= most_differences:
+                break
+    except AdapterError as error:
+        report.error = str(error)
+        return report
+    _shorten_all(adapter, report)
+    return report
+
+
+def _not_judged(profile: Profile, *, strict: bool) -> frozenset[str]:
+    """The clauses that must not end a word: those that are not claimed, and a SHOULD unless it counts as a MUST."""
+    counting = {clause.id for clause in claimed(profile) if strict or clause.level is Level.MUST}
+    return EVERY_CLAUSE - counting
+
+
+def _take(adapter: Adapter, report: SuiteReport, played: Played, ignoring: frozenset[str]) -> None:
+    report.words += 1
+    report.calls += played.calls
+    mismatch = compare(played, report.reading)
+    seen = [violation for letter in played.seen for violation in letter.violations]
+    judged = [violation for violation in (*seen, *played.ending) if violation.clause not in ignoring]
+    if mismatch is None and not judged:
+        return
+    found = _judge(adapter, played.trace, ignoring)
+    clauses = tuple(sorted({violation.clause for violation, _ in found}))
+    report.differences.append(Difference(played.word, mismatch, clauses, played.trace))
+    for violation, trace in found:
+        known = report.broken.get(violation.clause)
+        if known is None or len(trace.steps) < len(known.trace.steps):
+            report.broken[violation.clause] = Counterexample(violation, trace)
+
+
+def _judge(adapter: Adapter, trace: Trace, ignoring: frozenset[str]) -> list[tuple[Violation, Trace]]:
+    """What the kit's judge says about the trace; first as it is, then with an end in which only deadlines help."""
+    for asked in (trace, Trace(replace(trace.scene, silent=True), trace.steps)):
+        run = Run(adapter, asked.scene, ignoring=ignoring)
+        for step in asked.steps:
+            run.apply(step)
+        run.finish()
+        found = [v for v in attributed(run) if v.clause not in ignoring]
+        if found:
+            return [(violation, Trace(asked.scene, tuple(run.steps))) for violation in found]
+    return []
+
+
+def _shorten_all(adapter: Adapter, report: SuiteReport) -> None:
+    for clause, example in report.broken.items():
+        report.broken[clause] = shorten(adapter, example)
