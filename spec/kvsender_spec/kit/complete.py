@@ -1,8 +1,9 @@
 """The layer of the complete suite: every word of an HSI suite, played to a sender and compared with the specification.
 
 A word that is answered otherwise goes to the kit's judge, which names the clause; the reported trace is the shortest
-that still breaks it. What differs and breaks no clause is reported as well, as itself: either the machine demands more
-than the clauses do, or the clauses let something through.
+that still breaks it. What differs and breaks no clause is reported as well, as itself, and decides nothing: the sender
+is another machine than the specification read strictly, and the clauses leave it that freedom (a deadline may be
+noticed late) or have a hole. What a pass would have promised does not hold then.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from kvsender_spec.clauses import Level, claimed
 from kvsender_spec.formal.hsi import suite
 from kvsender_spec.formal.mealy import PEERS, Letter, Reading, Word, extract
 from kvsender_spec.kit.adapter import Adapter
@@ -20,11 +20,11 @@ from kvsender_spec.kit.drive import Run
 from kvsender_spec.kit.explore import Counterexample, attributed, shorten
 from kvsender_spec.kit.judge import Violation
 from kvsender_spec.kit.words import (
-    EVERY_CLAUSE,
     Mismatch,
     Played,
     compare,
     lacking,
+    not_judged,
     play,
     reading_of,
     spell,
@@ -36,7 +36,7 @@ from kvsender_spec.trace import Trace
 MOST_EXTRA: Final = 3
 """Each extra state multiplies the words by the number of letters."""
 MOST_DIFFERENCES: Final = 8
-"""So many words that differ end the suite: the sender is known to be another machine."""
+"""So many words that break a clause end the suite: the sender is known to be another machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,19 @@ class SuiteReport:
 
     @property
     def failed(self) -> bool:
-        return bool(self.differences)
+        """A word has broken a clause."""
+        return any(difference.clauses for difference in self.differences)
 
     @property
-    def complete(self) -> bool:
-        """Every word was played, so that what the fault domain promises holds."""
-        return not self.not_applicable and not self.error and self.words == self.planned
+    def passed(self) -> bool:
+        """Every word was answered as the specification answers it, so that what the fault domain promises holds."""
+        return not (self.not_applicable or self.error or self.differences) and self.words == self.planned
+
+    @property
+    def shown(self) -> list[Difference]:
+        """The differences worth reading: those that break a clause first, the shortest first, and not too many."""
+        ordered = [d for d in self.differences if d.clauses] + [d for d in self.differences if not d.clauses]
+        return ordered[:MOST_DIFFERENCES]
 
     @property
     def domain(self) -> str:
@@ -112,8 +119,10 @@ class SuiteReport:
             return f"{text}; the adapter broke: {self.error}"
         if not self.differences:
             return f"{text}; every word is answered as the specification answers it"
-        count = len(self.differences)
-        return f"{text}; {count} word{'' if count == 1 else 's'} answered otherwise"
+        broken = sum(1 for difference in self.differences if difference.clauses)
+        free = len(self.differences) - broken
+        counts = [f"{broken} break a clause"] * (broken > 0) + [f"{free} differ and break no clause"] * (free > 0)
+        return f"{text}; of these {' and '.join(counts)}"
 
 
 def run_suite(
@@ -143,25 +152,19 @@ def run_suite(
         machine = extract(report.reading, dropped)
         words = suite(machine, extra)
         report.states, report.letters, report.planned = machine.size, len(machine.inputs), len(words)
-        ignoring = _not_judged(profile or adapter.profile, strict=strict)
+        ignoring = not_judged(profile or adapter.profile, strict=strict)
         for word in words:
             if any(word[: len(known)] == known for known in report.known):
                 continue  # it would show the same once more
             _take(adapter, report, play(adapter, word, ignoring=ignoring), ignoring)
             on_word(report)
-            if len(report.differences) >= most_differences:
+            if sum(1 for difference in report.differences if difference.clauses) >= most_differences:
                 break
     except AdapterError as error:
         report.error = str(error)
         return report
     _shorten_all(adapter, report)
     return report
-
-
-def _not_judged(profile: Profile, *, strict: bool) -> frozenset[str]:
-    """The clauses that must not end a word: those that are not claimed, and a SHOULD unless it counts as a MUST."""
-    counting = {clause.id for clause in claimed(profile) if strict or clause.level is Level.MUST}
-    return EVERY_CLAUSE - counting
 
 
 def _take(adapter: Adapter, report: SuiteReport, played: Played, ignoring: frozenset[str]) -> None:
@@ -172,7 +175,7 @@ def _take(adapter: Adapter, report: SuiteReport, played: Played, ignoring: froze
     judged = [violation for violation in (*seen, *played.ending) if violation.clause not in ignoring]
     if mismatch is None and not judged:
         return
-    found = _judge(adapter, played.trace, ignoring)
+    found = judge(adapter, played.trace, ignoring)
     clauses = tuple(sorted({violation.clause for violation, _ in found}))
     report.differences.append(Difference(played.word, mismatch, clauses, played.trace))
     for violation, trace in found:
@@ -181,7 +184,7 @@ def _take(adapter: Adapter, report: SuiteReport, played: Played, ignoring: froze
             report.broken[violation.clause] = Counterexample(violation, trace)
 
 
-def _judge(adapter: Adapter, trace: Trace, ignoring: frozenset[str]) -> list[tuple[Violation, Trace]]:
+def judge(adapter: Adapter, trace: Trace, ignoring: frozenset[str]) -> list[tuple[Violation, Trace]]:
     """What the kit's judge says about the trace; first as it is, then with an end in which only deadlines help."""
     for asked in (trace, Trace(replace(trace.scene, silent=True), trace.steps)):
         run = Run(adapter, asked.scene, ignoring=ignoring)

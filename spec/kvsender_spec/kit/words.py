@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kvsender_spec.clauses import CLAUSES
+from kvsender_spec.clauses import CLAUSES, Level, claimed
 from kvsender_spec.contract import Abortable, Clearable, KVPoll
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.formal.mealy import PEERS, POLLS, SENDS, Answer, Letter, Reading, SpecSender, Word
@@ -23,6 +23,7 @@ from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter, Works
 from kvsender_spec.kit.drive import Run
 from kvsender_spec.kit.judge import Violation
 from kvsender_spec.kit.record import Moment
+from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
 
 REJECTIONS: Final[Mapping[Letter, Fault]] = {
@@ -80,6 +81,12 @@ class Mismatch:
     """The letter's number in the word; the length of the word for the end of the run."""
     expected: Answer
     observed: Answer
+
+
+def not_judged(profile: Profile, *, strict: bool = False) -> frozenset[str]:
+    """The clauses that must not end a word: those that are not claimed, and a SHOULD unless it counts as a MUST."""
+    counting = {clause.id for clause in claimed(profile) if strict or clause.level is Level.MUST}
+    return EVERY_CLAUSE - counting
 
 
 def unsuited(system: object) -> str:
