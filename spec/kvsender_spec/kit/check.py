@@ -22,6 +22,7 @@ from kvsender_spec.kit.adapter import (
     Works,
 )
 from kvsender_spec.kit.calls import AdapterError
+from kvsender_spec.kit.complete import SuiteReport, run_suite
 from kvsender_spec.kit.drive import DEEDS, Run
 from kvsender_spec.kit.explore import Breakdown, Counterexample, Exploration, explore, shorten
 from kvsender_spec.kit.judge import Findings, Violation, show
@@ -92,6 +93,8 @@ class Report:
     """What the adapter claims, where it was judged against another profile."""
     errors: tuple[Breakdown, ...] = ()
     """Where the adapter broke; those runs judge nothing."""
+    suite: SuiteReport | None = None
+    """The complete suite, where it was asked for."""
 
     def with_outcome(self, outcome: Outcome) -> tuple[ClauseVerdict, ...]:
         return tuple(verdict for verdict in self.verdicts if verdict.outcome is outcome)
@@ -113,9 +116,27 @@ class Report:
         """0: every MUST clause that applies passes. 1: one fails. 3: none fails, but one could not be judged, or the
         adapter broke."""
         deciding = [verdict.outcome for verdict in self.verdicts if self.counts(verdict)]
+        if self.suite is not None and self.suite_outcome not in (Outcome.PASS, Outcome.NOT_APPLICABLE):
+            deciding.append(self.suite_outcome)
         if Outcome.FAIL in deciding:
             return 1
         return 3 if deciding or self.errors else 0
+
+    @property
+    def suite_outcome(self) -> Outcome:
+        """What the complete suite came to; not applicable where it was not asked for.
+
+        Words that are answered otherwise and break no clause leave it inconclusive: the sender conforms as far as
+        anybody knows, and is not the machine for which the suite is complete.
+        """
+        suite = self.suite
+        if suite is None or suite.not_applicable:
+            return Outcome.NOT_APPLICABLE
+        if suite.failed:
+            return Outcome.FAIL
+        if suite.error:
+            return Outcome.ERROR
+        return Outcome.PASS if suite.passed else Outcome.INCONCLUSIVE
 
 
 _OWNERS_THREAD: Final = "KS-1.4"
@@ -177,10 +198,13 @@ def check(
     clauses: Iterable[str] = (),
     profile: Profile | None = None,
     strict: bool = False,
+    suite: int | None = None,
     on_run: Callable[[Exploration], None] = lambda _: None,
+    on_word: Callable[[SuiteReport], None] = lambda _: None,
 ) -> Report:
     """Explore the adapter's sender, then shorten what broke. ``clauses`` limits the verdicts to some ids,
     ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a MUST.
+    ``suite`` adds the complete suite for so many extra states, which is about all the clauses that are claimed.
 
     A run in which the adapter breaks judges nothing, and the next one goes on. Where it breaks in too many, the
     exploration ends, and every clause that had not failed by then has the outcome ERROR.
@@ -204,6 +228,11 @@ def check(
         found.errors.append(Breakdown(str(error), Trace(Scene(), ())))
     if parts is not None and "KS-1.5" in wanted:
         _probe_import(adapter, found)
+    played: SuiteReport | None = None
+    if suite is not None and parts is None:
+        played = SuiteReport(suite, error="the adapter could not be opened")
+    elif suite is not None and parts is not None:
+        played = run_suite(adapter, parts.system, parts.sender, suite, profile=judged, strict=strict, on_word=on_word)
     verdicts = [_verdict(adapter, judged, clause, found, parts) for clause in CLAUSES if clause.id in wanted]
     return Report(
         adapter.name,
@@ -215,6 +244,7 @@ def check(
         strict,
         claims=None if judged is adapter.profile else adapter.profile,
         errors=tuple(found.errors),
+        suite=played,
     )
 
 

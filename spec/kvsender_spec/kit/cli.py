@@ -2,7 +2,8 @@
 
 Exit codes: 0 every MUST clause that applies passes, 1 one fails, 2 the command was used wrongly, 3 none fails but one
 could not be judged, or the adapter broke; of several adapters the worst counts. ``replay``: 0 nothing broke, 1 a clause
-did, 2 wrong use, 3 the adapter broke.
+did, 2 wrong use, 3 the adapter broke. ``learn``: 0 the sender's machine is the specification's, 1 it is another one, 2
+wrong use or AALpy is missing, 3 learning was cut short or the adapter broke.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rich.table import Table
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.formal.command import prove_command
 from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.automata import to_markdown, to_svg, verdict
 from kvsender_spec.kit.check import (
     AdapterError,
     Budget,
@@ -33,7 +35,9 @@ from kvsender_spec.kit.check import (
     require_methods,
     select,
 )
+from kvsender_spec.kit.complete import MOST_EXTRA, SuiteReport
 from kvsender_spec.kit.explore import Exploration
+from kvsender_spec.kit.learn import MOST_SECONDS, MOST_WORDS, CannotLearn, learn, require_aalpy
 from kvsender_spec.kit.replay import read_trace, replay
 from kvsender_spec.kit.report import render, render_matrix, render_replay, to_json, worst_exit_code
 from kvsender_spec.kit.report_html import to_html
@@ -124,6 +128,14 @@ def check_command(
         Profile | None, typer.Option(help="judge against this profile instead of the one the adapter claims")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="a SHOULD that fails counts as a MUST")] = False,
+    suite: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MOST_EXTRA,
+            help="play the complete suite for so many extra states as well; 0 takes seconds, 1 minutes",
+        ),
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="write the report there as JSON")] = None,
     junit_path: Annotated[Path | None, typer.Option("--junit", help="write it there as JUnit XML")] = None,
     html_path: Annotated[Path | None, typer.Option("--html", help="write it there as one HTML page")] = None,
@@ -142,7 +154,13 @@ def check_command(
     for adapter in adapters:
         reports.append(
             _explored(
-                adapter, seed=seed, examples=examples or budget.examples, clauses=wanted, profile=profile, strict=strict
+                adapter,
+                seed=seed,
+                examples=examples or budget.examples,
+                clauses=wanted,
+                profile=profile,
+                strict=strict,
+                suite=suite,
             )
         )
         render(reports[-1], console)
@@ -155,7 +173,14 @@ def check_command(
 
 
 def _explored(
-    adapter: Adapter, *, seed: int, examples: int, clauses: frozenset[str], profile: Profile | None, strict: bool
+    adapter: Adapter,
+    *,
+    seed: int,
+    examples: int,
+    clauses: frozenset[str],
+    profile: Profile | None,
+    strict: bool,
+    suite: int | None,
 ) -> Report:
     """One check, with a bar that shows how far it is."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -168,9 +193,21 @@ def _explored(
                 progress.update(task, description=f"{adapter.name}: {what}")
             progress.update(task, completed=min(found.runs, examples))
 
+        def show_word(played: SuiteReport) -> None:
+            what = f"{adapter.name}: the complete suite"
+            progress.update(task, description=what, total=played.planned, completed=played.words)
+
         try:
             return check(
-                adapter, seed=seed, examples=examples, clauses=clauses, profile=profile, strict=strict, on_run=show
+                adapter,
+                seed=seed,
+                examples=examples,
+                clauses=clauses,
+                profile=profile,
+                strict=strict,
+                suite=suite,
+                on_run=show,
+                on_word=show_word,
             )
         except LoadError as error:
             raise _refuse(str(error)) from error
@@ -193,6 +230,43 @@ def replay_command(
         raise _refuse(str(error)) from error
     render_replay(trace, done, Console(highlight=False))
     raise typer.Exit(done.exit_code)
+
+
+@app.command("learn")
+def learn_command(
+    adapter_name: Annotated[str, typer.Argument(metavar="MODULE:ADAPTER", help="the adapter whose sender to learn")],
+    directory: Annotated[
+        Path | None, typer.Option("--out", help="write drawings there, and the trace of a difference")
+    ] = None,
+    words: Annotated[int, typer.Option(min=1, max=1_000_000, help="the most words to ask")] = MOST_WORDS,
+    seconds: Annotated[float, typer.Option(min=1.0, max=86_400.0, help="the longest time to learn")] = MOST_SECONDS,
+    verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
+) -> None:
+    """Learn a sender's machine, and say whether it is the specification's; needs AALpy."""
+    console = Console(highlight=False)
+    try:
+        require_aalpy()
+        adapter = _load(adapter_name, verbose=verbose)
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+        parts = require_methods(adapter)
+        learned = learn(adapter, parts.system, parts.sender, most_words=words, most_seconds=seconds)
+    except (LoadError, CannotLearn) as error:
+        raise _refuse(str(error)) from error
+    except OSError as error:
+        raise _refuse(f"cannot write into {directory}: {error.strerror}; choose another --out directory") from error
+    except AdapterError as error:
+        console.print(f"stopped: {error}", style="bold red", markup=False, soft_wrap=True)
+        raise typer.Exit(3) from error
+    console.print(*verdict(learned), sep="\n", markup=False, soft_wrap=True)
+    if directory is not None:
+        files = {"machines.md": to_markdown(learned), "machines.svg": str(to_svg(learned))}
+        if learned.trace is not None:
+            files["difference.ndjson"] = learned.trace.dump()
+        for name, content in files.items():
+            (directory / name).write_text(content, encoding="utf-8")
+        console.print(*(f"wrote {directory / name}" for name in files), sep="\n", markup=False, soft_wrap=True)
+    raise typer.Exit(learned.exit_code)
 
 
 @app.command("list")

@@ -96,8 +96,9 @@ class SuiteReport:
     @property
     def shown(self) -> list[Difference]:
         """The differences worth reading: those that break a clause first, the shortest first, and not too many."""
-        ordered = [d for d in self.differences if d.clauses] + [d for d in self.differences if not d.clauses]
-        return ordered[:MOST_DIFFERENCES]
+        lengths = [len(word) for word in self.known]
+        order = sorted((not d.clauses, lengths[n], n) for n, d in enumerate(self.differences))
+        return [self.differences[number] for _, _, number in order[:MOST_DIFFERENCES]]
 
     @property
     def domain(self) -> str:

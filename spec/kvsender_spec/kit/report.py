@@ -13,6 +13,7 @@ from rich.text import Text
 
 from kvsender_spec.clauses import BY_ID
 from kvsender_spec.kit.check import ClauseVerdict, Outcome, Report
+from kvsender_spec.kit.complete import SuiteReport
 from kvsender_spec.kit.narrative import broken, narrate
 from kvsender_spec.kit.replay import Replay
 from kvsender_spec.trace import Trace
@@ -21,6 +22,8 @@ SCHEMA: Final = "kvsender-report/1"
 """One report as JSON."""
 COLLECTION_SCHEMA: Final = "kvsender-reports/1"
 """Several: their worst exit code, and each of them as it would be alone."""
+SUITE_SCHEMA: Final = "kvsender-suite/1"
+"""The complete suite within a report, where it was asked for."""
 
 
 def style(outcome: Outcome) -> str:
@@ -73,7 +76,28 @@ def render(report: Report, console: Console) -> None:
         )
     failed = report.with_outcome(Outcome.FAIL)
     console.print(Group(table, *_notes(report), *(counterexample(verdict) for verdict in failed)))
+    for line in suite_lines(report):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(summary(report))
+
+
+def suite_lines(report: Report) -> list[str]:
+    """The complete suite in words: what was played, what a pass means, and every difference worth reading."""
+    suite = report.suite
+    if suite is None:
+        return []
+    lines = [f"complete suite: {report.suite_outcome.value}: {suite.summary}"]
+    if suite.not_applicable:
+        return lines
+    lines.append(f"  {suite.domain}")
+    for difference in suite.shown:
+        named = ", ".join(difference.clauses) or "no clause is broken: a freedom of the contract, or a hole in it"
+        lines.append(f"  {difference} [{named}]")
+    for clause, example in sorted(suite.broken.items()):
+        lines.append(f"  {clause} {BY_ID[clause].name}: expected {example.violation.expected};")
+        lines.append(f"    observed: {example.violation.observed}; shortest trace found, {example.trace.scene}:")
+        lines += [f"    {number}. {step}" for number, step in enumerate(example.trace.steps, 1)]
+    return lines
 
 
 def conclusion(report: Report) -> str:
@@ -84,6 +108,8 @@ def conclusion(report: Report) -> str:
             return f"Conforms: every {which} that applies passes."
         case 1:
             failed = sum(1 for verdict in report.with_outcome(Outcome.FAIL) if report.counts(verdict))
+            if not failed:
+                return "Does not conform: the complete suite failed."
             return f"Does not conform: {failed} {which}{'' if failed == 1 else 's'} failed."
         case _:
             return f"Undecided: no {which} failed, but at least one could not be judged, or the adapter broke."
@@ -191,6 +217,7 @@ def _document(report: Report) -> dict[str, object]:
             row["observed"] = example.violation.observed
             row["trace"] = example.trace.dump().splitlines()
         clauses.append(row)
+    suite: dict[str, object] = {} if report.suite is None else {"suite": _suite_document(report, report.suite)}
     return {
         "schema": SCHEMA,
         "adapter": report.adapter,
@@ -203,4 +230,32 @@ def _document(report: Report) -> dict[str, object]:
         "exit_code": report.exit_code,
         "errors": [{"message": e.message, "trace": e.trace.dump().splitlines()} for e in report.errors],
         "clauses": clauses,
+        **suite,
+    }
+
+
+def _suite_document(report: Report, suite: SuiteReport) -> dict[str, object]:
+    return {
+        "schema": SUITE_SCHEMA,
+        "verdict": report.suite_outcome.value,
+        "k": suite.extra,
+        "states": suite.states,
+        "inputs": suite.letters,
+        "dropped_inputs": list(suite.dropped),
+        "reports_failure": suite.reading.value,
+        "words": suite.words,
+        "words_planned": suite.planned,
+        "calls": suite.calls,
+        "fault_domain": "" if suite.not_applicable else suite.domain,
+        "note": suite.not_applicable or suite.error,
+        "differences": [
+            {
+                "word": list(difference.word),
+                "says": str(difference),
+                "clauses": list(difference.clauses),
+                "trace": difference.trace.dump().splitlines(),
+            }
+            for difference in suite.shown
+        ],
+        "broken": {clause: example.trace.dump().splitlines() for clause, example in sorted(suite.broken.items())},
     }

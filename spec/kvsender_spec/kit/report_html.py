@@ -15,7 +15,7 @@ from kvsender_spec.kit.drawing import machine, sequence
 from kvsender_spec.kit.explore import Counterexample
 from kvsender_spec.kit.markup import Markup, tag, text
 from kvsender_spec.kit.narrative import narrate
-from kvsender_spec.kit.report import breakdowns, conclusion
+from kvsender_spec.kit.report import breakdowns, conclusion, suite_lines
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1b1f24;--soft:#5b6470;--line:#d9dee5;--band:#eef1f5;
@@ -111,7 +111,7 @@ def to_html(reports: Sequence[Report]) -> str:
     if len(reports) > 1:
         parts.append(_matrix(reports))
     for number, report in enumerate(reports):
-        parts += [_summary(report), _clauses(number, report), *_failures(number, report)]
+        parts += [_summary(report), _clauses(number, report), *_complete_suite(report), *_failures(number, report)]
     parts.append(_footer())
     head = tag(
         "head",
@@ -221,6 +221,17 @@ def _clauses(number: int, report: Report) -> Markup:
         )
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows))
     return tag("section", tag("h2", text(f"Clauses for {report.adapter}")), tag("div", table, class_="card scroll"))
+
+
+def _complete_suite(report: Report) -> list[Markup]:
+    lines = suite_lines(report)
+    if not lines:
+        return []
+    first = tag("p", _badge(report.suite_outcome), text(f" {lines[0].partition(': ')[2].partition(': ')[2]}"))
+    says = [tag("p", text(lines[1].strip()), class_="soft")] if len(lines) > 1 else []
+    says += [tag("pre", text("\n".join(lines[2:])))] if len(lines) > 2 else []
+    card = tag("div", first, *says, class_="card", id="complete-suite")
+    return [tag("section", tag("h2", text(f"The complete suite for {report.adapter}")), card)]
 
 
 def _failures(number: int, report: Report) -> list[Markup]:

@@ -1,9 +1,9 @@
 """A report as JUnit XML, for the CI systems that show it.
 
-One test case a clause, and one more for an adapter that broke. It agrees with the exit code: only a verdict that
-decides the exit code is a failure (exit code 1) or an error (3: inconclusive, or the adapter broke). Everything else
-that is not a pass is skipped, with its reason: a clause that does not apply, and a SHOULD that fails where nobody asked
-for ``--strict``.
+One test case a clause, one for the complete suite where it was asked for, and one for an adapter that broke. It agrees
+with the exit code: only a verdict that decides the exit code is a failure (exit code 1) or an error (3: inconclusive,
+or the adapter broke). Everything else that is not a pass is skipped, with its reason: a clause that does not apply, and
+a SHOULD that fails where nobody asked for ``--strict``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from kvsender_spec.kit.check import ClauseVerdict, Outcome, Report
 from kvsender_spec.kit.markup import printable
 from kvsender_spec.kit.narrative import narrate
+from kvsender_spec.kit.report import suite_lines
 
 _DECIDES: Final = {Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.INCONCLUSIVE: "error"}
 
@@ -60,6 +61,8 @@ def _add_suite(root: ElementTree.Element, report: Report) -> Counter[str]:
         counts[kind if kind == "skipped" else f"{kind}s"] += 1
         said = ElementTree.SubElement(case, kind, type=outcome, message=printable(_message(verdict)))
         said.text = printable(_body(verdict))
+    if report.suite is not None:
+        _add_complete_suite(suite, report, counts)
     if report.errors:
         # Every clause may have been judged all the same, by the runs in which the adapter did not break.
         case = ElementTree.SubElement(suite, "testcase", classname=who, name="the adapter")
@@ -68,6 +71,21 @@ def _add_suite(root: ElementTree.Element, report: Report) -> Counter[str]:
         counts.update(tests=1, errors=1)
     _set_counts(suite, counts)
     return counts
+
+
+def _add_complete_suite(suite: ElementTree.Element, report: Report, counts: Counter[str]) -> None:
+    """The suite as one more test case."""
+    case = ElementTree.SubElement(suite, "testcase", classname=printable(report.adapter), name="the complete suite")
+    counts["tests"] += 1
+    outcome = report.suite_outcome.value
+    if report.suite_outcome is Outcome.PASS:
+        ElementTree.SubElement(case, "system-out").text = printable("\n".join(suite_lines(report)))
+        return
+    kind = _DECIDES.get(report.suite_outcome, "skipped")
+    counts[kind if kind == "skipped" else f"{kind}s"] += 1
+    lines = suite_lines(report)
+    said = ElementTree.SubElement(case, kind, type=outcome, message=printable(lines[0]))
+    said.text = printable("\n".join(lines))
 
 
 def _message(verdict: ClauseVerdict) -> str:

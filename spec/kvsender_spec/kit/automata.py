@@ -1,0 +1,217 @@
+"""Two machines side by side, as mermaid text and as SVG: what the specification is, and what a sender was found to be.
+
+States stand in columns, by how many letters lead to them; letters have numbers, and a legend says which. A letter that
+leaves a state where it is would only be a loop at it, so it is left to a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from math import hypot
+from typing import Final
+
+from kvsender_spec.formal.hsi import cover
+from kvsender_spec.formal.mealy import Letter, SpecMachine, Word
+from kvsender_spec.kit.learn import Learned
+from kvsender_spec.kit.markup import Markup, tag, text
+from kvsender_spec.kit.words import spell
+
+_COLUMN: Final = 230.0
+_ROW: Final = 92.0
+_HALF_W: Final = 40.0
+_HALF_H: Final = 20.0
+_MARGIN: Final = 64.0
+_LINE: Final = 18.0
+_STYLE: Final = """
+svg{background:#fff}text{font:12px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#1b1f24}
+.title{font-weight:600;font-size:15px}.label{fill:#5b6470;font-size:10px;paint-order:stroke;stroke:#fff;stroke-width:3px}.edge{stroke:#9aa4b2;fill:none}
+.head{fill:#9aa4b2}.node{fill:#eef1f5;stroke:#5b6470}.way{stroke:#b3261e;stroke-width:2.5}.way.head{fill:#b3261e}
+.node.way{fill:#fdeae8}.bad{fill:#b3261e;font-weight:600}
+"""
+
+
+def _grouped(machine: SpecMachine) -> Mapping[tuple[int, int], list[Letter]]:
+    """The letters that lead from one state to another one."""
+    found: dict[tuple[int, int], list[Letter]] = {}
+    for source in range(machine.size):
+        for letter in machine.inputs:
+            found.setdefault((source, machine.following[source][letter]), []).append(letter)
+    return found
+
+
+def _numbers(machine: SpecMachine) -> Mapping[Letter, int]:
+    return {letter: number for number, letter in enumerate(machine.inputs, 1)}
+
+
+def _says(machine: SpecMachine, state: int) -> str:
+    """What tells a state's kind at a glance: what a poll answers there."""
+    return machine.outputs[state][Letter.POLL].value
+
+
+def verdict(learned: Learned) -> list[str]:
+    """What learning has come to, line by line."""
+    spec, sender = learned.spec, learned.sender
+    lines = [
+        f"specification: {spec.size} states, {len(spec.inputs)} inputs; it reports a failure {learned.reading.value}",
+        f"{learned.adapter}: {sender.size} states, learned from {learned.words} words",
+    ]
+    if learned.stopped:
+        lines.append(f"learning was cut short after {learned.stopped}: this is the last hypothesis")
+    if learned.word is None:
+        same = "no word was found that tells the two apart" if learned.stopped else "the two are bisimilar"
+        return [*lines, same]
+    lines += [
+        "a shortest word that tells the two apart:",
+        *(f"  {number}. {step}" for number, step in enumerate(told(learned), 1)),
+    ]
+    named = ", ".join(learned.clauses)
+    return [
+        *lines,
+        f"it breaks {named}" if named else "it breaks no clause: the contract leaves the sender this freedom",
+    ]
+
+
+def told(learned: Learned) -> list[str]:
+    """The distinguishing word letter by letter; both outputs where they differ."""
+    word = learned.word or ()
+    answers = zip(word, learned.spec.run(word), learned.sender.run(word), strict=True)
+    return [
+        f"{letter}: {a.value}" if a is b else f"{letter}: the specification {a.value}, the sender {b.value}"
+        for letter, a, b in answers
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------- mermaid
+
+
+def to_markdown(learned: Learned) -> str:
+    """A page with both machines as mermaid diagrams."""
+    lines = [f"# {learned.adapter} beside the specification", "", *(f"- {line.strip()}" for line in verdict(learned))]
+    for title, machine in (("The specification", learned.spec), (learned.adapter, learned.sender)):
+        lines += ["", f"## {title}", "", *_mermaid(machine, learned.word or ()), "", *_table(machine)]
+    lines += ["", "## Letters", ""]
+    lines += [f"{number}. {letter}" for letter, number in _numbers(learned.spec).items()]
+    return "\n".join([*lines, ""])
+
+
+def _mermaid(machine: SpecMachine, word: Word) -> list[str]:
+    numbers = _numbers(machine)
+    lines = ["```mermaid", "stateDiagram-v2", "    direction LR", "    classDef way fill:#fdeae8,stroke:#b3261e"]
+    lines += [f"    s{state}: s{state} {_says(machine, state)}" for state in range(machine.size)]
+    lines.append("    [*] --> s0")
+    for (source, target), letters in _grouped(machine).items():
+        if source != target:
+            lines.append(f"    s{source} --> s{target}: {' '.join(str(numbers[letter]) for letter in letters)}")
+    if word:
+        lines.append(f"    class {','.join(f's{state}' for state in sorted(set(_states(machine, word))))} way")
+    return [*lines, "```"]
+
+
+def _states(machine: SpecMachine, word: Word) -> list[int]:
+    return [machine.after(word[:end]) for end in range(len(word) + 1)]
+
+
+def _table(machine: SpecMachine) -> list[str]:
+    """Every answer: a row for each state, a column for each letter."""
+    head = ["state", *(str(number) for number in _numbers(machine).values())]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for state in range(machine.size):
+        cells = [
+            f"{machine.outputs[state][letter].value} s{machine.following[state][letter]}" for letter in machine.inputs
+        ]
+        lines.append(f"| s{state} | " + " | ".join(cells) + " |")
+    return lines
+
+
+# ------------------------------------------------------------------------------------------------------------ SVG
+
+
+def to_svg(learned: Learned) -> Markup:
+    """Both machines in one picture, with the word that tells them apart in red."""
+    word = learned.word or ()
+    left, width, height = _machine(learned.spec, "the specification", word, 0.0)
+    right, more, taller = _machine(learned.sender, learned.adapter, word, width)
+    y = max(height, taller) + _LINE
+    parts = [tag("style", Markup(_STYLE)), *left, *right]
+    for line in verdict(learned):
+        parts.append(tag("text", text(line.strip()), x=_MARGIN / 2, y=y, class_="bad" if "the sender" in line else ""))
+        y += _LINE
+    y += _LINE / 2
+    for letter, number in _numbers(learned.spec).items():
+        parts.append(tag("text", text(f"{number:2} {letter}"), x=_MARGIN / 2, y=y, class_="label"))
+        y += 13
+    size = (width + more, y)
+    return tag(
+        "svg",
+        *parts,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {size[0]:g} {size[1]:g}",
+        width=size[0],
+        height=size[1],
+        role="img",
+        aria_label=f"{learned.adapter} beside the specification: {spell(word)}",
+    )
+
+
+def _machine(machine: SpecMachine, title: str, word: Word, left: float) -> tuple[list[Markup], float, float]:
+    """The drawing of one machine, and its width and height."""
+    places = _places(machine, left)
+    way = set(pairwise(_states(machine, word)))
+    numbers = _numbers(machine)
+    parts = [tag("text", text(f"{title}: {machine.size} states"), x=left + _MARGIN / 2, y=28, class_="title")]
+    for (source, target), letters in _grouped(machine).items():
+        if source != target:
+            label = " ".join(str(numbers[letter]) for letter in letters)
+            parts += _arrow(places[source], places[target], label, " way" if (source, target) in way else "")
+    walked = {state for pair in way for state in pair}
+    for state, (x, y) in places.items():
+        style = "node way" if state in walked else "node"
+        parts.append(
+            tag("rect", x=x - _HALF_W, y=y - _HALF_H, width=2 * _HALF_W, height=2 * _HALF_H, rx=9, class_=style)
+        )
+        parts.append(tag("text", text(f"s{state}"), x=x, y=y - 3, text_anchor="middle"))
+        parts.append(tag("text", text(_says(machine, state)), x=x, y=y + 12, text_anchor="middle", class_="label"))
+    width = max(x for x, _ in places.values()) - left + _HALF_W + _MARGIN
+    return parts, width, max(y for _, y in places.values()) + _ROW
+
+
+def _places(machine: SpecMachine, left: float) -> Mapping[int, tuple[float, float]]:
+    columns: dict[int, list[int]] = {}
+    for state, access in enumerate(cover(machine)):
+        columns.setdefault(len(access), []).append(state)
+    tallest = max(len(states) for states in columns.values())
+    places: dict[int, tuple[float, float]] = {}
+    for column, states in columns.items():
+        top = 70 + (tallest - len(states)) * _ROW / 2
+        for row, state in enumerate(states):
+            # Every other row stands a little aside, so that an arrow within a column does not run through a state.
+            places[state] = left + _MARGIN + column * _COLUMN + 36 * (row % 2), top + row * _ROW
+    return places
+
+
+def _arrow(source: tuple[float, float], target: tuple[float, float], label: str, way: str) -> list[Markup]:
+    """A bent arrow: one that goes back bends the other way, so that the two do not lie on each other."""
+    (x1, y1), (x2, y2) = source, target
+    length = max(1.0, hypot(x2 - x1, y2 - y1))
+    along, across = ((x2 - x1) / length, (y2 - y1) / length), ((y1 - y2) / length, (x2 - x1) / length)
+    bend = 22.0 + length / 14
+    middle = ((x1 + x2) / 2 + across[0] * bend, (y1 + y2) / 2 + across[1] * bend)
+    # The arrow ends at the edge of the box that it points at, along its last direction.
+    dx, dy = x2 - middle[0], y2 - middle[1]
+    share = min(_HALF_W / max(abs(dx), 1e-6), _HALF_H / max(abs(dy), 1e-6), 1.0)
+    end = (x2 - dx * share, y2 - dy * share)
+    norm = max(1.0, hypot(dx, dy))
+    ux, uy = dx / norm, dy / norm
+    base = (end[0] - 8 * ux, end[1] - 8 * uy)
+    head = (
+        f"M{end[0]:.1f} {end[1]:.1f}L{base[0] - 4 * uy:.1f} {base[1] + 4 * ux:.1f}"
+        f"L{base[0] + 4 * uy:.1f} {base[1] - 4 * ux:.1f}Z"
+    )
+    near = ((x1 + 2 * middle[0] + x2) / 4 + along[0] * 8, (y1 + 2 * middle[1] + y2) / 4 + along[1] * 8)
+    path = f"M{x1:.1f} {y1:.1f}Q{middle[0]:.1f} {middle[1]:.1f} {end[0]:.1f} {end[1]:.1f}"
+    return [
+        tag("path", d=path, class_=f"edge{way}"),
+        tag("path", d=head, class_=f"head{way}"),
+        tag("text", text(label), x=near[0], y=near[1], text_anchor="middle", class_="label"),
+    ]
