@@ -131,8 +131,7 @@ def check_command(
     suite: Annotated[
         int | None,
         typer.Option(
-            min=0,
-            max=MOST_EXTRA,
+            metavar="K",
             help="play the complete suite for so many extra states as well; 0 takes seconds, 1 minutes",
         ),
     ] = None,
@@ -148,6 +147,8 @@ def check_command(
         wanted = select(name for name in names if _is_clause(name))
     except UnknownClause as error:
         raise _refuse(str(error)) from error
+    if suite is not None and not 0 <= suite <= MOST_EXTRA:
+        raise _refuse(f"--suite takes 0 to {MOST_EXTRA} extra states, not {suite}")
     for option, path in (("--json", json_path), ("--junit", junit_path), ("--html", html_path)):
         _writable(option, path)
     reports: list[Report] = []

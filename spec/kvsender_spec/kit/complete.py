@@ -176,7 +176,7 @@ def _take(adapter: Adapter, report: SuiteReport, played: Played, ignoring: froze
     judged = [violation for violation in (*seen, *played.ending) if violation.clause not in ignoring]
     if mismatch is None and not judged:
         return
-    found = judge(adapter, played.trace, ignoring)
+    found = judge(adapter, played.word, mismatch, ignoring)
     clauses = tuple(sorted({violation.clause for violation, _ in found}))
     report.differences.append(Difference(played.word, mismatch, clauses, played.trace))
     for violation, trace in found:
@@ -185,16 +185,27 @@ def _take(adapter: Adapter, report: SuiteReport, played: Played, ignoring: froze
             report.broken[violation.clause] = Counterexample(violation, trace)
 
 
-def judge(adapter: Adapter, trace: Trace, ignoring: frozenset[str]) -> list[tuple[Violation, Trace]]:
-    """What the kit's judge says about the trace; first as it is, then with an end in which only deadlines help."""
-    for asked in (trace, Trace(replace(trace.scene, silent=True), trace.steps)):
-        run = Run(adapter, asked.scene, ignoring=ignoring)
-        for step in asked.steps:
+def judge(
+    adapter: Adapter, word: Word, mismatch: Mismatch | None, ignoring: frozenset[str]
+) -> list[tuple[Violation, Trace]]:
+    """What the kit's judge says about a word that is answered otherwise, each violation with its trace.
+
+    It is asked about the word as it is; then with an end in which only deadlines help; then with such an end right
+    before the letter that is answered otherwise, because that letter may have made good what was missing.
+    """
+    whole = play(adapter, word, ignoring=ignoring, to_the_end=False).trace
+    asked = [whole, Trace(replace(whole.scene, silent=True), whole.steps)]
+    if mismatch is not None:
+        before = play(adapter, word[: mismatch.at], ignoring=ignoring, to_the_end=False).trace
+        asked.append(Trace(replace(before.scene, silent=True), before.steps))
+    for trace in asked:
+        run = Run(adapter, trace.scene, ignoring=ignoring)
+        for step in trace.steps:
             run.apply(step)
         run.finish()
         found = [v for v in attributed(run) if v.clause not in ignoring]
         if found:
-            return [(violation, Trace(asked.scene, tuple(run.steps))) for violation in found]
+            return [(violation, Trace(trace.scene, tuple(run.steps))) for violation in found]
     return []
 
 

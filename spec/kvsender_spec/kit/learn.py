@@ -18,7 +18,17 @@ from kvsender_spec.formal.hsi import suite
 from kvsender_spec.formal.mealy import Answer, Letter, Mealy, Reading, SpecMachine, Word, difference, extract, minimise
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.complete import judge
-from kvsender_spec.kit.words import EVERY_CLAUSE, lacking, not_judged, play, reading_of, spell, too_long, unsuited
+from kvsender_spec.kit.words import (
+    EVERY_CLAUSE,
+    Mismatch,
+    lacking,
+    not_judged,
+    play,
+    reading_of,
+    spell,
+    too_long,
+    unsuited,
+)
 from kvsender_spec.trace import Trace
 
 if TYPE_CHECKING:
@@ -240,6 +250,8 @@ def learn(
     if word is None:
         return Learned(adapter.name, reading, spec, machine, words, stopped)
     trace = play(adapter, word, ignoring=EVERY_CLAUSE, to_the_end=False).trace
-    found = judge(adapter, trace, not_judged(adapter.profile))
+    at = len(word) - 1
+    mismatch = Mismatch(at, spec.run(word)[at], machine.run(word)[at])
+    found = judge(adapter, word, mismatch, not_judged(adapter.profile))
     clauses = tuple(sorted({violation.clause for violation, _ in found}))
     return Learned(adapter.name, reading, spec, machine, words, stopped, word, trace, clauses)

@@ -1,0 +1,152 @@
+"""`kvsender learn`: the right machine of good senders, another one of broken ones, and no end without a bound."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from tests.formal.fast import DEEP, Fast, ask
+from tests.kit.test_cli import ROOT, kvsender
+from tests.mutants.inline import InlineAdapter
+from tests.mutants.seed import AfterTheFix, SeedAdapter
+from tests.mutants.workers import WorkerAdapter
+
+from kvsender_spec.formal.hsi import suite
+from kvsender_spec.formal.mealy import Answer, Letter, Reading, Word, difference, extract
+from kvsender_spec.kit import toy
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.automata import to_markdown, to_svg, verdict
+from kvsender_spec.kit.check import require_methods
+from kvsender_spec.kit.learn import CannotLearn, Learned, learn, learn_words
+from kvsender_spec.kit.replay import read_trace, replay
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def learned(adapter: Adapter, **bounds: int) -> Learned:
+    parts = require_methods(adapter)
+    return learn(adapter, parts.system, parts.sender, **bounds)
+
+
+@pytest.fixture(scope="module")
+def good() -> Learned:
+    return learned(toy.adapter, random_words=20)
+
+
+def test_a_good_sender_is_bisimilar(good: Learned) -> None:
+    assert (good.word, good.stopped, good.exit_code) == (None, "", 0)
+    assert good.sender.size == good.spec.size == 12
+    assert difference(good.sender, good.spec) is None
+    assert verdict(good)[-1] == "the two are bisimilar"
+
+
+@pytest.mark.parametrize("sender", [Fast, *DEEP])
+def test_states_too_many_are_counted_and_told_apart_by_a_short_word(sender: type[Fast]) -> None:
+    spec = extract(Reading.PATIENT)
+    machine, words, stopped = learn_words(lambda word: ask(sender, word), spec.inputs, suite(spec, 0))
+    assert (stopped, words > 700) == ("", True)
+    word = difference(spec, machine)
+    if sender is Fast:
+        assert (machine.size, word) == (16, None)
+    else:
+        assert machine.size > 16
+        assert word is not None
+        assert 3 <= len(word) <= 4
+        assert ask(sender, word) == machine.run(word) != spec.run(word)
+
+
+def test_the_command_draws_both_and_writes_the_trace(tmp_path: Path) -> None:
+    done = kvsender("learn", "tests.mutants.seed:after_the_fix", "--out", str(tmp_path / "new"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "specification: 12 states, 15 inputs" in done.stdout
+    assert "AfterTheFix: 13 states, learned from" in done.stdout
+    assert "1. send, first post rejected: the specification asks the transport, the sender raises" in done.stdout
+    assert "it breaks KS-1.1, KS-1.2" in done.stdout
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"machines.md", "machines.svg", "difference.ndjson"}
+    again = replay(SeedAdapter(AfterTheFix), read_trace(tmp_path / "new" / "difference.ndjson"))
+    assert again.exit_code == 1
+    assert "KS-1.2" in {violation.clause for violation in again.violations}
+
+
+def test_the_drawings_have_every_state_of_both(good: Learned) -> None:
+    root = ElementTree.fromstring(str(to_svg(good)))
+    assert len(list(root.iter(f"{SVG}rect"))) == 24
+    words = [element.text or "" for element in root.iter(f"{SVG}text")]
+    assert [word for word in words if word.startswith("the specification: 12")]
+    assert all(any(str(letter) in word for word in words) for letter in good.spec.inputs)
+    page = to_markdown(good)
+    assert page.count("```mermaid") == 2
+    assert page.count("    s11: s11 ") == 2
+    assert page.count("[*] --> s0") == 2
+
+
+def test_a_word_that_differs_is_in_the_drawings(good: Learned) -> None:
+    word = (Letter.LAST, Letter.POLL_ALL)
+    differing = Learned(good.adapter, good.reading, good.spec, good.sender, 1, word=word)
+    assert str(to_svg(differing)).count('class="node way"') == 6
+    assert str(to_svg(good)).count('class="node way"') == 0
+    assert to_markdown(differing).count("class s0,s2,s9 way") == 2
+    assert verdict(differing)[-1] == "it breaks no clause: the contract leaves the sender this freedom"
+
+
+# -------------------------------------------------------------------------------------------------- bad input
+
+
+def test_without_aalpy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aalpy", None)
+    with pytest.raises(CannotLearn, match="pip install aalpy"):
+        learned(toy.adapter)
+
+
+def test_the_command_without_aalpy_is_wrong_use() -> None:
+    program = "import sys; sys.modules['aalpy'] = None; from kvsender_spec.kit.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "learn", "kvsender_spec.kit.toy:adapter"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "kvsender: learning needs AALpy, which is not installed: pip install aalpy" in done.stderr
+
+
+def test_a_sender_with_workers_is_refused() -> None:
+    with pytest.raises(CannotLearn, match="cannot be learned: the system has worker threads"):
+        learned(WorkerAdapter())
+
+
+def test_a_sender_that_is_not_deterministic_is_named() -> None:
+    numbers = count()
+
+    def fickle(word: Word) -> tuple[Answer, ...]:
+        return tuple(Answer.PENDING if next(numbers) % 7 else Answer.FAILED for _ in word)
+
+    with pytest.raises(CannotLearn, match="the sender is not deterministic: to "):
+        learn_words(fickle, tuple(Letter))
+
+
+def test_learning_ends_when_its_words_are_used_up() -> None:
+    endless = learned(InlineAdapter(), most_words=400)
+    assert endless.stopped == "400 words were asked"
+    assert endless.exit_code in (1, 3)
+    assert any("cut short after 400 words" in line for line in verdict(endless))
+    with pytest.raises(CannotLearn, match="nothing was learned before 3 words were asked: allow more"):
+        learned(InlineAdapter(), most_words=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nosuch:adapter",), "there is no module 'nosuch'"),
+        (("tests.mutants.inline:adapter", "--out", "/dev/null/x"), "cannot write into /dev/null/x"),
+        (("tests.mutants.inline:adapter", "--words", "0"), "Invalid value for '--words'"),
+        (("tests.mutants.queued:adapter",), "has no 'adapter'"),
+    ],
+)
+def test_wrong_use_says_what_is_wrong(arguments: tuple[str, ...], message: str) -> None:
+    done = kvsender("learn", *arguments)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,66 @@
+"""Which of the inline mutants the complete suite tells apart: ``make suite-kills``.
+
+What it cannot tell apart lies outside its alphabet, and ``OUTSIDE`` says why; a test holds the list against the
+registry. A word of k=0 is the beginning of words of k=1, so what k=0 kills k=1 kills as well.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from tests.mutants.registry import MUTANTS, Mutant
+
+from kvsender_spec.kit.check import require_methods
+from kvsender_spec.kit.complete import SuiteReport, run_suite
+
+OUTSIDE: Final = {
+    "CatchesBaseException": "no letter is an interrupt (KS-1.4)",
+    "ReleaseErrorEscapes": "no letter makes a release fail",
+    "DisguisesBugs": "no letter is an error that is not the transport's (KS-1.3)",
+    "AsksAgain": "what it breaks is a SHOULD, which the suite judges only where a SHOULD counts as a MUST",
+    "BlamesItself": "what it breaks is a SHOULD, which the suite judges only where a SHOULD counts as a MUST",
+    "LosesAuxOfEmptyChunk": "every chunk of a word has a page",
+    "PoisonsTheRoom": "a word is about one room",
+    "Panics": "a word is about one room",
+    "NeverReconnects": "no letter brings a peer back",
+    "Careless": "no letter is a mistake of the owner",
+    "NeedsNixl": "it answers as a good sender does; KS-1.5 is about its import",
+}
+"""Each mutant that survives, with the reason."""
+INLINE: Final = tuple(mutant for mutant in MUTANTS if not mutant.threads)
+STRICT: Final = frozenset({"AsksAgain", "BlamesItself"})
+
+
+def hunt(mutant: Mutant, extra: int, *, strict: bool = False) -> SuiteReport:
+    """Play the suite until a word breaks a clause."""
+    parts = require_methods(mutant.adapter)
+    return run_suite(mutant.adapter, parts.system, parts.sender, extra, strict=strict, most_differences=1)
+
+
+def main(
+    extra: Annotated[int, typer.Option(min=0, max=1, help="How many extra states.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="A SHOULD counts as a MUST.")] = False,
+) -> None:
+    """Play the suite to every inline mutant, and print which is told apart by which word."""
+    console = Console(highlight=False, soft_wrap=True)
+    killed = 0
+    good = True
+    for mutant in INLINE:
+        began = time.process_time()
+        report = hunt(mutant, extra, strict=strict)
+        outside = mutant.name in OUTSIDE and not (strict and mutant.name in STRICT)
+        killed += report.failed
+        good = good and report.failed != outside
+        what = str(report.shown[0]) if report.failed else f"survives: {OUTSIDE.get(mutant.name, 'NOBODY KNOWS WHY')}"
+        spent_s = time.process_time() - began
+        console.print(f"{mutant.name} {mutant.breaks}: {what} ({report.words} words, {spent_s:.1f} s)", markup=False)
+    console.print(f"k={extra}: {killed} of {len(INLINE)} inline mutants are told apart")
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
