@@ -15,14 +15,15 @@ class SUL(ABC):
     @abstractmethod
     def step(self, letter: str) -> str: ...
 
-class MealyState:
-    state_id: str
+class MealyState(ABC):
+    def __init__(self, state_id: str) -> None: ...
     transitions: dict[str, MealyState]
     output_fun: dict[str, str]
 
-class MealyMachine:
+class MealyMachine(ABC):
     initial_state: MealyState
     states: list[MealyState]
+    def __init__(self, initial_state: MealyState, states: list[MealyState]) -> None: ...
 
 class Oracle(ABC):
     alphabet: list[str]
@@ -38,8 +39,9 @@ def run_KV(
     sul: SUL,
     eq_oracle: Oracle,
     automaton_type: Literal["mealy"],
-    *,
+    cex_processing: str = "rs",
     max_learning_rounds: int | None = None,
     cache_and_non_det_check: bool = True,
+    return_data: Literal[False] = False,
     print_level: int = 2,
 ) -> MealyMachine: ...

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
-from tests.formal.test_mealy import random_machine
+from tests.formal.test_mealy import machine_of, random_machine
 
 from kvsender_spec.formal.hsi import NotMinimal, cover, identify, prefix_free, suite
-from kvsender_spec.formal.mealy import Mealy, Reading, difference, extract, minimise
+from kvsender_spec.formal.mealy import Mealy, Reading, difference, minimise
 
 SIZES = {Reading.PATIENT: (780, 12005), Reading.PROMPT: (464, 7202)}
 
@@ -54,7 +54,7 @@ def test_no_machine_within_the_fault_domain_is_missed(extra: int) -> None:
 
 @pytest.mark.parametrize("reading", Reading)
 def test_on_the_sender_it_is_ordered_and_no_word_begins_another(reading: Reading) -> None:
-    machine = extract(reading)
+    machine = machine_of(reading)
     for extra, size in enumerate(SIZES[reading]):
         words = suite(machine, extra)
         assert len(words) == size == len(set(words))
@@ -67,8 +67,8 @@ def test_on_the_sender_it_is_ordered_and_no_word_begins_another(reading: Reading
 @pytest.mark.parametrize("reading", Reading)
 def test_every_single_fault_of_the_sender_is_found(reading: Reading) -> None:
     """Each transition to each wrong state, with k=0: 4080 faults of the patient machine."""
-    machine = extract(reading)
-    words = suite(machine, 0)
+    machine = machine_of(reading)
+    words = [(word, machine.run(word)) for word in suite(machine, 0)]
     for state in range(machine.size):
         for letter in machine.inputs:
             good = machine.following[state][letter]
@@ -78,11 +78,11 @@ def test_every_single_fault_of_the_sender_is_found(reading: Reading) -> None:
                 following = [dict(row) for row in machine.following]
                 following[state][letter] = wrong
                 mutant = Mealy(machine.inputs, tuple(following), machine.outputs)
-                assert any(machine.run(word) != mutant.run(word) for word in words), (state, letter, wrong)
+                assert any(mutant.run(word) != good_answers for word, good_answers in words), (state, letter, wrong)
 
 
 def test_states_are_covered_and_each_pair_shares_a_word_that_tells_it_apart() -> None:
-    machine = extract(Reading.PATIENT)
+    machine = machine_of(Reading.PATIENT)
     assert [machine.after(word) for word in cover(machine)] == list(range(machine.size))
     identifiers = identify(machine)
     for a in range(machine.size):

@@ -10,13 +10,13 @@ from xml.etree import ElementTree
 
 import pytest
 from tests.formal.fast import DEEP, Fast, ask
+from tests.formal.test_mealy import machine_of
 from tests.kit.test_cli import ROOT, kvsender
-from tests.mutants.inline import InlineAdapter
 from tests.mutants.seed import AfterTheFix, SeedAdapter
 from tests.mutants.workers import WorkerAdapter
 
 from kvsender_spec.formal.hsi import suite
-from kvsender_spec.formal.mealy import Answer, Letter, Reading, Word, difference, extract
+from kvsender_spec.formal.mealy import Answer, Letter, Reading, Word, difference
 from kvsender_spec.kit import toy
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.automata import to_markdown, to_svg, verdict
@@ -34,7 +34,7 @@ def learned(adapter: Adapter, **bounds: int) -> Learned:
 
 @pytest.fixture(scope="module")
 def good() -> Learned:
-    return learned(toy.adapter, random_words=20)
+    return learned(toy.adapter, random_words=0)
 
 
 def test_a_good_sender_is_bisimilar(good: Learned) -> None:
@@ -46,7 +46,7 @@ def test_a_good_sender_is_bisimilar(good: Learned) -> None:
 
 @pytest.mark.parametrize("sender", [Fast, *DEEP])
 def test_states_too_many_are_counted_and_told_apart_by_a_short_word(sender: type[Fast]) -> None:
-    spec = extract(Reading.PATIENT)
+    spec = machine_of(Reading.PATIENT)
     machine, words, stopped = learn_words(lambda word: ask(sender, word), spec.inputs, suite(spec, 0))
     assert (stopped, words > 700) == ("", True)
     word = difference(spec, machine)
@@ -128,12 +128,12 @@ def test_a_sender_that_is_not_deterministic_is_named() -> None:
 
 
 def test_learning_ends_when_its_words_are_used_up() -> None:
-    endless = learned(InlineAdapter(), most_words=400)
-    assert endless.stopped == "400 words were asked"
+    endless = learned(toy.adapter, most_words=120)
+    assert endless.stopped == "120 words were asked"
     assert endless.exit_code in (1, 3)
-    assert any("cut short after 400 words" in line for line in verdict(endless))
+    assert any("cut short after 120 words" in line for line in verdict(endless))
     with pytest.raises(CannotLearn, match="nothing was learned before 3 words were asked: allow more"):
-        learned(InlineAdapter(), most_words=3)
+        learned(toy.adapter, most_words=3)
 
 
 @pytest.mark.parametrize(

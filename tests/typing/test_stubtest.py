@@ -14,13 +14,14 @@ ROOT = Path(__file__).parents[2]
 ALLOWLIST = Path(__file__).with_name("stubtest-allowlist.txt")
 
 
-def stubtest(stubs: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run stubtest over the stubs in ``stubs``.
+def stubtest(stubs: Path, cwd: Path, package: str = "nixl") -> subprocess.CompletedProcess[str]:
+    """Run stubtest over the stubs of a package in ``stubs``.
 
     No mypy configuration is given, because ours puts the repository's own stubs on the path, and the planted copies
     would then never be read.
     """
-    arguments = ("--ignore-missing-stub", "--concise", "--allowlist", str(ALLOWLIST), "nixl")
+    allowed = ("--allowlist", str(ALLOWLIST)) if package == "nixl" else ()
+    arguments = ("--ignore-missing-stub", "--concise", *allowed, package)
     environment = {**os.environ, "MYPYPATH": str(stubs)}
     return subprocess.run(
         [sys.executable, "-m", "mypy.stubtest", *arguments],
@@ -36,6 +37,17 @@ def stubtest(stubs: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_the_stub_agrees_with_the_installed_package(tmp_path: Path) -> None:
     answer = stubtest(ROOT / "stubs", tmp_path)
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+
+
+def test_the_stub_of_what_learns_agrees_and_a_planted_mistake_is_reported(tmp_path: Path) -> None:
+    answer = stubtest(ROOT / "stubs", tmp_path, "aalpy")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+    shutil.copytree(ROOT / "stubs" / "aalpy", tmp_path / "stubs" / "aalpy")
+    stub = tmp_path / "stubs" / "aalpy" / "__init__.pyi"
+    stub.write_text(stub.read_text().replace("eq_oracle: Oracle", "oracle: Oracle"))
+    answer = stubtest(tmp_path / "stubs", tmp_path, "aalpy")
+    assert answer.returncode == 1
+    assert "aalpy.run_KV" in answer.stdout
 
 
 def test_planted_mistakes_are_reported(tmp_path: Path) -> None:
