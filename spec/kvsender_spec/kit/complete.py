@@ -18,7 +18,7 @@ from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.drive import Run
 from kvsender_spec.kit.explore import Counterexample, attributed, shorten
-from kvsender_spec.kit.judge import Violation
+from kvsender_spec.kit.judge import Violation, judged
 from kvsender_spec.kit.words import (
     Mismatch,
     Played,
@@ -173,8 +173,7 @@ def _take(adapter: Adapter, report: SuiteReport, played: Played, ignoring: froze
     report.calls += played.calls
     mismatch = compare(played, report.reading)
     seen = [violation for letter in played.seen for violation in letter.violations]
-    judged = [violation for violation in (*seen, *played.ending) if violation.clause not in ignoring]
-    if mismatch is None and not judged:
+    if mismatch is None and not judged((*seen, *played.ending), ignoring):
         return
     found = judge(adapter, played.word, mismatch, ignoring)
     clauses = tuple(sorted({violation.clause for violation, _ in found}))
@@ -203,8 +202,8 @@ def judge(
         for step in trace.steps:
             run.apply(step)
         run.finish()
-        found = [v for v in attributed(run) if v.clause not in ignoring]
-        if found:
+        found = [violation for violation in attributed(run) if violation.clause not in ignoring]
+        if found and judged(run.findings.violations, ignoring):
             return [(violation, Trace(trace.scene, tuple(run.steps))) for violation in found]
     return []
 

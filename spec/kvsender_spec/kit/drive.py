@@ -27,7 +27,7 @@ from kvsender_spec.kit.adapter import (
 )
 from kvsender_spec.kit.calls import AdapterError, Calls, Second
 from kvsender_spec.kit.ending import end
-from kvsender_spec.kit.judge import THREADS, Answered, Errors, Findings, RoomJudge, Surroundings, chain, show
+from kvsender_spec.kit.judge import THREADS, Answered, Errors, Findings, RoomJudge, Surroundings, chain, judged, show
 from kvsender_spec.kit.misuse import MALFORMED, possible, wrong_pages
 from kvsender_spec.kit.record import Record
 from kvsender_spec.kit.rooms import Room
@@ -114,10 +114,9 @@ class Run:
         self._tried_workers = False
         """A worker has been given an error, or the control thread a malformed message."""
 
-    @property
-    def broken(self) -> bool:
+    def is_broken(self) -> bool:
         """A clause is broken that this run does not ignore."""
-        return any(violation.clause not in self.ignoring for violation in self.findings.violations)
+        return bool(judged(self.findings.violations, self.ignoring))
 
     # -- the world
 
@@ -240,7 +239,7 @@ class Run:
             crime = self._fabric.crimes[0]
             self.findings.check("KS-4.3", False, "a handle is not used after its release", crime)
         self._check_workers()
-        self.over = self.over or self.broken
+        self.over = self.over or self.is_broken()
 
     def _check_workers(self) -> None:
         if self.calls.system is not None:

@@ -46,7 +46,7 @@ def _end_rooms(run: Run) -> None:
         abort = Step(Call.ABORT, room.slot)
         if not room.judge.owes_an_end and isinstance(room.sender, Abortable) and not run.is_avoided(room, abort):
             run.call_at_end(room, abort)
-        if run.over or run.broken:
+        if run.over or run.is_broken():
             return
         owes_an_end = room.judge.owes_an_end
         polls = _enough_polls(run, room)
@@ -59,13 +59,13 @@ def _end_rooms(run: Run) -> None:
             if wait_s:
                 run.record.add(f"{wait_s:g} s pass")
             _poll_until_ended(run, room, polls)
-            if run.broken:
+            if run.is_broken():
                 return
         if owes_an_end:
             by_deadline = run.scene.silent or room.ill
             room.judge.must_have_ended(polls, run.surroundings(room), by_deadline=by_deadline)
             run.record.add_rest(f"room {room.slot} has had all its time")
-        if run.broken:
+        if run.is_broken():
             return
 
 
@@ -85,7 +85,7 @@ def _enough_rounds(run: Run) -> int:
 def _poll_until_ended(run: Run, room: Room, polls: int) -> None:
     rooms = [room] if run.calls.system is None else run.all_rooms()
     for _ in range(polls):
-        if room.judge.ended or run.broken:
+        if room.judge.ended or run.is_broken():
             return
         if not run.scene.silent and _everything_finishes(run, rooms):
             run.record.add(f"everything in flight of room {room.slot} finishes")
@@ -103,7 +103,7 @@ def _everything_finishes(run: Run, rooms: Sequence[Room]) -> bool:
 def _each_room(run: Run, *calls: Call) -> None:
     for room in run.all_rooms():
         for call in calls:
-            if not run.broken and not run.is_avoided(room, Step(call)):
+            if not run.is_broken() and not run.is_avoided(room, Step(call)):
                 run.call_at_end(room, Step(call, room.slot))
 
 

@@ -51,6 +51,12 @@ class Violation:
     """Of a suspicion that is about these clauses only: whatever else goes wrong does not acquit it."""
 
 
+def judged(violations: Iterable[Violation], ignoring: frozenset[str]) -> list[Violation]:
+    """Those of clauses that are not ignored. What is only suspected to come from an ignored one is ignored with it."""
+    left = [violation for violation in violations if violation.clause not in ignoring]
+    return left if any(not violation.suspicion for violation in left) else []
+
+
 @dataclass(slots=True)
 class Findings:
     """What one run has shown: how often each clause was observed to hold, and what broke."""

@@ -21,7 +21,7 @@ from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.formal.mealy import PEERS, POLLS, SENDS, Answer, Letter, Reading, SpecSender, Word
 from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter, Works
 from kvsender_spec.kit.drive import Run
-from kvsender_spec.kit.judge import Violation
+from kvsender_spec.kit.judge import Violation, judged
 from kvsender_spec.kit.record import Moment
 from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
@@ -149,7 +149,7 @@ class _Player:
         answer = self._poll(letter) if letter in POLLS else self._call(letter)
         moments = self._fresh()
         violations = tuple(violation for moment in moments for violation in moment.violations)
-        if any(violation.clause not in self.run.ignoring for violation in violations):
+        if judged(violations, self.run.ignoring):
             answer = Answer.BREAKS
         asked = any(event.point is Point.CHECK for moment in moments for event in moment.events)
         return Seen(answer, asked, self.run.asks(Point.CHECK, 0) > 0, violations)
