@@ -1,0 +1,50 @@
+"""The specification for every number of chunks and of peers: lemmas and rankings that z3 proves by induction.
+
+This is the front, which needs no z3: ``prove`` says what to install where it is missing. ``counters`` has the
+transition relation, ``lemmas`` what is proved about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kvsender_spec.formal.engine import ToolMissing
+from kvsender_spec.formal.rules import SPEC, Rules, ill_formed
+
+
+class Failure(NamedTuple):
+    """One obligation that is not proved."""
+
+    lemma: str
+    action: str
+    """The transition that does not keep the lemma, or ``init``; for a ranking also what it owes in general."""
+    text: str
+    """z3's counterexample in words: the state before and after. It need not be reachable."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmtResult:
+    obligations: int
+    proved: int
+    failures: tuple[Failure, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        lines = [f"z3: {self.proved} of {self.obligations} obligations proved in {self.seconds:.1f} s"]
+        lines += [f"{failure.lemma}, {failure.action}: {failure.text}" for failure in self.failures]
+        return "\n".join(lines)
+
+
+def prove(rules: Rules = SPEC) -> SmtResult:
+    """Every lemma and every ranking, against every transition. What is ill-formed has no transitions to speak of."""
+    wrong = ill_formed(rules)
+    if wrong is not None:
+        raise ValueError(f"these tables have no meaning: {wrong}")
+    try:
+        from kvsender_spec.formal.lemmas import discharge
+    except ModuleNotFoundError as missing:
+        if missing.name != "z3":
+            raise
+        raise ToolMissing("the unbounded proof needs z3: pip install z3-solver") from missing
+    return discharge(rules)
