@@ -160,6 +160,8 @@ class Transition:
     """The room's own handles at the time of the reply; None where the owner gets none."""
     broken: z3.BoolRef = field(default_factory=lambda: z3.BoolVal(False))
     """The step itself breaks a clause: a forbidden input, or a second word to the peers."""
+    asks: bool = False
+    """It is a poll that asks the handles."""
     own: bool = False
     """It happens to the room's own handles (FINISH only)."""
 
@@ -396,7 +398,8 @@ class Relation:
                 for answered in self._take(room, Input.ANSWER, may_report):
                     when = both([self._is_in(source), asked, observed.when, answered.when])
                     path = [source.value, observed.row, f"then {room.logical.value}", answered.row]
-                    yield self._poll(", ".join(word for word in path if word), when, answered)
+                    poll = self._poll(", ".join(word for word in path if word), when, answered)
+                    yield replace(poll, asks=self.rules.asks(source))
 
     def _poll(self, path: str, when: z3.BoolRef, answered: _Taken) -> Transition:
         """What is said is said once; what is settled and released needs no place after that."""

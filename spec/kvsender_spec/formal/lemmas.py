@@ -48,7 +48,6 @@ from kvsender_spec.formal.model import (
     Told,
     codes,
 )
-from kvsender_spec.formal.rules import Rules
 from kvsender_spec.formal.smt import Failure, SmtResult
 from kvsender_spec.machine import LATCHED, HandleState, Reply, State
 
@@ -223,12 +222,8 @@ def _answer(_relation: Relation, step: Transition) -> z3.BoolRef:
     return step.after.said == TOLD(word)
 
 
-def _waiting(relation: Relation, step: Transition) -> z3.BoolRef:
-    if step.act is not Act.POLL or step.reply not in (Reply.WAITING, Reply.TRANSFERRING):
-        return z3.BoolVal(True)
-    before = relation.before
-    nothing = z3.And(before.posted == before.base, z3.Not(before.faulted))
-    return nothing if step.reply is Reply.WAITING else z3.Not(nothing)
+def _no_requery(relation: Relation, step: Transition) -> z3.BoolRef:
+    return z3.Not(z3.And(z3.BoolVal(step.asks), relation.before.said == TOLD(Told.FAILURE)))
 
 
 def _success(relation: Relation, step: Transition) -> z3.BoolRef:
@@ -348,11 +343,7 @@ def _fresh(relation: Relation, step: Transition) -> z3.BoolRef:
 STEP_LEMMAS: Final = (
     StepLemma("sticky", "what was said stays said until the room id is opened again", _sticky),
     StepLemma("answer", "poll() answers what is said, from the first time on", _answer),
-    StepLemma(
-        "waiting",
-        "poll() answers WaitingForInput while nothing is posted and nothing is wrong, and only then",
-        _waiting,
-    ),
+    StepLemma("no requery", "poll() in sticky_failed asks nothing", _no_requery),
     StepLemma(
         "success", "Success without a fault, after the last chunk, when every handle of every chunk is DONE", _success
     ),
@@ -523,15 +514,16 @@ class _Owed(NamedTuple):
     claim: z3.BoolRef
 
 
-def discharge(rules: Rules, relation: Relation | None = None) -> SmtResult:
-    """Ask z3 for every obligation. Another relation than that of the rules is for planting faults."""
-    start = time.monotonic()
-    return _Proof(relation or Relation(rules)).result(start)
+def discharge(relation: Relation, transitions: Iterable[Transition] | None = None) -> SmtResult:
+    """Ask z3 for every obligation. Other transitions than the relation's own are for planting faults."""
+    start = time.process_time()
+    return _Proof(relation, relation.transitions if transitions is None else tuple(transitions)).result(start)
 
 
 class _Proof:
-    def __init__(self, relation: Relation) -> None:
+    def __init__(self, relation: Relation, transitions: Sequence[Transition]) -> None:
         self.relation: Final = relation
+        self.transitions: Final = transitions
         self.obligations = 0
         self.failures: list[Failure] = []
 
@@ -543,10 +535,10 @@ class _Proof:
         )
         assumed = [lemma.holds(relation, relation.before) for lemma in LEMMAS]
         self._ask(assumed, list(self._in_general()), None)
-        for step in relation.transitions:
+        for step in self.transitions:
             self._ask([*assumed, step.guard], list(self._of_step(step)), step)
         failed = tuple(self.failures)
-        return SmtResult(self.obligations, self.obligations - len(failed), failed, time.monotonic() - start)
+        return SmtResult(self.obligations, self.obligations - len(failed), failed, time.process_time() - start)
 
     def _of_step(self, step: Transition) -> Iterator[_Owed]:
         relation = self.relation
@@ -582,7 +574,7 @@ class _Proof:
             for deed in deeds:
                 possible = either(
                     self._can(z3.And(step.guard, deed.is_done_by(step)))
-                    for step in relation.transitions
+                    for step in self.transitions
                     if step.act not in ranking.ignores
                 )
                 claim = z3.Implies(z3.And(short, deed.helps), possible)
