@@ -240,8 +240,8 @@ class Relation:
             raising={code: z3.Int(f"raising own {name_of(code)}") for code in own if code in SILENT},
             raising_old={code: z3.Int(f"raising old {name_of(code)}") for code in old if code in SILENT},
         )
-        self.initial: Final = self._fresh(z3.IntVal(0), z3.IntVal(0), {code: z3.IntVal(0) for code in old})
-        self.transitions: Final = tuple(self._transitions())
+        self.initial = self._fresh(z3.IntVal(0), z3.IntVal(0), {code: z3.IntVal(0) for code in old})
+        self.transitions = tuple(self._transitions())
 
     def _closed_under_maps(self, codes: set[int]) -> tuple[int, ...]:
         """The codes that can come of these: whatever a broken table leads to, and no others."""
@@ -469,7 +469,8 @@ class Relation:
 
     def _transition(self, act: Act, path: str, when: z3.BoolRef, taken: _Taken) -> Transition:
         call = taken.call
-        return Transition(act, path, when, call.frozen(), taken.reply, call.state.own, call.broken)
+        seen = {code: n + call.fresh[code] for code, n in call.state.own.items()}
+        return Transition(act, path, when, call.frozen(), taken.reply, seen, call.broken)
 
     def _raises(self, counters: Counters, raising: Counters) -> z3.BoolRef:
         """Silent handles raise, and no more than there are."""

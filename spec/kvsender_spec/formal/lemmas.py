@@ -514,16 +514,16 @@ class _Owed(NamedTuple):
     claim: z3.BoolRef
 
 
-def discharge(relation: Relation, transitions: Iterable[Transition] | None = None) -> SmtResult:
-    """Ask z3 for every obligation. Other transitions than the relation's own are for planting faults."""
+def discharge(relation: Relation, rankings: Sequence[Ranking] = RANKINGS) -> SmtResult:
+    """Ask z3 for every obligation. Other rankings are for planting faults."""
     start = time.process_time()
-    return _Proof(relation, relation.transitions if transitions is None else tuple(transitions)).result(start)
+    return _Proof(relation, rankings).result(start)
 
 
 class _Proof:
-    def __init__(self, relation: Relation, transitions: Sequence[Transition]) -> None:
+    def __init__(self, relation: Relation, rankings: Sequence[Ranking]) -> None:
         self.relation: Final = relation
-        self.transitions: Final = transitions
+        self.rankings: Final = rankings
         self.obligations = 0
         self.failures: list[Failure] = []
 
@@ -535,7 +535,7 @@ class _Proof:
         )
         assumed = [lemma.holds(relation, relation.before) for lemma in LEMMAS]
         self._ask(assumed, list(self._in_general()), None)
-        for step in self.transitions:
+        for step in relation.transitions:
             self._ask([*assumed, step.guard], list(self._of_step(step)), step)
         failed = tuple(self.failures)
         return SmtResult(self.obligations, self.obligations - len(failed), failed, time.process_time() - start)
@@ -546,7 +546,7 @@ class _Proof:
             yield _Owed(lemma.name, str(step), lemma.holds(relation, step.after))
         for about in STEP_LEMMAS:
             yield _Owed(about.name, str(step), about.holds(relation, step))
-        for ranking in RANKINGS:
+        for ranking in self.rankings:
             if step.act not in ranking.ends | ranking.ignores:
                 yield from self._ranked(ranking, step)
 
@@ -565,7 +565,7 @@ class _Proof:
     def _in_general(self) -> Iterator[_Owed]:
         """A ranking is of natural numbers, some deed helps everywhere, and it is possible there."""
         relation = self.relation
-        for ranking in RANKINGS:
+        for ranking in self.rankings:
             short = ranking.short(relation.before)
             natural = both(n >= 0 for n in ranking.rank(relation, relation.before))
             yield _Owed(ranking.name, "every rank is natural", z3.Implies(short, natural))
@@ -574,7 +574,7 @@ class _Proof:
             for deed in deeds:
                 possible = either(
                     self._can(z3.And(step.guard, deed.is_done_by(step)))
-                    for step in self.transitions
+                    for step in relation.transitions
                     if step.act not in ranking.ignores
                 )
                 claim = z3.Implies(z3.And(short, deed.helps), possible)
