@@ -70,19 +70,17 @@ INVARIANTS: Final = {
         "\\A h \\in Handles : handles[h] \\notin ReleasedTooEarly",
     ),
     "NoStray": ("A handle that was posted is kept until it has settled.", '\\A h \\in Handles : handles[h] # "stray"'),
+    "Sticky": (
+        "The last word is the last one, until the room id is opened again (KS-2.1).",
+        'said # "nothing" => \\A drained \\in BOOLEAN : WordOf(Polled({}, FALSE, drained)) = said',
+    ),
+    "CauseIsRaised": (
+        "failure_exception() raises the cause of a room that has failed, and of no other (KS-2.4, KS-2.7).",
+        '(OnFailureException(Room).reply = "raises the cause") <=> (logical \\in Latched)',
+    ),
 }
 """State predicates: what each says, and its body."""
 
-ACTION_PROPERTIES: Final = {
-    "Sticky": (
-        "The last word is the last one, until the room id is opened again (KS-2.1).",
-        '[][said # "nothing" => (said\' = said \\/ Reopened)]_vars',
-    ),
-    "FailureLasts": (
-        "A room that has failed does not recover (KS-2.2).",
-        "[][(logical \\in Latched) => (logical' \\in Latched \\/ Reopened)]_vars",
-    ),
-}
 ANSWERED: Final = "Answered"
 """The liveness property."""
 
@@ -94,19 +92,17 @@ def module(rules: Rules) -> str:
     return "\n".join("\n".join(part) + "\n" for part in parts) + "=" * 80 + "\n"
 
 
-def config(bounds: Bounds, specification: str = "Spec", properties: Iterable[str] | None = None) -> str:
-    """What TLC is to check at these bounds: everything that is safety, or the properties that are named."""
+def config(bounds: Bounds, fair: frozenset[Fair] | None = None) -> str:
+    """What TLC is to check at these bounds: all that is safety, or that the owner gets its answer."""
+    specification = "Spec" if fair is None else "FairSpec"
     lines = [f"SPECIFICATION {specification}", "CONSTANTS", f"  Chunks = {bounds.chunks}", f"  Peers = {bounds.peers}"]
-    if properties is None:
-        lines += ["INVARIANTS", *(f"  {name}" for name in INVARIANTS)]
-        properties = ACTION_PROPERTIES
-    return "\n".join([*lines, "PROPERTIES", *(f"  {name}" for name in properties)]) + "\n"
+    lines += ["INVARIANTS", *(f"  {name}" for name in INVARIANTS)] if fair is None else [f"PROPERTY {ANSWERED}"]
+    return "\n".join(lines) + "\n"
 
 
-def fair_module(name: str, fair: Iterable[Fair]) -> str:
+def fair_module(name: str, fair: frozenset[Fair]) -> str:
     """A module whose ``FairSpec`` is Spec with some of the fairness assumptions."""
-    chosen = frozenset(fair)
-    conjuncts = "".join(f" /\\ {_fair_name(one)}" for one in Fair if one in chosen)
+    conjuncts = "".join(f" /\\ {_fair_name(one)}" for one in Fair if one in fair)
     return f"---- MODULE {name} ----\nEXTENDS {MODULE}\nFairSpec == Spec{conjuncts}\n====\n"
 
 
@@ -411,18 +407,20 @@ def _actions() -> list[str]:
         "  IN OnObserve(IF error \\/ (late /\\ ~done) THEN Blame(r) ELSE r)",
         "",
         _comment("late: a handle has been in flight for the whole transfer timeout. drained: so has the drain."),
+        "Polled(raising, late, drained) ==",
+        "  LET seen == Observed(raising, late)",
+        "      may == drained \\/ \\A h \\in Own : seen.handles[h] \\in Settled",
+        f'  IN OnAnswer([seen EXCEPT !.may_report = may, !.reply = "{Reply.NOTHING.value}"])',
+        "WordOf(r) ==",
+        f'  CASE r.reply = "{Reply.SUCCESS.value}" -> "success"',
+        f'    [] r.reply = "{Reply.FAILED.value}" -> "failure"',
+        '    [] OTHER -> "nothing"',
         "PollWhen(raising, late, drained) ==",
         "  /\\ late => raising = {} /\\ logical \\in Minding /\\ \\E h \\in Own : handles[h] \\in InFlight",
-        "  /\\ LET seen == Observed(raising, late)",
-        "         may == drained \\/ \\A h \\in Own : seen.handles[h] \\in Settled",
-        f'         r == OnAnswer([seen EXCEPT !.may_report = may, !.reply = "{Reply.NOTHING.value}"])',
-        '         word == IF r.said # "nothing" THEN r.said',
-        f'                 ELSE CASE r.reply = "{Reply.SUCCESS.value}" -> "success"',
-        f'                        [] r.reply = "{Reply.FAILED.value}" -> "failure"',
-        '                        [] OTHER -> "nothing"',
+        "  /\\ LET r == Polled(raising, late, drained)",
+        '         word == IF said = "nothing" THEN WordOf(r) ELSE said',
         "     IN Becomes([r EXCEPT !.said = word,",
         '                          !.handles = IF word = "nothing" THEN @ ELSE Each(Forgotten, @)])',
-        "",
         "Poll ==",
         "  \\E raising \\in IF logical \\in Asking THEN Troubles(Own) ELSE {{}}, late, drained \\in BOOLEAN :",
         "     PollWhen(raising, late, drained)",
@@ -496,8 +494,8 @@ def _fairness(fair: Fair) -> str:
 
 
 def _properties() -> list[str]:
-    lines = ["(***** Properties *****)", "", "Reopened == cleared /\\ ~cleared'"]
-    for name, (says, body) in {**INVARIANTS, **ACTION_PROPERTIES}.items():
+    lines = ["(***** Properties *****)", ""]
+    for name, (says, body) in INVARIANTS.items():
         lines += ["", _comment(says), f"{name} ==", *(f"  {line}" for line in body.splitlines())]
     return [
         *lines,

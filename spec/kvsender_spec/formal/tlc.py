@@ -84,12 +84,10 @@ def run_tlc(
     directory = Path(tempfile.mkdtemp(prefix="tlc-", dir=workdir))
     root = tla.MODULE
     (directory / f"{root}.tla").write_text(tla.module(rules), encoding="utf-8")
-    configuration = tla.config(bounds)
     if fair is not None:
         root = "Live"
         (directory / f"{root}.tla").write_text(tla.fair_module(root, fair), encoding="utf-8")
-        configuration = tla.config(bounds, "FairSpec", (tla.ANSWERED,))
-    (directory / f"{root}.cfg").write_text(configuration, encoding="utf-8")
+    (directory / f"{root}.cfg").write_text(tla.config(bounds, fair), encoding="utf-8")
     # One worker: with several the first counterexample need not be a shortest one.
     words = ["-XX:+UseParallelGC", f"-Xmx{MEMORY}", f"-Djava.io.tmpdir={directory}", "-cp", str(jar), "tlc2.TLC"]
     words += ["-workers", "1", "-difftrace", *(("-dump", "dot,actionlabels", "graph") if graph else ()), root]
@@ -124,8 +122,8 @@ def _violations(output: str) -> Iterator[Violation]:
 
 def _violated(line: str, following: list[str]) -> str | None:
     words = line.split()
-    if line.startswith(("Error: Invariant ", "Error: Action property ")):
-        return words[2] if words[1] == "Invariant" else words[3]
+    if line.startswith("Error: Invariant "):
+        return words[2]
     if line.startswith("Error: Temporal properties were violated"):
         return tla.ANSWERED
     if "The first argument of Assert evaluated to FALSE" in line:
@@ -134,13 +132,14 @@ def _violated(line: str, following: list[str]) -> str | None:
 
 
 def _trace(lines: list[str]) -> str:
-    """The states of a counterexample as TLC prints them: the first one whole, then what changes."""
+    """The counterexample, a line for each state: the act that led to it, and what is so, or what has changed."""
     kept: list[str] = []
     for line in lines:
-        if "distinct states found" in line or line.startswith("Finished"):
-            break
-        if line.strip() and not line.startswith("Error:"):
-            kept.append(line)
+        if line.startswith(("State ", "Back to state")):
+            words = line.replace("<", "").replace(">", "").split()
+            kept.append(" ".join(words[:3]) + ":")
+        elif line.startswith("/\\ ") and kept:
+            kept[-1] += f" {line[3:]};"
     return "\n".join(kept)
 
 
