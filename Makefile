@@ -59,6 +59,7 @@ types: install ## Check types (stubtest runs with the tests)
 
 docs: install ## Generate the diagrams and the pages of docs/ from the tables
 	@$(BIN)/python -m kvsender_spec.diagram
+	@$(BIN)/python -m kvsender_spec.formal.pages
 
 scenarios: install ## Rewrite the transcripts of tests/scenarios; read the difference before you keep it
 	@$(BIN)/pytest --quiet tests/scenarios --rewrite-scenarios

@@ -81,26 +81,26 @@ def run_tlc(
     fit(ENGINE, bounds, MOST_HANDLES)
     java, jar = find_java(), find_jar()
     # A directory of its own: TLC leaves files behind, and calls what was there before an unfinished run.
-    directory = Path(tempfile.mkdtemp(prefix="tlc-", dir=workdir))
-    root = tla.MODULE
-    (directory / f"{root}.tla").write_text(tla.module(rules), encoding="utf-8")
-    if fair is not None:
-        root = "Live"
-        (directory / f"{root}.tla").write_text(tla.fair_module(root, fair), encoding="utf-8")
-    (directory / f"{root}.cfg").write_text(tla.config(bounds, fair), encoding="utf-8")
-    # One worker: with several the first counterexample need not be a shortest one.
-    words = ["-XX:+UseParallelGC", f"-Xmx{MEMORY}", f"-Djava.io.tmpdir={directory}", "-cp", str(jar), "tlc2.TLC"]
-    words += ["-workers", "1", "-difftrace", *(("-dump", "dot,actionlabels", "graph") if graph else ()), root]
-    began = time.monotonic()
-    done = run([java, *words], directory, timeout_s)
-    seconds = time.monotonic() - began
-    violations = tuple(_violations(done.output))
-    states = _states(done.output)
-    if states is None or ("No error has been found" in done.output) == bool(violations):
-        raise EngineFailed(f"TLC stopped with {done.code}:\n{last_lines(done.output)}")
-    edges = read_graph((directory / "graph.dot").read_text(encoding="utf-8")) if graph else None
-    shutil.rmtree(directory, ignore_errors=True)
-    return EngineResult(ENGINE, bounds, states, edges, violations, seconds)
+    with tempfile.TemporaryDirectory(prefix="tlc-", dir=workdir) as name:
+        directory = Path(name)
+        root = tla.MODULE
+        (directory / f"{root}.tla").write_text(tla.module(rules), encoding="utf-8")
+        if fair is not None:
+            root = "Live"
+            (directory / f"{root}.tla").write_text(tla.fair_module(root, fair), encoding="utf-8")
+        (directory / f"{root}.cfg").write_text(tla.config(bounds, fair), encoding="utf-8")
+        # One worker: with several the first counterexample need not be a shortest one.
+        words = ["-XX:+UseParallelGC", f"-Xmx{MEMORY}", f"-Djava.io.tmpdir={directory}", "-cp", str(jar), "tlc2.TLC"]
+        words += ["-workers", "1", "-difftrace", *(("-dump", "dot,actionlabels", "graph") if graph else ()), root]
+        began = time.monotonic()
+        done = run([java, *words], directory, timeout_s)
+        seconds = time.monotonic() - began
+        violations = tuple(_violations(done.output))
+        states = _states(done.output)
+        if states is None or ("No error has been found" in done.output) == bool(violations):
+            raise EngineFailed(f"TLC stopped with {done.code}:\n{last_lines(done.output)}")
+        edges = read_graph((directory / "graph.dot").read_text(encoding="utf-8")) if graph else None
+        return EngineResult(ENGINE, bounds, states, edges, violations, seconds)
 
 
 def _states(output: str) -> int | None:

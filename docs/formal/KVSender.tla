@@ -1,0 +1,473 @@
+-------------------------------- MODULE KVSender --------------------------------
+(* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.
+
+   One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that
+   calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for
+   each peer; the handle h belongs to chunk h \div Peers and to peer h % Peers. A room id that is opened
+   again has the chunks that are left, so that every handle of every incarnation has a place of its own. *)
+EXTENDS Integers, TLC
+
+CONSTANTS Chunks, Peers
+ASSUME Chunks >= 1 /\ Peers >= 1
+
+Handles == 0 .. Chunks * Peers - 1
+PeerOf(h) == h % Peers
+Nobody == -1
+
+States == {"idle", "sending", "done", "failed", "sticky_failed"}
+Latched == {"failed", "sticky_failed"}
+Causes == {"none", "first", "later"}
+Words == {"nothing", "success", "failure"}
+HandleCodes == {"none", "created", "created_released", "never_submitted", "never_submitted_released",
+  "in_flight", "in_flight_released", "in_flight_landed", "in_flight_landed_released", "done",
+  "done_released", "errored", "errored_released", "rejected", "rejected_released", "in_doubt",
+  "in_doubt_released", "in_doubt_landed", "in_doubt_landed_released", "stray"}
+
+(***** What befalls a handle: what the sender knows of it, _landed, _released *****)
+
+InFlight == {"in_flight", "in_flight_released", "in_flight_landed", "in_flight_landed_released"}
+(* They would answer PROC now, and may finish or raise instead. *)
+Silent == {"in_flight", "in_flight_released", "in_doubt", "in_doubt_released"}
+Unsettled == {"in_flight", "in_flight_released", "in_flight_landed", "in_flight_landed_released", "in_doubt",
+  "in_doubt_released", "in_doubt_landed", "in_doubt_landed_released"}
+(* The transport has said its last word, or there is no handle. *)
+Settled == {"none", "created", "created_released", "never_submitted", "never_submitted_released", "done",
+  "done_released", "errored", "errored_released", "rejected", "rejected_released"}
+AllDone == {"none", "done", "done_released"}
+ReleasedTooEarly == {"in_flight_released", "in_flight_landed_released", "in_doubt_released",
+  "in_doubt_landed_released"}
+
+(* The states in which send() posts, in which poll() asks, and in which it minds the transfer timeout. *)
+Posting == {"idle", "sending"}
+Asking == {"sending", "failed"}
+Minding == {"sending"}
+
+(* The transport finishes it; nobody knows yet. *)
+Finished(c) ==
+  CASE c = "in_flight" -> "in_flight_landed"
+    [] c = "in_flight_released" -> "in_flight_landed_released"
+    [] c = "in_doubt" -> "in_doubt_landed"
+    [] c = "in_doubt_released" -> "in_doubt_landed_released"
+    [] OTHER -> c
+(* It is asked, and answers what is so. *)
+Answering(c) ==
+  CASE c = "in_flight_landed" -> "done"
+    [] c = "in_flight_landed_released" -> "done_released"
+    [] c = "in_doubt_landed" -> "done"
+    [] c = "in_doubt_landed_released" -> "done_released"
+    [] OTHER -> c
+(* It is asked, and raises, unless it has landed already. *)
+Failing(c) ==
+  CASE c = "in_flight" -> "errored"
+    [] c = "in_flight_released" -> "errored_released"
+    [] c = "in_flight_landed" -> "done"
+    [] c = "in_flight_landed_released" -> "done_released"
+    [] c = "in_doubt" -> "errored"
+    [] c = "in_doubt_released" -> "errored_released"
+    [] c = "in_doubt_landed" -> "done"
+    [] c = "in_doubt_landed_released" -> "done_released"
+    [] OTHER -> c
+(* It is released where it has settled, each once. *)
+Released(c) ==
+  CASE c = "created" -> "never_submitted_released"
+    [] c = "done" -> "done_released"
+    [] c = "errored" -> "errored_released"
+    [] c = "rejected" -> "rejected_released"
+    [] OTHER -> c
+(* What is in flight now is in doubt. *)
+Overdue(c) ==
+  CASE c = "in_flight" -> "in_doubt"
+    [] c = "in_flight_released" -> "in_doubt_released"
+    [] c = "in_flight_landed" -> "in_doubt_landed"
+    [] c = "in_flight_landed_released" -> "in_doubt_landed_released"
+    [] OTHER -> c
+(* What is settled and released needs no place any more. *)
+Forgotten(c) ==
+  CASE c = "created_released" -> "none"
+    [] c = "never_submitted_released" -> "none"
+    [] c = "in_flight_released" -> "none"
+    [] c = "in_flight_landed_released" -> "none"
+    [] c = "done_released" -> "none"
+    [] c = "errored_released" -> "none"
+    [] c = "rejected_released" -> "none"
+    [] c = "in_doubt_released" -> "none"
+    [] c = "in_doubt_landed_released" -> "none"
+    [] OTHER -> c
+Accepted == "in_flight"
+Rejected == "rejected"
+
+(***** The room *****)
+
+VARIABLES
+  logical,      \* the logical machine
+  cause,        \* what is latched: nothing, the first thing that went wrong, or a later one
+  faulted,      \* something went wrong, and the sender was told of it, before the room was over
+  closed,       \* the last chunk is posted
+  cleared,      \* the owner has cleared the room
+  quarantined,  \* pages have been reported as in doubt
+  base,         \* chunks of earlier incarnations
+  posted,       \* chunks, those of earlier incarnations among them
+  said,         \* the first terminal value that poll() answered
+  told,         \* what the peers were told
+  handles       \* one code for each chunk and peer
+vars == <<logical, cause, faulted, closed, cleared, quarantined, base, posted, said, told, handles>>
+
+Init ==
+  /\ logical = "idle" /\ cause = "none" /\ faulted = FALSE /\ closed = FALSE /\ cleared = FALSE
+  /\ quarantined = FALSE /\ base = 0 /\ posted = 0
+  /\ said = "nothing" /\ told = "nothing" /\ handles = [h \in Handles |-> "none"]
+
+(* The handles of this incarnation; those before them are the system's to look after. *)
+Own == base * Peers .. Chunks * Peers - 1
+(* The handles of rooms that are over. *)
+Swept == 0 .. (IF cleared \/ said # "nothing" THEN posted ELSE base) * Peers - 1
+
+(* The room with what a call knows while it runs: the cause it brings, the handles it has made and *)
+(* not adopted, the facts that the guards ask for, and the reply. *)
+Room ==
+  [logical |-> logical, cause |-> cause, faulted |-> faulted, closed |-> closed, cleared |-> cleared,
+   quarantined |-> quarantined, posted |-> posted, said |-> said, told |-> told, handles |-> handles,
+   cause_now |-> "none", fresh |-> {}, error_seen |-> FALSE, all_done |-> FALSE,
+   deadline_passed |-> FALSE, may_report |-> FALSE, reply |-> "nothing"]
+
+(* The call returns. Nobody will ask about a handle that it has made and not adopted. *)
+Becomes(r) ==
+  /\ logical' = r.logical /\ cause' = r.cause /\ faulted' = r.faulted /\ closed' = r.closed
+  /\ cleared' = r.cleared /\ quarantined' = r.quarantined /\ base' = base /\ posted' = r.posted
+  /\ said' = r.said /\ told' = r.told
+  /\ handles' = [h \in Handles |-> IF h \in r.fresh THEN "stray" ELSE r.handles[h]]
+
+(***** Where events lead, and what effects do *****)
+
+Leads ==
+  [idle |->
+      [chunk_posted |-> "sending", completed |-> "never",
+       faulted |-> "failed", reported |-> "never"],
+   sending |->
+      [chunk_posted |-> "sending", completed |-> "done",
+       faulted |-> "failed", reported |-> "never"],
+   done |->
+      [chunk_posted |-> "never", completed |-> "done",
+       faulted |-> "done", reported |-> "never"],
+   failed |->
+      [chunk_posted |-> "never", completed |-> "failed",
+       faulted |-> "failed", reported |-> "sticky_failed"],
+   sticky_failed |->
+      [chunk_posted |-> "never", completed |-> "sticky_failed",
+       faulted |-> "sticky_failed", reported |-> "sticky_failed"]]
+
+(* That no chunk follows is forgotten with the failure, since nothing depends on it any more. *)
+To(r, dest) == [r EXCEPT !.logical = dest, !.closed = @ /\ dest \notin Latched]
+Move(r, event) == To(r, Leads[r.logical][event])
+Stay(r) == To(r, r.logical)
+Says(r, reply) == [r EXCEPT !.reply = reply]
+(* An input that the table forbids, or a word that was said before: TLC stops with the clause. *)
+Broken(r, clause) == IF Assert(FALSE, clause) THEN r ELSE r
+
+(* Something goes wrong. If it is the first such thing in a room that is not over, it is owed. *)
+Blame(r) ==
+  LET first == r.said = "nothing" /\ ~r.faulted
+  IN [r EXCEPT !.cause_now = IF first THEN "first" ELSE "later", !.faulted = @ \/ first]
+
+Each(Op(_), hs) == [h \in Handles |-> IF h \in Own THEN Op(hs[h]) ELSE hs[h]]
+Tell(r, word) == IF r.told = "nothing" THEN [r EXCEPT !.told = word] ELSE Broken(r, "KS-6.1")
+Adopt(r) == [r EXCEPT !.fresh = {}]
+Close(r) == [r EXCEPT !.closed = TRUE]
+Latch(r) == [r EXCEPT !.cause = IF @ = "none" THEN r.cause_now ELSE @]
+Release(r) == [r EXCEPT !.handles = Each(Released, @)]
+Quarantine(r) == [r EXCEPT !.quarantined = TRUE, !.handles = Each(Overdue, @)]
+TellSuccess(r) == Tell(r, "success")
+TellFailure(r) == Tell(r, "failure")
+Forget(r) == [r EXCEPT !.cleared = TRUE]
+
+(***** The table: a row is its effects, from the innermost outwards, then the move, then the reply *****)
+
+(* 1. send_accepted in idle, sending: chunk_posted, after adopt *)
+Row1(r) == Move(Adopt(r), "chunk_posted")
+
+(* 2. send_last_accepted in idle, sending: chunk_posted, after adopt, close *)
+Row2(r) == Move(Close(Adopt(r)), "chunk_posted")
+
+(* 3. send_rejected in idle, sending: faulted, after adopt, latch *)
+Row3(r) == Move(Latch(Adopt(r)), "faulted")
+
+(* 4. send_nothing in idle, sending, done, failed, sticky_failed: nothing happens *)
+Row4(r) == Stay(r)
+
+(* 5. observe in idle: nothing happens *)
+Row5(r) == Stay(r)
+
+(* 6. observe in sending, if error_seen: faulted, after latch, release *)
+Row6(r) == Move(Release(Latch(r)), "faulted")
+
+(* 7. observe in sending, if all_done: completed, after release, tell_success *)
+Row7(r) == Move(TellSuccess(Release(r)), "completed")
+
+(* 8. observe in sending, if deadline_passed: faulted, after latch, release *)
+Row8(r) == Move(Release(Latch(r)), "faulted")
+
+(* 9. observe in sending: nothing happens, after release *)
+Row9(r) == Stay(Release(r))
+
+(* 10. observe in failed: nothing happens, after release *)
+Row10(r) == Stay(Release(r))
+
+(* 11. observe in done, sticky_failed: nothing happens *)
+Row11(r) == Stay(r)
+
+(* 12. answer in idle: nothing happens; reply waiting *)
+Row12(r) == Says(Stay(r), "waiting")
+
+(* 13. answer in sending: nothing happens; reply transferring *)
+Row13(r) == Says(Stay(r), "transferring")
+
+(* 14. answer in done: nothing happens; reply success *)
+Row14(r) == Says(Stay(r), "success")
+
+(* 15. answer in failed, if may_report: reported, after quarantine, tell_failure; reply failed *)
+Row15(r) == Says(Move(TellFailure(Quarantine(r)), "reported"), "failed")
+
+(* 16. answer in failed: nothing happens; reply transferring *)
+Row16(r) == Says(Stay(r), "transferring")
+
+(* 17. answer in sticky_failed: reported; reply failed *)
+Row17(r) == Says(Move(r, "reported"), "failed")
+
+(* 18. failure_exception in failed, sticky_failed: nothing happens *)
+Row18(r) == Says(Stay(r), "raises the cause")
+
+(* 19. failure_exception in idle, sending, done: nothing happens *)
+Row19(r) == Says(Stay(r), "raises a usage error")
+
+(* 20. abort in idle, sending: faulted, after latch *)
+Row20(r) == Move(Latch(r), "faulted")
+
+(* 21. abort in done, failed, sticky_failed: nothing happens *)
+Row21(r) == Stay(r)
+
+(* 22. clear in idle, sending: faulted, after latch, forget *)
+Row22(r) == Move(Forget(Latch(r)), "faulted")
+
+(* 23. clear in done, failed, sticky_failed: nothing happens, after forget *)
+Row23(r) == Stay(Forget(r))
+
+(***** Which row decides: the first one whose guard holds *****)
+
+OnSendAccepted(r) ==
+  CASE r.logical \in {"idle", "sending"} -> Row1(r)
+    [] r.logical \in {"done"} -> Broken(r, "KS-8.1")
+    [] r.logical \in {"failed", "sticky_failed"} -> Broken(r, "KS-2.5")
+
+OnSendLastAccepted(r) ==
+  CASE r.logical \in {"idle", "sending"} -> Row2(r)
+    [] r.logical \in {"done"} -> Broken(r, "KS-8.1")
+    [] r.logical \in {"failed", "sticky_failed"} -> Broken(r, "KS-2.5")
+
+OnSendRejected(r) ==
+  CASE r.logical \in {"idle", "sending"} -> Row3(r)
+    [] r.logical \in {"done"} -> Broken(r, "KS-8.1")
+    [] r.logical \in {"failed", "sticky_failed"} -> Broken(r, "KS-2.5")
+
+OnSendNothing(r) ==
+  CASE r.logical \in {"idle", "sending", "done", "failed", "sticky_failed"} -> Row4(r)
+
+OnObserve(r) ==
+  CASE r.logical \in {"idle"} -> Row5(r)
+    [] r.logical \in {"sending"} ->
+         IF r.error_seen THEN Row6(r) ELSE
+         IF r.all_done THEN Row7(r) ELSE
+         IF r.deadline_passed THEN Row8(r) ELSE
+         Row9(r)
+    [] r.logical \in {"done", "sticky_failed"} -> Row11(r)
+    [] r.logical \in {"failed"} -> Row10(r)
+
+OnAnswer(r) ==
+  CASE r.logical \in {"idle"} -> Row12(r)
+    [] r.logical \in {"sending"} -> Row13(r)
+    [] r.logical \in {"done"} -> Row14(r)
+    [] r.logical \in {"failed"} ->
+         IF r.may_report THEN Row15(r) ELSE
+         Row16(r)
+    [] r.logical \in {"sticky_failed"} -> Row17(r)
+
+OnFailureException(r) ==
+  CASE r.logical \in {"idle", "sending", "done"} -> Row19(r)
+    [] r.logical \in {"failed", "sticky_failed"} -> Row18(r)
+
+OnAbort(r) ==
+  CASE r.logical \in {"idle", "sending"} -> Row20(r)
+    [] r.logical \in {"done", "failed", "sticky_failed"} -> Row21(r)
+
+OnClear(r) ==
+  CASE r.logical \in {"idle", "sending"} -> Row22(r)
+    [] r.logical \in {"done", "failed", "sticky_failed"} -> Row23(r)
+
+(***** What may happen next: one operator for each act *****)
+
+UNCHANGED_BUT_HANDLES ==
+  UNCHANGED <<logical, cause, faulted, closed, cleared, quarantined, base, posted, said, told>>
+
+(* The handles that raise together in one look: none, one, all of a peer's, all of every peer's. *)
+Troubles(places) ==
+  LET silent == {h \in places : handles[h] \in Silent}
+  IN {{}, silent} \cup {{h} : h \in silent} \cup {{h \in silent : PeerOf(h) = p} : p \in 0 .. Peers - 1}
+
+Finish(h) ==
+  /\ handles[h] \in Silent
+  /\ handles' = [handles EXCEPT ![h] = Finished(@)]
+  /\ UNCHANGED_BUT_HANDLES
+
+(* Every handle of a chunk is made before the first is posted; a rejection at a peer ends the posting. *)
+Sending(at) ==
+  LET sent(h) == CASE at = Nobody \/ PeerOf(h) < at -> Accepted
+                   [] PeerOf(h) = at -> Rejected
+                   [] OTHER -> "created"
+      chunk == posted * Peers .. (posted + 1) * Peers - 1
+  IN [Room EXCEPT !.posted = @ + 1, !.fresh = chunk,
+                  !.handles = [h \in Handles |-> IF h \in chunk THEN sent(h) ELSE handles[h]]]
+(* The owner has a chunk, and the sender hands it to the transport. *)
+HasAChunk == ~closed /\ posted < Chunks /\ logical \in Posting
+Send(at) ==
+  /\ HasAChunk /\ posted + 1 < Chunks
+  /\ Becomes(IF at = Nobody THEN OnSendAccepted(Sending(at)) ELSE OnSendRejected(Blame(Sending(at))))
+SendLast(at) ==
+  /\ HasAChunk
+  /\ Becomes(IF at = Nobody THEN OnSendLastAccepted(Sending(at)) ELSE OnSendRejected(Blame(Sending(at))))
+SendNothing ==
+  /\ Becomes(OnSendNothing(Room))
+
+(* The first half of a poll. A deadline is no blame where everything is done (KS-3.5). *)
+Observed(raising, late) ==
+  IF logical \notin Asking THEN OnObserve(Room) ELSE
+  LET asked == [h \in Handles |->
+        IF h \notin Own \/ handles[h] \notin InFlight THEN handles[h]
+        ELSE IF h \in raising THEN Failing(handles[h]) ELSE Answering(handles[h])]
+      error == raising # {}
+      done == closed /\ \A h \in Own : asked[h] \in AllDone
+      r == [Room EXCEPT !.handles = asked, !.error_seen = error, !.all_done = done, !.deadline_passed = late]
+  IN OnObserve(IF error \/ (late /\ ~done) THEN Blame(r) ELSE r)
+
+(* late: a handle has been in flight for the whole transfer timeout. drained: so has the drain. *)
+Polled(raising, late, drained) ==
+  LET seen == Observed(raising, late)
+      may == drained \/ \A h \in Own : seen.handles[h] \in Settled
+  IN OnAnswer([seen EXCEPT !.may_report = may, !.reply = "nothing"])
+WordOf(r) ==
+  CASE r.reply = "success" -> "success"
+    [] r.reply = "failed" -> "failure"
+    [] OTHER -> "nothing"
+PollWhen(raising, late, drained) ==
+  /\ late => raising = {} /\ logical \in Minding /\ \E h \in Own : handles[h] \in InFlight
+  /\ LET r == Polled(raising, late, drained)
+         word == IF said = "nothing" THEN WordOf(r) ELSE said
+     IN Becomes([r EXCEPT !.said = word,
+                          !.handles = IF word = "nothing" THEN @ ELSE Each(Forgotten, @)])
+Poll ==
+  \E raising \in IF logical \in Asking THEN Troubles(Own) ELSE {{}}, late, drained \in BOOLEAN :
+     PollWhen(raising, late, drained)
+
+FailureException ==
+  /\ Becomes(OnFailureException(Room))
+Abort ==
+  /\ Becomes(OnAbort(Blame(Room)))
+Clear ==
+  /\ Becomes(OnClear(Blame(Room)))
+
+(* The owner opens the room id again; what the old room left in flight is in doubt. *)
+Open ==
+  /\ cleared /\ posted < Chunks
+  /\ logical' = "idle" /\ cause' = "none" /\ faulted' = FALSE /\ closed' = FALSE /\ cleared' = FALSE
+  /\ quarantined' = FALSE /\ base' = posted /\ posted' = posted
+  /\ said' = "nothing" /\ told' = "nothing"
+  /\ handles' = [h \in Handles |-> Forgotten(Overdue(handles[h]))]
+
+(* The system looks after the handles of rooms that are over. *)
+SweepWhen(raising) ==
+  /\ \E h \in Swept : handles[h] \in Unsettled \/ Released(handles[h]) # handles[h]
+  /\ handles' = [h \in Handles |->
+        IF h \notin Swept THEN handles[h]
+        ELSE Forgotten(Released(IF h \in raising THEN Failing(handles[h]) ELSE Answering(handles[h])))]
+  /\ UNCHANGED_BUT_HANDLES
+Sweep == \E raising \in Troubles(Swept) : SweepWhen(raising)
+
+Next ==
+  \/ \E h \in Handles : Finish(h)
+  \/ \E at \in Nobody .. Peers - 1 : Send(at)
+  \/ \E at \in Nobody .. Peers - 1 : SendLast(at)
+  \/ SendNothing
+  \/ Poll
+  \/ FailureException
+  \/ Abort
+  \/ Clear
+  \/ Open
+  \/ Sweep
+
+Spec == Init /\ [][Next]_vars
+
+(***** Who does not put off for ever what may be done all the time *****)
+
+FairSend == WF_vars(\E at \in Nobody .. Peers - 1 : Send(at) \/ SendLast(at))
+FairPoll == WF_vars(PollWhen({}, FALSE, FALSE))
+FairFinish == \A h \in Handles : WF_vars(Finish(h))
+FairLate == WF_vars(PollWhen({}, TRUE, FALSE))
+FairDrained == WF_vars(PollWhen({}, FALSE, TRUE))
+
+(***** Properties *****)
+
+
+(* Every variable is what it is meant to be. *)
+TypeOK ==
+  /\ logical \in States
+  /\ cause \in Causes
+  /\ {faulted, closed, cleared, quarantined} \subseteq BOOLEAN
+  /\ base \in 0 .. Chunks /\ posted \in base .. Chunks
+  /\ {said, told} \subseteq Words
+  /\ handles \in [Handles -> HandleCodes]
+
+(* What went wrong before the end of the room is not hidden by Success (KS-2.2). *)
+NoSuccessAfterFault ==
+  faulted => said # "success"
+
+(* A failure keeps the first thing that went wrong, and nothing else is a failure (KS-2.3). *)
+FirstCause ==
+  IF logical \in Latched THEN faulted /\ cause = "first" ELSE cause = "none"
+
+(* sticky_failed is the failure that the owner has been told of. *)
+FailedIsSticky ==
+  (logical = "sticky_failed") <=> (said = "failure")
+
+(* done is the success that the owner has been told of. *)
+SuccessIsDone ==
+  (logical = "done") <=> (said = "success")
+
+(* Owner and peers are told the same (KS-6.1). *)
+PeersAreTold ==
+  told = said
+
+(* After the last word nothing of the room is in flight (KS-4.1). *)
+Quiesced ==
+  said # "nothing" => \A h \in Own : handles[h] \notin InFlight
+
+(* Pages that may still be read or written are reported with the failure (KS-4.4). *)
+Quarantined ==
+  (said # "nothing" /\ \E h \in Own : handles[h] # "none") => quarantined
+
+(* A handle is released when the transport has said its last word on it (KS-4.2). *)
+NothingReleasedInFlight ==
+  \A h \in Handles : handles[h] \notin ReleasedTooEarly
+
+(* A handle that was posted is kept until it has settled. *)
+NoStray ==
+  \A h \in Handles : handles[h] # "stray"
+
+(* The last word is the last one, until the room id is opened again (KS-2.1). *)
+Sticky ==
+  said # "nothing" => \A drained \in BOOLEAN : WordOf(Polled({}, FALSE, drained)) = said
+
+(* failure_exception() raises the cause of a room that has failed, and of no other (KS-2.4, KS-2.7). *)
+CauseIsRaised ==
+  (OnFailureException(Room).reply = "raises the cause") <=> (logical \in Latched)
+
+(* The owner gets its answer, unless it clears the room id and opens it again for ever. *)
+Answered == []<>(said # "nothing") \/ ([]<>cleared /\ []<>~cleared)
+================================================================================

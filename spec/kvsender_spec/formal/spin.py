@@ -1,0 +1,124 @@
+"""SPIN on the generated Promela: finds spin and gcc, builds the checker of a model, runs it, reads what it found."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from kvsender_spec.formal import promela
+from kvsender_spec.formal.engine import EngineFailed, EngineResult, Fair, ToolMissing, Violation, fit, last_lines, run
+from kvsender_spec.formal.model import Bounds
+from kvsender_spec.formal.rules import Rules
+
+ENGINE: Final = "SPIN"
+MOST_HANDLES: Final = 6
+MEMORY_MB: Final = 2048
+DEPTH: Final = 1_000_000
+"""SPIN goes depth first; this is how deep it may."""
+
+
+def find_tool(name: str) -> Path:
+    found = shutil.which(name)
+    if found is None:
+        raise ToolMissing(f"SPIN needs {name}: apt-get install spin gcc libc6-dev")
+    return Path(found)
+
+
+def run_spin(
+    rules: Rules, bounds: Bounds, workdir: Path, timeout_s: float, *, fair: frozenset[Fair] | None = None
+) -> EngineResult:
+    """Check safety, or, under these fairness assumptions, that the owner gets its answer."""
+    fit(ENGINE, bounds, MOST_HANDLES)
+    spin, gcc = find_tool("spin"), find_tool("gcc")
+    with tempfile.TemporaryDirectory(prefix="spin-", dir=workdir) as name:
+        directory = Path(name)
+        (directory / "kvsender.pml").write_text(promela.model(rules, bounds), encoding="utf-8")
+        began = time.monotonic()
+        clock = _Clock(began + timeout_s)
+        lazy = () if fair is None else promela.lazy(fair)
+        made = run([spin, *(f"-D{macro}" for macro in lazy), "-a", "kvsender.pml"], directory, clock.left())
+        if made.code or "Error" in made.output:
+            raise EngineFailed(f"spin refuses the model:\n{last_lines(made.output)}")
+        # Fairness over as many processes as there are handles needs more than the two words that it gets by default.
+        kind = ("-DSAFETY", "-DNOCLAIM") if fair is None else ("-DNFAIR=4",)
+        how = (f"-m{DEPTH}", "-w20") if fair is None else (f"-m{DEPTH}", "-w20", "-a", "-f")
+        _build(gcc, "pan", kind, directory, clock)
+        output = run([directory / "pan", *how], directory, clock.left()).output
+        states, errors = _states(output), _errors(output)
+        unfinished = any(
+            words in output for words in ("max search depth too small", "reached -DMEMLIM", "out of memory")
+        )
+        if states is None or errors is None or unfinished:
+            raise EngineFailed(f"SPIN has not finished:\n{last_lines(output)}")
+        violations: tuple[Violation, ...] = ()
+        if errors:
+            # What goes deep first finds long counterexamples, so a second run looks for the shortest.
+            if fair is None:
+                _build(gcc, "short", (*kind, "-DREACH"), directory, clock)
+                run([directory / "short", *how, "-i"], directory, clock.left())
+            trace = run([directory / "pan", "-r"], directory, clock.left()).output
+            violations = (Violation(_violated(output), _trace(trace)),)
+        seconds = time.monotonic() - began
+        return EngineResult(ENGINE, bounds, states, None, violations, seconds)
+
+
+class _Clock:
+    """One limit for several programs."""
+
+    def __init__(self, end: float) -> None:
+        self._end: Final = end
+
+    def left(self) -> float:
+        return max(0.1, self._end - time.monotonic())
+
+
+def _build(gcc: Path, name: str, macros: Sequence[str], directory: Path, clock: _Clock) -> None:
+    # Without reduction: the states are to be counted, not only to be sufficient.
+    words = ["-O1", "-w", "-DNOREDUCE", f"-DMEMLIM={MEMORY_MB}", *macros, "-o", name, "pan.c"]
+    made = run([gcc, *words], directory, clock.left())
+    if made.code:
+        raise EngineFailed(f"gcc refuses what spin made of the model:\n{last_lines(made.output)}")
+
+
+def _states(output: str) -> int | None:
+    """From a line like "     2151 states, stored"."""
+    for line in output.splitlines():
+        if "states, stored" in line:
+            return int(float(line.split()[0]))
+    return None
+
+
+def _errors(output: str) -> int | None:
+    """From a line like "State-vector 92 byte, depth reached 20, errors: 0"."""
+    for line in output.splitlines():
+        if line.startswith("State-vector") and "errors:" in line:
+            return int(line.split()[-1])
+    return None
+
+
+def _violated(output: str) -> str:
+    """From a line like "pan:1: assertion violated PeersAreTold (at depth 12)"."""
+    for line in output.splitlines():
+        _, found, rest = line.partition("assertion violated ")
+        if found:
+            name = rest.split(" (at depth")[0].strip("() ")
+            return promela.clause(name)
+        if "acceptance cycle" in line:
+            return promela.ANSWERED
+    return last_lines(output, 1)
+
+
+def _trace(output: str) -> str:
+    """The steps that a replay prints, and where they begin to repeat themselves."""
+    kept: list[str] = []
+    for line in output.splitlines():
+        _, found, words = line.partition("> ")
+        if "START OF CYCLE" in line:
+            kept.append("and then for ever:")
+        elif found and line.strip().startswith(">") and words != "judge":
+            kept.append(words)
+    return "\n".join(kept)
