@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from kvsender_spec.formal.engine import ToolMissing
+from kvsender_spec.formal.engine import EngineFailed, ToolMissing
 from kvsender_spec.formal.explore import Found
 from kvsender_spec.formal.model import Bounds, Model
 from kvsender_spec.formal.playable import NotPlayable, playable
@@ -64,7 +64,7 @@ def prove_command(
         bounds = Bounds(chunks, peers)
         rules = load_rules(rules_name)
         lines = list(prove(rules, bounds, engine or list(Engine)))
-    except (ValueError, ToolMissing) as error:
+    except (ValueError, ToolMissing, EngineFailed) as error:
         raise _refuse(str(error)) from error
     console.print(_table(lines))
     _show_clauses(lines, console)
@@ -85,8 +85,8 @@ def _bounds_of(lines: list[Line], found: Found) -> Bounds:
 
 def _table(lines: list[Line]) -> Table:
     table = Table()
-    for heading in ("layer", "engine", "chunks x peers", "looked at", "CPU s", "verdict"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "CPU s" else "left")
+    for heading in ("layer", "engine", "chunks x peers", "looked at", "seconds", "verdict"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "seconds" else "left")
     for line in lines:
         verdict = "holds" if line.holds else f"broken: {len(line.found) + len(line.broken)}"
         table.add_row(line.layer, line.engine.value, line.bound, line.looked_at, f"{line.seconds:.2f}", verdict)

@@ -448,7 +448,7 @@ def _swept(state: Abstract, which: Iterable[int]) -> z3.ArithRef:
 def _sweeping_rank(relation: Relation, state: Abstract) -> Sequence[z3.ArithRef]:
     # A room that ends hands its handles over: they are counted until then, so that this is no step back.
     kept = z3.If(state.over, z3.IntVal(0), state.made)
-    return (_left(relation, state), kept, _swept(state, SILENT), _swept(state, (*HELD, STRAY)))
+    return (_left(relation, state), kept, _swept(state, SILENT))
 
 
 def _sweeping_deeds(_relation: Relation, state: Abstract) -> Sequence[Deed]:
@@ -483,7 +483,7 @@ RANKINGS: Final = (
     ),
     Ranking(
         "leaves nothing",
-        "what a room leaves behind is released: (chunks left, not yet left behind, in flight, held)",
+        "what a room leaves behind is released: (chunks left, handles not yet left behind, in flight)",
         lambda state: _swept(state, (*HELD, STRAY)) > 0,
         _sweeping_rank,
         _sweeping_deeds,
@@ -514,15 +514,17 @@ class _Owed(NamedTuple):
     claim: z3.BoolRef
 
 
-def discharge(relation: Relation, rankings: Sequence[Ranking] = RANKINGS) -> SmtResult:
-    """Ask z3 for every obligation. Other rankings are for planting faults."""
+def discharge(relation: Relation, *, lemmas: bool = True, rankings: Sequence[Ranking] = RANKINGS) -> SmtResult:
+    """Ask z3 for every obligation. Without ``lemmas`` these are taken for granted; that is for planting faults."""
     start = time.process_time()
-    return _Proof(relation, rankings).result(start)
+    return _Proof(relation, lemmas, rankings).result(start)
 
 
 class _Proof:
-    def __init__(self, relation: Relation, rankings: Sequence[Ranking]) -> None:
+    def __init__(self, relation: Relation, lemmas: bool, rankings: Sequence[Ranking]) -> None:
         self.relation: Final = relation
+        self.lemmas: Final = LEMMAS if lemmas else ()
+        self.step_lemmas: Final = STEP_LEMMAS if lemmas else ()
         self.rankings: Final = rankings
         self.obligations = 0
         self.failures: list[Failure] = []
@@ -531,7 +533,7 @@ class _Proof:
         relation = self.relation
         begins = [z3.And(relation.chunks >= 1, relation.peers >= 1)]
         self._ask(
-            begins, [_Owed(lemma.name, "init", lemma.holds(relation, relation.initial)) for lemma in LEMMAS], None
+            begins, [_Owed(lemma.name, "init", lemma.holds(relation, relation.initial)) for lemma in self.lemmas], None
         )
         assumed = [lemma.holds(relation, relation.before) for lemma in LEMMAS]
         self._ask(assumed, list(self._in_general()), None)
@@ -542,9 +544,9 @@ class _Proof:
 
     def _of_step(self, step: Transition) -> Iterator[_Owed]:
         relation = self.relation
-        for lemma in LEMMAS:
+        for lemma in self.lemmas:
             yield _Owed(lemma.name, str(step), lemma.holds(relation, step.after))
-        for about in STEP_LEMMAS:
+        for about in self.step_lemmas:
             yield _Owed(about.name, str(step), about.holds(relation, step))
         for ranking in self.rankings:
             if step.act not in ranking.ends | ranking.ignores:

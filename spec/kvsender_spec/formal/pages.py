@@ -7,6 +7,7 @@ module writes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from kvsender_spec.formal.rules import SPEC
 BOUNDS: Final = Bounds(2, 2)
 """Small enough for every reader's machine, large enough for what two chunks and two peers can do to each other."""
 
-PAGES: Final = {
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "KVSender.tla": lambda: tla.module(SPEC),
     "KVSender.cfg": lambda: tla.config(BOUNDS),
     "kvsender.pml": lambda: promela.model(SPEC, BOUNDS),

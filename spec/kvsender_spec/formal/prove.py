@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
+from kvsender_spec.formal import smt
+from kvsender_spec.formal.engine import PEERS_ANSWER, PEERS_SILENT, EngineResult, Fair
 from kvsender_spec.formal.explore import Found
 from kvsender_spec.formal.generate import TooLarge, explore_generated
 from kvsender_spec.formal.liveness import live
 from kvsender_spec.formal.model import Bounds
 from kvsender_spec.formal.rules import Rules, ill_formed
+from kvsender_spec.formal.spin import run_spin
+from kvsender_spec.formal.tlc import run_tlc
 
 MOST_EXPLORED: Final = 9
 """Handles. 3x3 has 3.5 million states, which fit into 2 GiB; a tenth handle would make that 20 million."""
 MOST_WITH_EDGES: Final = 6
-"""Handles. The liveness layer keeps every edge, and the other engines take minutes beyond this."""
+"""Handles. The fair runs need every edge in memory."""
+MOST_ELSEWHERE: Final = 4
+"""Handles. TLC takes minutes for the goals of a larger bound."""
+
+
+ENGINE_TIMEOUT_S: Final = 300.0
+"""For each of the questions to an engine that is a program of its own."""
 
 
 class Engine(StrEnum):
@@ -42,7 +54,7 @@ class Line:
     broken: tuple[str, ...] = ()
     """What else does not hold, in words."""
     seconds: float = 0.0
-    """CPU time of this process, or of the engine's where it has one of its own."""
+    """CPU time of this process; of an engine that is a program of its own, the time that it took."""
 
     @property
     def holds(self) -> bool:
@@ -87,20 +99,64 @@ def _fair_runs(rules: Rules, bounds: Bounds) -> Line:
     return Line("fair runs", Engine.PYTHON, str(small), looked_at, found, tuple(needless))
 
 
+def _any_bound(rules: Rules, _: Bounds) -> Line:
+    result = smt.prove(rules)
+    failures = [f"{failure.lemma}, {failure.action}: {failure.text}" for failure in result.failures]
+    looked_at = f"{result.obligations} obligations"
+    return Line("any bound", Engine.Z3, "any", looked_at, (), tuple(failures), result.seconds)
+
+
+_Run = Callable[[Rules, Bounds, Path, float, "frozenset[Fair] | None"], EngineResult]
+
+
+def _tlc(rules: Rules, bounds: Bounds, directory: Path, timeout_s: float, fair: frozenset[Fair] | None) -> EngineResult:
+    return run_tlc(rules, bounds, directory, timeout_s, fair=fair)
+
+
+def _spin(
+    rules: Rules, bounds: Bounds, directory: Path, timeout_s: float, fair: frozenset[Fair] | None
+) -> EngineResult:
+    return run_spin(rules, bounds, directory, timeout_s, fair=fair)
+
+
+def _elsewhere(layer: str, engine: Engine, run: _Run) -> Layer:
+    """The same model in another program: as many states as here, its properties, and its fair runs."""
+
+    def look(rules: Rules, bounds: Bounds) -> Line:
+        small = smaller(bounds, MOST_ELSEWHERE)
+        expected, _ = explore_generated(rules, small)
+        with TemporaryDirectory() as name:
+            kinds = (None, PEERS_ANSWER, PEERS_SILENT)
+            results = [run(rules, small, Path(name), ENGINE_TIMEOUT_S, fair) for fair in kinds]
+        broken = [f"{violation.property}\n{violation.trace}" for result in results for violation in result.violations]
+        states = results[0].states
+        if states != expected.states and not results[0].violations:
+            broken.append(f"it has {states:,} states, and there are {expected.states:,}")
+        looked_at = f"{states:,} states, 2 goals"
+        return Line(layer, engine, str(small), looked_at, (), tuple(broken), sum(result.seconds for result in results))
+
+    return look
+
+
 Layer = Callable[[Rules, Bounds], Line]
-LAYERS: Final[dict[Engine, tuple[Layer, ...]]] = {Engine.PYTHON: (_tables, _states, _fair_runs)}
+LAYERS: Final[Mapping[Engine, tuple[Layer, ...]]] = {
+    Engine.PYTHON: (_tables, _states, _fair_runs),
+    Engine.Z3: (_any_bound,),
+    Engine.TLC: (_elsewhere("TLA+", Engine.TLC, _tlc),),
+    Engine.SPIN: (_elsewhere("Promela", Engine.SPIN, _spin),),
+}
 
 
 def prove(rules: Rules, bounds: Bounds, engines: Sequence[Engine]) -> Iterator[Line]:
     """Each layer of each engine, as it is done. After tables that are ill-formed nothing else has a meaning.
 
-    Raises TooLarge for a bound that does not fit, and ToolMissing for an engine that is not there.
+    Raises TooLarge for a bound that does not fit, ToolMissing for an engine that is not there, and EngineFailed for
+    one that gives no answer.
     """
     for engine in (engine for engine in Engine if engine in engines):
         for layer in LAYERS[engine]:
             started = time.process_time()
             line = layer(rules, bounds)
-            spent = line.seconds or time.process_time() - started
-            yield Line(line.layer, line.engine, line.bound, line.looked_at, line.found, line.broken, spent)
+            yield replace(line, seconds=line.seconds or time.process_time() - started)
             if layer is _tables and not line.holds:
                 return
