@@ -5,7 +5,7 @@
    calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for
    each peer; the handle h belongs to chunk h \div Peers and to peer h % Peers. A room id that is opened
    again has the chunks that are left, so that every handle of every incarnation has a place of its own. *)
-EXTENDS Integers, TLC
+EXTENDS Integers
 
 CONSTANTS Chunks, Peers
 ASSUME Chunks >= 1 /\ Peers >= 1
@@ -161,8 +161,8 @@ To(r, dest) == [r EXCEPT !.logical = dest, !.closed = @ /\ dest \notin Latched]
 Move(r, event) == To(r, Leads[r.logical][event])
 Stay(r) == To(r, r.logical)
 Says(r, reply) == [r EXCEPT !.reply = reply]
-(* An input that the table forbids, or a word that was said before: TLC stops with the clause. *)
-Broken(r, clause) == IF Assert(FALSE, clause) THEN r ELSE r
+(* An input that the table forbids, or a second word to the peers: what they are told is the clause. *)
+Broken(r, clause) == [r EXCEPT !.told = clause]
 
 (* Something goes wrong. If it is the first such thing in a room that is not over, it is owed. *)
 Blame(r) ==
@@ -415,6 +415,10 @@ FairDrained == WF_vars(PollWhen({}, FALSE, TRUE))
 (***** Properties *****)
 
 
+(* No step breaks a clause by itself. *)
+NothingBroken ==
+  told \in Words
+
 (* Every variable is what it is meant to be. *)
 TypeOK ==
   /\ logical \in States
@@ -448,7 +452,7 @@ PeersAreTold ==
 Quiesced ==
   said # "nothing" => \A h \in Own : handles[h] \notin InFlight
 
-(* Pages that may still be read or written are reported with the failure (KS-4.4). *)
+(* What a room leaves behind is reported with its pages (KS-4.4). *)
 Quarantined ==
   (said # "nothing" /\ \E h \in Own : handles[h] # "none") => quarantined
 

@@ -472,7 +472,7 @@ inline judge() {
   for (i : 0 .. HANDLES - 1) {
     /* KS-4.1: after the last word nothing of the room is in flight */
     Quiesced = (i < OWN || said == WORD_NOTHING || !IS_IN_FLIGHT(handles[i])); assert(Quiesced);
-    /* KS-4.4: pages that may still be read or written are reported with the failure */
+    /* KS-4.4: what a room leaves behind is reported with its pages */
     Quarantined = (i < OWN || said == WORD_NOTHING || handles[i] == H_NONE || quarantined); assert(Quarantined);
     /* KS-4.2: a handle is released when the transport has said its last word on it */
     NothingReleasedInFlight = (!IS_RELEASED_TOO_EARLY(handles[i])); assert(NothingReleasedInFlight);

@@ -6,6 +6,7 @@ own way, so that a mistake of ours in exploring is not repeated there. It shares
 
 from __future__ import annotations
 
+import resource
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from kvsender_spec.formal.generate import TooLarge
 from kvsender_spec.formal.model import Act, Bounds, ModelState
 
 
@@ -65,13 +67,14 @@ class EngineResult:
     """The graph without the steps that change nothing, where it was asked for."""
     violations: tuple[Violation, ...]
     seconds: float
+    """CPU time of the engine, and of what builds it."""
 
 
 def fit(engine: str, bounds: Bounds, most_handles: int) -> None:
     """An engine that would take hours, or all the memory, is not started."""
     if bounds.handles > most_handles:
-        example = Bounds(max(1, most_handles // bounds.peers), min(bounds.peers, most_handles))
-        raise ValueError(f"{bounds} is too large for {engine}: at most {most_handles} handles, as in {example}")
+        fits = Bounds(max(1, most_handles // bounds.peers), min(bounds.peers, most_handles))
+        raise TooLarge(f"{bounds} has {bounds.handles} handles, which would take {engine} too long: {fits} fits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,12 @@ def run(command: Sequence[str | Path], directory: Path, timeout_s: float) -> Don
     except subprocess.TimeoutExpired:
         raise EngineFailed(f"{words[0]} took longer than {timeout_s:g} s; a smaller bound takes less") from None
     return Done(done.returncode, done.stdout)
+
+
+def spent() -> float:
+    """CPU seconds of all programs that have been run and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def last_lines(text: str, count: int = 15) -> str:

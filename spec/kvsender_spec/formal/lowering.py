@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvsender_spec.formal.model import HANDLES, Bounds, name_of
-from kvsender_spec.formal.rules import Rules, ill_formed
+from kvsender_spec.formal.rules import Rules, undecided
 from kvsender_spec.machine import Guard, Input, Row, State
 
 
 def check(rules: Rules) -> None:
-    """Tables that are no tables have no meaning that two engines could agree on."""
-    reason = ill_formed(rules)
-    if reason is not None:
-        raise ValueError(f"the tables are ill-formed: {reason}")
+    """Tables that leave something undecided have no meaning that two engines could agree on."""
+    if undecided(rules):
+        raise ValueError("the tables leave an input undecided, or decide it twice")
 
 
 def in_words(row: Row) -> str:

@@ -58,7 +58,7 @@ OF_HANDLES: Final = {
         "i < OWN || said == WORD_NOTHING || !IS_IN_FLIGHT(handles[i])",
     ),
     "Quarantined": (
-        "KS-4.4: pages that may still be read or written are reported with the failure",
+        "KS-4.4: what a room leaves behind is reported with its pages",
         "i < OWN || said == WORD_NOTHING || handles[i] == H_NONE || quarantined",
     ),
     "NothingReleasedInFlight": (
