@@ -1,4 +1,4 @@
-"""mypy's stubtest holds ``stubs/nixl`` against the installed package.
+"""mypy's stubtest holds ``stubs/nixl`` and ``stubs/z3`` against the installed packages.
 
 It sees names, and the signatures of the Python layer (``nixl._api``). It is blind to the signatures of pybind11
 functions; those are the business of ``test_bindings_stub.py``.
@@ -72,3 +72,16 @@ def test_planted_mistakes_are_reported(tmp_path: Path) -> None:
         "nixl._api.nixl_agent_config.__init__",
         "nixl._bindings.nixlImaginaryError",
     ]
+
+
+def test_the_stub_of_z3_agrees_with_the_installed_package(tmp_path: Path) -> None:
+    answer = stubtest(ROOT / "stubs", tmp_path, "z3")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+    # The control: a mistake in the stub is reported.
+    shutil.copytree(ROOT / "stubs" / "z3", tmp_path / "stubs" / "z3")
+    planted = tmp_path / "stubs" / "z3" / "__init__.pyi"
+    assert planted.read_text().count("def Not(a: ") == 1
+    planted.write_text(planted.read_text().replace("def Not(a: ", "def Not(term: "))
+    answer = stubtest(tmp_path / "stubs", tmp_path, "z3")
+    assert answer.returncode == 1
+    assert [line.split(" ")[0] for line in answer.stdout.splitlines()] == ["z3.Not"]
