@@ -130,8 +130,9 @@ Room ==
    cause_now |-> "none", fresh |-> {}, error_seen |-> FALSE, all_done |-> FALSE,
    deadline_passed |-> FALSE, may_report |-> FALSE, reply |-> "nothing"]
 
-(* The call returns. Nobody will ask about a handle that it has made and not adopted. *)
-Becomes(r) ==
+(* The call returns. Nobody will ask about a handle that it has made and not adopted. (A variable *)
+(* bound by \E has a value, where TLC would evaluate an argument again at each place.) *)
+Becomes(room) == \E r \in {room} :
   /\ logical' = r.logical /\ cause' = r.cause /\ faulted' = r.faulted /\ closed' = r.closed
   /\ cleared' = r.cleared /\ quarantined' = r.quarantined /\ base' = base /\ posted' = r.posted
   /\ said' = r.said /\ told' = r.told
@@ -358,8 +359,8 @@ WordOf(r) ==
     [] OTHER -> "nothing"
 PollWhen(raising, late, drained) ==
   /\ late => raising = {} /\ logical \in Minding /\ \E h \in Own : handles[h] \in InFlight
-  /\ LET r == Polled(raising, late, drained)
-         word == IF said = "nothing" THEN WordOf(r) ELSE said
+  /\ \E r \in {Polled(raising, late, drained)} :
+     LET word == IF said = "nothing" THEN WordOf(r) ELSE said
      IN Becomes([r EXCEPT !.said = word,
                           !.handles = IF word = "nothing" THEN @ ELSE Each(Forgotten, @)])
 Poll ==

@@ -158,3 +158,11 @@ def test_a_room_that_never_completes_is_found(tmp_path: Path) -> None:
     (violation,) = run_tlc(tables.NEVER_CLOSES, Bounds(1, 1), tmp_path, LIMIT_S, fair=PEERS_ANSWER).violations
     assert violation.property == tla.ANSWERED
     assert "SendLast" in violation.trace
+
+
+def test_states_are_counted_in_long_runs_too() -> None:
+    """TLC writes thousands with a comma once a run has taken long enough for a report of its progress."""
+    assert tlc.count_states("28564 states generated, 2151 distinct states found, 0 states left on queue.") == 2151
+    progress = "Progress(9) at 2026: 24,232 states generated (1 s/min), 2,037 distinct states found (1 ds/min), 5 left."
+    assert tlc.count_states(progress) == 2037
+    assert tlc.count_states("Parsing file KVSender.tla") is None

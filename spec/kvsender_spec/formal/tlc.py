@@ -101,7 +101,7 @@ def run_tlc(
         done = run([*words, root], directory, timeout_s)
         seconds = spent() - before
         violations = tuple(_violations(done.output))
-        states = _states(done.output)
+        states = count_states(done.output)
         if states is None and "violated by the initial state" in done.output:
             states = 1
         if states is None or ("No error has been found" in done.output) == bool(violations):
@@ -110,12 +110,12 @@ def run_tlc(
         return EngineResult(ENGINE, bounds, states, edges, violations, seconds)
 
 
-def _states(output: str) -> int | None:
+def count_states(output: str) -> int | None:
     """From the last line like "28564 states generated, 2151 distinct states found, 0 states left on queue."."""
     count: int | None = None
     for line in output.splitlines():
-        words = line.split()
-        if "distinct states found" in line and "generated," in words:
+        words = line.replace(",", "").split()
+        if "distinct states found" in line and "generated" in words:
             count = int(words[words.index("distinct") - 1])
     return count
 
