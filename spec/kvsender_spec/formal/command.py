@@ -85,8 +85,8 @@ def _bounds_of(lines: list[Line], found: Found) -> Bounds:
 
 def _table(lines: list[Line]) -> Table:
     table = Table()
-    for heading in ("layer", "engine", "chunks x peers", "looked at", "seconds", "verdict"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "seconds" else "left")
+    for heading in ("layer", "engine", "chunks x peers", "looked at", "CPU s", "verdict"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "CPU s" else "left")
     for line in lines:
         verdict = "holds" if line.holds else f"broken: {len(line.found) + len(line.broken)}"
         table.add_row(line.layer, line.engine.value, line.bound, line.looked_at, f"{line.seconds:.2f}", verdict)

@@ -54,7 +54,7 @@ class Line:
     broken: tuple[str, ...] = ()
     """What else does not hold, in words."""
     seconds: float = 0.0
-    """CPU time of this process; of an engine that is a program of its own, the time that it took."""
+    """CPU time, of an engine that is a program of its own too."""
 
     @property
     def holds(self) -> bool:
