@@ -303,6 +303,7 @@ PROPERTIES: Final = (
     Property("KS-2.7", "failure_exception() raises the cause after a fault, a usage error otherwise", _not_failed),
     Property("KS-3.1", "Success only when every handle is DONE", _no_false_success),
     Property("KS-3.3", "Success only after the last chunk", _no_empty_success),
+    Property("KS-3.3", "a room is in idle until its first chunk is posted, and in sending from then on", _begun),
     Property(
         "KS-3.4", "poll() is terminal once the room is closed or faulted and every handle has settled", _terminates
     ),

@@ -102,7 +102,7 @@ def _fair_runs(rules: Rules, bounds: Bounds) -> Line:
 def _any_bound(rules: Rules, _: Bounds) -> Line:
     result = smt.prove(rules)
     failures = [f"{failure.lemma}, {failure.action}: {failure.text}" for failure in result.failures]
-    looked_at = f"{result.obligations} obligations"
+    looked_at = f"{result.obligations:,} obligations"
     return Line("any bound", Engine.Z3, "any", looked_at, (), tuple(failures), result.seconds)
 
 
