@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -100,6 +101,19 @@ def test_what_only_broken_runs_could_have_shown_is_an_error() -> None:
     (verdict,) = report.verdicts
     assert verdict.outcome is Outcome.ERROR
     assert "reconnect raised LookupError: no such peer" in verdict.note
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads are what this is about
+def test_a_forked_process_has_callers_of_its_own() -> None:
+    trace = Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, progress=Progress.ALL)))
+    run_trace(InlineAdapter(), trace)
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(len(run_trace(InlineAdapter(), trace).findings.violations))
+        finally:
+            os._exit(100)  # an AdapterError: the call did not return
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # ----------------------------------------------------------------------------------------------------------- meetings

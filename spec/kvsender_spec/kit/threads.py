@@ -7,8 +7,8 @@ that a step names. The time limits here end what would never end; they decide no
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from functools import cached_property
 from queue import SimpleQueue
 from threading import Condition, Event, RLock, Thread, get_ident
 from typing import Final, Generic, TypeVar
@@ -84,17 +84,28 @@ class Caller:
 class Callers:
     """The owner's thread, and another one for calls that meet the owner's. Kept from run to run."""
 
-    @cached_property
-    def owner(self) -> Caller:
-        return Caller("kvsender-owner")
+    def __init__(self) -> None:
+        self._made: Final[dict[tuple[int, str], Caller]] = {}
 
-    @cached_property
+    @property
+    def owner(self) -> Caller:
+        return self._of_this_process("kvsender-owner")
+
+    @property
     def other(self) -> Caller:
-        return Caller("kvsender-other")
+        return self._of_this_process("kvsender-other")
 
     def replace(self) -> None:
         """Leave threads behind that will not come back."""
-        del self.owner, self.other
+        self._made.clear()
+
+    def _of_this_process(self, name: str) -> Caller:
+        # A forked process, as test runners make them, inherits the objects of its parent's threads, not the threads.
+        key = (os.getpid(), name)
+        caller = self._made.get(key)
+        if caller is None:
+            caller = self._made[key] = Caller(name)
+        return caller
 
 
 class Parking:
