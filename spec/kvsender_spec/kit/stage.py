@@ -112,8 +112,9 @@ class Stage:
         pages = sum(self.scene.chunks[slot])
         targets = tuple(incarnation * ROOM_PAGES + n for n in range(pages))
         real = [self.world.peers[number] for number in sorted(self.peers_of(slot))]
-        destinations = [Destination(peer, targets, 1 + incarnation, dummy=False) for peer in real]
-        destinations += [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.scene.peers :]]
+        # The dummies come first: a sender that ends its list of peers at one of them misses those that follow.
+        destinations = [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.scene.peers :]]
+        destinations += [Destination(peer, targets, 1 + incarnation, dummy=False) for peer in real]
         return RoomPlan(ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
 
     @staticmethod
