@@ -262,8 +262,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         Level.MUST,
         "Every handle is released exactly once after the room ended; tables return to their size.",
         "sglang #24539; SGLang 0.5.23 keeps the failure record of a cleared room",
-        "at the end of every run, after everything has settled: each handle was released once, and the prefill side"
-        " keeps no entry of a cleared room",
+        "at the end of every run, after everything has settled: each handle was released once, no page of a room whose"
+        " handles are all DONE is quarantined, and the prefill side keeps no entry of a cleared room",
         _BOTH,
     ),
     Clause(
