@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser test lint types docs scenarios prove provers spec-trial soak bench kill-matrix suite-kills bench-kit connectors clean
+.PHONY: help install verify browser test lint types docs scenarios prove provers spec-trial soak bench kill-matrix suite-kills bench-kit mutants connectors clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -91,6 +91,9 @@ kill-matrix: install ## Hunt every mutant with ten seeds; print mutant x clause
 
 suite-kills: install ## Play the complete suite to every inline mutant; print which are told apart
 	@$(BIN)/python -m tests.mutants.suite_kills
+
+mutants: install ## Let the kit judge each mutant of the reference sender, against docs/code-mutants.md (half an hour)
+	@$(BIN)/python -m tests.code_mutants.campaign
 
 bench-kit: install ## Measure the kit: steps/s, and the time to kill each mutant
 	@$(BIN)/python -m tests.mutants.bench
