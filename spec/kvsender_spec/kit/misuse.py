@@ -45,7 +45,7 @@ def wrong_pages(misuse: Misuse, sent: Sequence[int], left: int) -> Sequence[floa
         case Misuse.NEGATIVE_PAGE:
             return [-1]
         case Misuse.DUPLICATE_PAGE:
-            return [unsent[0], unsent[0]]
+            return [*unsent[: left - 1], unsent[left - 2]]  # as late as it fits: the first pages may be good ones
         case Misuse.PAGE_AGAIN:
             return sent[:1]
         case Misuse.TOO_MANY_PAGES:
