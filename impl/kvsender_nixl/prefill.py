@@ -212,8 +212,8 @@ class Prefill(Generic[DlistT, HandleT]):
         self._quarantine.fence(peer_name)
 
     def residue(self) -> int:
-        """How many rooms are kept: those not cleared, and those cleared but not over."""
-        return len(self._rooms)
+        """What is kept: the rooms not cleared, those cleared but not over, and the transfers that outlive theirs."""
+        return len(self._rooms) + len(self._unsettled)
 
     def close(self) -> int:
         """Abort what is live, report what can be reported and release what has settled.
