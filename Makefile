@@ -92,7 +92,7 @@ kill-matrix: install ## Hunt every mutant with ten seeds; print mutant x clause
 suite-kills: install ## Play the complete suite to every inline mutant; print which are told apart
 	@$(BIN)/python -m tests.mutants.suite_kills
 
-mutants: install ## Let the kit judge each mutant of the reference sender, against docs/code-mutants.md (half an hour)
+mutants: install ## Let the kit judge each mutant of the reference sender, against docs/code-mutants.md (40 minutes)
 	@$(BIN)/python -m tests.code_mutants.campaign
 
 bench-kit: install ## Measure the kit: steps/s, and the time to kill each mutant
