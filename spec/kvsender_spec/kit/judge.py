@@ -499,8 +499,11 @@ class RoomJudge:
             return
         said = self.system.attribution(error) if error is not None and isinstance(self.system, Attributes) else None
         fitting = [] if error is None else [possible for possible in latched if self._matches(error, possible)]
-        # Where several causes fit what was raised, the sender's own word decides which one it is.
-        matching = next((p for p in fitting if self._attribution_of(p) is said), fitting[0] if fitting else None)
+        # Where several causes fit what was raised, the sender's own word decides which one it is: one that it names, or
+        # else one that may be anybody's.
+        open_to_it = [p for p in fitting if self._attribution_of(p) is None]
+        named = [p for p in fitting if self._attribution_of(p) is said]
+        matching = next(iter((*named, *open_to_it, *fitting)), None)
         if self._cause_at_stake:
             self.findings.check("KS-5.1", matching is not None, f"abort() keeps the cause, {latched[0].cause}", seen)
             self._cause_at_stake = False
