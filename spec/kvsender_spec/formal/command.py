@@ -6,10 +6,8 @@ Exit codes: 0 everything holds, 1 something does not, 2 the command was used wro
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -22,13 +20,7 @@ from kvsender_spec.formal.playable import NotPlayable, playable
 from kvsender_spec.formal.properties import PROPERTIES, STATE_PROPERTIES
 from kvsender_spec.formal.prove import Engine, Line, prove
 from kvsender_spec.formal.rules import Rules
-
-_USAGE: Final = 2
-
-
-def _refuse(message: str) -> typer.Exit:
-    Console(stderr=True, highlight=False).print(f"kvsender: {message}", markup=False, soft_wrap=True)
-    return typer.Exit(_USAGE)
+from kvsender_spec.front import import_from_here, refuse
 
 
 def load_rules(name: str) -> Rules:
@@ -36,8 +28,7 @@ def load_rules(name: str) -> Rules:
     module, colon, attribute = name.partition(":")
     if not colon:
         raise ValueError(f"{name!r} names no rules: write module:attribute, e.g. kvsender_spec.formal.rules:SPEC")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    import_from_here()
     try:
         found: object = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
@@ -65,7 +56,7 @@ def prove_command(
         rules = load_rules(rules_name)
         lines = list(prove(rules, bounds, engine or list(Engine)))
     except (ValueError, ToolMissing, EngineFailed) as error:
-        raise _refuse(str(error)) from error
+        raise refuse(str(error)) from error
     console.print(_table(lines))
     _show_clauses(lines, console)
     found = [violation for line in lines for violation in line.found]
@@ -129,5 +120,5 @@ def _show_trace(model: Model, found: Found, path: Path | None, console: Console)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise _refuse(f"cannot write the trace to {path}: {error.strerror}") from error
+        raise refuse(f"cannot write the trace to {path}: {error.strerror}") from error
     console.print(f"\nwrote {path}: kvsender replay {path} module:adapter", markup=False, soft_wrap=True)

@@ -9,8 +9,6 @@ wrong use or AALpy is missing, 3 learning was cut short or the adapter broke.
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +20,7 @@ from rich.table import Table
 
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.formal.command import prove_command
+from kvsender_spec.front import import_from_here, refuse
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.automata import to_markdown, to_svg, verdict
 from kvsender_spec.kit.check import (
@@ -48,13 +47,6 @@ from kvsender_spec.trace import TraceError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-_USAGE = 2
-
-
-def _refuse(message: str) -> typer.Exit:
-    Console(stderr=True, highlight=False).print(f"kvsender: {message}", markup=False, soft_wrap=True)
-    return typer.Exit(_USAGE)
-
 
 def _writable(option: str, path: Path | None) -> None:
     """Refuse a report path now rather than after the work is done."""
@@ -64,18 +56,17 @@ def _writable(option: str, path: Path | None) -> None:
         with path.open("a", encoding="utf-8"):
             pass
     except OSError as error:
-        raise _refuse(f"cannot write the report to {path}: {error.strerror}; choose another {option} path") from error
+        raise refuse(f"cannot write the report to {path}: {error.strerror}; choose another {option} path") from error
 
 
 def _load(adapter_name: str, *, verbose: bool) -> Adapter:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # an adapter beside the caller is importable, as with python -m
+    import_from_here()
     if not verbose:
         logging.disable(logging.CRITICAL)  # injected faults make a careful sender log thousands of times
     try:
         return load_adapter(adapter_name)
     except LoadError as error:
-        raise _refuse(str(error)) from error
+        raise refuse(str(error)) from error
 
 
 def _is_clause(name: str) -> bool:
@@ -86,20 +77,20 @@ def _is_clause(name: str) -> bool:
 def _load_all(names: Sequence[str], *, verbose: bool) -> list[Adapter]:
     """Every adapter, or a refusal before the first of them is explored."""
     if not names:
-        raise _refuse("names no adapter: write module:attribute, e.g. kvsender_nixl.adapter:adapter")
+        raise refuse("names no adapter: write module:attribute, e.g. kvsender_nixl.adapter:adapter")
     adapters = [_load(name, verbose=verbose) for name in names]
     for adapter in adapters:
         try:
             require_methods(adapter)
         except LoadError as error:
-            raise _refuse(str(error)) from error
+            raise refuse(str(error)) from error
         except AdapterError:
             pass  # a verdict of its report
     titles = [adapter.name for adapter in adapters]
     for position, title in enumerate(titles):
         if title in titles[:position]:
             first = names[titles.index(title)]
-            raise _refuse(
+            raise refuse(
                 f"{first} and {names[position]} are both named {title!r}, and no report could tell them apart:"
                 " give each adapter a name of its own"
             )
@@ -146,9 +137,9 @@ def check_command(
     try:
         wanted = select(name for name in names if _is_clause(name))
     except UnknownClause as error:
-        raise _refuse(str(error)) from error
+        raise refuse(str(error)) from error
     if suite is not None and not 0 <= suite <= MOST_EXTRA:
-        raise _refuse(f"--suite takes 0 to {MOST_EXTRA} extra states, not {suite}")
+        raise refuse(f"--suite takes 0 to {MOST_EXTRA} extra states, not {suite}")
     for option, path in (("--json", json_path), ("--junit", junit_path), ("--html", html_path)):
         _writable(option, path)
     reports: list[Report] = []
@@ -211,7 +202,7 @@ def _explored(
                 on_word=show_word,
             )
         except LoadError as error:
-            raise _refuse(str(error)) from error
+            raise refuse(str(error)) from error
 
 
 @app.command("replay")
@@ -224,11 +215,11 @@ def replay_command(
     try:
         trace = read_trace(trace_path)
     except TraceError as error:
-        raise _refuse(f"{trace_path}: {error}") from error
+        raise refuse(f"{trace_path}: {error}") from error
     try:
         done = replay(_load(adapter_name, verbose=verbose), trace)
     except LoadError as error:
-        raise _refuse(str(error)) from error
+        raise refuse(str(error)) from error
     render_replay(trace, done, Console(highlight=False))
     raise typer.Exit(done.exit_code)
 
@@ -253,9 +244,9 @@ def learn_command(
         parts = require_methods(adapter)
         learned = learn(adapter, parts.system, parts.sender, most_words=words, most_seconds=seconds)
     except (LoadError, CannotLearn) as error:
-        raise _refuse(str(error)) from error
+        raise refuse(str(error)) from error
     except OSError as error:
-        raise _refuse(f"cannot write into {directory}: {error.strerror}; choose another --out directory") from error
+        raise refuse(f"cannot write into {directory}: {error.strerror}; choose another --out directory") from error
     except AdapterError as error:
         console.print(f"stopped: {error}", style="bold red", markup=False, soft_wrap=True)
         raise typer.Exit(3) from error
@@ -292,7 +283,7 @@ def init_adapter_command(
     try:
         written = write_template(directory, name)
     except ValueError as error:
-        raise _refuse(str(error)) from error
+        raise refuse(str(error)) from error
     Console(highlight=False).print(*(f"wrote {path}" for path in written), sep="\n", markup=False, soft_wrap=True)
 
 
