@@ -341,7 +341,7 @@ SendNothing ==
 Observed(raising, late) ==
   IF logical \notin Asking THEN OnObserve(Room) ELSE
   LET asked == [h \in Handles |->
-        IF h \notin Own \/ handles[h] \notin InFlight THEN handles[h]
+        IF h \notin Own THEN handles[h]
         ELSE IF h \in raising THEN Failing(handles[h]) ELSE Answering(handles[h])]
       error == raising # {}
       done == closed /\ \A h \in Own : asked[h] \in AllDone

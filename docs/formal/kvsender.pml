@@ -395,9 +395,8 @@ inline observed(at, late) {
        raises = IS_SILENT(handles[i]) && STRIKES(at, i);
        error_seen = error_seen || raises;
        if
-       :: IS_IN_FLIGHT(handles[i]) && raises -> handles[i] = FAILING(handles[i])
-       :: IS_IN_FLIGHT(handles[i]) && !raises -> handles[i] = ANSWERING(handles[i])
-       :: else
+       :: raises -> handles[i] = FAILING(handles[i])
+       :: else -> handles[i] = ANSWERING(handles[i])
        fi;
        all_done = all_done && IS_DONE(handles[i])
      }

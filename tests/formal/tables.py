@@ -60,3 +60,11 @@ ABORT_IS_LOST: Final = replace(
 
 UNDECIDED: Final = replace(SPEC, table=SPEC.table[1:])
 """Nothing says what an accepted chunk does."""
+
+GIVES_UP_EARLY: Final = changed(
+    Input.OBSERVE,
+    State.FAILED,
+    None,
+    Row(Input.OBSERVE, (State.FAILED,), effects=(Effect.RELEASE, Effect.QUARANTINE)),
+)
+"""What is in flight is given up before the report, and poll() goes on asking about it."""

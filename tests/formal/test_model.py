@@ -59,7 +59,9 @@ def test_generated_code_and_interpreted_tables_have_the_same_graph(bounds: Bound
     assert edges_generated(SPEC, bounds) == edges_interpreted(SPEC, bounds)
 
 
-@pytest.mark.parametrize("rules", [tables.FORGETS_THE_PAGES, tables.NEVER_CLOSES, tables.LOSES_HANDLES])
+@pytest.mark.parametrize(
+    "rules", [tables.FORGETS_THE_PAGES, tables.NEVER_CLOSES, tables.LOSES_HANDLES, tables.GIVES_UP_EARLY]
+)
 def test_they_have_the_same_graph_and_find_the_same_where_the_tables_are_wrong(rules: Rules) -> None:
     bounds = Bounds(2, 2)
     assert edges_generated(rules, bounds) == edges_interpreted(rules, bounds)

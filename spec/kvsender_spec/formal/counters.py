@@ -423,7 +423,7 @@ class Relation:
                 yield z3.Not(choice.late), taken
             return
         raised = total(choice.raising.values())
-        own = self._answered(state.own, choice.raising, only=IN_FLIGHT)
+        own = self._answered(state.own, choice.raising)
         undone = count(own, (code for code in own if code not in DONE and code != NONE))
         facts = {
             Guard.ERROR_SEEN: raised > 0,
@@ -476,13 +476,10 @@ class Relation:
         """Silent handles raise, and no more than there are."""
         return both(z3.And(n >= 0, n <= counters[code]) for code, n in raising.items())
 
-    def _answered(self, counters: Counters, raising: Counters, *, only: bytes | None = None) -> Counters:
-        """The handles are asked, all or ``only`` some of them: those that raise fail, the others say what is so."""
+    def _answered(self, counters: Counters, raising: Counters) -> Counters:
+        """The handles are asked: those that raise fail, the others say what is so."""
         answers: dict[int, list[z3.ArithRef]] = {code: [] for code in counters}
         for code, n in counters.items():
-            if only is not None and code not in only:
-                answers[code].append(n)
-                continue
             fails = raising.get(code, z3.IntVal(0))
             answers[self.ops.answer[code]].append(n - fails)
             answers[self.ops.fail[code]].append(fails)

@@ -260,9 +260,7 @@ class _Writer:
             self.line("t = o")
             self._conclude(Action(Act.POLL), frozenset(), asks=False)
             return
-        only_flying = _only(self.ops.answer, IN_FLIGHT)
-        fails = _only(self.ops.fail, IN_FLIGHT)
-        answer, fail, silent = self.const(only_flying), self.const(fails), self.const(SILENT)
+        answer, fail, silent = self.const(self.ops.answer), self.const(self.ops.fail), self.const(SILENT)
         self.line(f"a = o.translate({answer})")
         self.line("t = a")
         self._conclude(Action(Act.POLL), frozenset(), asks=True)
@@ -390,11 +388,6 @@ class _Writer:
 
     def _swept(self, action: Action) -> None:
         self.emit(action, _Came(self.control, Reply.NOTHING, _IDENTITY), after="t + e", seen="b''")
-
-
-def _only(table: bytes, codes: bytes) -> bytes:
-    """The map for these codes; every other code stays."""
-    return bytes(table[code] if code in codes else code for code in range(256))
 
 
 class Generated:

@@ -509,15 +509,12 @@ class Model:
         asked = 0
         facts: set[Guard] = set()
         if self.rules.asks(state.logical):
-            asked = sum(1 for code in room.own if code in IN_FLIGHT)
+            asked = sum(1 for code in room.own if code in UNSETTLED)
             if late:
                 facts.add(Guard.DEADLINE_PASSED)
             raised = victims(room.own, len(room.old), at, self.bounds.peers)
             ops = self.ops
-            asking = (ops.fail if place in raised else ops.answer for place in range(len(room.own)))
-            room.own = bytes(
-                table[code] if code in IN_FLIGHT else code for table, code in zip(asking, room.own, strict=True)
-            )
+            room.own = bytes((ops.fail if n in raised else ops.answer)[code] for n, code in enumerate(room.own))
             if raised:
                 facts.add(Guard.ERROR_SEEN)
             if room.closed and not room.own.strip(DONE + bytes([NONE])):
