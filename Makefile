@@ -52,7 +52,7 @@ provers: install ## Install SPIN and a JRE for TLC (Debian, as root)
 prove: provers ## Prove the specification: every layer, every engine
 	@$(BIN)/kvsender prove --chunks 4
 
-spec-trial: install ## Put every single change of the tables before the layers; write docs/spec-mutants.md
+spec-trial: provers ## Put every single change of the tables before every layer; write docs/spec-mutants.md (10 minutes)
 	@$(BIN)/python -m kvsender_spec.formal.trial docs/spec-mutants.md
 
 test: browser provers lint types ## Run everything that CI runs: lint, types, tests
@@ -76,8 +76,9 @@ docs: install ## Generate the diagrams and the pages of docs/ from the tables
 scenarios: install ## Rewrite the transcripts of tests/scenarios; read the difference before you keep it
 	@$(BIN)/pytest --quiet tests/scenarios --rewrite-scenarios
 
-soak: install ## The reference sender on twenty seeds, within the ci budget of each
+soak: install ## The reference sender on twenty seeds, within the ci budget of each, and the complete suite with k=1
 	@for seed in {0..19}; do $(BIN)/kvsender check kvsender_nixl.adapter:adapter --seed $$seed | tail -n 1; done
+	@$(BIN)/kvsender check kvsender_nixl.adapter:adapter --suite 1 | grep -A 1 'complete suite'
 
 bench: install ## Measure the reference sender on this machine
 	@$(BIN)/python -m kvsender_nixl.lab.bench

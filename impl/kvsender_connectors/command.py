@@ -30,6 +30,7 @@ from kvsender_connectors.page import Edition, write
 from kvsender_connectors.wheels import MSGSPEC, InstallError, install, missing
 from kvsender_connectors.witnesses import WITNESSES
 from kvsender_spec.clauses import BY_ID
+from kvsender_spec.front import refuse
 from kvsender_spec.kit.check import EXAMPLES, LoadError, check, load_adapter
 from kvsender_spec.kit.replay import replay
 from kvsender_spec.kit.report import style
@@ -38,18 +39,13 @@ from kvsender_spec.machine import Profile
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 CHECK_TIMEOUT_S: Final = 3600.0
-_USAGE: Final = 2
-
-
-def _refuse(message: str) -> typer.Exit:
-    Console(stderr=True, highlight=False).print(f"connectors: {message}", markup=False, soft_wrap=True)
-    return typer.Exit(_USAGE)
+_COMMAND: Final = "connectors"
 
 
 def _chosen(keys: Sequence[str]) -> list[Connector]:
     unknown = sorted(set(keys) - BY_KEY.keys())
     if unknown:
-        raise _refuse(f"no such connector: {', '.join(unknown)}; there are: {', '.join(BY_KEY)}")
+        raise refuse(f"no such connector: {', '.join(unknown)}; there are: {', '.join(BY_KEY)}", _COMMAND)
     return [connector for connector in CONNECTORS if not keys or connector.key in keys]
 
 
@@ -64,7 +60,7 @@ def install_command() -> None:
     try:
         install(lambda what: Console(highlight=False).print(what, markup=False))
     except InstallError as error:
-        raise _refuse(str(error)) from error
+        raise refuse(str(error), _COMMAND) from error
 
 
 @app.command("check")
@@ -80,7 +76,7 @@ def check_command(
     try:
         adapter = load_adapter(connector.adapter)
     except LoadError as error:
-        raise _refuse(str(error)) from error
+        raise refuse(str(error), _COMMAND) from error
     report = check(adapter, seed=seed, examples=examples, profile=Profile.FULL)
     histories = [shown(number, replay(adapter, witness.trace)) for number, witness in enumerate(WITNESSES)]
     json_path.write_text(dump(report, histories), encoding="utf-8")
@@ -104,7 +100,9 @@ def matrix_command(
     chosen = _chosen(keys or ())
     lacking = {connector.release for connector in chosen} & set(missing())
     if lacking:
-        raise _refuse(f"not installed: {', '.join(sorted(map(str, lacking)))}; run the command `install` first")
+        raise refuse(
+            f"not installed: {', '.join(sorted(map(str, lacking)))}; run the command `install` first", _COMMAND
+        )
     results: list[Judged] = []
     with tempfile.TemporaryDirectory() as scratch:
         for connector in chosen:
@@ -126,7 +124,7 @@ def _check_apart(connector: Connector, seed: int, examples: int, path: Path) -> 
     try:
         return judge(connector, load_findings(path.read_text(encoding="utf-8")))
     except FindingsError as error:
-        raise _refuse(f"{connector.key}: {error}") from error
+        raise refuse(f"{connector.key}: {error}", _COMMAND) from error
 
 
 def _check_into(connector: Connector, seed: int, examples: int, path: Path) -> None:
@@ -135,7 +133,7 @@ def _check_into(connector: Connector, seed: int, examples: int, path: Path) -> N
     done = subprocess.run((*command, *options), capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()
-        raise _refuse(f"{connector.key}: {last[-1] if last else f'exit code {done.returncode}'}")
+        raise refuse(f"{connector.key}: {last[-1] if last else f'exit code {done.returncode}'}", _COMMAND)
 
 
 def _print(results: Sequence[Judged], console: Console) -> None:

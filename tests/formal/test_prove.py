@@ -21,8 +21,10 @@ needs_engines = pytest.mark.skipif(
 WRONG = "tests.formal.tables:FORGETS_THE_PAGES"
 
 
-def test_the_specification_is_proved() -> None:
-    done = kvsender("prove", "--engine", "python", "--chunks", "2")
+def test_the_specification_is_proved_and_no_trace_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "trace.ndjson"
+    done = kvsender("prove", "--engine", "python", "--chunks", "2", "--trace", str(path))
+    assert not path.exists()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2,151 states" in done.stdout
     assert "KS-2.3  holds" in done.stdout

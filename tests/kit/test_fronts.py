@@ -96,9 +96,9 @@ def test_a_budget_is_a_number_of_runs_and_examples_outweigh_it(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--junit", "/nosuch/r.xml"), "cannot write the report to /nosuch/r.xml: No such file or directory; choose"),
+        (("--junit", "/nosuch/r.xml"), "cannot write to /nosuch/r.xml: No such file or directory; choose"),
         (("--html", "/nosuch/r.html"), "choose another --html path"),
-        (("--html", "/"), "cannot write the report to /: Is a directory"),
+        (("--html", "/"), "cannot write to /: Is a directory"),
         (("--profile", "most"), "Invalid value for '--profile'"),
         (("--budget", "some"), "Invalid value for '--budget'"),
     ],

@@ -59,6 +59,7 @@ from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.sender import KVSender, SenderOptions
 from kvsender_nixl.transfers import DONE, PROC
 from kvsender_spec.contract import INIT_AGENT, KVPoll, Transport
+from kvsender_spec.front import refuse, require_writable
 
 if TYPE_CHECKING:
     from nixl._api import nixl_agent, nixl_prepped_dlist_handle, nixl_xfer_handle
@@ -595,11 +596,6 @@ def to_json(parts: list[Part]) -> str:
     return json.dumps(body, indent=2) + "\n"
 
 
-def _refuse(message: str) -> typer.Exit:
-    Console(stderr=True, highlight=False).print(f"bench: {message}", markup=False, soft_wrap=True)
-    return typer.Exit(2)
-
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -613,11 +609,7 @@ def main(
     if peer:
         run_peer(peer)
         return
-    try:
-        # Refused now rather than after the work is done.
-        report = None if json_path is None else json_path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise _refuse(f"cannot write {json_path}: {error.strerror}; choose another --json path") from error
+    require_writable(json_path, "--json", "bench")
     console = Console(highlight=False)
     console.width = max(console.width, WIDTH)  # of a pipe it is 80, and a cut number is worse than a long line
     parts: list[Part] = []
@@ -626,10 +618,9 @@ def main(
             parts.append(part)
             console.print(render(part))
     except NOT_MEASURED as error:
-        raise _refuse(f"not measured: {error!r}") from error
-    if report is not None:
-        with report:
-            report.write(to_json(parts))
+        raise refuse(f"not measured: {error!r}", "bench") from error
+    if json_path is not None:
+        json_path.write_text(to_json(parts), encoding="utf-8")
     missed = [f"{part.key}: {row.name}" for part in parts for row in part.rows if row.verdict == "over"]
     console.print(f"missed bars: {'; '.join(missed)}" if missed else "every bar is met")
     raise typer.Exit(1 if missed else 0)

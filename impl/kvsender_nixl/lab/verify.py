@@ -28,6 +28,7 @@ from rich.text import Text
 
 from kvsender_nixl.lab.process import NIXL_ENV
 from kvsender_spec.clauses import CLAUSES, Clause, Layer, Level
+from kvsender_spec.front import refuse, require_writable
 from kvsender_spec.kit.check import Outcome, Report, check
 from kvsender_spec.kit.explore import Exploration
 from kvsender_spec.kit.report import counterexample, style, to_json
@@ -40,36 +41,22 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 SCHEMA: Final = "kvsender-verify/1"
 SCRIPTED: Final = "scripted"
+"""The name of the scripted layer among the scenarios."""
 RUNS: Final = 500
 """Of the scripted check, which is one half of a job of less than a minute; `kvsender check` tries more."""
-"""The name of the scripted layer among the scenarios."""
 INSTALL: Final = "pip install torch, then pip install --no-deps nixl==1.5.1 nixl-cu13==1.5.1 (or: make install)"
-_USAGE: Final = 2
-
-
-def _refuse(message: str) -> typer.Exit:
-    Console(stderr=True, highlight=False).print(f"verify: {message}", markup=False, soft_wrap=True)
-    return typer.Exit(_USAGE)
+_COMMAND: Final = "verify"
 
 
 def _require_nixl_and_torch() -> None:
     for module in ("torch", "nixl"):
         if importlib.util.find_spec(module) is None:
-            raise _refuse(f"{module} is not installed; {INSTALL}")
+            raise refuse(f"{module} is not installed; {INSTALL}", _COMMAND)
     os.environ.update(NIXL_ENV)  # before the first import of nixl, which reads some of it
     from kvsender_nixl.agent import ERROR_CLASSES
 
     if not ERROR_CLASSES:
-        raise _refuse(f"nixl is installed, but its backend cannot be imported; {INSTALL}")
-
-
-def _writable(path: Path) -> None:
-    """Refuse a report path now rather than after the work is done."""
-    try:
-        with path.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise _refuse(f"cannot write the report to {path}: {error.strerror}; choose another --json path") from error
+        raise refuse(f"nixl is installed, but its backend cannot be imported; {INSTALL}", _COMMAND)
 
 
 def _terminated(number: int, _: FrameType | None) -> None:
@@ -94,9 +81,8 @@ def verify(
     names = {SCRIPTED, *(scenario.name for scenario in SCENARIOS)}
     wanted = set(only) if only else names
     if wanted - names:
-        raise _refuse(f"no such scenario: {', '.join(sorted(wanted - names))}; --list shows them all")
-    if json_path is not None:
-        _writable(json_path)
+        raise refuse(f"no such scenario: {', '.join(sorted(wanted - names))}; --list shows them all", _COMMAND)
+    require_writable(json_path, "--json", _COMMAND)
     logging.disable(logging.CRITICAL)  # a careful sender logs every fault, and here there are thousands
     signal.signal(signal.SIGTERM, _terminated)  # so that no stopped process is left behind
     chosen = [scenario for scenario in SCENARIOS if scenario.name in wanted]

@@ -20,7 +20,7 @@ from kvsender_spec.formal.playable import NotPlayable, playable
 from kvsender_spec.formal.properties import PROPERTIES, STATE_PROPERTIES
 from kvsender_spec.formal.prove import Engine, Line, prove
 from kvsender_spec.formal.rules import Rules
-from kvsender_spec.front import import_from_here, refuse
+from kvsender_spec.front import import_from_here, refuse, require_writable
 
 
 def load_rules(name: str) -> Rules:
@@ -50,6 +50,7 @@ def prove_command(
     ] = None,
 ) -> None:
     """Prove the specification: every layer on the tables, and one table of what came of it."""
+    require_writable(trace_path, "--trace")
     console = Console(highlight=False)
     try:
         bounds = Bounds(chunks, peers)
@@ -117,8 +118,5 @@ def _show_trace(model: Model, found: Found, path: Path | None, console: Console)
     if path is None:
         console.print(f"\nfor kvsender replay:\n{text}", markup=False, soft_wrap=True, end="")
         return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise refuse(f"cannot write the trace to {path}: {error.strerror}") from error
+    path.write_text(text, encoding="utf-8")
     console.print(f"\nwrote {path}: kvsender replay {path} module:adapter", markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, Protocol
 
 from kvsender_spec.formal import smt
 from kvsender_spec.formal.engine import PEERS_ANSWER, PEERS_SILENT, EngineResult, Fair
@@ -106,20 +106,15 @@ def _any_bound(rules: Rules, _: Bounds) -> Line:
     return Line("any bound", Engine.Z3, "any", looked_at, (), tuple(failures), result.seconds)
 
 
-_Run = Callable[[Rules, Bounds, Path, float, "frozenset[Fair] | None"], EngineResult]
+class Run(Protocol):
+    """``run_tlc`` and ``run_spin``."""
+
+    def __call__(
+        self, rules: Rules, bounds: Bounds, workdir: Path, timeout_s: float, *, fair: frozenset[Fair] | None
+    ) -> EngineResult: ...
 
 
-def _tlc(rules: Rules, bounds: Bounds, directory: Path, timeout_s: float, fair: frozenset[Fair] | None) -> EngineResult:
-    return run_tlc(rules, bounds, directory, timeout_s, fair=fair)
-
-
-def _spin(
-    rules: Rules, bounds: Bounds, directory: Path, timeout_s: float, fair: frozenset[Fair] | None
-) -> EngineResult:
-    return run_spin(rules, bounds, directory, timeout_s, fair=fair)
-
-
-def _elsewhere(layer: str, engine: Engine, run: _Run) -> Layer:
+def _elsewhere(layer: str, engine: Engine, run: Run) -> Layer:
     """The same model in another program: as many states as here, its properties, and its fair runs."""
 
     def look(rules: Rules, bounds: Bounds) -> Line:
@@ -127,7 +122,7 @@ def _elsewhere(layer: str, engine: Engine, run: _Run) -> Layer:
         expected, _ = explore_generated(rules, small)
         with TemporaryDirectory() as name:
             kinds = (None, PEERS_ANSWER, PEERS_SILENT)
-            results = [run(rules, small, Path(name), ENGINE_TIMEOUT_S, fair) for fair in kinds]
+            results = [run(rules, small, Path(name), ENGINE_TIMEOUT_S, fair=fair) for fair in kinds]
         broken = [f"{violation.property}\n{violation.trace}" for result in results for violation in result.violations]
         states = results[0].states
         if states != expected.states and not results[0].violations:
@@ -142,8 +137,8 @@ Layer = Callable[[Rules, Bounds], Line]
 LAYERS: Final[Mapping[Engine, tuple[Layer, ...]]] = {
     Engine.PYTHON: (_tables, _states, _fair_runs),
     Engine.Z3: (_any_bound,),
-    Engine.TLC: (_elsewhere("TLA+", Engine.TLC, _tlc),),
-    Engine.SPIN: (_elsewhere("Promela", Engine.SPIN, _spin),),
+    Engine.TLC: (_elsewhere("TLA+", Engine.TLC, run_tlc),),
+    Engine.SPIN: (_elsewhere("Promela", Engine.SPIN, run_spin),),
 }
 
 

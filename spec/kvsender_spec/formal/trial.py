@@ -1,7 +1,8 @@
 """Puts the tables on trial: every single change of them, and which layer notices it. Writes ``docs/spec-mutants.md``.
 
 ``python -m kvsender_spec.formal.trial [PAGE]`` runs every layer on every changed table that it can run on, and ends
-with 1 if a change survives that ``EQUIVALENT`` does not explain, or if it explains one that does not survive.
+with 1 if a change survives that ``EQUIVALENT`` does not explain, or if it explains one that does not survive; with 2
+where z3, SPIN or TLC is missing.
 """
 
 from __future__ import annotations
@@ -9,20 +10,32 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
+from kvsender_spec.formal import smt
+from kvsender_spec.formal.engine import PEERS_ANSWER, PEERS_SILENT, EngineFailed, ToolMissing
 from kvsender_spec.formal.generate import explore_generated
 from kvsender_spec.formal.liveness import live
 from kvsender_spec.formal.model import Bounds
 from kvsender_spec.formal.mutate import Mutant, mutants
+from kvsender_spec.formal.prove import ENGINE_TIMEOUT_S, Run
 from kvsender_spec.formal.rules import Rules, ill_formed, undecided
+from kvsender_spec.formal.spin import run_spin
+from kvsender_spec.formal.tlc import run_tlc
 
 TABLES: Final = "tables"
 STATES: Final = "states"
 RUNS: Final = "fair runs"
-LAYERS: Final = (TABLES, STATES, RUNS)
+ANY_BOUND: Final = "any bound"
+TLA: Final = "TLA+"
+PROMELA: Final = "Promela"
+LAYERS: Final = (TABLES, STATES, RUNS, ANY_BOUND, TLA, PROMELA)
+OTHERS: Final[Mapping[str, Run]] = {TLA: run_tlc, PROMELA: run_spin}
 BOUNDS: Final = (Bounds(2, 1), Bounds(2, 2))
 
 _ORDER: Final = "a handle that has raised is not DONE, so the two guards exclude each other"
@@ -63,14 +76,37 @@ def _explored(rules: Rules, *, every: bool) -> Iterator[tuple[str, str]]:
             return
 
 
+def _unproved(rules: Rules) -> Iterator[tuple[str, str]]:
+    failures = smt.prove(rules).failures
+    if failures:
+        yield ANY_BOUND, failures[0].lemma
+
+
+def _elsewhere(rules: Rules, layer: str) -> Iterator[tuple[str, str]]:
+    """What another program makes of the same model: of its states, and then of its fair runs."""
+    for bounds in BOUNDS:
+        for fair in (None, PEERS_ANSWER, PEERS_SILENT):
+            with TemporaryDirectory() as name:
+                result = OTHERS[layer](rules, bounds, Path(name), ENGINE_TIMEOUT_S, fair=fair)
+            if result.violations:
+                yield layer, f"{result.violations[0].property} at {bounds}"
+                return
+
+
 def judge(mutant: Mutant, *, every: bool) -> Trial:
-    """Who notices it. With ``every`` it is shown to every layer that it can be shown to, not only until one does."""
+    """Who notices it. With ``every`` it is shown to every layer that it can be shown to, not only until one does.
+
+    The programs that are not Python take seconds for each table. They are shown what the rules for tables let pass.
+    """
     noticed: dict[str, str] = {}
     reason = ill_formed(mutant.rules)
     if reason is not None:
         noticed[TABLES] = reason
     if reason is None or (every and not undecided(mutant.rules)):
         noticed |= dict(_explored(mutant.rules, every=every))
+        noticed |= dict(_unproved(mutant.rules)) if every else {}
+    if reason is None and every:
+        noticed |= {layer: said for other in OTHERS for layer, said in _elsewhere(mutant.rules, other)}
     return Trial(mutant.what, noticed)
 
 
@@ -87,6 +123,7 @@ def page(trials: Sequence[Trial]) -> str:
     beyond = [trial for trial in trials if TABLES not in trial.noticed]
     also = Counter(layer for trial in trials if TABLES in trial.noticed for layer in trial.noticed if layer != TABLES)
     again = sum(1 for trial in trials if TABLES in trial.noticed and len(trial.noticed) > 1)
+    others = (ANY_BOUND, *OTHERS)
     lines = [
         GENERATED,
         "",
@@ -101,8 +138,9 @@ def page(trials: Sequence[Trial]) -> str:
         *(f"| {layer} | {first[layer]} |" for layer in (*LAYERS, "nobody")),
         "",
         f"The rules that a table must satisfy to be one are strict, and notice most. Of the {first[TABLES]} that they",
-        f"notice, the model notices {again} again where they can be explored at all: {also[STATES]} break a property",
-        f"of the states, and {also[RUNS]} have a fair run that never ends. The layers are not the same check twice.",
+        f"notice, another layer notices {again} again where they can be explored at all: {also[STATES]} break a",
+        f"property of the states, {also[RUNS]} have a fair run that never ends, and z3 cannot prove {also[ANY_BOUND]}.",
+        "The layers are not the same check twice. SPIN and TLC are shown what the rules for tables let pass.",
         "",
         "## Noticed by nobody",
         "",
@@ -110,9 +148,15 @@ def page(trials: Sequence[Trial]) -> str:
         "",
         "## Noticed by the model, and not by the tables",
         "",
+        "What each engine names first: a clause or a property, and for z3 a lemma or a ranking that it cannot prove.",
+        "",
         *_table(
-            ("change", "layer", "what it breaks"),
-            ((trial.what, *next(iter(trial.noticed.items()))) for trial in beyond if trial.noticed),
+            ("change", "layer", "what it breaks", *(f"{layer}: {_count(beyond, layer)}" for layer in others)),
+            (
+                (trial.what, *next(iter(trial.noticed.items())), *(trial.noticed.get(layer, "") for layer in others))
+                for trial in beyond
+                if trial.noticed
+            ),
         ),
         "",
     ]
@@ -120,6 +164,10 @@ def page(trials: Sequence[Trial]) -> str:
 
 
 GENERATED: Final = "<!-- Written by `python -m kvsender_spec.formal.trial docs/spec-mutants.md`. -->"
+
+
+def _count(trials: Sequence[Trial], layer: str) -> int:
+    return sum(1 for trial in trials if layer in trial.noticed)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -131,7 +179,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    trials = [judge(mutant, every=True) for mutant in mutants()]
+    try:
+        with ProcessPoolExecutor() as processes:
+            trials = list(processes.map(partial(judge, every=True), mutants(), chunksize=8))
+    except (ToolMissing, EngineFailed) as error:
+        print(error, file=sys.stderr)
+        return 2
     wrong = unexplained(trials)
     print(*wrong, sep="\n", end="\n" if wrong else "")
     survivors = sum(1 for trial in trials if not trial.noticed)

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.formal.command import prove_command
-from kvsender_spec.front import import_from_here, refuse
+from kvsender_spec.front import import_from_here, refuse, require_writable
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.automata import to_markdown, to_svg, verdict
 from kvsender_spec.kit.check import (
@@ -46,17 +46,6 @@ from kvsender_spec.machine import Profile
 from kvsender_spec.trace import TraceError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-
-def _writable(option: str, path: Path | None) -> None:
-    """Refuse a report path now rather than after the work is done."""
-    if path is None:
-        return
-    try:
-        with path.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise refuse(f"cannot write the report to {path}: {error.strerror}; choose another {option} path") from error
 
 
 def _load(adapter_name: str, *, verbose: bool) -> Adapter:
@@ -141,7 +130,7 @@ def check_command(
     if suite is not None and not 0 <= suite <= MOST_EXTRA:
         raise refuse(f"--suite takes 0 to {MOST_EXTRA} extra states, not {suite}")
     for option, path in (("--json", json_path), ("--junit", junit_path), ("--html", html_path)):
-        _writable(option, path)
+        require_writable(path, option)
     reports: list[Report] = []
     for adapter in adapters:
         reports.append(
