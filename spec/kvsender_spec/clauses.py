@@ -224,9 +224,12 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "KS-3.5",
         "NO-FALSE-FAIL",
         Level.MUST,
-        "A completion that is already there beats a deadline.",
-        "vLLM and SGLang timeouts measured from the last look, not from the last fact",
-        "every poll() that finds the deadline passed and all handles DONE",
+        "A room fails only after a fault: a completion that is already there beats a deadline, and what the transport"
+        " says to a wrong call of the sender is no fault of the transport.",
+        "vLLM and SGLang timeouts measured from the last look, not from the last fact; sglang 0.5.11 asserts that a"
+        " chunk has as many pages at the peer as here",
+        "every poll() that finds the deadline passed and all handles DONE; every Failed of a room whose cause is a call"
+        " that no transport would take",
         _SCRIPTED,
     ),
     Clause(

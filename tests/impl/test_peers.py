@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
-from tests.impl.rig import Rig, end, failure, ids
+from tests.impl.rig import ERRORS, Rig, end, failure, ids
 
 from kvsender_nixl.exchange import SuccessNotice, parse_notice
+from kvsender_nixl.peers import DISCONNECT, NOT_FOUND, Connection, Peers, PeerState
 from kvsender_nixl.sender import KVSender
 from kvsender_spec.contract import (
     Attribution,
@@ -153,3 +155,155 @@ def test_success_is_told_after_everything_else() -> None:
     messages = rig.decodes["decode0"].agent.get_new_notifs()["prefill"]
     kinds = [type(parse_notice(message)) for message in messages]
     assert kinds.index(SuccessNotice) == len(kinds) - 1 == 2
+
+
+def test_only_the_first_connection_of_a_peer_is_waited_for() -> None:
+    rig = Rig(inline=False)
+    assert rig.fabric.connects
+    assert rig.spawned == []
+    sender, _ = rig.open()
+    rig.fabric.disconnect("prefill", "decode0")
+    sender.send(ids(0))
+    assert sender.poll() is KVPoll.Failed
+    connects = len(rig.fabric.connects)
+    rig.open(room=8)  # it asks again, and a loop must not wait for a connection
+    assert (len(rig.spawned), len(rig.fabric.connects)) == (1, connects)
+    rig.open(room=9)
+    assert len(rig.spawned) == 1
+    rig.run_spawned()
+    assert len(rig.fabric.connects) == connects + 1
+
+
+# ------------------------------------------------------------------------------------------------ the table of peers
+
+
+def connected(rig: Rig) -> tuple[Peers[Any, Any], Connection[Any]]:
+    """A table of peers of its own, which knows the rig's decode side, and the connection to it."""
+    transport: Any = rig.fabric.agent("another prefill", scripted=True)
+    peers: Peers[Any, Any] = Peers(transport, rig.pool.layout, rig.aux.layout, ERRORS, lambda work: work())
+    peers.register(rig.decodes["decode0"].decode.metadata())
+    return peers, connection_of(peers)
+
+
+def connection_of(peers: Peers[Any, Any]) -> Connection[Any]:
+    peer = peers.get("decode0")
+    assert peer is not None
+    assert peer.connection is not None
+    return peer.connection
+
+
+def released(connection: Connection[Any]) -> list[bool]:
+    assert connection.aux is not None
+    return [connection.kv.released, connection.aux.released]
+
+
+def test_the_lists_of_a_connection_live_until_its_last_user_has_posted() -> None:
+    rig = Rig()
+    peers, old = connected(rig)
+    assert peers.borrow([old]) is None
+    assert peers.borrow([old]) is None
+    replacing = threading.Thread(target=peers.register, args=(rig.start("decode0").decode.metadata(),), daemon=True)
+    replacing.start()
+    for _ in range(2):
+        replacing.join(0.05)
+        assert replacing.is_alive()
+        assert released(old) == [False, False]
+        peers.give_back([old])
+    replacing.join(30)
+    assert not replacing.is_alive()
+    assert released(old) == [True, True]
+    assert peers.borrow([connection_of(peers), old]) is old
+    assert connection_of(peers).users == 0
+
+
+def test_closing_releases_every_list() -> None:
+    peers, connection = connected(Rig())
+    peers.close()
+    assert peers.get("decode0") is None
+    assert released(connection) == [True, True]
+
+
+def test_the_first_error_of_a_connection_is_the_one_that_is_kept() -> None:
+    rig = Rig()
+    peers, connection = connected(rig)
+    first, second = (rig.fabric.errors[DISCONNECT](str(number)) for number in range(2))
+    for error in (first, second):
+        assert peers.blame(error, "decode0", None) is Attribution.PEER
+    peer = peers.get("decode0")
+    assert peer is not None
+    assert (peer.state, peer.error, connection.error) == (PeerState.BROKEN, first, first)
+
+
+def test_an_error_over_an_old_connection_does_not_break_the_new_one() -> None:
+    rig = Rig()
+    peers, old = connected(rig)
+    peers.register(rig.start("decode0").decode.metadata())
+    assert peers.blame(rig.fabric.errors[DISCONNECT](), "decode0", old) is Attribution.PEER
+    peer = peers.get("decode0")
+    assert peer is not None
+    assert (peer.state, connection_of(peers).error) == (PeerState.CONNECTED, None)
+
+
+def test_a_not_found_is_the_peers_only_where_its_connection_is_lost_or_its_metadata_is_gone() -> None:
+    rig = Rig()
+    peers, connection = connected(rig)
+    not_found = rig.fabric.errors[NOT_FOUND]()
+    assert peers.blame(not_found, "decode0", connection) is Attribution.LOCAL
+    assert connection.error is None
+    connection.error = rig.fabric.errors[DISCONNECT]()
+    assert peers.blame(not_found, "decode0", connection) is Attribution.PEER
+    rig = Rig()
+    fresh, connection = connected(rig)
+    rig.fabric.agents["another prefill"].remove_remote_agent("decode0")
+    assert fresh.blame(not_found, "decode0", None) is Attribution.PEER
+    assert connection.error is not_found
+    assert fresh.blame(rig.fabric.errors["nixlBackendError"](), "decode0", None) is Attribution.LOCAL
+
+
+def test_a_peer_that_registers_anew_while_it_is_being_connected_is_connected_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    peers, _ = connected(rig)
+    agent = rig.fabric.agents["another prefill"]
+    add = agent.add_remote_agent
+    metadata = [rig.start("decode0").decode.metadata() for _ in range(2)]
+
+    def overtaken(agent_metadata: bytes) -> bytes:
+        monkeypatch.undo()
+        peers.register(metadata[1])
+        assert peers.connecting("decode0")
+        return add(agent_metadata)
+
+    monkeypatch.setattr(agent, "add_remote_agent", overtaken)
+    peers.register(metadata[0])
+    assert not peers.connecting("decode0")
+    assert connection_of(peers).metadata == metadata[1]
+
+
+def test_a_connection_that_cannot_be_prepared_leaves_no_list_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    peers, _ = connected(rig)
+    agent = rig.fabric.agents["another prefill"]
+    prepare = agent.prep_xfer_dlist
+    made: list[Any] = []
+
+    def second_fails(*arguments: Any) -> object:
+        if made:
+            raise rig.fabric.errors["nixlBackendError"]("no more lists")
+        made.append(prepare(*arguments))
+        return made[0]
+
+    monkeypatch.setattr(agent, "prep_xfer_dlist", second_fails)
+    metadata = rig.start("decode0").decode.metadata()
+    peers.register(metadata)
+    peer = peers.get("decode0")
+    assert peer is not None
+    assert (peer.state, peer.connection, str(peer.error)) == (PeerState.BROKEN, None, "no more lists")
+    assert made[0].released
+    monkeypatch.undo()
+    peers.register(metadata)
+    assert peer.state is PeerState.CONNECTED
+    assert connection_of(peers).metadata == metadata

@@ -1,4 +1,4 @@
-"""Ten broken senders. Each is the small sender with one thing wrong, and names the clause that it is meant to break."""
+"""Eleven broken senders: each is the small sender with one thing wrong, and names the clause that it breaks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar, NoReturn
 from tests.mutants.inline import InlineSender, Part, Prefill
 
 from kvsender_spec.contract import KVPoll
+from kvsender_spec.kit.adapter import Destination
 from kvsender_spec.machine import State
 
 
@@ -180,6 +181,19 @@ class SuccessWithNothing(InlineSender):
         return super().poll()
 
 
+class CountsFromTheWrongEnd(InlineSender):
+    """Takes the peer's pages from where the chunk ends, not from where it begins: no transfer fits, no room succeeds.
+
+    SGLang 0.5.11 asserts against it in its sender. mutmut made it of the reference sender, and the kit missed it.
+    """
+
+    breaks: ClassVar = "KS-3.5"
+
+    def make(self, target: Destination, mine: Sequence[int], theirs: Sequence[int], last: bool) -> Part:
+        after = target.pages.index(theirs[-1]) + 1 if theirs else 0
+        return super().make(target, mine, target.pages[after : after + len(mine)], last)
+
+
 BROKEN: tuple[type[InlineSender], ...] = (
     NotSticky,
     ForgetsTheError,
@@ -191,4 +205,5 @@ BROKEN: tuple[type[InlineSender], ...] = (
     CatchesBaseException,
     HidesOnePeer,
     SuccessWithNothing,
+    CountsFromTheWrongEnd,
 )

@@ -156,7 +156,7 @@ class ScriptedAgent:
             self._aim = remote[0][0] if remote else None
             self._strike(Point.MAKE, peer, notif_msg)
             if link is None or local_xfer_side.link is not None:
-                raise self._raised(Point.MAKE, Kind.INVALID_PARAM, peer, message=notif_msg)
+                raise self._refused(Kind.INVALID_PARAM, peer, notif_msg)
             if link.removed:
                 raise self._raised(Point.MAKE, Kind.NOT_FOUND, peer, message=notif_msg)
             local = picked(local_xfer_side.blocks, local_indices)
@@ -178,11 +178,11 @@ class ScriptedAgent:
             if link is None:
                 raise self._raised(Point.MAKE, Kind.NOT_FOUND, remote_agent, message=notif_msg)
             if [length for _, length, _ in local_descs.rows] != [length for _, length, _ in remote_descs.rows]:
-                raise self._raised(Point.MAKE, Kind.INVALID_PARAM, remote_agent, message=notif_msg)
+                raise self._refused(Kind.INVALID_PARAM, remote_agent, notif_msg)
             local = blocks(self.regions, local_descs.rows, local_descs.memory)
             remote = blocks(link.regions, remote_descs.rows, remote_descs.memory)
             if local is None or remote is None:
-                raise self._raised(Point.MAKE, Kind.NOT_FOUND, remote_agent, message=notif_msg)
+                raise self._refused(Kind.NOT_FOUND, remote_agent, notif_msg)
             return self._make(link, operation, local, remote, notif_msg)
 
     def _make(
@@ -196,7 +196,7 @@ class ScriptedAgent:
         writes = WRITES[operation]
         peer = link.peer.name
         if not local or not remote or [length for _, length in local] != [length for _, length in remote]:
-            raise self._raised(Point.MAKE, Kind.INVALID_PARAM, peer, message=message)
+            raise self._refused(Kind.INVALID_PARAM, peer, message)
         source, target = (local, remote) if writes else (remote, local)
         cargo = Cargo(link, tuple(zip(source, target, strict=True)))
         handle = self.fabric.adopt(cargo, operation, message)
@@ -371,6 +371,12 @@ class ScriptedAgent:
             self._unlink(peer)
         return error
 
+    def _refused(self, kind: Kind, peer: str, message: bytes) -> BaseException:
+        """The logged error of a transfer that cannot be made of these arguments, whatever the world is like."""
+        error = self.fabric.errors[kind.value]("no transfer can be made of these descriptors")
+        self.log(Point.MAKE, peer, "raised", error=error, message=message, refused=True)
+        return error
+
     def _forbid_misuse(self, point: Point, handle: ScriptedHandle) -> None:
         """What reads freed memory in NIXL: it crashes there, or not, or acts on another transfer."""
         if handle.released:
@@ -391,6 +397,8 @@ class ScriptedAgent:
         handle: ScriptedHandle | None = None,
         error: BaseException | None = None,
         message: bytes = b"",
+        *,
+        refused: bool = False,
     ) -> None:
         number, target = None if handle is None else handle.number, self._aim if point is Point.MAKE else None
-        self.fabric.log(point, self.name, peer, answer, number, error, message, target)
+        self.fabric.log(point, self.name, peer, answer, number, error, message, target, refused=refused)

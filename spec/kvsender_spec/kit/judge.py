@@ -153,6 +153,8 @@ class RoomJudge:
         self.releases: Counter[int] = Counter()
         self.faults: list[Cause] = []
         """Every error that the transport has answered this room with, first to last."""
+        self.refused: list[Cause] = []
+        """Those of them that the sender's own wrong call has drawn."""
         self.cleared = False
         self.recovered = False
         """Opened to a peer that had come back."""
@@ -189,6 +191,7 @@ class RoomJudge:
         for event in events:
             cause = self._cause(event)
             if cause is not None:
+                self.refused += [cause] * event.refused
                 match event.point:
                     case Point.MAKE | Point.POST:
                         self.faults.append(cause)
@@ -436,6 +439,10 @@ class RoomJudge:
         seen = f"the room ended with {answer.name}"
         if answer is KVPoll.Failed and self.faults and self.faults[0].kind is not CauseKind.INTERNAL:
             findings.check("KS-1.2", True, f"the room fails with {self.faults[0]}", seen)
+        own = [possible.cause for possible in self.oracle.possible if any(possible.cause is c for c in self.refused)]
+        if len(own) == len(self.oracle.possible):
+            wanted = "no Failed: nothing has gone wrong but a call that no transport would take"
+            findings.check("KS-3.5", False, wanted, f"{seen}, after the transport refused it: {own[0]}")
         if answer is KVPoll.Success:
             wrong = self._wrong_bytes(self.plan)
             findings.check("KS-3.1", not wrong, "every peer has the owner's bytes", wrong or seen)

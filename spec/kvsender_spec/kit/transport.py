@@ -62,6 +62,8 @@ class TransportEvent:
     """The notification: alone for NOTIFY, attached to the transfer for MAKE."""
     target: int | None = None
     """For MAKE the first address at the peer: whose transfer it is shows even where none was made."""
+    refused: bool = False
+    """Raised at the arguments of the call: nothing went wrong but the call itself."""
 
 
 class Fabric:
@@ -229,8 +231,10 @@ class Fabric:
         error: BaseException | None = None,
         message: bytes = b"",
         target: int | None = None,
+        *,
+        refused: bool = False,
     ) -> None:
-        self.events.append(TransportEvent(point, agent, peer, handle, answer, error, message, target))
+        self.events.append(TransportEvent(point, agent, peer, handle, answer, error, message, target, refused))
 
     def error(self, kind: Kind) -> BaseException:
         return make_error(kind, self.errors)
