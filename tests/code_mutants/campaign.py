@@ -26,7 +26,7 @@ from rich.table import Table
 from tests.code_mutants.survivors import PAGE, ROOT, SOURCES, Mutant, changed, parse
 
 COVERED: Final = ("sender.py", "transfers.py", "rooms.py", "chunks.py", "peers.py", "prefill.py")
-"""What decides about a room. The page says why the other files are not there."""
+"""What decides about a room, and the front of the process. The page says why the other files are not there."""
 TRIAL: Final = Path(__file__).with_name("trial.py")
 LIMIT_S: Final = 4 * 3600
 """For the whole campaign; each mutant has its own, much shorter one."""
