@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.formal import tables
 from tests.formal.faults import FAULTS
+from tests.formal.tools import needs_spin
 
 from kvsender_spec.formal import promela
 from kvsender_spec.formal.engine import PEERS_ANSWER, PEERS_SILENT, EngineFailed, Fair, ToolMissing
@@ -19,18 +20,6 @@ from kvsender_spec.formal.spin import find_tool, run_spin
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 120.0
 STATES = {Bounds(1, 1): 22, Bounds(2, 1): 181, Bounds(2, 2): 2151, Bounds(3, 2): 50199}
-
-
-def _missing() -> str:
-    try:
-        find_tool("spin")
-        find_tool("gcc")
-    except ToolMissing as missing:
-        return str(missing)
-    return ""
-
-
-needs_spin = pytest.mark.skipif(bool(_missing()), reason=_missing() or "SPIN is here")
 
 
 def test_the_page_is_what_the_tables_say() -> None:

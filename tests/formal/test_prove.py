@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shutil import which
 
 import pytest
+from tests.formal.tools import needs_engines
 from tests.kit.test_cli import kvsender
 from tests.mutants import inline
 
+from kvsender_spec.formal.engine import ToolMissing
 from kvsender_spec.formal.model import EVERYBODY, Act, Action, Bounds, Model, lost_peer
 from kvsender_spec.formal.playable import NotPlayable, playable
+from kvsender_spec.formal.prove import Engine, prove
 from kvsender_spec.formal.rules import SPEC
 from kvsender_spec.kit.drive import run_trace
 from kvsender_spec.trace import load
 
-needs_engines = pytest.mark.skipif(
-    which("spin") is None or which("java") is None, reason="make provers installs SPIN and a JRE"
-)
 WRONG = "tests.formal.tables:FORGETS_THE_PAGES"
 
 
@@ -86,6 +85,14 @@ def test_wrong_use_is_refused_with_2(arguments: tuple[str, ...], says: str) -> N
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_engine_that_is_missing_shows_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    for engine in (Engine.TLC, Engine.SPIN):
+        with pytest.raises(ToolMissing, match="apt-get install"):
+            next(prove(SPEC, Bounds(1, 1), [Engine.PYTHON, engine]))
+    assert next(prove(SPEC, Bounds(1, 1), [Engine.PYTHON])).holds
 
 
 def test_a_trace_of_the_model_is_told_in_the_words_of_the_kit() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.formal import tables
 from tests.formal.faults import FAULTS
+from tests.formal.tools import needs_tlc
 
 from kvsender_spec.formal import tla, tlc
 from kvsender_spec.formal.engine import PEERS_ANSWER, PEERS_SILENT, Edge, EngineFailed, Fair, ToolMissing
@@ -19,18 +20,6 @@ from kvsender_spec.formal.tlc import check_jar, find_jar, find_java, run_tlc
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 120.0
 STATES = {Bounds(1, 1): 22, Bounds(2, 1): 181, Bounds(2, 2): 2151}
-
-
-def _missing() -> str:
-    try:
-        find_java()
-        find_jar()
-    except ToolMissing as missing:
-        return str(missing)
-    return ""
-
-
-needs_tlc = pytest.mark.skipif(bool(_missing()), reason=_missing() or "TLC is here")
 
 
 def edges(bounds: Bounds) -> frozenset[Edge]:

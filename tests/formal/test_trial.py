@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.formal.tools import needs_engines
+
 from kvsender_spec.formal.mutate import mutants
+from kvsender_spec.formal.rules import ill_formed
 from kvsender_spec.formal.trial import EQUIVALENT, LAYERS, Trial, judge, unexplained
 
 PAGE = Path(__file__).parents[2] / "docs" / "spec-mutants.md"
@@ -22,6 +25,15 @@ def test_every_change_of_the_tables_is_noticed_or_explained() -> None:
             assert layer == LAYERS[0] or f"| {trial.what} | {layer} | {what} |" in page, trial
     for what, why in EQUIVALENT.items():
         assert f"| {what} | {why} |" in page
+
+
+@needs_engines
+def test_a_change_that_is_no_sender_is_noticed_by_every_layer_that_is_shown_it() -> None:
+    trial = judge(next(mutant for mutant in mutants() if ill_formed(mutant.rules) is None), every=True)
+    assert tuple(trial.noticed) == LAYERS[1:]
+    assert f"| {trial.what} | {LAYERS[1]} | {trial.noticed[LAYERS[1]]} | " in PAGE.read_text(encoding="utf-8")
+    elsewhere = " | ".join(trial.noticed[layer] for layer in LAYERS[3:])
+    assert f" | {elsewhere} |\n" in PAGE.read_text(encoding="utf-8")
 
 
 def test_a_survivor_without_a_reason_and_a_reason_without_a_survivor_are_told() -> None:

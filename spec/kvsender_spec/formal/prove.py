@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,8 +17,8 @@ from kvsender_spec.formal.generate import TooLarge, explore_generated
 from kvsender_spec.formal.liveness import live
 from kvsender_spec.formal.model import Bounds
 from kvsender_spec.formal.rules import Rules, ill_formed
-from kvsender_spec.formal.spin import run_spin
-from kvsender_spec.formal.tlc import run_tlc
+from kvsender_spec.formal.spin import require_spin, run_spin
+from kvsender_spec.formal.tlc import require_tlc, run_tlc
 
 MOST_EXPLORED: Final = 9
 """Handles. 3x3 has 3.5 million states, which fit into 2 GiB; a tenth handle would make that 20 million."""
@@ -142,12 +142,27 @@ LAYERS: Final[Mapping[Engine, tuple[Layer, ...]]] = {
 }
 
 
+_NEEDS: Final[Mapping[Engine, Callable[[], None]]] = {
+    Engine.PYTHON: lambda: None,
+    Engine.Z3: smt.require_z3,
+    Engine.TLC: require_tlc,
+    Engine.SPIN: require_spin,
+}
+
+
+def require(engines: Iterable[Engine]) -> None:
+    """Raise ToolMissing for the first of these that is not on this machine, and say what to install."""
+    for engine in engines:
+        _NEEDS[engine]()
+
+
 def prove(rules: Rules, bounds: Bounds, engines: Sequence[Engine]) -> Iterator[Line]:
     """Each layer of each engine, as it is done. After tables that are ill-formed nothing else has a meaning.
 
     Raises TooLarge for a bound that does not fit, ToolMissing for an engine that is not there, and EngineFailed for
     one that gives no answer.
     """
+    require(engines)
     for engine in (engine for engine in Engine if engine in engines):
         for layer in LAYERS[engine]:
             started = time.process_time()

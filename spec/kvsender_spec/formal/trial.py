@@ -23,7 +23,7 @@ from kvsender_spec.formal.generate import explore_generated
 from kvsender_spec.formal.liveness import live
 from kvsender_spec.formal.model import Bounds
 from kvsender_spec.formal.mutate import Mutant, mutants
-from kvsender_spec.formal.prove import ENGINE_TIMEOUT_S, Run
+from kvsender_spec.formal.prove import ENGINE_TIMEOUT_S, Engine, Run, require
 from kvsender_spec.formal.rules import Rules, ill_formed, undecided
 from kvsender_spec.formal.spin import run_spin
 from kvsender_spec.formal.tlc import run_tlc
@@ -180,6 +180,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     try:
+        require(Engine)
         with ProcessPoolExecutor() as processes:
             trials = list(processes.map(partial(judge, every=True), mutants(), chunksize=8))
     except (ToolMissing, EngineFailed) as error:
