@@ -85,7 +85,8 @@ class Peers(Generic[DlistT, HandleT]):
         kv: Layout,
         aux: Layout | None,
         errors: tuple[type[Exception], ...],
-        spawn: Spawn = spawn_daemon,
+        *,
+        spawn: Spawn,
     ) -> None:
         self._transport: Final = transport
         self._kv: Final = kv

@@ -71,7 +71,7 @@ class Prefill(Generic[DlistT, HandleT]):
         if aux_layout is not None:
             local_aux = agent.prep_xfer_dlist(INIT_AGENT, aux_layout.rows(), aux_layout.mem_type)
         self._rooms: Final = Rooms()
-        self._peers: Final = Peers(agent, kv_layout, aux_layout, transport_errors, spawn)
+        self._peers: Final = Peers(agent, kv_layout, aux_layout, transport_errors, spawn=spawn)
         self._quarantine: Final = Quarantine()
         self._unsettled: Final[Unsettled[HandleT]] = Unsettled(
             self._quarantine, transport_errors, error_ends_reads=self._options.error_ends_reads

@@ -180,7 +180,7 @@ def test_only_the_first_connection_of_a_peer_is_waited_for() -> None:
 def connected(rig: Rig) -> tuple[Peers[Any, Any], Connection[Any]]:
     """A table of peers of its own, which knows the rig's decode side, and the connection to it."""
     transport: Any = rig.fabric.agent("another prefill", scripted=True)
-    peers: Peers[Any, Any] = Peers(transport, rig.pool.layout, rig.aux.layout, ERRORS, lambda work: work())
+    peers: Peers[Any, Any] = Peers(transport, rig.pool.layout, rig.aux.layout, ERRORS, spawn=lambda work: work())
     peers.register(rig.decodes["decode0"].decode.metadata())
     return peers, connection_of(peers)
 
