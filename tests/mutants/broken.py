@@ -184,7 +184,8 @@ class SuccessWithNothing(InlineSender):
 class CountsFromTheWrongEnd(InlineSender):
     """Takes the peer's pages from where the chunk ends, not from where it begins: no transfer fits, no room succeeds.
 
-    SGLang 0.5.11 asserts against it in its sender. mutmut made it of the reference sender, and the kit missed it.
+    No bug of the field catalogue: mutmut made it of the reference sender, and the kit missed it. SGLang 0.5.11 asserts
+    against it in its sender.
     """
 
     breaks: ClassVar = "KS-3.5"
