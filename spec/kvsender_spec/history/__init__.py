@@ -1,0 +1,1 @@
+"""What was seen of one run: events, the history that holds them, and its NDJSON form."""

@@ -1,0 +1,463 @@
+"""The events of a history: a closed union of frozen types.
+
+A history is one run as one source saw it. Rooms are identified by a *key*, which is unique in the history (a room id
+is not: ids come back). Handles and errors are numbered by whoever records, at first sight: addresses and NIXL's own
+numbers are reused. An error is written once, as ``error.seen``, and every later event refers to it by its ``ref``, so
+that "the very object" can be told from a file.
+
+Additions within a major version are optional fields and nothing else. A reader ignores fields that it does not know and
+refuses kinds that it does not know.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, Literal, TypeAlias, get_args
+
+import msgspec
+
+FORMAT: Final = "kvsender-history/1"
+
+
+class Source(StrEnum):
+    """Who wrote a history."""
+
+    SCRIPTED = "scripted"
+    """The conformance kit, on its scripted transport."""
+    REAL = "real"
+    """The lab: real NIXL between real processes."""
+    LIVE = "live"
+    """A recorder inside a running system."""
+    FOREIGN = "foreign"
+    """Another program, which need not be Python."""
+
+
+class Ability(StrEnum):
+    """What the subject can do beyond ``send``, ``poll`` and ``failure_exception``."""
+
+    ABORT = "abort"
+    CLEAR = "clear"
+    METRICS = "metrics"
+    NOTIFY = "notify"
+    QUARANTINE = "quarantine"
+    ATTRIBUTION = "attribution"
+    RECONNECT = "reconnect"
+    WORKERS = "workers"
+    CONTROL = "control"
+    COUNTS = "counts"
+    """It can say how many entries about rooms it keeps."""
+    UNINITIALISED = "uninitialised"
+    HIDES_ERRORS = "hides errors"
+    """Its transport answers numbers instead of raising."""
+
+
+class Origin(StrEnum):
+    """What an error is, by its class and by how it came about."""
+
+    TRANSPORT = "transport"
+    """One of the transport's classes, or a plain RuntimeError of its bindings."""
+    REFUSED = "refused"
+    """The transport refused the arguments of a call: nothing went wrong but the call itself."""
+    RELEASED = "released"
+    """A released handle or descriptor list was used. The real library may crash here."""
+    USAGE = "usage"
+    """The caller misused the sender."""
+    BASE = "base"
+    """KeyboardInterrupt, SystemExit: nobody may swallow it."""
+    OTHER = "other"
+    """Anything else: an error of the sender's own, or of the adapter."""
+
+
+class CallName(StrEnum):
+    """A call of the caller."""
+
+    INIT = "init"
+    SEND = "send"
+    POLL = "poll"
+    FAILURE_EXCEPTION = "failure_exception"
+    ABORT = "abort"
+    CLEAR = "clear"
+    METRICS = "metrics"
+    RECONNECT = "reconnect"
+    SWEEP = "sweep"
+    """Background work of the subject's gets its time."""
+
+
+class Says(StrEnum):
+    """What a notification says to the peer about a room."""
+
+    PROGRESS = "progress"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+class Destination(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where one peer wants one room. A dummy peer takes part and receives nothing."""
+
+    peer: str
+    pages: tuple[int, ...] = ()
+    """Page ids at the peer, in the order of the room's pages."""
+    aux: int | None = None
+    """The aux slot at the peer."""
+    generation: int = 0
+    """Which process of that name: it counts restarts."""
+    dummy: bool = False
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Times are seconds of the history's clock."""
+
+    transfer_timeout_s: float = 30.0
+    drain_timeout_s: float = 5.0
+    settle_s: float = 0.0
+    """How long after ``faults.over`` the source gives what is in flight to finish; 0 where it finishes at once."""
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The first line. ``vantage`` names the kinds of events that the source records completely.
+
+    A clause that needs a kind outside the vantage is inconclusive, with that as the reason.
+    """
+
+    format: str = FORMAT
+    source: Source
+    vantage: tuple[str, ...]
+    subject: str = ""
+    """Which sender."""
+    role: Literal["initiator"] = "initiator"
+    operation: Literal["WRITE"] = "WRITE"
+    profile: Literal["latch", "quiescent", "full"] = "full"
+    """What the subject claims."""
+    can: tuple[Ability, ...] = ()
+    limits: Limits = Limits()
+    versions: dict[str, str] = {}
+    wall: str = ""
+    """When the clock of the history stood at 0, in ISO 8601; empty where nobody knows."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """What every event has."""
+
+    seq: int
+    """From 0, without gaps: verdicts cite it."""
+    t: float
+    """Seconds since the header, by one clock; never goes back."""
+    thread: int = 0
+    """A small number; 0 is the caller's main thread."""
+    call: int | None = None
+    """The ``seq`` of the ``call.started`` that encloses the event in its thread."""
+    room: int | None = None
+    """The key of a room incarnation, where the event is about one and the source knows which."""
+
+
+class ErrorSeen(Event, frozen=True, kw_only=True, omit_defaults=True, tag="error.seen"):
+    """An exception object, before the first event that refers to it."""
+
+    ref: int
+    type: str
+    """The name of its class; for an error of the transport NIXL's name."""
+    text: str
+    origin: Origin
+    cause: int | None = None
+    """The error that its ``__cause__`` is."""
+    disconnect: bool = False
+    """It means that the connection to the peer is broken (``nixlRemoteDisconnectError``)."""
+    shown: str | None = None
+    """Where the transport answers numbers: the words in which the sender's failure can show this error."""
+    frames: tuple[str, ...] = ()
+    """The last frames of an error that is not the transport's: file, line, function."""
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.text}"
+
+
+class RoomOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="room.opened"):
+    """init() was called on a sender. ``room`` is the key of this incarnation."""
+
+    id: int
+    pages: int
+    """How many pages were announced."""
+    destinations: tuple[Destination, ...]
+    aux: int = 0
+    """The aux slot at the sender."""
+
+
+class CallStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="call.started"):
+    """A call of the caller begins."""
+
+    what: CallName
+    pages: tuple[int | float, ...] = ()
+    """The page ids of a send()."""
+    last: bool = False
+    """A send() with the last chunk."""
+    misuse: str = ""
+    """Why the call is one that the sender must refuse; empty for a proper call."""
+
+
+class CallEnded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="call.ended"):
+    """It came back: with a value, an error, or neither."""
+
+    of: int
+    """The ``seq`` of its ``call.started``."""
+    value: str | None = None
+    """What poll() answered, by the name of the ``KVPoll``."""
+    error: int | None = None
+    attribution: str | None = None
+    """Who caused the error of failure_exception(), in the subject's own word."""
+
+
+class CallStuck(Event, frozen=True, kw_only=True, omit_defaults=True, tag="call.stuck"):
+    """The call has not come back."""
+
+    of: int
+    after_s: float
+    stack: tuple[str, ...] = ()
+
+
+class TransferMade(Event, frozen=True, kw_only=True, omit_defaults=True, tag="transfer.made"):
+    """``make_prepped_xfer`` or ``initialize_xfer``; ``handle`` is None where none was made."""
+
+    peer: str
+    handle: int | None = None
+    generation: int = 0
+    pages: tuple[int, ...] = ()
+    """Page ids at the sender that the transfer reads."""
+    target: tuple[int, ...] = ()
+    """Page ids at the peer that it writes."""
+    aux: int | None = None
+    """The aux slot at the peer that it writes."""
+    message: str = ""
+    """The notification that travels with it, as text."""
+    error: int | None = None
+
+
+class TransferPosted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="transfer.posted"):
+    """``transfer``: ``PROC``, ``DONE``, ``ERR`` or another string, or an error."""
+
+    handle: int
+    answer: str | None = None
+    error: int | None = None
+
+
+class TransferChecked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="transfer.checked"):
+    """``check_xfer_state``."""
+
+    handle: int
+    answer: str | None = None
+    error: int | None = None
+
+
+class TransferReleased(Event, frozen=True, kw_only=True, omit_defaults=True, tag="transfer.released"):
+    """``release_xfer_handle``, or the garbage collector."""
+
+    handle: int
+    how: Literal["call", "last reference"] = "call"
+    error: int | None = None
+
+
+class NotificationSent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="notification.sent"):
+    """``send_notif``. Notifications that travel with a transfer are in its ``transfer.made``."""
+
+    peer: str
+    message: str = ""
+    error: int | None = None
+
+
+class PeerAdded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="peer.added"):
+    """``add_remote_agent``."""
+
+    peer: str
+    generation: int = 0
+    error: int | None = None
+
+
+class PeerRemoved(Event, frozen=True, kw_only=True, omit_defaults=True, tag="peer.removed"):
+    """``remove_remote_agent``."""
+
+    peer: str
+
+
+class PeerLost(Event, frozen=True, kw_only=True, omit_defaults=True, tag="peer.lost"):
+    """The peer's process is gone. Nobody has told the sender."""
+
+    peer: str
+
+
+class PeerSilent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="peer.silent"):
+    """The peer's process stands still."""
+
+    peer: str
+
+
+class PeerResumed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="peer.resumed"):
+    """It goes on."""
+
+    peer: str
+
+
+class PeerReturned(Event, frozen=True, kw_only=True, omit_defaults=True, tag="peer.returned"):
+    """A new process has the peer's name, and registers."""
+
+    peer: str
+    generation: int = 0
+
+
+class LinkCut(Event, frozen=True, kw_only=True, omit_defaults=True, tag="link.cut"):
+    """The connection to the peer is broken; the process lives."""
+
+    peer: str
+
+
+class BytesLanded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="bytes.landed"):
+    """Bytes of a transfer are in the peer's memory."""
+
+    handle: int
+    bytes: int
+    whole: bool = False
+    """All bytes of the transfer are there, whether the sender has asked or not."""
+    late: bool = False
+    """They came after an error was told, or after the release."""
+    foreign: bool = False
+    """They are another request's."""
+
+
+class BytesCompared(Event, frozen=True, kw_only=True, omit_defaults=True, tag="bytes.compared"):
+    """The peers' memory was compared with the sender's, after poll() answered Success or at the end."""
+
+    differ: str = ""
+    """Where it differs, in words; empty if nowhere."""
+    outside: bool = False
+    """Compared was what the room was not given."""
+
+
+class PagesHeld(Event, frozen=True, kw_only=True, omit_defaults=True, tag="pages.held"):
+    """The pages that the subject says must not be reused: after a terminal answer, and at the end."""
+
+    pages: tuple[int, ...]
+
+
+class NotificationHeard(Event, frozen=True, kw_only=True, omit_defaults=True, tag="notification.heard"):
+    """What a peer was told, read as the peer reads it."""
+
+    peer: str
+    says: Says
+    id: int
+    """The room id in the message."""
+    incarnation: int | None = None
+    """The key of the room, where the message tells it."""
+    reason: str = ""
+
+
+class ControlArrived(Event, frozen=True, kw_only=True, omit_defaults=True, tag="control.arrived"):
+    """A control message of a peer's reached the subject."""
+
+    malformed: bool = False
+    message: str = ""
+
+
+class WorkerEnded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="worker.ended"):
+    """A worker thread of the subject's is no longer alive."""
+
+    name: str
+
+
+class ClockAdvanced(Event, frozen=True, kw_only=True, omit_defaults=True, tag="clock.advanced"):
+    """Time passed without anything else happening."""
+
+    by_s: float
+
+
+class FaultsOver(Event, frozen=True, kw_only=True, omit_defaults=True, tag="faults.over"):
+    """From here nothing goes wrong any more: only now can "never ends" be told."""
+
+    settles: bool = True
+    """What is in flight finishes. False: it stays silent, and only deadlines can end a room."""
+
+
+class KeptCounted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="kept.counted"):
+    """Everything in flight has settled and the subject had its time: what it still holds now it has leaked."""
+
+    entries: int | None = None
+    """About rooms; None where the subject cannot say."""
+    in_flight: int | None = None
+    """Transfers in flight that it knows of; None where it cannot say."""
+
+
+class ImportProbed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="import.probed"):
+    """The subject's module was imported in a fresh interpreter in which nixl cannot be imported."""
+
+    module: str
+    failure: str = ""
+    """Why it failed; empty if it did not."""
+
+
+class StepStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="step.started"):
+    """The events that follow belong to this step of a trace or scenario. It is for readers; nothing is judged by it."""
+
+    text: str
+
+
+class EventsDropped(Event, frozen=True, kw_only=True, omit_defaults=True, tag="events.dropped"):
+    """The recorder lost events here."""
+
+    count: int
+
+
+class RunEnded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.ended"):
+    """The last event of a history that is whole."""
+
+    complete: bool = True
+    """False: it was cut off."""
+    why: str = ""
+
+
+AnyEvent: TypeAlias = (
+    ErrorSeen
+    | RoomOpened
+    | CallStarted
+    | CallEnded
+    | CallStuck
+    | TransferMade
+    | TransferPosted
+    | TransferChecked
+    | TransferReleased
+    | NotificationSent
+    | PeerAdded
+    | PeerRemoved
+    | PeerLost
+    | PeerSilent
+    | PeerResumed
+    | PeerReturned
+    | LinkCut
+    | BytesLanded
+    | BytesCompared
+    | PagesHeld
+    | NotificationHeard
+    | ControlArrived
+    | WorkerEnded
+    | ClockAdvanced
+    | FaultsOver
+    | KeptCounted
+    | ImportProbed
+    | StepStarted
+    | EventsDropped
+    | RunEnded
+)
+"""The closed union."""
+
+EVENT_TYPES: Final[tuple[type[Event], ...]] = get_args(AnyEvent)
+
+
+def kind_of(event_type: type[Event]) -> str:
+    """The name of a kind, as it stands in a file."""
+    return str(event_type.__struct_config__.tag)
+
+
+KINDS: Final[dict[str, type[Event]]] = {kind_of(event_type): event_type for event_type in EVENT_TYPES}
+
+
+class History(msgspec.Struct, kw_only=True):
+    """One run: the header, then the events in the order in which they were seen."""
+
+    header: Header
+    events: list[AnyEvent] = []

@@ -1,0 +1,1 @@
+"""Judges histories: views of what is known, one checker a family of clauses, verdicts."""
