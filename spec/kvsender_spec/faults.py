@@ -94,8 +94,10 @@ class Fault:
         return f"{where}={self.kind.value}"
 
 
-def make_error(kind: Kind, errors: Mapping[str, type[Exception]]) -> BaseException:
+def make_error(kind: Kind, errors: Mapping[str, type[Exception]], text: str = "") -> BaseException:
     """A new exception object for a fault that raises; ``errors`` gives the transport's classes by NIXL's names.
+
+    An error of the transport says ``text``, or else that it was injected.
 
     Raises ValueError for the kinds that are returned instead of raised, and KeyError for a class that is missing.
     """
@@ -114,7 +116,7 @@ def make_error(kind: Kind, errors: Mapping[str, type[Exception]]) -> BaseExcepti
         case Kind.SYSTEM_EXIT:
             return SystemExit(3)
         case _:
-            return errors[name](f"injected {name}")
+            return errors[name](text or f"injected {name}")
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final
 
 from kvsender_spec.contract import KVPoll
+from kvsender_spec.history.events import ErrorSeen
 from kvsender_spec.machine import (
     LATCHED,
     QUIET,
@@ -40,6 +41,8 @@ class CauseKind(Enum):
     DEADLINE = "deadline"
     PEER_LOST = "peer lost"
     """The peer is gone, or is another process now, to which the page ids that this room was given mean nothing."""
+    UNKNOWN = "unknown"
+    """The sender left the specification, or events were lost: any cause fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +50,17 @@ class Cause:
     """Why a room has failed. ``error`` is the object for RAISED and INTERNAL, ``text`` the string for RETURNED."""
 
     kind: CauseKind
-    error: BaseException | None = None
+    error: ErrorSeen | None = None
     text: str = ""
 
     def __str__(self) -> str:
-        if self.error is not None:
-            return f"{type(self.error).__name__}: {self.error}"
-        return self.text or self.kind.value
+        return str(self.error) if self.error is not None else self.text or self.kind.value
 
 
 ABORTED: Final = Cause(CauseKind.ABORTED)
 DEADLINE: Final = Cause(CauseKind.DEADLINE)
 PEER_LOST: Final = Cause(CauseKind.PEER_LOST)
+UNKNOWN: Final = Cause(CauseKind.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,33 @@ class RoomOracle:
             return False
         self.keep(survivors)
         return True
+
+    def follow(self, value: KVPoll) -> None:
+        """Become what the sender has answered although the specification does not allow it.
+
+        A cause that is known stays; without one, any cause fits from now on.
+        """
+        causes = [possible.cause for possible in self.possible if possible.cause is not None]
+        if value is KVPoll.Success:
+            states = [Possible(State.DONE)]
+        elif value is KVPoll.Failed:
+            states = [Possible(State.STICKY_FAILED, cause) for cause in causes or [UNKNOWN]]
+        else:
+            states = [Possible(State.IDLE), Possible(State.SENDING)]
+            states += [Possible(State.FAILED, cause) for cause in causes]
+        self._standing.clear()
+        self.keep(states)
+
+    def faulted(self, cause: Cause) -> None:
+        """A fault has happened that the sender has not dealt with: the room owes a Failed with this cause."""
+        latched = [possible for possible in self.possible if possible.state in LATCHED]
+        self.keep(latched or [Possible(State.FAILED, cause)])
+
+    def widen(self) -> None:
+        """Nothing is known any more: every state and every cause is possible, now and later."""
+        self.may_fault(UNKNOWN, from_now_on=True)
+        everything = [Possible(state, UNKNOWN if state in LATCHED else None) for state in State]
+        self.keep([*self.possible, *everything])
 
     def _step(self, possible: Possible, what: Input, cause: Cause | None) -> Possible:
         self._room.place(possible.state)

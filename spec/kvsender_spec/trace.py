@@ -40,9 +40,28 @@ class Call(StrEnum):
     """The peer comes back as a new process under its name and registers again; `room` is the number of the peer."""
     CONTROL = "control"
     """A malformed control message arrives from a peer; `room` chooses which."""
+    FAULTS_OVER = "faults_over"
+    """From here nothing goes wrong any more, and what a polled room has in flight finishes, unless the scene is silent."""
+    SETTLE = "settle"
+    """Everything in flight finishes, stopped peers go on, and the system's background work gets its time."""
 
 
-WORLD_CALLS: Final = frozenset({Call.WAIT, Call.WAIT_LONG, Call.KILL, Call.STOP, Call.RESTART, Call.CONTROL})
+WORLD_CALLS: Final = frozenset(
+    {
+        Call.WAIT,
+        Call.WAIT_LONG,
+        Call.KILL,
+        Call.STOP,
+        Call.RESTART,
+        Call.CONTROL,
+        Call.FAULTS_OVER,
+        Call.SETTLE,
+    }
+)
+OF_AN_END: Final = frozenset({Call.FAULTS_OVER, Call.SETTLE})
+"""A trace with one of these has an end of its own; every other one is given an end when it is run."""
+_OF_NOTHING: Final = frozenset({Call.WAIT, Call.WAIT_LONG, Call.FAULTS_OVER, Call.SETTLE})
+"""Steps that are about no room and no peer."""
 
 
 class Progress(StrEnum):
@@ -96,9 +115,12 @@ class Step:
     fault: Fault | None = None
     misuse: Misuse | None = None
     meeting: Meeting | None = None
+    opening: int = 0
+    """Which room of those that were opened under this number: 1 is the first one, 0 the one that is open now."""
 
     def __str__(self) -> str:
-        words = [f"{self.call.value}({self.room})"]
+        which = f" opening {self.opening}" if self.opening else ""
+        words = [self.call.value if self.call in _OF_NOTHING else f"{self.call.value}({self.room}{which})"]
         if self.progress is not Progress.NONE:
             words.append(f"after {self.progress} finished")
         if self.fault is not None:
@@ -186,6 +208,8 @@ def _step_fields(step: Step) -> dict[str, object]:
     if step.meeting is not None:
         meeting = step.meeting
         fields["meeting"] = {"call": meeting.call.value, "point": meeting.point.value, "nth": meeting.nth}
+    if step.opening:
+        fields["opening"] = step.opening
     return fields
 
 
@@ -310,6 +334,7 @@ def load(lines: Iterable[str]) -> Trace:
                     _member(meeting, Point, meeting.text("point")),
                     meeting.integer("nth"),
                 ),
+                opening=fields.integer("opening"),
             )
         )
     return Trace(scene, tuple(steps))
@@ -327,8 +352,9 @@ def parse_step(text: str) -> Step:
     what, *details = alone.split(" with ")
     deed, after, finished = what.partition(" after ")
     name, bracket, number = deed.partition("(")
+    number, _, opening = number.removesuffix(")").partition(" opening ")
     call = _named(Call, name)
-    if not bracket and call not in (Call.WAIT, Call.WAIT_LONG):
+    if not bracket and call not in _OF_NOTHING:
         raise TraceError(f"{deed!r} names no room or peer: write {name}(0)")
     fault: Fault | None = None
     misuse: Misuse | None = None
@@ -339,15 +365,16 @@ def parse_step(text: str) -> Step:
             misuse = _named(Misuse, detail)
     step = Step(
         call,
-        room=_count(number.removesuffix(")")) if bracket else 0,
+        room=_count(number) if bracket else 0,
         progress=_named(Progress, finished.removesuffix(" finished")) if after else Progress.NONE,
         fault=fault,
         misuse=misuse,
         meeting=_parse_meeting(thread) if met else None,
+        opening=_count(opening) if opening else 0,
     )
     # There is one way to write a step; this refuses what the lines above read too kindly.
     written = str(step)
-    if text != written and (bracket or f"{name}(0){text.removeprefix(name)}" != written):
+    if text != written:
         raise TraceError(f"{text!r} is no step: did you mean {written!r}?")
     return step
 

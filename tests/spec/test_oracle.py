@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from kvsender_spec.contract import KVPoll
+from kvsender_spec.history.events import ErrorSeen, Origin
 from kvsender_spec.machine import HandleEvent, Input, State
 from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, RoomOracle
 
-ERROR = Cause(CauseKind.RAISED, ConnectionError("gone"))
-LATER = Cause(CauseKind.RAISED, ConnectionError("later"))
+
+def cause(ref: int, text: str) -> Cause:
+    error = ErrorSeen(seq=ref, t=0.0, ref=ref, type="ConnectionError", text=text, origin=Origin.TRANSPORT)
+    return Cause(CauseKind.RAISED, error)
+
+
+ERROR = cause(0, "gone")
+LATER = cause(1, "later")
 
 
 def posted(*, chunks: int = 1, now: float = 0.0) -> RoomOracle:

@@ -78,24 +78,32 @@ class ScriptedAgent:
         """The name as bytes, which is what NIXL 1.5.1 answers although its annotation says str."""
         with self.fabric.lock:
             peer, regions, whole = self.fabric.read_metadata(metadata)
-            link = self.links.get(peer.name)
-            if not whole:
-                # A blob that ends early costs the good registration as well, and the name for ever.
-                self.poisoned.add(peer.name)
-                self._unlink(peer.name)
-                raise self.fabric.error(Kind.NOT_FOUND)
-            if peer.name == self.name or peer.name in self.poisoned:
-                raise self.fabric.error(Kind.INVALID_PARAM)
-            if link is None:
-                if not peer.alive:
-                    raise self.fabric.error(Kind.BACKEND)
-                self.links[peer.name] = Link(self, peer, list(regions))
-            elif link.peer is peer:
-                link.regions += (region for region in regions if region not in link.regions)
-            else:
-                raise self.fabric.error(Kind.NOT_ALLOWED)
-            self.fabric.connects.append((self.name, peer.name))
+            refused = self._connect(peer, regions, whole=whole)
+            error = None if refused is None else self.fabric.error(refused)
+            self.fabric.connected(self.name, peer.name, error)
+            if error is not None:
+                raise error
             return peer.name.encode()
+
+    def _connect(self, peer: ScriptedAgent, regions: Sequence[Region], *, whole: bool) -> Kind | None:
+        """Returns the error by which it is refused."""
+        link = self.links.get(peer.name)
+        if not whole:
+            # A blob that ends early costs the good registration as well, and the name for ever.
+            self.poisoned.add(peer.name)
+            self._unlink(peer.name)
+            return Kind.NOT_FOUND
+        if peer.name == self.name or peer.name in self.poisoned:
+            return Kind.INVALID_PARAM
+        if link is not None and link.peer is not peer:
+            return Kind.NOT_ALLOWED
+        if link is not None:
+            link.regions += (region for region in regions if region not in link.regions)
+        elif peer.alive:
+            self.links[peer.name] = Link(self, peer, list(regions))
+        else:
+            return Kind.BACKEND
+        return None
 
     def remove_remote_agent(self, agent: str) -> None:
         """Never raises. What is in flight raises from now on, while its bytes go on landing."""
@@ -151,7 +159,9 @@ class ScriptedAgent:
         with self.fabric.lock:
             for side in (local_xfer_side, remote_xfer_side):
                 if side.released:
-                    raise self.fabric.crime(f"{self.name}: a released descriptor list was used for a transfer")
+                    error = self.fabric.crime(f"{self.name}: a released descriptor list was used for a transfer")
+                    self.log(Point.MAKE, peer, "raised", error=error, message=notif_msg)
+                    raise error
             remote = picked(remote_xfer_side.blocks, remote_indices)
             self._aim = remote[0][0] if remote else None
             self._strike(Point.MAKE, peer, notif_msg)
@@ -239,7 +249,7 @@ class ScriptedAgent:
                 handle.cargo.land_half()
             handle.cargo.adrift = True
             self.fabric.afloat.append(handle.cargo)
-            handle.outcome = fault.kind
+            handle.outcome, handle.injected = fault.kind, True
             link.cut = link.cut or fault.kind is Kind.REMOTE_DISCONNECT
         elif handle.outcome is None:
             handle.outcome = Kind.REMOTE_DISCONNECT
@@ -271,7 +281,7 @@ class ScriptedAgent:
             if fault is not None:
                 self._raise_untouched(fault, handle)
                 link.cut = link.cut or fault.kind is Kind.REMOTE_DISCONNECT
-                handle.outcome = fault.kind
+                handle.outcome, handle.injected = fault.kind, True
             if self.fabric.automatic:
                 self.fabric.finish(handle)
             if handle.outcome is None and link.removed:
@@ -332,7 +342,7 @@ class ScriptedAgent:
         else:
             handle.told = True
             if handle.outcome not in RETURNED_BY_TRANSPORT:
-                raise self._raised(point, handle.outcome, handle.peer, handle)
+                raise self._raised(point, handle.outcome, handle.peer, handle, injected=handle.injected)
             answer = "ERR" if handle.outcome is Kind.RETURNS_ERR else NONSENSE
         self.log(point, handle.peer, answer, handle)
         return answer
@@ -353,18 +363,25 @@ class ScriptedAgent:
         if fault is not None:
             if fault.kind is Kind.REMOTE_DISCONNECT and peer in self.links:
                 self.links[peer].cut = True
-            raise self._raised(point, fault.kind, peer, handle, message)
+            raise self._raised(point, fault.kind, peer, handle, message, injected=True)
 
     def _raise_untouched(self, fault: Fault, handle: ScriptedHandle) -> None:
         """Errors that are not the transport's say nothing about the handle, which stays as it is."""
         if fault.kind in PROGRAMMING_KINDS or fault.kind in BASE_KINDS:
-            raise self._raised(fault.point, fault.kind, handle.peer, handle)
+            raise self._raised(fault.point, fault.kind, handle.peer, handle, injected=True)
 
     def _raised(
-        self, point: Point, kind: Kind, peer: str, handle: ScriptedHandle | None = None, message: bytes = b""
+        self,
+        point: Point,
+        kind: Kind,
+        peer: str,
+        handle: ScriptedHandle | None = None,
+        message: bytes = b"",
+        *,
+        injected: bool = False,
     ) -> BaseException:
         """The logged error, to be raised by the caller."""
-        error = self.fabric.error(kind)
+        error = self.fabric.error(kind, injected=injected)
         self.log(point, peer, "raised", handle, error, message)
         noticed = kind is Kind.REMOTE_DISCONNECT and peer in self.links and self.links[peer].broken
         if noticed and self.fabric.drops_metadata:

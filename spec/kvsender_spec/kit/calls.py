@@ -13,8 +13,8 @@ from threading import get_ident
 from typing import Final, TypeVar
 
 from kvsender_spec.faults import Point
+from kvsender_spec.history.record import frames_of
 from kvsender_spec.kit.adapter import Works
-from kvsender_spec.kit.judge import show
 from kvsender_spec.kit.threads import CALL_LIMIT_S, MEETING_S, Callers, Errand, looks
 from kvsender_spec.kit.transport import Fabric
 from kvsender_spec.trace import Meeting
@@ -25,8 +25,17 @@ _LOOK_S: Final = 0.05
 _CALLERS: Final = Callers()
 
 
+def _show(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 class AdapterError(Exception):
     """The adapter, not the sender, is at fault: the message names the adapter, the call and what it did."""
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """The last frames of what it raised, where it raised something."""
+        return () if self.__cause__ is None else frames_of(self.__cause__)
 
 
 @dataclass(slots=True)
@@ -36,6 +45,8 @@ class Second:
     meeting: Meeting
     call: Callable[[], object]
     seen: int = 0
+    of: int = -1
+    """Its ``call.started`` event."""
     errand: Errand[object] | None = None
     """None until the point of the meeting has been reached."""
 
@@ -58,11 +69,22 @@ class Calls:
 
     # -- one call
 
+    def threads(self) -> dict[int, int]:
+        """The threads that make the caller's calls, by identifier, with their numbers in a history."""
+        return {get_ident(): 0, _CALLERS.owner.ident: 0, _CALLERS.other.ident: 1}
+
+    def plain(self, what: str, call: Callable[[], _T]) -> _T:
+        """A question to the adapter that is answered at once: asked in this very thread. It may not raise."""
+        try:
+            return call()
+        except Exception as error:
+            raise AdapterError(f"adapter {self.adapter}: {what} raised {_show(error)}") from error
+
     def hook(self, what: str, call: Callable[[], _T]) -> _T:
         """A call that may not raise: of the adapter, or of its system."""
         result, error = self.make(what, call)
         if error is not None:
-            raise AdapterError(f"adapter {self.adapter}: {what} raised {show(error)}") from error
+            raise AdapterError(f"adapter {self.adapter}: {what} raised {_show(error)}") from error
         return result[0]
 
     def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:

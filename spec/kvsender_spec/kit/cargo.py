@@ -130,6 +130,8 @@ class ScriptedHandle:
         """A check, or the post, has answered the last word."""
         self.outcome: Kind | None = None
         """The error that every check answers from now on."""
+        self.injected = False
+        """It was injected, and is not what the scripted agent itself has come to."""
         self.machine = SpecHandle()
 
     @property

@@ -1,28 +1,31 @@
 """The layer of the complete suite: every word of an HSI suite, played to a sender and compared with the specification.
 
-A word that is answered otherwise goes to the kit's judge, which names the clause; the reported trace is the shortest
-that still breaks it. What differs and breaks no clause is reported as well, as itself, and decides nothing: the sender
-is another machine than the specification read strictly, and the clauses leave it that freedom (a deadline may be
-noticed late) or have a hole. What a pass would have promised does not hold then.
+A word that is answered otherwise is run again for the observer, which says which clause it breaks; the reported trace
+is the shortest that still breaks it. What differs and breaks no clause is reported as well, as itself, and decides
+nothing: the sender is another machine than the specification read strictly, and the clauses leave it that freedom (a
+deadline may be noticed late) or have a hole. What a pass would have promised does not hold then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from kvsender_spec.clauses import BY_ID
 from kvsender_spec.formal.hsi import suite
 from kvsender_spec.formal.mealy import PEERS, Letter, Reading, Word, extract
+from kvsender_spec.history.events import Ability
 from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.calls import AdapterError
-from kvsender_spec.kit.drive import Run
-from kvsender_spec.kit.explore import Counterexample, attributed, shorten
-from kvsender_spec.kit.judge import Violation, judged
+from kvsender_spec.kit.drive import run_trace
 from kvsender_spec.kit.words import (
+    EVERY_CLAUSE,
     Mismatch,
     Played,
     compare,
+    counting,
     lacking,
     not_judged,
     play,
@@ -31,6 +34,8 @@ from kvsender_spec.kit.words import (
     unsuited,
 )
 from kvsender_spec.machine import Profile
+from kvsender_spec.observe.attribution import Tally
+from kvsender_spec.observe.verdict import Evidence, Findings, Outcome, SuiteSummary
 from kvsender_spec.trace import Trace
 
 MOST_EXTRA: Final = 3
@@ -72,7 +77,9 @@ class SuiteReport:
     """How many of the planned words were played."""
     calls: int = 0
     differences: list[Difference] = field(default_factory=list)
-    broken: dict[str, Counterexample] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    """What the observer has seen in the words that are answered otherwise."""
+    broken: dict[str, Evidence] = field(default_factory=dict)
     """By clause, the shortest trace found."""
     not_applicable: str = ""
     error: str = ""
@@ -125,11 +132,67 @@ class SuiteReport:
         counts = [f"{broken} break a clause"] * (broken > 0) + [f"{free} differ and break no clause"] * (free > 0)
         return f"{text}; of these {' and '.join(counts)}"
 
+    @property
+    def outcome(self) -> Outcome:
+        """Words that are answered otherwise and break no clause leave it inconclusive: the sender conforms as far as
+        anybody knows, and is not the machine for which the suite is complete."""
+        if self.not_applicable:
+            return Outcome.NOT_APPLICABLE
+        if self.failed:
+            return Outcome.FAIL
+        if self.error:
+            return Outcome.ERROR
+        return Outcome.PASS if self.passed else Outcome.INCONCLUSIVE
+
+    def summarised(self) -> SuiteSummary:
+        """For a report: in words, and for programs."""
+        return SuiteSummary(self.outcome, tuple(self._lines()), self._facts())
+
+    def _lines(self) -> Iterator[str]:
+        yield self.summary
+        if self.not_applicable:
+            return
+        yield self.domain
+        for difference in self.shown:
+            named = ", ".join(difference.clauses) or "no clause is broken: a freedom of the contract, or a hole in it"
+            yield f"{difference} [{named}]"
+        for clause, evidence in sorted(self.broken.items()):
+            yield f"{clause} {BY_ID[clause].name}: expected {evidence.violation.expected};"
+            if evidence.trace is not None:
+                yield f"  observed: {evidence.violation.observed}; shortest trace found, {evidence.trace.scene}:"
+                yield from (f"  {number}. {step}" for number, step in enumerate(evidence.trace.steps, 1))
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "k": self.extra,
+            "states": self.states,
+            "inputs": self.letters,
+            "dropped_inputs": list(self.dropped),
+            "reports_failure": self.reading.value,
+            "words": self.words,
+            "words_planned": self.planned,
+            "calls": self.calls,
+            "fault_domain": "" if self.not_applicable else self.domain,
+            "note": self.not_applicable or self.error,
+            "differences": [
+                {
+                    "word": list(difference.word),
+                    "says": str(difference),
+                    "clauses": list(difference.clauses),
+                    "trace": difference.trace.dump().splitlines(),
+                }
+                for difference in self.shown
+            ],
+            "broken": {
+                clause: [] if evidence.trace is None else evidence.trace.dump().splitlines()
+                for clause, evidence in sorted(self.broken.items())
+            },
+        }
+
 
 def run_suite(
     adapter: Adapter,
-    system: object,
-    sender: object,
+    can: frozenset[Ability],
     extra: int,
     *,
     profile: Profile | None = None,
@@ -137,23 +200,23 @@ def run_suite(
     most_differences: int = MOST_DIFFERENCES,
     on_word: Callable[[SuiteReport], None] = lambda _: None,
 ) -> SuiteReport:
-    """Play the suite with ``extra`` states to an adapter. ``system`` and ``sender`` are looked at for what they can do.
+    """Play the suite with ``extra`` states to an adapter whose system and sender ``can`` do so much.
 
     Raises ValueError for a number of extra states that is out of range.
     """
     if not 0 <= extra <= MOST_EXTRA:
         raise ValueError(f"the suite takes 0 to {MOST_EXTRA} extra states, not {extra}")
-    report = SuiteReport(extra, not_applicable=unsuited(system))
+    report = SuiteReport(extra, not_applicable=unsuited(can))
     if report.not_applicable:
         return report
+    ignoring = not_judged(profile or adapter.profile, strict=strict)
     try:
-        dropped = lacking(sender)
+        dropped = lacking(can)
         report.dropped = tuple(letter for letter in Letter if letter in dropped)
         report.reading = reading_of(adapter)
         machine = extract(report.reading, dropped)
         words = suite(machine, extra)
         report.states, report.letters, report.planned = machine.size, len(machine.inputs), len(words)
-        ignoring = not_judged(profile or adapter.profile, strict=strict)
         for word in words:
             if any(word[: len(known)] == known for known in report.known):
                 continue  # it would show the same once more
@@ -164,7 +227,7 @@ def run_suite(
     except AdapterError as error:
         report.error = str(error)
         return report
-    _shorten_all(adapter, report)
+    report.broken = attribute(adapter, report.tally, EVERY_CLAUSE - ignoring).evidence
     return report
 
 
@@ -172,42 +235,29 @@ def _take(adapter: Adapter, report: SuiteReport, played: Played, ignoring: froze
     report.words += 1
     report.calls += played.calls
     mismatch = compare(played, report.reading)
-    seen = [violation for letter in played.seen for violation in letter.violations]
-    if mismatch is None and not judged((*seen, *played.ending), ignoring):
+    if mismatch is None and not played.ending and not any(letter.violations for letter in played.seen):
         return
-    found = judge(adapter, played.word, mismatch, ignoring)
-    clauses = tuple(sorted({violation.clause for violation, _ in found}))
+    clauses = examine(adapter, played.word, mismatch, ignoring, report.tally)
     report.differences.append(Difference(played.word, mismatch, clauses, played.trace))
-    for violation, trace in found:
-        known = report.broken.get(violation.clause)
-        if known is None or len(trace.steps) < len(known.trace.steps):
-            report.broken[violation.clause] = Counterexample(violation, trace)
 
 
-def judge(
-    adapter: Adapter, word: Word, mismatch: Mismatch | None, ignoring: frozenset[str]
-) -> list[tuple[Violation, Trace]]:
-    """What the kit's judge says about a word that is answered otherwise, each violation with its trace.
+def examine(
+    adapter: Adapter, word: Word, mismatch: Mismatch | None, ignoring: frozenset[str], tally: Tally
+) -> tuple[str, ...]:
+    """The clauses that a word which is answered otherwise breaks first; adds what was seen to the tally.
 
-    It is asked about the word as it is; then with an end in which only deadlines help; then with such an end right
-    before the letter that is answered otherwise, because that letter may have made good what was missing.
+    The word is run as it is; then with an end in which only deadlines help; then with such an end right before the
+    letter that is answered otherwise, because that letter may have made good what was missing.
     """
-    whole = play(adapter, word, ignoring=ignoring, to_the_end=False).trace
+    whole = play(adapter, word, ignoring=EVERY_CLAUSE, to_the_end=False).trace
     asked = [whole, Trace(replace(whole.scene, silent=True), whole.steps)]
     if mismatch is not None:
-        before = play(adapter, word[: mismatch.at], ignoring=ignoring, to_the_end=False).trace
+        before = play(adapter, word[: mismatch.at], ignoring=EVERY_CLAUSE, to_the_end=False).trace
         asked.append(Trace(replace(before.scene, silent=True), before.steps))
     for trace in asked:
-        run = Run(adapter, trace.scene, ignoring=ignoring)
-        for step in trace.steps:
-            run.apply(step)
-        run.finish()
-        found = [violation for violation in attributed(run) if violation.clause not in ignoring]
-        if found and judged(run.findings.violations, ignoring):
-            return [(violation, Trace(trace.scene, tuple(run.steps))) for violation in found]
-    return []
-
-
-def _shorten_all(adapter: Adapter, report: SuiteReport) -> None:
-    for clause, example in report.broken.items():
-        report.broken[clause] = shorten(adapter, example)
+        run = run_trace(adapter, trace)
+        found = [violation for violation in run.observer.findings.violations if violation.clause not in ignoring]
+        if counting(found, ignoring):
+            tally.add(Trace(trace.scene, tuple(run.steps)), Findings(violations=found))
+            return tuple(sorted({violation.clause for violation in counting(found, ignoring)}))
+    return ()

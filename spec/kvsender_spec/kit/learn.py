@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from kvsender_spec.formal.hsi import suite
 from kvsender_spec.formal.mealy import Answer, Letter, Mealy, Reading, SpecMachine, Word, difference, extract, minimise
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.complete import judge
+from kvsender_spec.kit.complete import examine
+from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.words import (
     EVERY_CLAUSE,
     Mismatch,
@@ -29,6 +30,7 @@ from kvsender_spec.kit.words import (
     too_long,
     unsuited,
 )
+from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.trace import Trace
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Learned:
     """A shortest word that tells the two apart."""
     trace: Trace | None = None
     clauses: tuple[str, ...] = ()
-    """What the kit's judge says that the word breaks."""
+    """What the word breaks."""
 
     @property
     def exit_code(self) -> int:
@@ -214,23 +216,22 @@ def _converted(learned: MealyMachine, letters: tuple[Letter, ...]) -> SpecMachin
 
 def learn(
     adapter: Adapter,
-    system: object,
-    sender: object,
     *,
     most_words: int = MOST_WORDS,
     most_seconds: float = MOST_SECONDS,
     random_words: int = RANDOM_WORDS,
 ) -> Learned:
-    """Learn an adapter's sender. ``system`` and ``sender`` are looked at for what they can do.
+    """Learn an adapter's sender.
 
     Raises CannotLearn where that is not possible.
     """
     require_aalpy()
-    why = unsuited(system)
+    can = abilities(adapter)
+    why = unsuited(can)
     if why:
         raise CannotLearn(f"adapter {adapter.name} cannot be learned: {why}")
     reading = reading_of(adapter)
-    spec = extract(reading, lacking(sender))
+    spec = extract(reading, lacking(can))
 
     def ask(word: Word) -> tuple[Answer, ...]:
         played = play(adapter, word, ignoring=EVERY_CLAUSE, to_the_end=False)
@@ -252,6 +253,5 @@ def learn(
     trace = play(adapter, word, ignoring=EVERY_CLAUSE, to_the_end=False).trace
     at = len(word) - 1
     mismatch = Mismatch(at, spec.run(word)[at], machine.run(word)[at])
-    found = judge(adapter, word, mismatch, not_judged(adapter.profile))
-    clauses = tuple(sorted({violation.clause for violation, _ in found}))
+    clauses = examine(adapter, word, mismatch, not_judged(adapter.profile), Tally())
     return Learned(adapter.name, reading, spec, machine, words, stopped, word, trace, clauses)

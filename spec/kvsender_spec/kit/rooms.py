@@ -6,25 +6,32 @@ from collections.abc import Sequence
 from typing import Final
 
 from kvsender_spec.contract import Sender
-from kvsender_spec.kit.adapter import NUM_PAGES, ROOM_PAGES
-from kvsender_spec.kit.judge import RoomJudge
+from kvsender_spec.kit.adapter import NUM_PAGES, ROOM_PAGES, RoomPlan
+from kvsender_spec.observe.room import RoomView
 
 
 class Room:
-    """Its sender, its judge, and what the owner has still to send."""
+    """Its sender, what the observer knows of it, and what the caller has still to send."""
 
-    def __init__(self, slot: int, chunks: Sequence[int], sender: Sender, judge: RoomJudge) -> None:
-        self.memories: Final = {d.peer.name: d.peer.memory for d in judge.plan.destinations}
-        """Each peer's memory as of now: a peer that restarts has another one, which this room never wrote to."""
+    def __init__(self, slot: int, plan: RoomPlan, chunks: Sequence[int], view: RoomView) -> None:
         self.slot: Final = slot
-        self.sender: Final = sender
-        self.judge: Final = judge
+        self.plan: Final = plan
+        self.view: Final = view
+        self.key: Final = plan.incarnation
+        self.memories: Final = {d.peer.name: d.peer.memory for d in plan.destinations}
+        """Each peer's memory as of now: a peer that restarts has another one, which this room never wrote to."""
         self.chunks: Final = list(chunks)
-        self.sent_pages: list[int] = []
-        self.ill = False
-        """A peer of its own was unwell when it was opened, or has been since. What was before does not concern it."""
+        self.sent_pages: Final[list[int]] = []
+        self.sender: Sender | None = None
+        """None while it is being made."""
+        self.compared = False
+
+    @property
+    def live_sender(self) -> Sender:
+        assert self.sender is not None
+        return self.sender
 
     def next_pages(self) -> list[int]:
         """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""
-        first = self.judge.plan.incarnation * ROOM_PAGES + len(self.sent_pages)
+        first = self.plan.incarnation * ROOM_PAGES + len(self.sent_pages)
         return [NUM_PAGES - 1 - first - n for n in range(self.chunks[0])]

@@ -59,14 +59,6 @@ class Stage:
             (memory.address(region), size, len(region) // size)
             for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True)
         ]
-        self.unwell: Final[set[str]] = set()
-        """Peers that are gone, cut off or silent now."""
-        self.lost: Final[set[str]] = set()
-        """Those of them that are gone or cut off: a sender may know."""
-        self.ever_unwell: Final[set[str]] = set()
-        self.came_back: Final[set[str]] = set()
-        self.unheard: Final[set[str]] = set()
-        """Peers towards which a notification has failed: nobody can ask that they know."""
 
     # -- peers
 
@@ -76,30 +68,10 @@ class Stage:
         agent.register_memory([(memory.address(r), len(r), 0, "") for r in memory.kv + memory.aux], "DRAM")
         return Peer(name, agent, memory)
 
-    def silence(self, name: str) -> None:
-        """The peer's process is stopped. Nobody is told."""
-        self.unwell.add(name)
-        self.ever_unwell.add(name)
-        self.fabric.stop(name)
-
-    def note_lost(self, name: str) -> None:
-        """The peer's process, or the connection to it, is gone."""
-        self.unwell.add(name)
-        self.ever_unwell.add(name)
-        self.lost.add(name)
-
     def restart(self, peer: Peer) -> None:
         """The peer is a new process under its name, with memory of its own."""
-        self.unwell.discard(peer.name)
-        self.lost.discard(peer.name)
-        self.came_back.add(peer.name)
         fresh = self._start(peer.name)
         peer.agent, peer.memory, peer.generation = fresh.agent, fresh.memory, peer.generation + 1
-
-    @property
-    def reachable(self) -> frozenset[str]:
-        """The peers that have been well, and could be told, all the time."""
-        return frozenset(peer.name for peer in self.world.peers) - self.ever_unwell - self.unheard
 
     # -- rooms
 
@@ -160,13 +132,15 @@ class Stage:
                     pages.update(range((address - base) // size, (address + length - 1 - base) // size + 1))
         return frozenset(pages)
 
-    def let_progress(self, numbers: frozenset[int], progress: Progress) -> bool:
-        """Let handles in flight finish, of those with the given numbers; True if any did."""
-        flying = [handle for handle in self.fabric.in_flight(SENDER_SIDE) if handle.number in numbers]
+    def let_progress(self, numbers: frozenset[int] | None, progress: Progress) -> None:
+        """Let handles in flight finish, of those with the given numbers, or of all."""
+        if progress is Progress.NONE:
+            return
+        flying = self.fabric.in_flight(SENDER_SIDE)
+        if numbers is not None:
+            flying = [handle for handle in flying if handle.number in numbers]
         chosen: list[ScriptedHandle] = []
         match progress:
-            case Progress.NONE:
-                pass
             case Progress.ALL:
                 chosen = flying
             case Progress.NEWEST:
@@ -179,4 +153,3 @@ class Stage:
                 chosen = [handle for handle in flying if handle.peer in names]
         for handle in chosen:
             self.fabric.finish(handle)
-        return bool(chosen)

@@ -99,6 +99,12 @@ class Fabric:
         """What was posted and has not landed."""
         self.lock: Final = RLock()
         self.parking: Final = Parking(self.lock)
+        self.on_event: Callable[[TransportEvent], None] | None = None
+        """Told of each call that an agent received, when it is answered."""
+        self.on_connect: Callable[[str, str, BaseException | None], None] | None = None
+        """Told of each ``add_remote_agent``: the agent's name, the peer's, and what it raised."""
+        self.on_landed: Callable[[ScriptedHandle, int, bool], None] | None = None
+        """Told when bytes of a transfer land: how many, and whether these are all."""
         self.on_reach: Callable[[Point], None] | None = None
         """Called when a scripted agent is asked for something, before anything is done and without a lock."""
         self._blobs: Final[dict[bytes, tuple[ScriptedAgent, tuple[Region, ...]]]] = {}
@@ -131,8 +137,10 @@ class Fabric:
         """
         with self.lock:
             if handle.unsettled and not handle.cargo.link.peer.stopped:
-                self._land(handle.cargo)
+                count = self._land(handle.cargo)
                 handle.machine.fire(HandleEvent.FINISHED)
+                if self.on_landed is not None:
+                    self.on_landed(handle, count, True)
 
     def fail(self, handle: ScriptedHandle, kind: Kind) -> None:
         """Every check from now on answers this error. A disconnect is never one handle's own: it cuts the connection.
@@ -234,10 +242,20 @@ class Fabric:
         *,
         refused: bool = False,
     ) -> None:
-        self.events.append(TransportEvent(point, agent, peer, handle, answer, error, message, target, refused))
+        event = TransportEvent(point, agent, peer, handle, answer, error, message, target, refused)
+        self.events.append(event)
+        if self.on_event is not None:
+            self.on_event(event)
 
-    def error(self, kind: Kind) -> BaseException:
-        return make_error(kind, self.errors)
+    def error(self, kind: Kind, *, injected: bool = False) -> BaseException:
+        """An error object; what nobody has injected says in its own words what is wrong."""
+        return make_error(kind, self.errors, f"injected {kind.value}" if injected else _WORDS.get(kind, kind.value))
+
+    def connected(self, agent: str, peer: str, error: BaseException | None = None) -> None:
+        if error is None:
+            self.connects.append((agent, peer))
+        if self.on_connect is not None:
+            self.on_connect(agent, peer, error)
 
     def crime(self, what: str) -> UseAfterRelease:
         self.crimes.append(what)
@@ -246,6 +264,20 @@ class Fabric:
     def _land(self, cargo: Cargo) -> int:
         self.afloat.remove(cargo)
         return cargo.land()
+
+
+_WORDS: Final[Mapping[Kind, str]] = {
+    Kind.NOT_POSTED: "the transfer was not posted",
+    Kind.INVALID_PARAM: "invalid parameter",
+    Kind.BACKEND: "the backend cannot do that",
+    Kind.NOT_FOUND: "the agent or the memory is not known",
+    Kind.MISMATCH: "the metadata cannot be read",
+    Kind.NOT_ALLOWED: "another process of that name is connected",
+    Kind.REPOST_ACTIVE: "the transfer is in flight",
+    Kind.REMOTE_DISCONNECT: "the connection to the peer is broken",
+    Kind.CANCELLED: "the run is over",
+}
+"""What the scripted agent says of itself, where no fault was injected."""
 
 
 def _header(agent: ScriptedAgent) -> bytes:

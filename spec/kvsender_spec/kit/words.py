@@ -1,7 +1,7 @@
 """Words of the formal machine's alphabet, played to a real sender on the scripted transport.
 
 A letter says what happens by peer (``kvsender_spec.formal.mealy``); here it becomes the steps of a trace. What the
-sender answers is read from the moments of the run, so every word that was played is also a trace to replay.
+sender answers is read from the history of the run, so every word that was played is also a trace to replay.
 
 The specification is walked beside the sender, and two things are taken from the run instead of being assumed. Where a
 poll() asked the transport nothing, the specification is told nothing either: what nobody asks is not known. And in a
@@ -11,19 +11,27 @@ not passed, whatever the reading (KS-4.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from kvsender_spec.clauses import CLAUSES, Level, claimed
-from kvsender_spec.contract import Abortable, Clearable, KVPoll
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.formal.mealy import PEERS, POLLS, SENDS, Answer, Letter, Reading, SpecSender, Word
-from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter, Works
+from kvsender_spec.history.events import (
+    Ability,
+    AnyEvent,
+    CallEnded,
+    Origin,
+    TransferChecked,
+    TransferMade,
+    TransferPosted,
+)
+from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter
 from kvsender_spec.kit.drive import Run
-from kvsender_spec.kit.judge import Violation, judged
-from kvsender_spec.kit.record import Moment
 from kvsender_spec.machine import Profile
+from kvsender_spec.observe.attribution import OWN_ERROR
+from kvsender_spec.observe.verdict import Violation
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
 
 REJECTIONS: Final[Mapping[Letter, Fault]] = {
@@ -33,7 +41,7 @@ REJECTIONS: Final[Mapping[Letter, Fault]] = {
 }
 """One error stands for all: that every class is treated alike is what the random runs look at (KS-1.2)."""
 CHECK_ERROR: Final = Fault(Point.CHECK, Kind.RETURNS_ERR)
-EVERY_CLAUSE: Final = frozenset(clause.id for clause in CLAUSES)
+EVERY_CLAUSE: Final = frozenset(clause.id for clause in CLAUSES) | {OWN_ERROR}
 """To be ignored where a sender is only watched."""
 _PROGRESS: Final[Mapping[tuple[int, ...], Progress]] = {
     (): Progress.NONE,
@@ -85,20 +93,25 @@ class Mismatch:
 
 def not_judged(profile: Profile, *, strict: bool = False) -> frozenset[str]:
     """The clauses that must not end a word: those that are not claimed, and a SHOULD unless it counts as a MUST."""
-    counting = {clause.id for clause in claimed(profile) if strict or clause.level is Level.MUST}
-    return EVERY_CLAUSE - counting
+    judged = {clause.id for clause in claimed(profile) if strict or clause.level is Level.MUST}
+    return EVERY_CLAUSE - judged - {OWN_ERROR}
 
 
-def unsuited(system: object) -> str:
+def counting(violations: Iterable[Violation], ignoring: frozenset[str]) -> list[Violation]:
+    """Those that broke before anything else in their room, of clauses that are not ignored."""
+    return [found for found in violations if found.clause not in ignoring and not found.after]
+
+
+def unsuited(can: frozenset[Ability]) -> str:
     """Why words cannot be played to a system's senders; empty if they can."""
-    if isinstance(system, Works):
+    if Ability.WORKERS in can:
         return "the system has worker threads, so that what a letter leads to is not decided when its call returns"
     return ""
 
 
-def lacking(sender: object) -> frozenset[Letter]:
+def lacking(can: frozenset[Ability]) -> frozenset[Letter]:
     """The letters that a sender has no call for."""
-    able = {Letter.ABORT: isinstance(sender, Abortable), Letter.CLEAR: isinstance(sender, Clearable)}
+    able = {Letter.ABORT: Ability.ABORT in can, Letter.CLEAR: Ability.CLEAR in can}
     return frozenset(letter for letter, defined in able.items() if not defined)
 
 
@@ -126,52 +139,49 @@ def spell(word: Sequence[Letter]) -> str:
 
 class _Player:
     def __init__(self, adapter: Adapter, word: Word, ignoring: frozenset[str]) -> None:
-        self.run: Final = Run(adapter, scene(word), ignoring=ignoring)
+        self.run: Final = Run(adapter, scene(word))
         self.calls = 0
+        self._ignoring: Final = ignoring
         self._handed_over = False
-        self._moments_read = 0
         self.run.apply(Step(Call.OPEN))
-        self._fresh()
 
-    def _fresh(self) -> list[Moment]:
-        fresh = self.run.record.moments[self._moments_read :]
-        self._moments_read += len(fresh)
-        return fresh
-
-    def _take(self, step: Step) -> Moment | None:
-        """The moment of a call, or None where it makes no sense: the owner has nothing to send, the peer is gone."""
-        known = len(self.run.record.moments)
+    def _take(self, step: Step) -> list[AnyEvent]:
+        """The events of a call; none where it makes no sense: the caller has nothing to send, the peer is gone."""
+        known = len(self.run.history.events)
         self.run.apply(step)
         self.calls += 1
-        return self.run.record.moments[-1] if len(self.run.record.moments) > known else None
+        return self.run.history.events[known:]
 
     def letter(self, letter: Letter) -> Seen:
+        known, broken = len(self.run.history.events), len(self.run.observer.findings.violations)
         answer = self._poll(letter) if letter in POLLS else self._call(letter)
-        moments = self._fresh()
-        violations = tuple(violation for moment in moments for violation in moment.violations)
-        if judged(violations, self.run.ignoring):
+        violations = tuple(counting(self.run.observer.findings.violations[broken:], self._ignoring))
+        if violations:
             answer = Answer.BREAKS
-        asked = any(event.point is Point.CHECK for moment in moments for event in moment.events)
+        asked = any(isinstance(event, TransferChecked) for event in self.run.history.events[known:])
         return Seen(answer, asked, self.run.asks(Point.CHECK, 0) > 0, violations)
+
+    def _ended(self, events: Sequence[AnyEvent]) -> CallEnded | None:
+        return next((event for event in reversed(events) if isinstance(event, CallEnded)), None)
 
     def _call(self, letter: Letter) -> Answer:
         send = SENDS.get(letter)
         if send is None:
-            moment = self._take(Step(_CALLS[letter]))
+            events = self._take(Step(_CALLS[letter]))
         elif self._handed_over:
             return Answer.RETURNS
         else:
             self._handed_over = send.last
-            moment = self._take(Step(Call.SEND, fault=REJECTIONS.get(letter)))
-        if moment is None:
+            events = self._take(Step(Call.SEND, fault=REJECTIONS.get(letter)))
+        ended = self._ended(events)
+        if ended is None:
             return Answer.RETURNS
-        if letter is Letter.FAILURE_EXCEPTION:
-            if moment.usage:
-                return Answer.USAGE
-            return Answer.CAUSE if moment.outcome.startswith("raised ") else Answer.RETURNS
-        if moment.outcome.startswith("raised "):
+        if letter is Letter.FAILURE_EXCEPTION and ended.error is not None:
+            error = self.run.observer.error(ended.error)
+            return Answer.USAGE if error is not None and error.origin is Origin.USAGE else Answer.CAUSE
+        if ended.error is not None:
             return Answer.RAISES
-        asked = any(event.point in (Point.MAKE, Point.POST) for event in moment.events)
+        asked = any(isinstance(event, (TransferMade, TransferPosted)) for event in events)
         return Answer.ASKS if asked else Answer.RETURNS
 
     def _poll(self, letter: Letter) -> Answer:
@@ -192,14 +202,10 @@ class _Player:
         return answer
 
     def _polled(self, step: Step) -> Answer:
-        moment = self._take(step)
-        if moment is None or moment.outcome.startswith("raised "):
+        ended = self._ended(self._take(step))
+        if ended is None or ended.error is not None:
             return Answer.RAISES
-        ends = {
-            f"answered {KVPoll.Success.name}": Answer.SUCCESS,
-            f"answered {KVPoll.Failed.name}": Answer.FAILED,
-        }
-        return ends.get(moment.outcome, Answer.PENDING)
+        return {"Success": Answer.SUCCESS, "Failed": Answer.FAILED}.get(ended.value or "", Answer.PENDING)
 
 
 def play(adapter: Adapter, word: Word, *, ignoring: frozenset[str] = frozenset(), to_the_end: bool = True) -> Played:
@@ -208,14 +214,16 @@ def play(adapter: Adapter, word: Word, *, ignoring: frozenset[str] = frozenset()
     run, seen = player.run, []
     for letter in word:
         seen.append(player.letter(letter))
-        if run.over:
+        if run.over or seen[-1].violations:
             break
     trace = Trace(run.scene, tuple(run.steps))
     ending: tuple[Violation, ...] = ()
-    if to_the_end and not run.over:
-        known = len(run.findings.violations)
+    if to_the_end and not run.over and not seen[-1].violations:
+        known = len(run.observer.findings.violations)
         run.finish()
-        ending = tuple(run.findings.violations[known:])
+        ending = tuple(counting(run.observer.findings.violations[known:], ignoring))
+    else:
+        run.close()
     return Played(word, tuple(seen), trace, ending, player.calls)
 
 

@@ -180,11 +180,17 @@ def grouped(verdicts: Sequence[Verdict]) -> list[Group]:
     return [Group(cause, tuple(rest)) for cause, rest in groups]
 
 
-def _first_shown(verdict: Verdict) -> tuple[bool, int, int]:
-    """MUST before SHOULD, short traces first, and within a trace what is shown first."""
+def _first_shown(verdict: Verdict) -> tuple[bool, int, int, bool]:
+    """MUST before SHOULD, short traces first, within a trace what is shown first, and then what says more.
+
+    A sender that turns some errors into a failure and lets others escape has an incomplete set of errors to catch: that
+    says more than that something escaped.
+    """
     evidence = verdict.evidence
     steps = 0 if evidence is None or evidence.trace is None else len(evidence.trace.steps)
-    return verdict.clause.level is not Level.MUST, steps, -1 if evidence is None else evidence.violation.seq
+    seq = -1 if evidence is None else evidence.violation.seq
+    partly = verdict.clause.id == "KS-1.2" and verdict.observations > verdict.broken
+    return verdict.clause.level is not Level.MUST, steps, seq, not partly
 
 
 @dataclass(frozen=True, slots=True)

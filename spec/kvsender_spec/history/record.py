@@ -1,0 +1,336 @@
+"""Writes a history while it happens: numbers events, threads and errors, and knows which call encloses an event.
+
+One recorder serves every source. The scripted agent, a wrapper of a real agent and whoever makes the caller's calls
+tell it what happened; it makes the event and hands it to ``see``, in one order for all threads.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import RLock, get_ident
+from typing import Final, Literal
+
+from kvsender_spec.history.events import (
+    AnyEvent,
+    CallEnded,
+    CallName,
+    CallStarted,
+    ErrorSeen,
+    Header,
+    History,
+    NotificationSent,
+    Origin,
+    PeerAdded,
+    RunEnded,
+    TransferChecked,
+    TransferMade,
+    TransferPosted,
+    TransferReleased,
+)
+
+TEXT_LIMIT: Final = 4000
+"""Characters of an error that are kept: a sender's error may quote all that it knows."""
+MESSAGE_LIMIT: Final = 200
+_FRAMES: Final = 6
+_LINKS: Final = 16
+_MARK: Final = "__kvsender_ref__"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorClasses:
+    """How the subject's world tells errors apart."""
+
+    transport: tuple[type[BaseException], ...]
+    disconnect: type[BaseException] | None
+    usage: tuple[type[BaseException], ...]
+    released: tuple[type[BaseException], ...] = ()
+    """Raised where a released handle is used."""
+
+    def origin(self, error: BaseException) -> Origin:
+        """Where an error comes from, by its class."""
+        if isinstance(error, self.transport) or type(error) is RuntimeError:
+            return Origin.TRANSPORT
+        if isinstance(error, self.released):
+            return Origin.RELEASED
+        if isinstance(error, self.usage):
+            return Origin.USAGE
+        return Origin.OTHER if isinstance(error, Exception) else Origin.BASE
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a transfer reads and writes."""
+
+    pages: Sequence[int] = ()
+    target: Sequence[int] = ()
+    aux: int | None = None
+    generation: int = 0
+    room: int | None = None
+    """The key of the room, where the recorder's owner knows it."""
+
+
+NOWHERE: Final = Place()
+
+
+class Recorder:
+    """Records one run. Safe to call from any thread.
+
+    ``now`` answers seconds on the clock of the history, which begins at the header.
+    """
+
+    def __init__(
+        self,
+        header: Header,
+        classes: ErrorClasses,
+        now: Callable[[], float],
+        see: Callable[[AnyEvent], object] = lambda _: None,
+        shown: Callable[[BaseException], str] | None = None,
+    ) -> None:
+        self.history: Final = History(header=header)
+        self.classes: Final = classes
+        self._now: Final = now
+        self._see: Final = see
+        self._shown: Final = shown
+        self._lock: Final = RLock()
+        self._threads: Final[dict[int, int]] = {}
+        self._calls: Final[dict[int, list[int]]] = {}
+        """For each thread the calls that are open in it."""
+        self._errors = 0
+        self._unmarkable: Final[dict[int, tuple[BaseException, int]]] = {}
+        self._last_t = 0.0
+        self._adding = False
+        self._ended = False
+        """What happens when a run is torn down is no part of it."""
+        self._late: Final[list[Callable[[int, float, int, int | None], AnyEvent]]] = []
+
+    def name_threads(self, numbers: Mapping[int, int]) -> None:
+        """Give threads, by their identifiers, numbers of the history; others get the next free ones."""
+        self._threads.update(numbers)
+
+    @property
+    def seq(self) -> int:
+        """The number of the next event."""
+        return len(self.history.events)
+
+    # -- what every event has
+
+    def _thread(self) -> int:
+        ident = get_ident()
+        number = self._threads.get(ident)
+        if number is None:
+            number = self._threads[ident] = max([1, *self._threads.values()]) + 1
+        return number
+
+    def _head(self) -> tuple[int, float, int, int | None]:
+        thread = self._thread()
+        calls = self._calls.get(thread)
+        self._last_t = max(self._last_t, self._now())
+        return len(self.history.events), self._last_t, thread, calls[-1] if calls else None
+
+    def add(self, make: Callable[[int, float, int, int | None], AnyEvent]) -> int:
+        """Add the event that ``make`` makes of seq, time, thread and enclosing call. Returns its seq."""
+        with self._lock:
+            if self._ended:
+                return -1
+            if self._adding:
+                # The garbage collector may drop a handle at any instant, also while an event is made or looked at.
+                self._late.append(make)
+                return -1
+            self._adding = True
+            try:
+                event = make(*self._head())
+                self.history.events.append(event)
+                self._see(event)
+            finally:
+                self._adding = False
+            self._ended = isinstance(event, RunEnded)
+            while self._late:
+                self.add(self._late.pop(0))
+            return event.seq
+
+    # -- errors
+
+    def error(self, error: BaseException | None, *, refused: bool = False) -> int | None:
+        """The number of an error object, which is written down at first sight; None for none."""
+        if error is None:
+            return None
+        with self._lock:
+            known = self._known(error)
+            return self._write(error, refused=refused) if known is None else known
+
+    def _known(self, error: BaseException) -> int | None:
+        kept = self._unmarkable.get(id(error))
+        if kept is not None:
+            return kept[1]
+        mark: object = getattr(error, _MARK, None)
+        # A copy of an error carries the mark of its original, which is another object.
+        return mark[2] if isinstance(mark, tuple) and mark[:2] == (id(self), id(error)) else None
+
+    def _write(self, error: BaseException, *, refused: bool, depth: int = 0) -> int:
+        cause = error.__cause__
+        below = None
+        if cause is not None and depth < _LINKS:
+            known = self._known(cause)
+            below = self._write(cause, refused=False, depth=depth + 1) if known is None else known
+        ref, self._errors = self._errors, self._errors + 1
+        try:
+            # A mark, because a reference to the error would keep what its frames hold alive: the sender's handles.
+            setattr(error, _MARK, (id(self), id(error), ref))
+        except (TypeError, AttributeError):
+            self._unmarkable[id(error)] = (error, ref)
+        origin = Origin.REFUSED if refused else self.classes.origin(error)
+        disconnect = self.classes.disconnect
+        shown = None if self._shown is None or origin is Origin.BASE else self._shown(error)
+        self.add(
+            lambda seq, t, thread, call: ErrorSeen(
+                seq=seq,
+                t=t,
+                thread=thread,
+                call=call,
+                ref=ref,
+                type=type(error).__name__,
+                text=text_of(error),
+                origin=origin,
+                cause=below,
+                disconnect=disconnect is not None and isinstance(error, disconnect),
+                shown=shown,
+                frames=frames_of(error) if origin is Origin.OTHER else (),
+            )
+        )
+        return ref
+
+    # -- calls of the caller
+
+    def call_started(
+        self,
+        what: CallName,
+        room: int | None,
+        *,
+        pages: Sequence[int | float] = (),
+        last: bool = False,
+        misuse: str = "",
+    ) -> int:
+        """A call begins in this thread."""
+        with self._lock:
+            seq = self.add(
+                lambda seq, t, thread, _: CallStarted(
+                    seq=seq, t=t, thread=thread, room=room, what=what, pages=tuple(pages), last=last, misuse=misuse
+                )
+            )
+            self._calls.setdefault(self._thread(), []).append(seq)
+            return seq
+
+    def call_ended(
+        self,
+        of: int,
+        room: int | None,
+        *,
+        value: str | None = None,
+        error: BaseException | None = None,
+        attribution: str | None = None,
+    ) -> None:
+        """It came back."""
+        with self._lock:
+            ref = self.error(error)
+            began = next((thread for thread, calls in self._calls.items() if of in calls), 0)
+            if began in self._calls and of in self._calls[began]:
+                self._calls[began].remove(of)
+            self.add(
+                lambda seq, t, _, __: CallEnded(
+                    seq=seq, t=t, thread=began, room=room, of=of, value=value, error=ref, attribution=attribution
+                )
+            )
+
+    # -- calls of the transport
+
+    def made(
+        self, peer: str, handle: int | None, place: Place, message: bytes, error: BaseException | None, *, refused: bool
+    ) -> None:
+        with self._lock:
+            ref = self.error(error, refused=refused)
+            self.add(
+                lambda seq, t, thread, call: TransferMade(
+                    seq=seq,
+                    t=t,
+                    thread=thread,
+                    call=call,
+                    room=place.room,
+                    peer=peer,
+                    handle=handle,
+                    generation=place.generation,
+                    pages=tuple(place.pages),
+                    target=tuple(place.target),
+                    aux=place.aux,
+                    message=message_of(message),
+                    error=ref,
+                )
+            )
+
+    def posted(self, handle: int, answer: str | None, error: BaseException | None) -> None:
+        with self._lock:
+            ref = self.error(error)
+            self.add(
+                lambda seq, t, thread, call: TransferPosted(
+                    seq=seq, t=t, thread=thread, call=call, handle=handle, answer=answer, error=ref
+                )
+            )
+
+    def checked(self, handle: int, answer: str | None, error: BaseException | None) -> None:
+        with self._lock:
+            ref = self.error(error)
+            self.add(
+                lambda seq, t, thread, call: TransferChecked(
+                    seq=seq, t=t, thread=thread, call=call, handle=handle, answer=answer, error=ref
+                )
+            )
+
+    def released(self, handle: int, how: Literal["call", "last reference"], error: BaseException | None) -> None:
+        with self._lock:
+            ref = self.error(error)
+            self.add(
+                lambda seq, t, thread, call: TransferReleased(
+                    seq=seq, t=t, thread=thread, call=call, handle=handle, how=how, error=ref
+                )
+            )
+
+    def notified(self, peer: str, message: bytes, error: BaseException | None) -> None:
+        with self._lock:
+            ref = self.error(error)
+            self.add(
+                lambda seq, t, thread, call: NotificationSent(
+                    seq=seq, t=t, thread=thread, call=call, peer=peer, message=message_of(message), error=ref
+                )
+            )
+
+    def peer_added(self, peer: str, generation: int, error: BaseException | None) -> None:
+        with self._lock:
+            ref = self.error(error)
+            self.add(
+                lambda seq, t, thread, call: PeerAdded(
+                    seq=seq, t=t, thread=thread, call=call, peer=peer, generation=generation, error=ref
+                )
+            )
+
+
+def text_of(error: BaseException) -> str:
+    """An error's text, which an error of somebody else's may refuse to give."""
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"<str() raised {type(broken).__name__}>"
+    text = text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no text
+    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} ..."
+
+
+def message_of(message: bytes) -> str:
+    """A notification as text, short."""
+    text = message[: MESSAGE_LIMIT + 1].decode("utf-8", "backslashreplace")
+    return text if len(text) <= MESSAGE_LIMIT else f"{text[:MESSAGE_LIMIT]} ..."
+
+
+def frames_of(error: BaseException) -> tuple[str, ...]:
+    """The last frames in which an error was raised: file, line, function."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    return tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)

@@ -1,0 +1,108 @@
+"""Shortens what broke, names the clause that it is about, and runs every trace again before it is reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.calls import AdapterError
+from kvsender_spec.kit.drive import run_trace
+from kvsender_spec.kit.shrink import Shown, show, shrink
+from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally
+from kvsender_spec.observe.verdict import Breakdown, Evidence
+
+
+@dataclass(slots=True)
+class Blame:
+    """What attribution has come to: by clause, its evidence, and after which clause it is broken."""
+
+    evidence: dict[str, Evidence]
+    after: dict[str, str]
+    errors: list[Breakdown]
+
+
+def attribute(adapter: Adapter, tally: Tally, wanted: frozenset[str]) -> Blame:
+    """Shorten each rule's shortest run, name the clause that it is about, and run every reported trace again."""
+    blame = Blame({}, {}, [])
+    shown: list[Shown] = []
+    for rule, example in sorted(tally.first.items(), key=_by_length):
+        if rule == OWN_ERROR or wanted & {rule, *tally.candidates[rule]}:
+            _attribute(adapter, tally, example, blame, shown)
+    for rule, example in tally.later.items():
+        if rule in wanted and rule not in blame.evidence:
+            _attribute_later(adapter, example, blame, shown)
+    return blame
+
+
+def _by_length(entry: tuple[str, Example]) -> tuple[int, str]:
+    return len(entry[1].trace.steps), entry[0]
+
+
+def _attribute(adapter: Adapter, tally: Tally, example: Example, blame: Blame, shown: list[Shown]) -> None:
+    rule = example.violation.clause
+    best = _already(shown, rule, tally) or shrink(adapter, example)
+    if best is None or not _repeats(adapter, best):
+        said = f"not repeatable: {rule} broke once ({example.violation.observed}), and not when the trace was run again"
+        blame.errors.append(Breakdown(said, example.trace, example.violation.frames))
+        return
+    shown.append(best)
+    named = tally.name(best.violation)
+    evidence = Evidence(best.violation, trace=best.trace, history=best.history)
+    if named == OWN_ERROR:
+        said = f"the sender's or the adapter's own error: {best.violation.observed}"
+        blame.errors.append(Breakdown(said, best.trace, best.violation.frames))
+    elif named == rule:
+        blame.evidence[rule] = evidence
+        blame.after.pop(rule, None)
+        if tally.candidates[rule] and tally.established(rule):
+            blame.after[rule] = tally.established(rule)
+    else:
+        circumstance = replace(best.violation, clause=named)
+        blame.evidence.setdefault(named, replace(evidence, violation=circumstance))
+        blame.after.pop(named, None)
+        if rule != OWN_ERROR:
+            blame.evidence[rule] = evidence
+            blame.after[rule] = named
+
+
+def _already(shown: list[Shown], rule: str, tally: Tally) -> Shown | None:
+    """A run that was shortened for another rule, and shows this one as well, first and in no circumstance."""
+    for run in shown:
+        for violation in run.violations:
+            if violation.clause == rule and not violation.after and tally.name(violation) == rule:
+                return replace(run, violation=violation)
+    return None
+
+
+def _attribute_later(adapter: Adapter, example: Example, blame: Blame, shown: list[Shown]) -> None:
+    """A rule that is only ever broken after another one: the shortest trace may show it first after all."""
+    rule = example.violation.clause
+    best = shrink(adapter, example, first=False)
+    if best is None:
+        return
+    alone = show(adapter, best.trace, rule)
+    best = best if alone is None else alone
+    shown.append(best)
+    blame.evidence[rule] = Evidence(best.violation, trace=best.trace, history=best.history)
+    if best.violation.after:
+        blame.after[rule] = blame.after.get(best.violation.after, best.violation.after)
+
+
+def _repeats(adapter: Adapter, best: Shown) -> bool:
+    """The trace breaks the same rule first when it is replayed, with the end of a run where it has none itself."""
+    try:
+        run = run_trace(adapter, best.trace)
+    except AdapterError:
+        return False
+    rule = best.violation.clause
+    return any(found.clause == rule and not found.after for found in run.observer.findings.violations)
+
+
+def outermost(clause: str, blame: Blame) -> str:
+    """The clause that breaks first of all where one breaks after another."""
+    seen = {clause}
+    after = blame.after.get(clause, "")
+    while after in blame.after and after not in seen:
+        seen.add(after)
+        after = blame.after[after]
+    return after

@@ -1,0 +1,161 @@
+"""Tells the recorder what the scripted transport, the peers and the workers of a run do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from threading import current_thread, get_ident
+from typing import Final
+
+from kvsender_spec.faults import Point
+from kvsender_spec.history.events import (
+    BytesCompared,
+    BytesLanded,
+    ControlArrived,
+    NotificationHeard,
+    Says,
+    WorkerEnded,
+)
+from kvsender_spec.history.record import NOWHERE, Place, Recorder, message_of
+from kvsender_spec.kit.adapter import Notifies, RoomPlan, Works
+from kvsender_spec.kit.calls import AdapterError, Calls
+from kvsender_spec.kit.stage import SENDER_SIDE, Stage
+from kvsender_spec.kit.transport import ScriptedHandle, TransportEvent
+
+
+class FabricRecorder:
+    """Translates what happens in one fabric into events."""
+
+    def __init__(self, recorder: Recorder, stage: Stage, callers: Iterable[int]) -> None:
+        self._recorder: Final = recorder
+        self._stage: Final = stage
+        self._known: Final = set(callers)
+        """The threads that may call the transport."""
+        self._works: Works | None = None
+        self._strangers: Final[dict[str, None]] = {}
+        self._ended: Final[set[str]] = set()
+        self._room_at: Final[dict[int, int]] = {}
+        """By address at a peer: the key of the room whose page or slot lies there."""
+        stage.fabric.on_event = self._asked
+        stage.fabric.on_connect = self._connected
+        stage.fabric.on_landed = self._landed
+
+    def watch(self, system: Works) -> None:
+        """The system has workers: they may call the transport, and are to live."""
+        self._works = system
+
+    def place(self, plan: RoomPlan) -> None:
+        """A room was given pages and slots at its peers."""
+        self._room_at.update(dict.fromkeys(self._stage.addresses(plan), plan.incarnation))
+
+    # -- the transport
+
+    def _asked(self, event: TransportEvent) -> None:
+        if event.agent != SENDER_SIDE:
+            return
+        if get_ident() not in self._known and event.answer != "dropped":
+            self._note_stranger()
+        recorder, handle = self._recorder, event.handle
+        answer = None if event.error is not None else event.answer
+        match event.point:
+            case Point.MAKE:
+                place = self._place_of(event)
+                recorder.made(event.peer, handle, place, event.message, event.error, refused=event.refused)
+            case Point.POST if handle is not None:
+                recorder.posted(handle, answer, event.error)
+            case Point.CHECK if handle is not None:
+                recorder.checked(handle, answer, event.error)
+            case Point.RELEASE if handle is not None:
+                recorder.released(handle, "last reference" if event.answer == "dropped" else "call", event.error)
+            case Point.NOTIFY:
+                recorder.notified(event.peer, event.message, event.error)
+            case _:
+                raise AssertionError(f"{event.point} without a handle")
+
+    def _place_of(self, event: TransportEvent) -> Place:
+        made = None if event.handle is None else self._stage.fabric.handles.get(event.handle)
+        room = None if event.target is None else self._room_at.get(event.target)
+        if made is None:
+            return Place(room=room) if room is not None else NOWHERE
+        return Place(pages=sorted(self._stage.pages_of(made)), room=room)
+
+    def _connected(self, agent: str, peer: str, error: BaseException | None) -> None:
+        if agent == SENDER_SIDE:
+            self._recorder.peer_added(peer, self._stage.fabric.agents[peer].generation, error)
+
+    def _landed(self, handle: ScriptedHandle, count: int, whole: bool) -> None:
+        number = handle.number
+        if handle.agent == SENDER_SIDE:
+            self._recorder.add(
+                lambda seq, t, thread, _: BytesLanded(
+                    seq=seq, t=t, thread=thread, handle=number, bytes=count, whole=whole
+                )
+            )
+
+    # -- threads
+
+    def _note_stranger(self) -> None:
+        if self._works is not None:
+            self._known.update(worker.ident for worker in self._works.workers() if worker.ident is not None)
+        if get_ident() not in self._known:
+            self._strangers[current_thread().name] = None
+
+    def refuse_strangers(self, adapter: str) -> None:
+        """Raises AdapterError where a thread that nobody has declared has called the transport."""
+        if self._strangers:
+            raise AdapterError(
+                f"adapter {adapter}: thread {', '.join(map(repr, self._strangers))} calls the transport and is not"
+                " declared: define workers(), busy() and close() on the system (kvsender_spec.kit.adapter.Works), or"
+                " every verdict depends on when it runs"
+            )
+
+    def look_at_workers(self) -> None:
+        """Record the workers that have ended."""
+        assert self._works is not None
+        for worker in self._works.workers():
+            if not worker.is_alive() and worker.name not in self._ended:
+                self._ended.add(worker.name)
+                name = worker.name
+                self._recorder.add(
+                    lambda seq, t, thread, _, name=name: WorkerEnded(seq=seq, t=t, thread=thread, name=name)
+                )
+
+    # -- peers
+
+    def read_notices(self, calls: Calls, system: object) -> None:
+        """Record what the peers were told since the last time."""
+        for peer in self._stage.world.peers:
+            for messages in peer.agent.get_new_notifs().values():
+                if isinstance(system, Notifies):
+                    for message in messages:
+                        self._heard(peer.name, calls, system, message)
+
+    def _heard(self, peer: str, calls: Calls, system: Notifies, message: bytes) -> None:
+        notice = calls.plain("read_notice", partial(system.read_notice, message))
+        if notice is not None:
+            self._recorder.add(
+                lambda seq, t, thread, _: NotificationHeard(
+                    seq=seq,
+                    t=t,
+                    thread=thread,
+                    peer=peer,
+                    says=Says(notice.kind.value),
+                    id=notice.room,
+                    incarnation=notice.incarnation,
+                    reason=notice.reason,
+                )
+            )
+
+    def control(self, message: bytes) -> None:
+        """A malformed control message arrives."""
+        self._recorder.add(
+            lambda seq, t, thread, _: ControlArrived(
+                seq=seq, t=t, thread=thread, malformed=True, message=message_of(message)
+            )
+        )
+
+    def compared(self, room: int, differ: str) -> None:
+        """The peers' memory was compared with the sender's."""
+        self._recorder.add(
+            lambda seq, t, thread, _: BytesCompared(seq=seq, t=t, thread=thread, room=room, differ=differ)
+        )

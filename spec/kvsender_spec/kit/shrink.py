@@ -1,0 +1,146 @@
+"""Shrinks a trace: steps, faults, overlaps, rooms, peers and chunks are left out while the same rule breaks first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from kvsender_spec.history.events import History, StepStarted
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.calls import AdapterError
+from kvsender_spec.kit.drive import run_trace
+from kvsender_spec.observe.attribution import Example, contexts_of
+from kvsender_spec.observe.verdict import Violation
+from kvsender_spec.trace import Progress, Scene, Step, Trace
+
+MOST_RUNS: Final = 400
+"""For one trace. One that is not the shortest yet is still a trace that breaks the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A run of a trace that breaks the rule."""
+
+    violation: Violation
+    trace: Trace
+    history: History
+    violations: tuple[Violation, ...]
+    """Everything that this run breaks."""
+
+
+class _Shrinker:
+    def __init__(self, adapter: Adapter, rule: str, contexts: frozenset[str], *, first: bool) -> None:
+        self._adapter: Final = adapter
+        self._rule: Final = rule
+        self._contexts: Final = contexts
+        self._first: Final = first
+        self._left = MOST_RUNS
+        self._tried: Final[set[Trace]] = set()
+
+    def play(self, trace: Trace) -> Shown | None:
+        """Run a trace as it is; None unless it breaks the rule, first, and with no new circumstances."""
+        if trace in self._tried or self._left <= 0:
+            return None
+        self._tried.add(trace)
+        self._left -= 1
+        return show(self._adapter, trace, self._rule, contexts=self._contexts, first=self._first)
+
+    def shrink(self, best: Shown) -> Shown:
+        """The shortest that is found. Ends when no single omission still breaks the rule, or the runs are used up."""
+        better: Shown | None = best
+        while better is not None:
+            best = self._without_chunks(better)
+            better = next((shown for trace in _simpler(best.trace) if (shown := self.play(trace)) is not None), None)
+        return best
+
+    def _without_chunks(self, best: Shown) -> Shown:
+        """Leave out runs of steps, from half of the trace down to single ones."""
+        best = self._cut_after(best)
+        size = max(1, len(best.trace.steps) // 2)
+        while True:
+            start = len(best.trace.steps) - size
+            while start >= 0:
+                steps = best.trace.steps
+                shown = self.play(Trace(best.trace.scene, steps[:start] + steps[start + size :]))
+                if shown is not None:
+                    best = shown
+                start -= size if shown is None else 1
+                start = min(start, len(best.trace.steps) - size)
+            if size == 1:
+                return best
+            size = max(1, size // 2)
+
+    def _cut_after(self, best: Shown) -> Shown:
+        """Without the steps after the one that shows the violation."""
+        number = step_of(best.history, best.violation)
+        shown = self.play(Trace(best.trace.scene, best.trace.steps[:number]))
+        return best if shown is None else shown
+
+
+def show(
+    adapter: Adapter, trace: Trace, rule: str, *, contexts: frozenset[str] | None = None, first: bool = True
+) -> Shown | None:
+    """Run a trace as it is. None where it does not break the rule, or where the adapter breaks."""
+    try:
+        run = run_trace(adapter, trace, as_it_is=True)
+    except AdapterError:
+        return None
+    found = run.observer.findings.violations
+    for violation in found:
+        if violation.clause != rule or (first and violation.after):
+            continue
+        if contexts is None or contexts_of(violation) <= contexts:
+            return Shown(violation, Trace(run.scene, tuple(run.steps)), run.history, tuple(found))
+    return None
+
+
+def shrink(adapter: Adapter, example: Example, *, first: bool = True) -> Shown | None:
+    """The shortest trace that can be made of an example; None where the example does not repeat."""
+    rule = example.violation.clause
+    shrinker = _Shrinker(adapter, rule, contexts_of(example.violation), first=first)
+    shown = shrinker.play(example.trace)
+    return None if shown is None else shrinker.shrink(shown)
+
+
+def step_of(history: History, violation: Violation) -> int:
+    """How many steps had been begun when the violation was seen."""
+    return sum(1 for event in history.events[: violation.seq + 1] if isinstance(event, StepStarted))
+
+
+def _simpler(trace: Trace) -> Iterator[Trace]:
+    """Every trace that is one simplification of a step or of the scene away."""
+    scene, steps = trace.scene, trace.steps
+    for number, step in enumerate(steps):
+        for simpler in _simpler_steps(step):
+            yield Trace(scene, (*steps[:number], *simpler, *steps[number + 1 :]))
+    yield from (Trace(other, steps) for other in _simpler_scenes(scene) if other != scene)
+
+
+def _simpler_steps(step: Step) -> Iterator[Sequence[Step]]:
+    if step.meeting is not None:
+        # With one thread, in both orders: only what neither shows takes two.
+        alone = replace(step, meeting=None)
+        second = Step(step.meeting.call, step.room, opening=step.opening)
+        yield from ([alone], [second, alone], [alone, second])
+    if step.progress is not Progress.NONE:
+        yield [replace(step, progress=Progress.NONE)]
+    if step.fault is not None:
+        yield [replace(step, fault=None)]
+        if step.fault.nth:
+            yield [replace(step, fault=replace(step.fault, nth=0))]
+    if step.opening:
+        yield [replace(step, opening=0)]
+
+
+def _simpler_scenes(scene: Scene) -> Iterator[Scene]:
+    plain = Scene()
+    yield replace(scene, chunks=scene.chunks[:1])
+    yield replace(scene, chunks=tuple((chunks[0],) for chunks in scene.chunks))
+    yield replace(scene, chunks=tuple(tuple(min(n, 1) for n in chunks) for chunks in scene.chunks))
+    yield replace(scene, peers=1)
+    yield replace(scene, dummies=plain.dummies)
+    yield replace(scene, shared=plain.shared)
+    yield replace(scene, done_at_post=plain.done_at_post)
+    yield replace(scene, drops_metadata=plain.drops_metadata)
+    yield replace(scene, silent=plain.silent)

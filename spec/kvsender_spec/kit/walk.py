@@ -1,0 +1,301 @@
+"""The random walk: hypothesis draws scenes and the budget, and each run's own random numbers choose its steps.
+
+A step is chosen among those that make sense where the run stands. That is no draw of hypothesis' own, which demands the
+same draws in the same places each time: a sender with threads, or with a clock of its own, need not do the same twice.
+
+There is one rule over the alphabet of calls and injected answers, because a rule for every call spends most examples on
+calls that say nothing. A violation ends neither a run nor the walk: all clauses are judged in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import count
+from random import Random
+from typing import Final, TypeVar
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from kvsender_spec.faults import (
+    BASE_KINDS,
+    PROGRAMMING_KINDS,
+    RAISED_BY_TRANSPORT,
+    RETURNED_BY_TRANSPORT,
+    TRANSPORT_KINDS,
+    Fault,
+    Kind,
+    Point,
+)
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.calls import AdapterError
+from kvsender_spec.kit.drive import MEETING_CALLS, Run
+from kvsender_spec.observe.attribution import Tally
+from kvsender_spec.observe.verdict import Breakdown
+from kvsender_spec.trace import Call, Meeting, Misuse, Progress, Scene, Step, Trace
+
+_T = TypeVar("_T")
+STEPS: Final = 18
+_MISTAKES: Final = 0.125
+"""How many of the caller's send() are one."""
+_FOLLOWED: Final = 0.7
+"""How many poll() are surely of a room that has something in flight, if there is one: the others say little."""
+MOST_ERRORS: Final = 5
+"""So many runs that an adapter broke in end the walk: each may have cost a call's whole time limit."""
+
+_ROOMS: Final[tuple[tuple[int, ...], ...]] = ((1,), (1, 1), (2, 1), (1, 1, 1), (0,))
+
+
+def _scenes(*, rooms: int, peers: int, shared: bool) -> st.SearchStrategy[Scene]:
+    return st.builds(
+        Scene,
+        chunks=st.lists(st.sampled_from(_ROOMS), min_size=rooms, max_size=rooms).map(tuple),
+        peers=st.just(peers),
+        dummies=st.sampled_from((0, 0, 0, 1)),
+        shared=st.just(shared),
+        done_at_post=st.sampled_from((False,) * 5 + (True,)),
+        drops_metadata=st.booleans(),
+        silent=st.sampled_from((False, False, True)),
+    )
+
+
+SCENES: Final = st.one_of(
+    _scenes(rooms=1, peers=1, shared=True),
+    _scenes(rooms=2, peers=1, shared=True),
+    _scenes(rooms=2, peers=2, shared=True),
+    # Rooms that share no peer: only here can one peer's fault reach a room that it has no part in.
+    _scenes(rooms=2, peers=2, shared=False),
+    _scenes(rooms=2, peers=2, shared=False),
+)
+
+
+class _Mix(Enum):
+    """What goes wrong in a run. Most of what a sender does right shows only where nothing does."""
+
+    NOTHING = "nothing"
+    """The caller does its work and nothing fails."""
+    CALLERS = "callers"
+    """The caller gives rooms up and opens them again."""
+    THREADS = "threads"
+    """Other threads call as well."""
+    FAULTS = "faults"
+    """Rooms are given up, faults strike, and peers come and go."""
+
+
+# How often each call is tried where it makes sense.
+_QUIET_CALLS: Final[Mapping[Call, int]] = {
+    Call.SEND: 9,
+    Call.POLL: 12,
+    Call.WAIT_LONG: 2,
+    Call.FAILURE_EXCEPTION: 2,
+    Call.METRIC: 1,
+    Call.WAIT: 1,
+    Call.CONTROL: 1,
+}
+_CALLER_CALLS: Final[Mapping[Call, int]] = {**_QUIET_CALLS, Call.OPEN: 8, Call.ABORT: 4, Call.CLEAR: 4}
+_CALLS: Final[Mapping[_Mix, Mapping[Call, int]]] = {
+    _Mix.NOTHING: _QUIET_CALLS,
+    _Mix.CALLERS: _CALLER_CALLS,
+    _Mix.THREADS: _CALLER_CALLS,
+    _Mix.FAULTS: {
+        Call.SEND: 14,
+        Call.POLL: 14,
+        Call.OPEN: 8,
+        Call.RESTART: 6,
+        Call.KILL: 2,
+        Call.ABORT: 2,
+        Call.CLEAR: 2,
+        Call.FAILURE_EXCEPTION: 2,
+        Call.STOP: 1,
+        Call.METRIC: 1,
+        Call.WAIT: 1,
+        Call.WAIT_LONG: 1,
+        Call.CONTROL: 1,
+    },
+}
+# What finishes at one peer only is for the test sequences of the suite, which name the peers.
+_PROGRESS: Final = {Progress.NONE: 2, Progress.ALL: 1, Progress.NEWEST: 2, Progress.HALF: 1}
+
+
+def _faults(point: Point, kinds: tuple[Kind, ...], nths: int) -> tuple[Fault, ...]:
+    return tuple(Fault(point, kind, nth) for kind in kinds for nth in range(nths))
+
+
+@dataclass(frozen=True, slots=True)
+class _Menu:
+    """The faults that one call can meet, by how often they are worth trying."""
+
+    usual: tuple[Fault, ...]
+    rare: tuple[Fault, ...]
+    """Each may end the run, because what the sender is left in is its own affair."""
+
+    @property
+    def disconnects(self) -> tuple[Fault, ...]:
+        return tuple(f for f in self.usual if f.kind is Kind.REMOTE_DISCONNECT and f.point is not Point.NOTIFY)
+
+
+_MEETING_POINTS: Final[Mapping[Call, Mapping[Point, int]]] = {
+    Call.SEND: {Point.MAKE: 1, Point.POST: 2},
+    Call.POLL: {Point.CHECK: 2, Point.RELEASE: 1, Point.NOTIFY: 1},
+}
+"""Where the calls of two threads can overlap, by how often it is worth trying."""
+_MOST_MEETINGS: Final = 2
+"""At which of several calls of the transport at most."""
+
+_RARE: Final = PROGRAMMING_KINDS + BASE_KINDS
+_MENUS: Final = {
+    Call.SEND: _Menu(
+        _faults(Point.MAKE, RAISED_BY_TRANSPORT, 2) + _faults(Point.POST, TRANSPORT_KINDS, 3),
+        _faults(Point.MAKE, _RARE, 1) + _faults(Point.POST, _RARE, 2),
+    ),
+    Call.POLL: _Menu(
+        _faults(Point.CHECK, TRANSPORT_KINDS, 3)
+        + _faults(Point.CHECK, RETURNED_BY_TRANSPORT, 2) * 2
+        + _faults(Point.RELEASE, (Kind.REPOST_ACTIVE, Kind.BACKEND), 2) * 3
+        + _faults(Point.NOTIFY, (Kind.REMOTE_DISCONNECT, Kind.NOT_FOUND), 2),
+        _faults(Point.CHECK, _RARE, 1),
+    ),
+}
+
+
+def _weighted(random: Random, weights: Mapping[_T, int]) -> _T:
+    (chosen,) = random.choices(tuple(weights), tuple(weights.values()))
+    return chosen
+
+
+def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
+    """Choose one step that makes sense now, or None where none does."""
+    slots = range(max(len(run.scene.chunks), run.scene.peers))
+    able = {call: [slot for slot in slots if run.applicable(Step(call, slot))] for call in _CALLS[mix]}
+    weights = {call: weight for call, weight in _CALLS[mix].items() if able[call]}
+    if not weights:
+        return None
+    call = _weighted(random, weights)
+    flying = [slot for slot in able[call] if run.asks(Point.CHECK, slot)]
+    followed = call is Call.POLL and flying and random.random() < _FOLLOWED
+    step = Step(call, random.choice(flying if followed else able[call]))
+    if call is Call.SEND and random.random() < _MISTAKES:
+        mistake = replace(step, misuse=random.choice(tuple(Misuse)))
+        return mistake if run.applicable(mistake) else step
+    if call is Call.POLL:
+        step = replace(step, progress=_weighted(random, _PROGRESS))
+    if call in _MENUS and mix is _Mix.FAULTS:
+        return replace(step, fault=_fault(random, run, step))
+    if call in _MEETING_POINTS and mix is _Mix.THREADS:
+        return _with_meeting(random, run, step)
+    return step
+
+
+def _fault(random: Random, run: Run, step: Step) -> Fault | None:
+    """Sometimes a fault, of those that can strike; most often in a poll() that has something to ask about."""
+    asks = {point: run.asks(point, step.room) for point in Point}
+    share = 0.25 if step.call is Call.SEND else 0.6 if asks[Point.CHECK] else 0.15
+    if random.random() >= share:
+        return None
+    menu = _MENUS[step.call]
+    (faults,) = random.choices((menu.usual, menu.disconnects, menu.rare), (4, 3, 3))
+    striking = [fault for fault in faults if fault.nth < asks[fault.point]]
+    return random.choice(striking) if striking else None
+
+
+def _with_meeting(random: Random, run: Run, step: Step) -> Step:
+    """Every other time another thread calls as well."""
+    places = {
+        (point, nth): weight
+        for point, weight in _MEETING_POINTS[step.call].items()
+        for nth in range(_MOST_MEETINGS)
+        if nth < run.asks(point, step.room)
+    }
+    if not places or random.random() < 0.5:
+        return step
+    meeting = replace(step, meeting=Meeting(random.choice(MEETING_CALLS[step.call]), *_weighted(random, places)))
+    return meeting if run.applicable(meeting) else step
+
+
+class _Enough(Exception):
+    """Ends the walk early."""
+
+
+def cut_short(tally: Tally) -> bool:
+    """The adapter broke so often that the walk has ended."""
+    return len(tally.errors) >= MOST_ERRORS
+
+
+def walk(
+    adapter: Adapter,
+    *,
+    seed_number: int,
+    examples: int,
+    into: Tally | None = None,
+    enough: Callable[[Tally], bool] = lambda _: False,
+    on_run: Callable[[Tally], None] = lambda _: None,
+) -> Tally:
+    """Walk for all clauses at once, until ``enough``. Adds to ``into``, if given.
+
+    The same seed walks the same in the same program; hypothesis also looks at which modules are loaded. An error of the
+    adapter's own ends its run, and too many of them the walk.
+    """
+    tally = Tally() if into is None else into
+    numbers = count()
+
+    class Walk(RuleBasedStateMachine):
+        run: Run | None = None
+
+        @initialize(scene=SCENES, mix=st.sampled_from((*_Mix, _Mix.FAULTS)))
+        def begin(self, scene: Scene, mix: _Mix) -> None:
+            self.mix = mix
+            self.random = Random(f"{seed_number} {next(numbers)}")
+            try:
+                self.run = Run(adapter, scene)
+                for room in range(len(scene.chunks)):
+                    self.run.apply(Step(Call.OPEN, room))
+            except AdapterError as error:
+                self.give_up(error, scene)
+
+        @rule()
+        def step(self) -> None:
+            if self.run is None:
+                return
+            step = _step(self.random, self.run, self.mix)
+            if step is not None:
+                try:
+                    self.run.apply(step)
+                except AdapterError as error:
+                    self.give_up(error, self.run.scene)
+
+        def give_up(self, error: AdapterError, scene: Scene) -> None:
+            steps = () if self.run is None else tuple(self.run.steps)
+            if not cut_short(tally):
+                tally.errors.append(Breakdown(str(error), Trace(scene, steps), error.frames))
+            self.run = None
+
+        def teardown(self) -> None:
+            if self.run is not None:
+                try:
+                    self.run.finish()
+                    tally.add(Trace(self.run.scene, tuple(self.run.steps)), self.run.observer.findings)
+                except AdapterError as error:
+                    self.give_up(error, self.run.scene)
+            on_run(tally)
+            if enough(tally) or cut_short(tally):
+                raise _Enough
+
+    machine = seed(seed_number)(Walk)
+    with suppress(_Enough):
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=STEPS,
+                phases=[Phase.generate],
+                database=None,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                report_multiple_bugs=False,
+            ),
+        )
+    return tally

@@ -1,0 +1,149 @@
+"""Which clause a wrong answer is blamed on, from all runs of a check together.
+
+Every violation has a rule, the clause that the answer itself contradicts; it does not depend on what else happened. A
+circumstance (another room, a clear(), two calls at once) is a candidate only if the rule never broke in any run without
+it. The trace is then shortened as long as the same rule breaks first, so that what is left in it is necessary; and one
+table names the clause about the circumstance that is still there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from kvsender_spec.observe.checkers.base import OWN_ERROR
+from kvsender_spec.observe.verdict import Breakdown, Findings, Violation
+from kvsender_spec.trace import Trace
+
+NAMING: Final = (
+    ("KS-7.2", "two calls of one room overlapped"),
+    ("KS-6.2", "a peer of other rooms was not healthy"),
+    ("KS-5.4", "another room had a fault or was given up, or there was an earlier one of the same id"),
+    ("KS-6.3", "the room's own peer had come back"),
+    ("KS-8.1", "the caller had made a mistake"),
+    ("KS-5.3", "a transfer of the cleared room had finished late"),
+    ("KS-5.2", "clear() was called"),
+    ("KS-5.1", "abort() was called"),
+    ("KS-2.7", "failure_exception() was called in a room that may not have failed"),
+    ("KS-3.2", "the room has no pages"),
+    ("KS-3.6", "its transfers finished in another order than they were posted"),
+)
+"""Read from the top: the first circumstance that the shortest trace still needs names the clause."""
+_OF_FAILURE: Final = frozenset({"KS-5.1"})
+_OF_PAGES: Final = frozenset({"KS-5.1", "KS-5.2", "KS-5.3", "KS-5.4", "KS-6.2", "KS-6.3"})
+_OF_OUTCOMES: Final = frozenset({"KS-3.2", "KS-3.6"})
+"""They explain an outcome that is wrong, and nothing else."""
+SPEAKS_OF: Final[dict[str, frozenset[str]]] = {
+    "KS-1.4": _OF_FAILURE,
+    "KS-2.2": _OF_FAILURE,
+    "KS-2.4": frozenset({"KS-5.2", "KS-2.7"}),
+    "KS-2.5": _OF_FAILURE,
+    "KS-2.6": _OF_FAILURE,
+    "KS-2.8": _OF_FAILURE,
+    "KS-3.4": _OF_FAILURE,
+    "KS-4.1": _OF_PAGES,
+    "KS-4.2": _OF_PAGES,
+    "KS-4.3": _OF_PAGES,
+    "KS-4.4": _OF_PAGES,
+    "KS-6.1": _OF_FAILURE | {"KS-5.2"},
+}
+"""The circumstances that a rule is itself about, which therefore explain nothing: an abort is a failure like others,
+and pages and notifications are looked at after clear() as before."""
+
+
+def contexts_of(violation: Violation) -> frozenset[str]:
+    """The circumstances that may explain a violation, without those that its rule is about."""
+    rule = violation.clause
+    others = frozenset[str]() if rule.startswith("KS-3") else _OF_OUTCOMES
+    return violation.contexts - SPEAKS_OF.get(rule, frozenset()) - others - {rule}
+
+
+@dataclass(slots=True)
+class Example:
+    """The shortest run seen so far that breaks a rule."""
+
+    violation: Violation
+    trace: Trace
+
+
+@dataclass(slots=True)
+class Tally:
+    """What all runs of a check have shown together."""
+
+    runs: int = 0
+    steps: int = 0
+    held: Counter[str] = field(default_factory=Counter)
+    alongside: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By rule: the rules that the same answers broke, whenever it broke first."""
+    broken: Counter[str] = field(default_factory=Counter)
+    """How often each rule was broken."""
+    first: dict[str, Example] = field(default_factory=dict)
+    """By rule: the shortest run in which it broke before anything else in its room."""
+    candidates: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By rule: the circumstances without which it never broke first."""
+    later: dict[str, Example] = field(default_factory=dict)
+    """By rule: the shortest run in which it broke after another one."""
+    reasons: Findings = field(default_factory=Findings)
+    errors: list[Breakdown] = field(default_factory=list)
+
+    def add(self, trace: Trace, findings: Findings) -> None:
+        """Take the findings of one run."""
+        self.runs += 1
+        self.steps += len(trace.steps)
+        self.held += findings.held
+        for clause, why in findings.reasons.items():
+            self.reasons.reasons.setdefault(clause, why)
+        for violation in findings.violations:
+            same = (other.clause for other in findings.violations if other.seq == violation.seq)
+            self._take(violation, trace, frozenset(same) - {violation.clause})
+
+    def _take(self, violation: Violation, trace: Trace, same: frozenset[str]) -> None:
+        rule, contexts = violation.clause, contexts_of(violation)
+        self.broken[rule] += 1
+        if violation.after and violation.after != rule:
+            _keep(self.later, violation, trace)
+            return
+        if violation.after:
+            return  # an echo
+        known = self.candidates.get(rule)
+        self.candidates[rule] = contexts if known is None else known & contexts
+        self.alongside[rule] = self.alongside.get(rule, same) & same
+        _keep(self.first, violation, trace)
+
+    def name(self, violation: Violation) -> str:
+        """The clause to blame for a violation in the shortest trace: the first candidate still there, or the rule.
+
+        An answer that breaks another rule as well, and that one in no particular circumstance, needs no explanation.
+        """
+        rule = violation.clause
+        left = contexts_of(violation) & self.candidates[rule]
+        if self.established(rule):
+            return rule
+        return next((clause for clause, _ in NAMING if clause in left), rule)
+
+    def established(self, rule: str) -> str:
+        """A rule that every answer breaks which breaks this one, and that needs no circumstance; empty if none."""
+        left = self.candidates[rule]
+        others = sorted(other for other in self.alongside[rule] - left if not self.candidates.get(other, {other}))
+        return next(iter(others), "")
+
+    def shows(self, clauses: Iterable[str]) -> bool:
+        """Whether each of the clauses is broken first somewhere, or may be what explains a rule."""
+        explaining = frozenset[str]().union(*self.candidates.values())
+        return all(clause in self.first or clause in explaining for clause in clauses)
+
+
+def _keep(examples: dict[str, Example], violation: Violation, trace: Trace) -> None:
+    """The example with the fewest circumstances, and of those the shortest."""
+    known = examples.get(violation.clause)
+    if known is None or _size(violation, trace) < _size(known.violation, known.trace):
+        examples[violation.clause] = Example(violation, trace)
+
+
+def _size(violation: Violation, trace: Trace) -> tuple[int, int]:
+    return len(contexts_of(violation)), len(trace.steps)
+
+
+__all__ = ["NAMING", "OWN_ERROR", "SPEAKS_OF", "Example", "Tally", "contexts_of"]

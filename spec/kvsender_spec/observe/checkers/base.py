@@ -1,0 +1,145 @@
+"""What every checker has, and what the observer shows to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Final
+
+from kvsender_spec.history.events import Ability, AnyEvent, ErrorSeen, Header
+from kvsender_spec.machine import HandleState
+from kvsender_spec.observe.peers import SubjectView
+from kvsender_spec.observe.room import Answer, RoomView
+from kvsender_spec.observe.verdict import Findings, Reason, Violation
+
+OWN_ERROR: Final = "own error"
+"""The rule for an exception that left a call although nothing had gone wrong: no clause, but the sender's or the
+adapter's own mistake. Attribution names a clause where a circumstance is what it takes."""
+
+CALLS: Final = frozenset({"room.opened", "call.started", "call.ended", "error.seen", "events.dropped", "run.ended"})
+"""What the views need to know who called what and what came back."""
+TRANSFERS: Final = frozenset({"transfer.made", "transfer.posted", "transfer.checked", "transfer.released"})
+WORLD: Final = frozenset({"peer.added", "peer.lost", "peer.silent", "peer.resumed", "peer.returned", "link.cut"})
+ANSWERS: Final = CALLS | TRANSFERS | WORLD | {"notification.sent", "clock.advanced", "bytes.landed"}
+"""What the views need to say whether an answer of poll() is allowed. Without the kinds that only the world can write,
+a view allows more, and never less."""
+
+
+class Sight:
+    """What the observer knows, as checkers see it."""
+
+    def __init__(
+        self,
+        header: Header,
+        findings: Findings,
+        rooms: Mapping[int, RoomView],
+        subject: SubjectView,
+        errors: Mapping[int, ErrorSeen],
+    ) -> None:
+        self.header: Final = header
+        self.findings: Final = findings
+        self.rooms: Final = rooms
+        self.subject: Final = subject
+        self.errors: Final = errors
+        self.can: Final = frozenset(header.can)
+        self.vantage: Final = frozenset(header.vantage)
+        self.now = 0.0
+        self.seq = -1
+        self.peer_of_handle: Final[dict[int | None, str]] = {}
+        self.misused = ""
+        """How the transfer event that is seen misused its handle."""
+        self.released_in: HandleState | None = None
+        """The state in which the handle was that the release which is seen is about; None if the release raised."""
+        self.other_room_faulted = False
+        self.other_peer_unhealthy = False
+
+    def around(self, room: RoomView) -> None:
+        """What else is wrong in the world, for a room whose answer is looked at."""
+        self.other_room_faulted = bool(self.subject.faulted - {room.key})
+        self.other_peer_unhealthy = not room.unhealthy and any(
+            peer.ever_unhealthy for name, peer in self.subject.peers.items() if name not in room.targets
+        )
+
+    def contexts(self, room: RoomView) -> frozenset[str]:
+        """The circumstances of a room that may be why its answer is wrong."""
+        found = set(room.contexts)
+        if room.opened.pages == 0:
+            found.add("KS-3.2")
+        if room.out_of_order:
+            found.add("KS-3.6")
+        if not room.faults:
+            self.around(room)
+            if self.other_room_faulted or room.reopened:
+                found.add("KS-5.4")
+            if self.other_peer_unhealthy:
+                found.add("KS-6.2")
+            if room.recovered:
+                found.add("KS-6.3")
+        return frozenset(found)
+
+    def enough_polls(self, room: RoomView) -> int:
+        """One for each handle, and two. A worker may have other rooms' chunks to post before it comes to this one."""
+        enough = len(room.oracle.handles) + 2
+        if self.has(Ability.WORKERS):
+            enough = max(enough, 2 * self.subject.sends * max(len(room.targets), 1) + 4)
+        return enough
+
+    def has(self, ability: Ability) -> bool:
+        return ability in self.can
+
+
+class Checker:
+    """One family of clauses."""
+
+    kinds: ClassVar[frozenset[str]]
+    """The kinds of events that the family's verdicts rest on, through the views or directly."""
+    sees: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that ``see`` is called for."""
+
+    def __init__(self, sight: Sight) -> None:
+        self.sight: Final = sight
+
+    def answered(self, answer: Answer) -> None:
+        """A call of the caller came back."""
+
+    def see(self, event: AnyEvent, room: RoomView | None) -> None:
+        """An event of one of the kinds that it sees, after the views have taken it."""
+
+    # -- what it says
+
+    def held(self, clause: str) -> None:
+        """An observation that holds."""
+        self.sight.findings.held[clause] += 1
+
+    def broke(
+        self, clause: str, expected: str, observed: str, room: RoomView | None = None, frames: tuple[str, ...] = ()
+    ) -> None:
+        """An observation that does not."""
+        sight = self.sight
+        sight.findings.violations.append(
+            Violation(
+                clause,
+                expected,
+                observed,
+                sight.seq,
+                None if room is None else room.key,
+                "" if room is None else room.mark,
+                frozenset() if room is None else sight.contexts(room),
+                frames,
+            )
+        )
+
+    def check(self, clause: str, holds: bool, expected: str, observed: str, room: RoomView | None = None) -> bool:
+        if holds:
+            self.held(clause)
+        else:
+            self.broke(clause, expected, observed, room)
+        return holds
+
+    def unseen(self, clause: str, reason: Reason, what: str) -> None:
+        """The clause came up, and could not be told."""
+        self.sight.findings.reasons.setdefault(clause, (reason, what))
+
+
+def shown(error: ErrorSeen | None) -> str:
+    """An error in words."""
+    return "nothing" if error is None else str(error)

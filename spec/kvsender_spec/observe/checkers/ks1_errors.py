@@ -1,0 +1,84 @@
+"""KS-1: errors of the transport end in the room, and no other error is taken for one of them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kvsender_spec.contract import Attribution, KVPoll
+from kvsender_spec.history.events import Ability, AnyEvent, CallName, ErrorSeen, ImportProbed, Origin
+from kvsender_spec.observe.checkers.base import ANSWERS, OWN_ERROR, Checker, shown
+from kvsender_spec.observe.room import Answer, RoomView
+from kvsender_spec.oracle import CauseKind
+
+
+class Errors(Checker):
+    kinds: ClassVar = ANSWERS | {"import.probed"}
+    sees: ClassVar = frozenset({"import.probed"})
+
+    def see(self, event: AnyEvent, room: RoomView | None) -> None:
+        assert isinstance(event, ImportProbed)
+        self.check("KS-1.5", not event.failure, f"import {event.module} works without nixl", event.failure or "it does")
+
+    def answered(self, answer: Answer) -> None:
+        if answer.answered.interrupts:
+            self._interrupted(answer)
+        if answer.started.what is CallName.FAILURE_EXCEPTION:
+            self._shown(answer)
+        elif not answer.started.misuse:
+            if answer.error is not None:
+                self._escaped(answer, answer.error)
+            else:
+                self._returned(answer)
+
+    def _interrupted(self, answer: Answer) -> None:
+        """KS-1.4: an interrupt leaves the call of the caller's during which it came."""
+        for interrupt in answer.answered.interrupts:
+            left = answer.error is not None and answer.error.ref == interrupt.ref
+            seen = f"{answer.name} raised {shown(answer.error)}"
+            self.check("KS-1.4", left, f"{interrupt} leaves the call", seen, answer.room)
+
+    def _escaped(self, answer: Answer, error: ErrorSeen) -> None:
+        if error.origin is Origin.BASE:
+            return
+        answered = answer.answered.first
+        room, seen = answer.room, f"{answer.name} raised {error}"
+        if answered is not None and answered.kind is CauseKind.INTERNAL and answered.error is error:
+            self.held("KS-1.3")  # it propagates
+            return
+        if answered is not None and answered.kind is not CauseKind.INTERNAL:
+            wanted = f"the room fails with {answered}, and {answer.name} returns"
+            self.broke("KS-1.2", wanted, f"{seen} instead of returning", room)
+        if answered is not None or room.faults or answer.was_failed or error.origin is Origin.TRANSPORT:
+            self.broke("KS-1.1", f"{answer.name} returns", seen, room, error.frames)
+        else:
+            self.broke(OWN_ERROR, f"{answer.name} returns", seen, room, error.frames)
+
+    def _returned(self, answer: Answer) -> None:
+        room, answered = answer.room, answer.answered.first
+        if answered is not None or room.faults:
+            self.held("KS-1.1")
+        if answer.value is None or not room.faults:
+            return
+        first = room.faults[0]
+        if answer.allowed and answer.first_terminal and answer.value is KVPoll.Failed:
+            if first.kind is not CauseKind.INTERNAL:
+                self.held("KS-1.2")
+        elif not answer.allowed and answer.value is KVPoll.Success and first.kind is not CauseKind.INTERNAL:
+            self.broke("KS-1.2", f"the room fails with {first}", "poll() answered Success", room)
+
+    def _shown(self, answer: Answer) -> None:
+        """KS-1.3: an error of the program's own is shown as what it is."""
+        matching = answer.matching
+        internal = bool(answer.latched) and all(
+            p.cause is not None and p.cause.kind is CauseKind.INTERNAL for p in answer.latched
+        )
+        if internal and matching is None and not answer.allowed and not answer.later and answer.shown_before is None:
+            wanted = f"the first cause, {answer.latched[0].cause}"
+            self.broke("KS-1.3", wanted, f"failure_exception() raised {shown(answer.error)}", answer.room)
+        if matching is None or matching.cause is None or matching.cause.kind is not CauseKind.INTERNAL:
+            return
+        self.held("KS-1.3")
+        if self.sight.has(Ability.ATTRIBUTION):
+            said = answer.ended.attribution
+            wanted = Attribution.INTERNAL.value
+            self.check("KS-1.3", said == wanted, wanted, said or "none", answer.room)

@@ -1,0 +1,88 @@
+"""KS-2: the first cause is latched, and everything the sender says afterwards agrees with it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kvsender_spec.contract import Attribution, KVPoll
+from kvsender_spec.history.events import Ability, CallName, Origin
+from kvsender_spec.observe.checkers.base import ANSWERS, Checker, shown
+from kvsender_spec.observe.room import Answer
+from kvsender_spec.oracle import CauseKind
+
+
+class Latch(Checker):
+    kinds: ClassVar = ANSWERS
+
+    def answered(self, answer: Answer) -> None:
+        what = answer.started.what
+        if what is CallName.FAILURE_EXCEPTION:
+            self._failure(answer)
+        elif what is CallName.SEND and not answer.started.misuse:
+            self._sent(answer)
+        elif what is CallName.POLL and answer.error is None:
+            self._polled(answer)
+
+    def _sent(self, answer: Answer) -> None:
+        """KS-2.5: after a failure send() posts nothing and raises nothing."""
+        room, answered = answer.room, answer.answered
+        if answer.error is not None:
+            if answer.was_failed and answer.error.origin is not Origin.BASE:
+                self.broke("KS-2.5", "send() returns", f"send() raised {answer.error}", room)
+            return
+        expected = "the transport is asked for nothing more"
+        if answer.breaks is not None:
+            seen = f"{answered.posted} transfers were posted"
+            seen += f", and {answered.posting}" if answered.posting is not None else ""
+            self.broke(answer.breaks, expected, seen, room)
+        elif answer.was_failed:
+            self.held("KS-2.5")
+
+    def _polled(self, answer: Answer) -> None:
+        room, value = answer.room, answer.value
+        assert value is not None
+        failed = answer.was_failed or bool(room.faults)
+        if answer.was_terminal is not None:
+            changed = value is not answer.was_terminal
+            self.check("KS-2.1", not changed, answer.was_terminal.name, f"poll() answered {value.name}", room)
+        if not answer.allowed and value is KVPoll.Success and failed:
+            self.broke("KS-2.2", answer.wanted, "poll() answered Success", room)
+        elif answer.allowed and failed:
+            self.held("KS-2.2")
+        if answer.allowed and answer.was_terminal is KVPoll.Failed:
+            checks = answer.answered.checks
+            self.check("KS-2.6", checks == 0, "poll() does not ask the transport", f"it made {checks} checks", room)
+
+    def _failure(self, answer: Answer) -> None:
+        room, error = answer.room, answer.error
+        seen = f"failure_exception() raised {shown(error)}"
+        if answer.allowed and answer.matching is None:
+            self.held("KS-2.7")
+            return
+        if not answer.latched:
+            wanted = f"a usage error, since the room is {answer.before[0]}"
+            self.broke("KS-2.7", wanted, seen, room)
+            return
+        if answer.matching is None and answer.shown_before is not None and not answer.later:
+            self.broke("KS-2.4", ": ".join(answer.shown_before), seen, room)
+            return
+        if error is None or answer.matching is None:
+            internal = all(p.cause is not None and p.cause.kind is CauseKind.INTERNAL for p in answer.latched)
+            if answer.later or not internal:
+                self.broke("KS-2.3", f"the first cause, {answer.latched[0].cause}", seen, room)
+            return
+        self.held("KS-2.3")
+        if answer.shown_before is not None:
+            same = answer.shown_before == (error.type, error.text)
+            self.check("KS-2.4", same, ": ".join(answer.shown_before), seen, room)
+        self._attributed(answer)
+
+    def _attributed(self, answer: Answer) -> None:
+        """KS-2.8, where the cause leaves no choice; an error of the program's own is KS-1.3's."""
+        assert answer.matching is not None
+        expected = answer.room.attribution_of(answer.matching)
+        if expected is None or not self.sight.has(Ability.ATTRIBUTION):
+            return
+        said, wanted = answer.ended.attribution, expected.value
+        if expected is not Attribution.INTERNAL:
+            self.check("KS-2.8", said == wanted, wanted, said or "none", answer.room)

@@ -1,0 +1,140 @@
+"""KS-3: Success means that all bytes are in place, Failed that there was a fault, and one of the two comes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kvsender_spec.contract import KVPoll
+from kvsender_spec.history.events import AnyEvent, BytesCompared, CallEnded, CallName, RunEnded
+from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
+from kvsender_spec.observe.room import Answer, RoomView
+from kvsender_spec.observe.verdict import Reason
+
+_TRUTH = "bytes.compared"
+
+
+class _Patience:
+    """How much of its time a room has had since the faults were over (KS-3.4).
+
+    A room that nothing holds up has as many polls as handles, plus two. One that only a deadline can end has so many to
+    notice the transfer deadline, then the drain timeout, then so many again.
+    """
+
+    def __init__(self) -> None:
+        self.polls = 0
+        self.noticed_at: float | None = None
+
+    def polled(self, sight: Sight, room: RoomView) -> bool:
+        """Another poll came back without an end. True where the room has had all its time."""
+        over, limits, now = sight.subject.over_since, sight.header.limits, sight.now
+        if over is None:
+            return False
+        enough = sight.enough_polls(room)
+        if now < over + limits.settle_s:
+            return False
+        if sight.subject.settles and not room.unhealthy:
+            self.polls += 1
+            return self.polls >= enough
+        if self.noticed_at is None:
+            if now >= over + limits.transfer_timeout_s:
+                self.polls += 1
+            if self.polls >= enough:
+                self.noticed_at, self.polls = now, 0
+            return False
+        if now >= self.noticed_at + limits.drain_timeout_s:
+            self.polls += 1
+        return self.polls >= enough
+
+
+class Outcomes(Checker):
+    kinds: ClassVar = ANSWERS | {"bytes.compared", "faults.over"}
+    sees: ClassVar = frozenset({"bytes.compared", "run.ended", "call.ended"})
+
+    def __init__(self, sight: Sight) -> None:
+        super().__init__(sight)
+        self._patience: dict[int, _Patience] = {}
+        self._told: set[int] = set()
+
+    def answered(self, answer: Answer) -> None:
+        if answer.started.what is not CallName.POLL or answer.value is None:
+            return
+        room, value = answer.room, answer.value
+        seen = f"poll() answered {value.name}"
+        faulted = answer.was_failed or bool(room.faults)
+        if not answer.allowed:
+            if value is KVPoll.Success and answer.was_terminal is None and not (faulted and room.oracle.all_done):
+                self._too_early(answer, seen)
+            elif value is KVPoll.Failed and answer.was_terminal is None:
+                self.broke("KS-3.5", answer.wanted, seen, room)
+            elif not value.terminal and answer.was_terminal is None:
+                self.broke("KS-3.4", answer.wanted, seen, room)
+        else:
+            if answer.idle:
+                self.held("KS-3.3")
+            if answer.complete and answer.answered.first is None and not answer.was_failed:
+                self.held("KS-3.5")
+            if answer.first_terminal:
+                self._refused(answer, seen)
+        if value is KVPoll.Success and _TRUTH not in self.sight.vantage:
+            self.unseen("KS-3.1", Reason.NOT_RECORDED, _TRUTH)
+        self._wait(room, value)
+
+    def _too_early(self, answer: Answer, seen: str) -> None:
+        room = answer.room
+        self.broke("KS-3.3" if answer.idle and not room.handed_over else "KS-3.1", answer.wanted, seen, room)
+        if room.handed_over and room.opened.pages == 0:
+            self.broke("KS-3.2", answer.wanted, seen, room)
+
+    def _refused(self, answer: Answer, seen: str) -> None:
+        """KS-3.5: what the transport says to a wrong call of the sender is no fault of the transport."""
+        room = answer.room
+        own = [cause for cause in room.causes if cause is not None and any(cause is c for c in room.refused)]
+        after = [p.cause for p in room.oracle.possible]
+        if own and all(any(cause is c for c in room.refused) for cause in after):
+            wanted = "no Failed: nothing has gone wrong but a call that no transport would take"
+            self.broke("KS-3.5", wanted, f"{seen}, after the transport refused it: {own[0]}", room)
+
+    def _wait(self, room: RoomView, value: KVPoll) -> None:
+        """KS-3.4: nothing goes wrong any more, and the caller has polled often enough."""
+        if value.terminal or not room.owes_an_end or room.key in self._told or self.sight.subject.lossy:
+            return
+        patience = self._patience.setdefault(room.key, _Patience())
+        if not patience.polled(self.sight, room):
+            return
+        self._told.add(room.key)
+        expected = f"a terminal answer within {len(room.oracle.handles) + 2} polls"
+        seen = f"the room is still {' or '.join(map(str, room.oracle.possible))}"
+        by_deadline = not self.sight.subject.settles or room.unhealthy
+        if room.opened.pages == 0 and room.handed_over and not by_deadline:
+            self.broke("KS-3.2", expected, seen, room)
+        if room.out_of_order and not room.faults and not by_deadline:
+            self.broke("KS-3.6", expected, seen, room)
+        self.broke("KS-3.4", expected, seen, room)
+
+    def see(self, event: AnyEvent, room: RoomView | None) -> None:
+        if isinstance(event, BytesCompared):
+            self._compared(event, room)
+        elif isinstance(event, RunEnded):
+            self._ended()
+        else:
+            assert isinstance(event, CallEnded)
+
+    def _compared(self, event: BytesCompared, room: RoomView | None) -> None:
+        wanted = "nothing changes outside" if event.outside else "every peer has the sender's bytes"
+        seen = event.differ or "it does"
+        good = not event.differ
+        self.check("KS-3.1", good, wanted, seen, room)
+        if room is None or event.outside:
+            return
+        if room.opened.pages == 0:
+            self.check("KS-3.2", good, "every peer has the aux data", seen, room)
+        if room.out_of_order:
+            self.check("KS-3.6", good, wanted, seen, room)
+
+    def _ended(self) -> None:
+        """The rooms that had to end, and did."""
+        if self.sight.subject.over_since is None:
+            return
+        for room in self.sight.rooms.values():
+            if room.owes_an_end and room.ended and room.key not in self._told:
+                self.held("KS-3.4")

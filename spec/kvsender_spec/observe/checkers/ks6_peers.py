@@ -1,0 +1,101 @@
+"""KS-6: peers are told once, do not hold each other up, and are taken back when they return."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kvsender_spec.contract import KVPoll
+from kvsender_spec.history.events import (
+    Ability,
+    AnyEvent,
+    CallName,
+    CallStarted,
+    NotificationHeard,
+    PeerAdded,
+    RunEnded,
+    Says,
+)
+from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
+from kvsender_spec.observe.room import Answer, RoomView
+
+
+class Peers(Checker):
+    kinds: ClassVar = ANSWERS | {"notification.heard", "faults.over"}
+    sees: ClassVar = frozenset({"notification.heard", "peer.added", "call.started", "run.ended"})
+
+    def __init__(self, sight: Sight) -> None:
+        super().__init__(sight)
+        self._counted: set[str] = set()
+        """Peers whose return has been looked at."""
+
+    def answered(self, answer: Answer) -> None:
+        if answer.value is None or not answer.allowed or not answer.first_terminal:
+            return
+        if self.sight.other_peer_unhealthy and not answer.room.faults:
+            self.held("KS-6.2")
+        if answer.room.recovered and answer.value is KVPoll.Success:
+            self.held("KS-6.3")
+
+    def see(self, event: AnyEvent, room: RoomView | None) -> None:
+        match event:
+            case NotificationHeard() if room is not None:
+                self._heard(event, room)
+            case PeerAdded() | CallStarted():
+                work = (CallName.RECONNECT, CallName.SWEEP)
+                self._added(at_a_call=isinstance(event, CallStarted) and event.what not in work)
+            case RunEnded():
+                self._added(at_a_call=True)
+                self._told()
+            case _:
+                pass
+
+    def _added(self, *, at_a_call: bool) -> None:
+        """KS-6.3: a peer that has returned is added once, before the caller goes on."""
+        if (
+            not self.sight.has(Ability.RECONNECT)
+            or "peer.returned" not in self.sight.vantage
+            or self.sight.subject.lossy
+        ):
+            return
+        for peer in self.sight.subject.peers.values():
+            times = peer.added_since
+            if times is None:
+                self._counted.discard(peer.name)
+            elif times > 1 or (at_a_call and peer.name not in self._counted):
+                again = peer.name in self._counted
+                self._counted.add(peer.name)
+                if times != 1 or not again:
+                    self.check("KS-6.3", times == 1, f"{peer.name} is added once", f"it was added {times} times")
+                peer.added_since = None if times > 1 else times
+
+    def _heard(self, event: NotificationHeard, room: RoomView) -> None:
+        if event.peer in room.dummies:
+            self.broke("KS-6.1", "a dummy is told nothing", f"{event.peer} was told {event.says}", room)
+        earlier = room.heard.setdefault(event.peer, [])
+        failures = sum(1 for old in earlier if old.says is Says.FAILURE)
+        if failures and event.says is not Says.PROGRESS:
+            wanted = f"peer {event.peer} is told of the failure once, and nothing after it"
+            self.broke("KS-6.1", wanted, f"it was told {event.says} as well", room)
+        earlier.append(event)
+
+    def _told(self) -> None:
+        """KS-6.1, at the end: how each room ended has reached every peer that could be told."""
+        recorded = {"notification.heard", "faults.over"} <= self.sight.vantage
+        if not self.sight.has(Ability.NOTIFY) or not recorded or self.sight.subject.lossy:
+            return
+        if self.sight.subject.over_since is None:
+            return
+        for room in self.sight.rooms.values():
+            if room.terminal is not None and not room.abandoned:
+                for name in sorted(room.targets):
+                    self._told_peer(room, name)
+
+    def _told_peer(self, room: RoomView, name: str) -> None:
+        failures = [heard for heard in room.heard.get(name, []) if heard.says is Says.FAILURE]
+        if room.terminal is KVPoll.Success:
+            self.check("KS-6.1", not failures, "no failure notification", f"{len(failures)} at {name}", room)
+        elif self.sight.subject.peer(name).reachable:
+            good = len(failures) == 1 and failures[0].reason != ""
+            seen = f"{len(failures)} failure notifications"
+            seen += f", reason {failures[0].reason!r}" if failures else ""
+            self.check("KS-6.1", good, f"one failure notification with a reason at {name}", seen, room)

@@ -1,0 +1,30 @@
+"""KS-7: workers live on, and calls of two threads answer as if one had come after the other."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kvsender_spec.history.events import Ability, AnyEvent
+from kvsender_spec.observe.checkers.base import ANSWERS, Checker
+from kvsender_spec.observe.room import Answer, RoomView
+
+
+class Threads(Checker):
+    kinds: ClassVar = ANSWERS | {"worker.ended", "control.arrived"}
+    sees: ClassVar = frozenset({"call.ended", "worker.ended", "run.ended"})
+
+    def answered(self, answer: Answer) -> None:
+        if answer.overlapped and answer.allowed and answer.error is None:
+            self.held("KS-7.2")
+
+    def see(self, event: AnyEvent, room: RoomView | None) -> None:
+        """KS-7.1: looked at after something that ends a careless worker, and whenever one has ended."""
+        subject = self.sight.subject
+        if not self.sight.has(Ability.WORKERS) or "worker.ended" not in self.sight.vantage or subject.lossy:
+            return
+        if subject.ended_workers:
+            self.broke("KS-7.1", "every worker lives on", f"ended: {', '.join(subject.ended_workers)}")
+            subject.ended_workers.clear()
+        elif subject.tried_workers:
+            self.held("KS-7.1")
+        subject.tried_workers = False

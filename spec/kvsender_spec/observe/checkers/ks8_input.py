@@ -1,0 +1,27 @@
+"""KS-8: a mistake of the caller's is refused before anything is posted, and changes nothing."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kvsender_spec.history.events import Origin
+from kvsender_spec.observe.checkers.base import ANSWERS, Checker, shown
+from kvsender_spec.observe.room import Answer
+
+
+class Misuses(Checker):
+    kinds: ClassVar = ANSWERS
+
+    def answered(self, answer: Answer) -> None:
+        if answer.started.misuse:
+            error, made = answer.error, answer.answered.made
+            good = error is not None and error.origin is Origin.USAGE and not made and error.text != ""
+            self.check(
+                "KS-8.1",
+                good,
+                f"send() with {answer.started.misuse} raises a usage error that says so, before anything is posted",
+                f"it raised {shown(error)}, and {made} transfers were made",
+                answer.room,
+            )
+        elif answer.value is not None and answer.allowed and "KS-8.1" in answer.confirms:
+            self.held("KS-8.1")

@@ -1,0 +1,403 @@
+"""The observer: sees the events of one history, in order, and says what each clause comes to.
+
+``Observer.see`` folds an event into the views, lets the checkers look at it, and follows the sender. It is pure and
+deterministic, and it judges a live run and a file alike. Which room an event belongs to is decided here and nowhere
+else: by the handle; for a new handle by the pages at the peer; else by the call that encloses it. What a recorder wrote
+because it knows is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from kvsender_spec.clauses import CLAUSES
+from kvsender_spec.history.events import (
+    KINDS,
+    Ability,
+    AnyEvent,
+    BytesLanded,
+    CallEnded,
+    CallName,
+    CallStarted,
+    ClockAdvanced,
+    ControlArrived,
+    ErrorSeen,
+    Event,
+    EventsDropped,
+    FaultsOver,
+    Header,
+    History,
+    LinkCut,
+    NotificationHeard,
+    NotificationSent,
+    PagesHeld,
+    PeerAdded,
+    PeerLost,
+    PeerResumed,
+    PeerReturned,
+    PeerSilent,
+    RoomOpened,
+    RunEnded,
+    TransferChecked,
+    TransferMade,
+    TransferPosted,
+    TransferReleased,
+    WorkerEnded,
+)
+from kvsender_spec.machine import Profile
+from kvsender_spec.observe.checkers import CHECKERS
+from kvsender_spec.observe.checkers.base import Checker, Sight
+from kvsender_spec.observe.peers import PeerView, SubjectView
+from kvsender_spec.observe.room import Answer, Answered, Bracket, RoomView
+from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
+from kvsender_spec.observe.verdicts import verdict_of
+from kvsender_spec.oracle import Cause, CauseKind, Possible
+
+MOST_OVERLAPPING: Final = 2
+"""More calls of one room at a time than this have too many orders: the room is judged no further."""
+
+
+class Observer:
+    """Judges one history. ``findings`` grow as it is seen; ``verdicts`` say what they come to."""
+
+    def __init__(self, header: Header, checkers: Sequence[type[Checker]] = CHECKERS) -> None:
+        self.header: Final = header
+        self.findings: Final = Findings()
+        self.rooms: Final[dict[int, RoomView]] = {}
+        """By key, oldest first."""
+        self.subject: Final = SubjectView()
+        self.now = 0.0
+        self.complete = False
+        """The history has come to its end."""
+        self._errors: Final[dict[int, ErrorSeen]] = {}
+        self._handles: Final[dict[int, RoomView]] = {}
+        self._places: Final[dict[tuple[str, str, int], RoomView]] = {}
+        """Whose page or slot lies at a peer: the newest room that was given it."""
+        self._calls: Final[dict[int, RoomView | None]] = {}
+        """The room of each call that runs."""
+        self._sight: Final = Sight(header, self.findings, self.rooms, self.subject, self._errors)
+        self._checkers: Final = [checker(self._sight) for checker in checkers]
+        self._by_kind: Final[dict[type[Event], list[Checker]]] = {
+            event_type: [checker for checker in self._checkers if kind in checker.sees]
+            for kind, event_type in KINDS.items()
+        }
+
+    # -- what a driver may ask
+
+    def possible(self, key: int) -> tuple[Possible, ...]:
+        """The states that the specification allows the room now."""
+        return self.rooms[key].oracle.possible
+
+    def error(self, ref: int) -> ErrorSeen | None:
+        """The error of that number."""
+        return self._errors.get(ref)
+
+    def enough_polls(self, key: int) -> int:
+        """Within how many polls a room must end when nothing holds it up (KS-3.4)."""
+        return self._sight.enough_polls(self.rooms[key])
+
+    def rounds(self) -> int:
+        """How many rounds workers need at most until all that was ever given to them is done."""
+        most = max((len(room.targets) for room in self.rooms.values()), default=1)
+        return 2 * self.subject.sends * max(most, 1) + 4
+
+    def verdicts(self, profile: Profile | None = None) -> tuple[Verdict, ...]:
+        """One for each clause, of this history alone."""
+        judged = profile or Profile(self.header.profile)
+        return tuple(
+            verdict_of(clause, judged, [self.header], self.findings, complete=self.complete) for clause in CLAUSES
+        )
+
+    # -- one event
+
+    def see(self, event: AnyEvent) -> tuple[Violation, ...]:
+        """Take the next event. Returns what it shows to be broken."""
+        known = len(self.findings.violations)
+        self.now = event.t
+        self._sight.now, self._sight.seq = event.t, event.seq
+        room = self._fold(event)
+        for checker in self._by_kind.get(type(event), ()):
+            checker.see(event, room)
+        fresh = self.findings.violations[known:]
+        self._mark(fresh)
+        return tuple(fresh)
+
+    def _fold(self, event: AnyEvent) -> RoomView | None:
+        """Take the event into the views. Returns the room that it is about."""
+        match event:
+            case TransferMade() | TransferPosted() | TransferChecked():
+                return self._transfer(event)
+            case CallStarted():
+                return self._started(event)
+            case CallEnded():
+                return self._ended(event)
+            case ErrorSeen():
+                self._errors[event.ref] = event
+            case TransferReleased():
+                return self._released(event)
+            case RoomOpened():
+                return self._opened(event)
+            case NotificationSent():
+                return self._notified(event)
+            case NotificationHeard():
+                return self._heard(event)
+            case BytesLanded():
+                return self._landed(event)
+            case PagesHeld():
+                self.subject.held = frozenset(event.pages)
+            case PeerLost() | LinkCut() | PeerSilent() | PeerResumed() | PeerReturned() | PeerAdded():
+                self._peer_changed(event)
+            case ClockAdvanced():
+                for view in self.rooms.values():
+                    view.note_truth(event.t)
+            case ControlArrived():
+                self.subject.tried_workers = True
+            case WorkerEnded():
+                self.subject.ended_workers.append(event.name)
+            case FaultsOver():
+                self.subject.over_since, self.subject.settles = event.t, event.settles
+            case EventsDropped():
+                self._lose()
+            case RunEnded():
+                self.complete = event.complete
+            case _:
+                pass
+        return None if event.room is None else self.rooms.get(event.room)
+
+    def _mark(self, violations: Iterable[Violation]) -> None:
+        """What breaks later in these rooms is recorded as after what broke first."""
+        for violation in violations:
+            room = None if violation.room is None else self.rooms.get(violation.room)
+            if room is not None and not room.mark:
+                room.mark = violation.clause
+
+    # -- rooms and peers
+
+    def _opened(self, event: RoomOpened) -> RoomView:
+        room = RoomView(event, self.header, self._errors)
+        peers = [self.subject.peer(name) for name in room.targets]
+        room.recovered = any(peer.returned for peer in peers)
+        room.unhealthy = any(not peer.healthy for peer in peers)
+        if any(peer.lost for peer in peers):
+            room.peer_lost()
+        for peer in peers:
+            if peer.connect_error is not None:
+                room.oracle.may_fault(peer.connect_error, from_now_on=True)
+        earlier = [view for view in self.rooms.values() if view.opened.id == event.id]
+        room.reopened = bool(earlier)
+        if earlier:
+            room.mark = next((view.mark for view in reversed(earlier) if view.mark), "")
+        if self.subject.lossy:
+            room.oracle.widen()
+        self.rooms[room.key] = room
+        for destination in room.targets.values():
+            for page in destination.pages:
+                self._places[destination.peer, "page", page] = room
+            if destination.aux is not None:
+                self._places[destination.peer, "aux", destination.aux] = room
+        return room
+
+    def _peer_changed(self, event: PeerLost | LinkCut | PeerSilent | PeerResumed | PeerReturned | PeerAdded) -> None:
+        peer = self.subject.peer(event.peer)
+        match event:
+            case PeerLost() | LinkCut() | PeerSilent():
+                peer.fall(lost=not isinstance(event, PeerSilent))
+                self._note_unhealthy(peer)
+            case PeerResumed():
+                peer.silent = False
+            case PeerReturned():
+                self._disconnected(peer, None)  # for every room that was opened before
+                peer.come_back()
+            case PeerAdded(error=None):
+                peer.connect_error = None
+                peer.added_since = None if peer.added_since is None else peer.added_since + 1
+            case PeerAdded():
+                self._connect_failed(peer, event.error)
+
+    def _connect_failed(self, peer: PeerView, ref: int | None) -> None:
+        """Connecting raised; the sender may take that for the cause of each of the peer's rooms, at any time."""
+        error = None if ref is None else self._errors.get(ref)
+        if error is None:
+            return
+        cause = peer.connect_error = Cause(CauseKind.RAISED, error)
+        for room in self.rooms.values():
+            if peer.name in room.targets:
+                room.oracle.may_fault(cause, from_now_on=True)
+
+    def _note_unhealthy(self, peer: PeerView) -> None:
+        for room in self.rooms.values():
+            room.unhealthy = room.unhealthy or peer.name in room.targets
+
+    def _disconnected(self, peer: PeerView, told: RoomView | None) -> None:
+        """The subject knows that the peer is lost. The room that was ``told`` has the error itself for a cause."""
+        peer.fall(lost=True)
+        self._note_unhealthy(peer)
+        for room in self.rooms.values():
+            if room is not told and peer.name in room.targets:
+                room.peer_lost()
+
+    # -- transfers
+
+    def _route(self, event: TransferMade | TransferPosted | TransferChecked) -> RoomView | None:
+        if event.room is not None:
+            return self.rooms.get(event.room)
+        if not isinstance(event, TransferMade):
+            return self._handles.get(event.handle)
+        for what, numbers in (("page", event.target), ("aux", () if event.aux is None else (event.aux,))):
+            for number in numbers:
+                room = self._places.get((event.peer, what, number))
+                if room is not None:
+                    return room
+        return None if event.call is None else self._calls.get(event.call)
+
+    def _transfer(self, event: TransferMade | TransferPosted | TransferChecked) -> RoomView | None:
+        room = self._route(event)
+        if isinstance(event, TransferMade):
+            self._sight.peer_of_handle[event.handle] = event.peer
+        error = None if event.error is None else self._errors.get(event.error)
+        self.subject.tried_workers = self.subject.tried_workers or error is not None
+        if error is not None and error.disconnect:
+            name = event.peer if isinstance(event, TransferMade) else self._sight.peer_of_handle.get(event.handle, "")
+            if name:
+                self._disconnected(self.subject.peer(name), room)
+        if room is None:
+            return None
+        if isinstance(event, TransferMade):
+            if event.handle is not None:
+                self._handles[event.handle] = room
+        elif event.handle not in room.pages:
+            return room  # its transfer.made was lost
+        released = not isinstance(event, TransferMade) and bool(room.releases[event.handle])
+        misused = room.transfer(event, self.now)
+        if released and not misused:
+            misused = f"handle {event.handle} was used after its release"
+        self._sight.misused = misused
+        if room.faults:
+            self.subject.faulted.add(room.key)
+        room.note_truth(self.now)
+        return room
+
+    def _released(self, event: TransferReleased) -> RoomView | None:
+        room = self._handles.get(event.handle)
+        if room is None:
+            return None
+        self._sight.released_in = None
+        if event.error is not None:
+            room.other_error(event.error)
+        else:
+            self._sight.released_in = room.release(event)
+        return room
+
+    def _notified(self, event: NotificationSent) -> RoomView | None:
+        room = self.rooms.get(event.room) if event.room is not None else None
+        if room is None and event.call is not None:
+            room = self._calls.get(event.call)
+        if event.error is not None:
+            self.subject.peer(event.peer).unheard = True
+            error = self._errors.get(event.error)
+            if error is not None and error.disconnect:
+                self._disconnected(self.subject.peer(event.peer), room)
+            if room is not None:
+                room.other_error(event.error)
+        return room
+
+    def _landed(self, event: BytesLanded) -> RoomView | None:
+        room = self.rooms.get(event.room) if event.handle is None and event.room is not None else None
+        if event.handle is not None:
+            room = self._handles.get(event.handle)
+        if room is not None and event.handle is not None and event.whole:
+            room.landed.add(event.handle)
+            if room.cleared:
+                room.circumstance("KS-5.3")
+            room.note_truth(self.now)
+        return room
+
+    def _heard(self, event: NotificationHeard) -> RoomView | None:
+        rooms = [room for room in self.rooms.values() if room.opened.id == event.id]
+        if event.incarnation is not None:
+            rooms = [room for room in rooms if room.key == event.incarnation]
+        return rooms[-1] if rooms else None
+
+    # -- calls
+
+    def _started(self, event: CallStarted) -> RoomView | None:
+        room = None if event.room is None else self.rooms.get(event.room)
+        for view in self.rooms.values():
+            if view is not room and not view.calls:
+                view.settle_between_calls(self.now)
+        self._calls[event.seq] = room
+        self.subject.sends += event.what is CallName.SEND
+        if room is not None:
+            room.begin(event, self.now)
+        return room
+
+    def _ended(self, event: CallEnded) -> RoomView | None:
+        room = self._calls.pop(event.of, None)
+        for view in self.rooms.values():
+            if view is not room and not view.calls:
+                view.settle_between_calls(self.now)
+        if room is None:
+            return None
+        done = room.end(event)
+        if done:
+            self._judge(room, done)
+        return room
+
+    def _judge(self, room: RoomView, brackets: list[Bracket]) -> None:
+        """The calls that overlapped, each as if it had been alone, in the order in which they had their effect."""
+        answered, room.answered = room.answered, Answered()
+        if len(brackets) > MOST_OVERLAPPING:
+            room.oracle.widen()
+            self.findings.reasons.setdefault("KS-7.2", (Reason.NOT_RECORDED, "too many overlapping calls"))
+            return
+        first = brackets[0]
+        overlapped = len(brackets) > 1
+        if overlapped:
+            room.overlap(brackets[1].started)
+        for bracket in _in_order(brackets):
+            mine = answered if bracket is first else Answered()
+            self._answer(room, room.conclude(bracket, mine, self.now, overlapped=overlapped))
+        if overlapped and Ability.WORKERS in room.can:
+            room.oracle.may_have_completed()  # after both calls had looked
+
+    def _answer(self, room: RoomView, answer: Answer) -> None:
+        known = len(self.findings.violations)
+        self._sight.around(room)
+        if not room.abandoned or answer.error is not None:
+            self._sight.seq = answer.ended.seq
+            for checker in self._checkers:
+                checker.answered(answer)
+        room.follow(answer)
+        given_up = answer.started.what in (CallName.ABORT, CallName.CLEAR) and room.oracle.failed
+        if room.faults or given_up:
+            self.subject.faulted.add(room.key)
+        self._mark(self.findings.violations[known:])
+
+    # -- loss
+
+    def _lose(self) -> None:
+        self.subject.lossy = True
+        for room in self.rooms.values():
+            room.oracle.widen()
+            room.calls.clear()
+        self._calls.clear()
+
+
+def _in_order(brackets: list[Bracket]) -> list[Bracket]:
+    """What a send() has posted counts for a poll() beside it; of two polls the one that ended the room comes last."""
+    if len(brackets) < 2:
+        return brackets
+    first, second = brackets
+    polls = first.started.what is CallName.POLL and second.started.what is CallName.POLL
+    ends = second.ended is not None and second.ended.value in ("Failed", "Success")
+    swapped = second.started.what is CallName.SEND or (polls and not ends)
+    return [second, first] if swapped else [first, second]
+
+
+def observe(history: History, checkers: Sequence[type[Checker]] = CHECKERS) -> Observer:
+    """An observer that has seen the whole history."""
+    observer = Observer(history.header, checkers)
+    for event in history.events:
+        observer.see(event)
+    return observer

@@ -1,0 +1,76 @@
+"""What is known of the peers and of the subject itself: what all rooms share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from kvsender_spec.oracle import Cause
+
+
+@dataclass(slots=True)
+class PeerView:
+    """One peer, by name, over all its processes."""
+
+    name: str
+    silent: bool = False
+    lost: bool = False
+    """Its process, or the connection to it, is gone, as far as anybody knows."""
+    ever_unhealthy: bool = False
+    returned: bool = False
+    """A new process has come back under its name."""
+    unheard: bool = False
+    """A notification towards it has failed: nobody can ask that it knows."""
+    added_since: int | None = None
+    """How often it was added since it returned; None while that does not count."""
+    connect_error: Cause | None = None
+    """What connecting to it has raised last, until it was connected."""
+
+    @property
+    def healthy(self) -> bool:
+        return not (self.silent or self.lost)
+
+    @property
+    def reachable(self) -> bool:
+        """It has been well, and could be told, all the time."""
+        return not (self.ever_unhealthy or self.unheard)
+
+    def fall(self, *, lost: bool) -> None:
+        """It is gone, cut off, or stands still."""
+        self.ever_unhealthy = True
+        self.silent = self.silent or not lost
+        self.lost = self.lost or lost
+        self.added_since = None if lost else self.added_since
+
+    def come_back(self) -> None:
+        """A new process has its name."""
+        self.silent = self.lost = False
+        self.ever_unhealthy = self.returned = True
+        self.added_since = 0
+
+
+@dataclass(slots=True)
+class SubjectView:
+    """The sender's side as a whole."""
+
+    peers: dict[str, PeerView] = field(default_factory=dict)
+    faulted: set[int] = field(default_factory=set)
+    """The keys of the rooms that had a fault, or were given up."""
+    held: frozenset[int] | None = None
+    """The pages that must not be reused, when it was last asked; None if it never was."""
+    ended_workers: list[str] = field(default_factory=list)
+    tried_workers: bool = False
+    """Something has happened since the last look that ends a careless worker."""
+    sends: int = 0
+    over_since: float | None = None
+    """When the faults were over."""
+    settles: bool = True
+    lossy: bool = False
+    """Events were lost: what rests on absence cannot be told any more."""
+    marks: Counter[str] = field(default_factory=Counter)
+
+    def peer(self, name: str) -> PeerView:
+        found = self.peers.get(name)
+        if found is None:
+            found = self.peers[name] = PeerView(name)
+        return found

@@ -1,0 +1,535 @@
+"""What is known of one incarnation of one room: its possible states, its handles, its faults, its calls.
+
+The view is folded from events, once. Checkers read it; nothing here says which clause an answer breaks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from transitions import MachineError
+
+from kvsender_spec.contract import Attribution, KVPoll
+from kvsender_spec.history.events import (
+    Ability,
+    CallEnded,
+    CallName,
+    CallStarted,
+    ErrorSeen,
+    Event,
+    Header,
+    NotificationHeard,
+    Origin,
+    RoomOpened,
+    TransferChecked,
+    TransferMade,
+    TransferPosted,
+    TransferReleased,
+)
+from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input, State
+from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
+
+_GIVING_UP: Final = {CallName.ABORT: "KS-5.1", CallName.CLEAR: "KS-5.2"}
+_INTERNAL: Final = frozenset({Origin.BASE, Origin.OTHER, Origin.USAGE, Origin.RELEASED})
+
+
+@dataclass(slots=True)
+class Answered:
+    """The first errors that the transport answered a room with, within one call or between calls."""
+
+    posting: Cause | None = None
+    checking: Cause | None = None
+    posted: int = 0
+    """How many transfers it accepted."""
+    made: int = 0
+    """How many transfers were made or tried."""
+    checks: int = 0
+    """How many of the room's handles were asked about."""
+    interrupts: list[ErrorSeen] = field(default_factory=list)
+    """KeyboardInterrupt or SystemExit inside a call of the transport."""
+    any: bool = False
+
+    @property
+    def first(self) -> Cause | None:
+        return self.posting or self.checking
+
+
+@dataclass(slots=True)
+class Bracket:
+    """A call between its start and its end."""
+
+    started: CallStarted
+    complete: bool
+    """When it started a deadline had passed, and every transfer had finished in truth."""
+    ended: CallEnded | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """One call of the caller that came back, with what was known before it. Checkers read this."""
+
+    room: RoomView
+    started: CallStarted
+    ended: CallEnded
+    answered: Answered
+    error: ErrorSeen | None
+    before: tuple[Possible, ...]
+    was_terminal: KVPoll | None
+    was_failed: bool
+    idle: bool
+    """Before it nothing was in flight, and the last chunk was not posted."""
+    complete: bool
+    overlapped: bool
+    value: KVPoll | None = None
+    allowed: bool = True
+    breaks: str | None = None
+    """The clause that the table names for what a send() did."""
+    first_terminal: bool = False
+    live: bool = False
+    """failure_exception(): the room may not have failed."""
+    latched: tuple[Possible, ...] = ()
+    """failure_exception(): the states in which it has."""
+    matching: Possible | None = None
+    """failure_exception(): the state whose cause was raised."""
+    cause_at_stake: bool = False
+    """failure_exception(): the first one since an abort() of a room that had failed already."""
+    shown_before: tuple[str, str] | None = None
+    confirms: frozenset[str] = frozenset()
+    """Circumstances since the last allowed answer, which an allowed one shows to have changed nothing."""
+
+    @property
+    def later(self) -> bool:
+        """What failure_exception() raised is a later error of the room's, which has taken the place of the first one."""
+        refs = {fault.error.ref for fault in self.room.faults if fault.error is not None}
+        return self.error is not None and self.room.chain(self.error)[-1].ref in refs
+
+    @property
+    def name(self) -> str:
+        return f"{self.started.what.value}()"
+
+    @property
+    def wanted(self) -> str:
+        return "one of " + ", ".join(map(str, self.before))
+
+
+class RoomView:
+    """One incarnation of one room."""
+
+    def __init__(self, opened: RoomOpened, header: Header, errors: Mapping[int, ErrorSeen]) -> None:
+        assert opened.room is not None
+        self.key: Final = opened.room
+        self.opened: Final = opened
+        self.errors: Final = errors
+        self.can: Final = frozenset(header.can)
+        self.oracle: Final = RoomOracle(header.limits.transfer_timeout_s)
+        self.targets: Final = {d.peer: d for d in opened.destinations if not d.dummy}
+        self.dummies: Final = frozenset(d.peer for d in opened.destinations if d.dummy)
+        self.terminal: KVPoll | None = None
+        self.pages: Final[dict[int, frozenset[int]]] = {}
+        """The source pages of each handle."""
+        self.sent: Final[list[int | float]] = []
+        """The pages of every send() so far."""
+        self.releases: Final[Counter[int]] = Counter()
+        self.landed: Final[set[int]] = set()
+        """The handles all of whose bytes are there, in truth."""
+        self.faults: Final[list[Cause]] = []
+        """Every error that the transport has answered this room with, first to last."""
+        self.refused: Final[list[Cause]] = []
+        """Those of them that the sender's own wrong call has drawn."""
+        self.heard: Final[dict[str, list[NotificationHeard]]] = {}
+        self.contexts: Final[set[str]] = set()
+        """Clauses about circumstances that this room has been in."""
+        self.since: Final[set[str]] = set()
+        """Those since the last allowed answer of poll()."""
+        self.mark: str = ""
+        """The clause that broke first in this room."""
+        self.compared = False
+        self.cleared = False
+        self.recovered = False
+        """Opened to a peer that had come back."""
+        self.reopened = False
+        """There was an earlier room of this id."""
+        self.unhealthy = False
+        """A peer of its own was not well when it was opened, or has not been since."""
+        self.out_of_order = False
+        self.handed_over = False
+        """The caller has given the last chunk to a live room, whatever the sender made of it."""
+        self.shown: tuple[str, str] | None = None
+        """Class and text of what failure_exception() raised last."""
+        self.abandoned = False
+        """The sender was interrupted, or an error of the program's own went through it: what it is left in is not
+        specified."""
+        self.calls: list[Bracket] = []
+        """The calls that overlap now, the first one first."""
+        self.answered = Answered()
+        """What the transport answers during these calls, or between calls."""
+        self._finished_last = -1
+        self._cause_at_stake = False
+        self._complete = False
+
+    # -- facts
+
+    @property
+    def ended(self) -> bool:
+        return self.terminal is not None
+
+    @property
+    def owes_an_end(self) -> bool:
+        """The caller has done its part, or the room has failed."""
+        return self.handed_over or self.oracle.failed
+
+    @property
+    def idle(self) -> bool:
+        machines = self.oracle.handles.values()
+        return not self.oracle.closed and all(machine.state is not HandleState.IN_FLIGHT for machine in machines)
+
+    @property
+    def causes(self) -> list[Cause | None]:
+        return [possible.cause for possible in self.oracle.possible]
+
+    def pages_in(self, *states: HandleState) -> set[int]:
+        """The source pages of the handles in these states."""
+        found: set[int] = set()
+        for number, machine in self.oracle.handles.items():
+            if machine.state in states:
+                found |= self.pages[number]
+        return found
+
+    def note_truth(self, now: float) -> None:
+        """Whether a deadline has passed although every handle has finished, asked or not (KS-3.5)."""
+        oracle = self.oracle
+        if oracle.closed and oracle.overdue(now):
+            done = (m.state is HandleState.DONE or number in self.landed for number, m in oracle.handles.items())
+            self._complete = self._complete or all(done)
+
+    def peer_lost(self) -> None:
+        """A peer of the room is gone, or is another process now. The room may fail for it."""
+        self.oracle.may_fault(PEER_LOST, from_now_on=True)
+
+    # -- what the transport answers
+
+    def cause_of(self, answer: str | None, ref: int | None) -> Cause | None:
+        """The cause that an answer of the transport is; None for a good one."""
+        error = None if ref is None else self.errors.get(ref)
+        if error is not None and error.shown is not None:
+            return Cause(CauseKind.RETURNED, text=error.shown)
+        if error is not None:
+            return Cause(CauseKind.INTERNAL if error.origin in _INTERNAL else CauseKind.RAISED, error)
+        return None if answer in ("PROC", "DONE", None) else Cause(CauseKind.RETURNED, text=answer)
+
+    def transfer(self, event: TransferMade | TransferPosted | TransferChecked, now: float) -> str:
+        """Take an answer of the transport. Returns how the handle was misused; empty if it was not."""
+        answered = self.answered
+        answered.any = True
+        cause = self.cause_of(None if isinstance(event, TransferMade) else event.answer, event.error)
+        if cause is not None:
+            self._fault(cause, checking=isinstance(event, TransferChecked))
+        answered.made += isinstance(event, TransferMade)
+        answered.checks += isinstance(event, TransferChecked)
+        answered.posted += isinstance(event, TransferPosted) and cause is None
+        error = None if cause is None else cause.error
+        if error is not None and error.origin is Origin.RELEASED:
+            return error.text
+        if event.handle is None:
+            return ""
+        if isinstance(event, TransferMade):
+            self.oracle.adopt(event.handle)
+            self.pages[event.handle] = frozenset(event.pages)
+            return ""
+        if cause is not None and cause.kind is CauseKind.INTERNAL:
+            return ""  # it says nothing about the handle
+        return self._move(event.handle, _happened(event), now)
+
+    def _fault(self, cause: Cause, *, checking: bool) -> None:
+        self.faults.append(cause)
+        error = cause.error
+        if error is not None and error.origin is Origin.REFUSED:
+            self.refused.append(cause)
+        if error is not None and error.origin is Origin.BASE:
+            self.answered.interrupts.append(error)
+        if checking:
+            self.answered.checking = self.answered.checking or cause
+        else:
+            self.answered.posting = self.answered.posting or cause
+
+    def _move(self, handle: int, happened: HandleEvent | None, now: float) -> str:
+        if happened is None:
+            return ""
+        if happened is HandleEvent.FINISHED and self.oracle.state_of(handle) is not HandleState.DONE:
+            self.out_of_order = self.out_of_order or handle < self._finished_last
+            self._finished_last = max(self._finished_last, handle)
+            if self.cleared:
+                self.circumstance("KS-5.3")
+        try:
+            self.oracle.handle_event(handle, happened, now)
+        except MachineError as error:
+            return str(error)
+        return ""
+
+    def other_error(self, ref: int) -> None:
+        """A release or a notification raised: a sender may, but need not, take that for a failure of the room."""
+        cause = self.cause_of(None, ref)
+        self.answered.any = True
+        if cause is not None and self.answered.first is None:
+            self.oracle.may_fault(cause)
+
+    def release(self, event: TransferReleased) -> HandleState:
+        """A handle was released. Returns the state in which it was."""
+        state = self.oracle.state_of(event.handle)
+        self.answered.any = True
+        self.releases[event.handle] += 1
+        if self.releases[event.handle] == 1:
+            self.oracle.handle_event(event.handle, HandleEvent.RELEASED, 0.0)
+        return state
+
+    # -- calls of the caller
+
+    def begin(self, started: CallStarted, now: float) -> None:
+        """A call begins."""
+        complete = self._complete
+        if not self.calls:
+            self.settle_between_calls(now)
+        else:
+            self.circumstance("KS-7.2")
+        self.note_truth(now)
+        self.calls.append(Bracket(started, complete or self._complete))
+        if started.what is CallName.SEND and not started.misuse:
+            self.sent.extend(started.pages)
+            self.handed_over = self.handed_over or (started.last and not self.oracle.failed)
+
+    def end(self, ended: CallEnded) -> list[Bracket]:
+        """A call ends. Returns the calls that can be judged now: none as long as one of them still runs."""
+        for bracket in self.calls:
+            if bracket.started.seq == ended.of:
+                bracket.ended = ended
+        if any(bracket.ended is None for bracket in self.calls):
+            return []
+        done, self.calls = self.calls, []
+        return done
+
+    def settle_between_calls(self, now: float) -> None:
+        """What workers, or calls about other rooms, were answered about this room since its last call."""
+        answered, self.answered = self.answered, Answered()
+        if answered.any:
+            self._meanwhile(answered, now, complete=self._complete)
+
+    def _meanwhile(self, answered: Answered, now: float, *, complete: bool) -> None:
+        if answered.posting is not None or answered.posted:
+            self._posted(answered)
+        if answered.checking is not None:
+            self.oracle.observed(answered.checking)
+        if self.oracle.overdue(now) and not complete:
+            self.oracle.may_fault(DEADLINE)
+        self.oracle.may_have_completed()
+
+    def _posted(self, answered: Answered) -> str | None:
+        """Returns the clause that posting now breaks.
+
+        Which of several chunks a worker posts does not show: with the last one in its hands, it may be that one. A
+        Success that comes too early for it is still found, by the bytes that are missing.
+        """
+        cause, last = answered.posting, self.handed_over
+        if cause is not None:
+            what = Input.SEND_REJECTED
+        elif answered.posted or (last and not self.targets and not self.oracle.failed):
+            what = Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED
+        else:
+            what = Input.SEND_NOTHING
+        return self.oracle.take(what, cause)
+
+    def overlap(self, second: CallStarted) -> None:
+        """Another call came while one ran: each may have had its effect first."""
+        if second.what in (CallName.ABORT, CallName.CLEAR):
+            self.oracle.may_fault(ABORTED)
+
+    def conclude(self, bracket: Bracket, answered: Answered, now: float, *, overlapped: bool) -> Answer:
+        """Follow one call that came back."""
+        ended = bracket.ended
+        assert ended is not None
+        oracle = self.oracle
+        answer = Answer(
+            self,
+            bracket.started,
+            ended,
+            answered,
+            None if ended.error is None else self.errors.get(ended.error),
+            before=oracle.possible,
+            was_terminal=self.terminal,
+            was_failed=oracle.failed,
+            idle=self.idle,
+            complete=bracket.complete,
+            overlapped=overlapped,
+            shown_before=self.shown,
+        )
+        what = bracket.started.what
+        if what is CallName.FAILURE_EXCEPTION:
+            self._failure(answer)
+        elif bracket.started.misuse:
+            self.circumstance("KS-8.1")
+        elif answer.error is not None:
+            self._escaped(answer, answer.error)
+        else:
+            self._returned(answer, now)
+        return answer
+
+    def _escaped(self, answer: Answer, error: ErrorSeen) -> None:
+        answer.allowed = False
+        if answer.started.what in _GIVING_UP:
+            self.circumstance(_GIVING_UP[answer.started.what])
+        internal = answer.answered.first
+        self.abandoned = error.origin is Origin.BASE or (
+            internal is not None and internal.kind is CauseKind.INTERNAL and internal.error is error
+        )
+        self.oracle.faulted(answer.answered.first or Cause(CauseKind.RAISED, error))
+
+    def _returned(self, answer: Answer, now: float) -> None:
+        oracle, answered = self.oracle, answer.answered
+        what = answer.started.what
+        if what is not CallName.SEND and (answered.posted or answered.posting is not None):
+            self._meanwhile(answered, now, complete=answer.complete)
+        match what:
+            case CallName.SEND:
+                answer.breaks = self._posted(answered)
+                if answered.checking is not None:
+                    oracle.observed(answered.checking)
+                if Ability.WORKERS in self.can:
+                    oracle.may_have_completed()
+            case CallName.POLL:
+                self._polled(answer, now)
+            case CallName.ABORT:
+                self._cause_at_stake = self._cause_at_stake or oracle.failed
+                self._given_up("KS-5.1")
+                oracle.take(Input.ABORT, ABORTED)
+            case CallName.CLEAR:
+                self._given_up("KS-5.2")
+                oracle.take(Input.CLEAR, ABORTED)
+                self.cleared = True
+                self.contexts.add("KS-5.2")
+            case _:
+                pass
+
+    def _given_up(self, clause: str) -> None:
+        """abort() or clear(). Of a live room it is a failure like others; of one that is decided it changes nothing."""
+        self.since.add(clause)
+        if any(possible.state not in (State.IDLE, State.SENDING) for possible in self.oracle.possible):
+            self.contexts.add("KS-5.1")
+
+    def _polled(self, answer: Answer, now: float) -> None:
+        value = KVPoll[answer.ended.value or "Bootstrapping"]
+        answer.value = value
+        # What a post in this very call has changed is allowed for in what was known before it.
+        answer.before = self.oracle.possible
+        answer.allowed = self.oracle.polled(value, answer.answered.first, now, completion_is_there=answer.complete)
+        self._complete = False
+        answer.first_terminal = value.terminal and self.terminal is None
+        if answer.allowed:
+            answer.confirms = frozenset(self.since)
+            self.since.clear()
+
+    def follow(self, answer: Answer) -> None:
+        """After the checkers: the view follows the sender, also where the specification does not."""
+        value = answer.value
+        if value is None:
+            return
+        if not answer.allowed:
+            self.oracle.follow(value)
+            self.since.clear()
+        if value.terminal or not answer.allowed:
+            self.terminal = value if value.terminal else None
+
+    def _failure(self, answer: Answer) -> None:
+        states = self.oracle.possible
+        live = [possible for possible in states if possible.state not in LATCHED]
+        answer.live = bool(live)
+        answer.latched = tuple(possible for possible in states if possible.state in LATCHED)
+        error = answer.error
+        if error is not None and error.origin is Origin.USAGE and live:
+            self.circumstance("KS-2.7")
+            self.oracle.keep(live)
+            return
+        if not answer.latched:
+            answer.allowed = False
+            return
+        answer.cause_at_stake, self._cause_at_stake = self._cause_at_stake, False
+        fitting = [] if error is None else [possible for possible in answer.latched if self._matches(error, possible)]
+        # Where several causes fit what was raised, the sender's own word decides which one it is: one that it names,
+        # or else one that may be anybody's.
+        said = answer.ended.attribution
+        open_to_it = [p for p in fitting if self.attribution_of(p) is None]
+        named = [p for p in fitting if (who := self.attribution_of(p)) is not None and who.value == said]
+        answer.matching = next(iter((*named, *open_to_it, *fitting)), None)
+        if error is None or answer.matching is None:
+            answer.allowed = False
+            return
+        self.oracle.keep([answer.matching])
+        self.shown = (error.type, error.text)
+        if live:
+            self.circumstance("KS-2.7")
+
+    def chain(self, error: ErrorSeen) -> list[ErrorSeen]:
+        """The error and what its ``__cause__`` leads to."""
+        links = [error]
+        while links[-1].cause is not None and len(links) < 16:
+            following = self.errors.get(links[-1].cause)
+            if following is None:
+                break
+            links.append(following)
+        return links
+
+    def _matches(self, error: ErrorSeen, possible: Possible) -> bool:
+        cause, links = possible.cause, self.chain(error)
+        assert cause is not None
+        match cause.kind:
+            case CauseKind.RAISED | CauseKind.INTERNAL:
+                first = cause.error
+                assert first is not None
+                named = any(first.type in link.text and first.text in link.text for link in links)
+                return links[-1].ref == first.ref and (error.ref == first.ref or named)
+            case CauseKind.RETURNED:
+                return any(cause.text in link.text for link in links)
+            case CauseKind.ABORTED | CauseKind.DEADLINE | CauseKind.PEER_LOST:
+                refs = {fault.error.ref for fault in self.faults if fault.error is not None}
+                return all(link.ref not in refs for link in links)
+            case CauseKind.UNKNOWN:
+                return True
+
+    def attribution_of(self, possible: Possible) -> Attribution | None:
+        """Who caused it, where the cause leaves no choice."""
+        cause = possible.cause
+        assert cause is not None
+        match cause.kind:
+            case CauseKind.ABORTED:
+                return Attribution.OWNER
+            case CauseKind.DEADLINE:
+                return Attribution.DEADLINE
+            case CauseKind.INTERNAL:
+                return Attribution.INTERNAL
+            case CauseKind.PEER_LOST:
+                return Attribution.PEER
+            case CauseKind.RAISED | CauseKind.RETURNED:
+                return Attribution.PEER if cause.error is not None and cause.error.disconnect else None
+            case CauseKind.UNKNOWN:
+                return None
+
+    def circumstance(self, clause: str) -> None:
+        """Something has happened that this clause is about, and that may be why a later answer is wrong."""
+        self.contexts.add(clause)
+        self.since.add(clause)
+
+
+def _happened(event: Event) -> HandleEvent | None:
+    """What an answer means for the handle; None for one that changes nothing."""
+    match event:
+        case TransferPosted(answer="PROC"):
+            return HandleEvent.ACCEPTED
+        case TransferPosted(answer="DONE") | TransferChecked(answer="DONE"):
+            return HandleEvent.FINISHED
+        case TransferPosted():
+            return HandleEvent.REJECTED
+        case TransferChecked(answer="PROC"):
+            return None
+        case _:
+            return HandleEvent.RAISED

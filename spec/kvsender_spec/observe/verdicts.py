@@ -1,0 +1,98 @@
+"""What the findings of one or more histories come to, clause by clause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from kvsender_spec.clauses import Clause, claimed
+from kvsender_spec.history.events import Ability, Header, History
+from kvsender_spec.machine import Profile
+from kvsender_spec.observe.verdict import Evidence, Findings, Outcome, Reason, Verdict, Violation
+
+_NEEDS: Final[dict[str, tuple[Ability, str]]] = {
+    "KS-2.8": (Ability.ATTRIBUTION, "the system has no attribution()"),
+    "KS-4.4": (Ability.QUARANTINE, "the system has no quarantined_pages()"),
+    "KS-5.1": (Ability.ABORT, "the sender has no abort()"),
+    "KS-5.2": (Ability.CLEAR, "the sender has no clear()"),
+    "KS-5.3": (Ability.CLEAR, "the sender has no clear()"),
+    "KS-6.1": (Ability.NOTIFY, "the system has no read_notice()"),
+    "KS-6.3": (Ability.RECONNECT, "the system has no reconnect()"),
+    "KS-7.1": (Ability.WORKERS, "the system has no workers()"),
+}
+"""What a subject must be able to do for a clause to be about it. The others are about every sender."""
+_WANTS: Final[dict[str, tuple[str, ...]]] = {
+    "KS-1.5": ("import.probed",),
+    "KS-3.1": ("bytes.compared",),
+    "KS-3.2": ("bytes.compared",),
+    "KS-3.4": ("faults.over",),
+    "KS-3.5": ("bytes.landed",),
+    "KS-3.6": ("bytes.compared",),
+    "KS-4.1": ("pages.held",),
+    "KS-4.3": ("kept.counted",),
+    "KS-4.4": ("pages.held",),
+    "KS-6.1": ("notification.heard", "faults.over"),
+    "KS-6.2": ("peer.lost",),
+    "KS-6.3": ("peer.returned",),
+    "KS-7.1": ("worker.ended",),
+}
+"""The kinds, beside calls and transfers, without which a clause that was not observed cannot be."""
+_ONLY_WORKERS: Final = "KS-1.4"
+_EXCEPTIONS: Final = "KS-1.3"
+
+
+def lacking(clause: Clause, can: frozenset[Ability]) -> str:
+    """What the subject lacks for a clause; empty if nothing."""
+    ability, words = _NEEDS.get(clause.id, (None, ""))
+    return words if ability is not None and ability not in can else ""
+
+
+def verdict_of(
+    clause: Clause,
+    profile: Profile,
+    headers: Sequence[Header],
+    findings: Findings,
+    *,
+    complete: bool = True,
+    history: History | None = None,
+) -> Verdict:
+    """One clause, from what was seen in one history or in several with like headers."""
+    can = frozenset[Ability]().union(*(header.can for header in headers))
+    broken = [violation for violation in findings.violations if violation.clause == clause.id]
+    seen = findings.held[clause.id] + len(broken)
+    evidence = Evidence(_first(broken), history=history) if broken else None
+    lack = lacking(clause, can)
+    if lack:
+        return Verdict(clause, Outcome.NOT_APPLICABLE, seen, note=lack)
+    if clause not in claimed(profile):
+        note = f"not claimed by profile {profile.value}"
+        return Verdict(clause, Outcome.NOT_CLAIMED, seen, len(broken), note=note, evidence=evidence)
+    if evidence is not None:
+        after = evidence.violation.after
+        outcome = Outcome.FAIL_AFTER if after and after != clause.id else Outcome.FAIL
+        return Verdict(clause, outcome, seen, len(broken), after if outcome is Outcome.FAIL_AFTER else "", "", evidence)
+    if seen:
+        return Verdict(clause, Outcome.PASS, seen)
+    return Verdict(clause, *_unobserved(clause, headers, can, findings, complete=complete))
+
+
+def _first(broken: Sequence[Violation]) -> Violation:
+    """One that came before anything else in its room, if there is one."""
+    return next((violation for violation in broken if violation.after in ("", violation.clause)), broken[0])
+
+
+def _unobserved(
+    clause: Clause, headers: Sequence[Header], can: frozenset[Ability], findings: Findings, *, complete: bool
+) -> tuple[Outcome, int, int, str, str]:
+    if clause.id == _ONLY_WORKERS and Ability.WORKERS in can:
+        return Outcome.NOT_APPLICABLE, 0, 0, "", "only workers ask the transport"
+    if clause.id == _EXCEPTIONS and Ability.HIDES_ERRORS in can:
+        return Outcome.NOT_APPLICABLE, 0, 0, "", "its transport raises no exceptions"
+    missing = [kind for kind in _WANTS.get(clause.id, ()) if any(kind not in header.vantage for header in headers)]
+    reason, what = findings.reasons.get(clause.id, (Reason.NEVER_OBSERVED, ""))
+    if missing:
+        reason, what = Reason.NOT_RECORDED, ", ".join(missing)
+    elif reason is Reason.NEVER_OBSERVED and not complete:
+        reason = Reason.CUT_OFF
+    note = f"{reason.value}: {what}" if what else reason.value
+    return Outcome.INCONCLUSIVE, 0, 0, "", note

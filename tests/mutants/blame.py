@@ -1,0 +1,135 @@
+"""Whom the kit blames: ``python -m tests.mutants.blame`` checks every mutant and prints what its report says.
+
+For each mutant: its own clause, where that stands in the report, what else fails, and which clauses about circumstances
+are blamed although the mutant is about none. Exit codes: 0 the bars hold, 1 one does not, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from tests.mutants.registry import MUTANTS
+
+from kvsender_spec.kit.check import Budget, check
+from kvsender_spec.observe.attribution import NAMING
+from kvsender_spec.observe.verdict import Outcome
+
+
+def chosen(only: list[str]) -> list[int]:
+    """The numbers of the mutants: all of them, or those that are named or whose clause is."""
+    known = {name for mutant in MUTANTS for name in (mutant.name, mutant.breaks)}
+    if unknown := sorted(set(only) - known):
+        raise typer.BadParameter(f"no such mutant or clause: {', '.join(unknown)}")
+    return [n for n, mutant in enumerate(MUTANTS) if not only or mutant.name in only or mutant.breaks in only]
+
+
+CONTEXTS: Final = frozenset(clause for clause, _ in NAMING) - {"KS-3.2", "KS-3.6"}
+"""Clauses about circumstances alone: the two others are rules that an answer can break by itself."""
+MOST_FIRST_MISSED: Final = 4
+"""Own clause first in the report: for all but so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blamed:
+    """What the report of one mutant says."""
+
+    mutant: int
+    failed: tuple[str, ...]
+    """The clauses that fail, in the order of the report: causes first, each with what the same trace breaks."""
+    after: tuple[str, ...]
+    """Those that are only ever broken after another one."""
+    traces: tuple[str, ...]
+    errors: tuple[str, ...]
+    cpu_s: float
+
+    @property
+    def own(self) -> str:
+        return MUTANTS[self.mutant].breaks
+
+    @property
+    def caught(self) -> bool:
+        return self.own in self.failed or self.own in self.after
+
+    @property
+    def first(self) -> bool:
+        """No other cause stands before it in the report."""
+        return self.failed[:1] == (self.own,)
+
+    @property
+    def wrongly(self) -> tuple[str, ...]:
+        """Clauses about circumstances that are blamed at a mutant which is about none."""
+        return () if self.own in CONTEXTS else tuple(clause for clause in self.failed if clause in CONTEXTS)
+
+
+def blamed(number: int, seed: int, examples: int) -> Blamed:
+    """Check one mutant of the registry."""
+    logging.disable(logging.CRITICAL)
+    began = time.process_time()
+    report = check(MUTANTS[number].adapter, seed=seed, examples=examples)
+    order = [verdict for group in report.groups for verdict in (group.cause, *group.consequences)]
+    failed = [verdict for verdict in order if verdict.outcome is Outcome.FAIL]
+    traces = [
+        f"{verdict.clause.id} {verdict.text}: {verdict.evidence.violation.observed} | {verdict.evidence.trace.scene}: "
+        + "; ".join(map(str, verdict.evidence.trace.steps))
+        for verdict in order
+        if verdict.evidence is not None and verdict.evidence.trace is not None
+    ]
+    return Blamed(
+        number,
+        tuple(verdict.clause.id for verdict in failed),
+        tuple(verdict.clause.id for verdict in order if verdict.outcome is Outcome.FAIL_AFTER),
+        tuple(traces),
+        tuple(dict.fromkeys(error.message for error in report.errors)),
+        time.process_time() - began,
+    )
+
+
+def all_blamed(numbers: Iterable[int], *, seed: int, examples: int, jobs: int) -> list[Blamed]:
+    """One process for each core: a mutant's threads and hypothesis' own state stay apart from the next one's."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(blamed, number, seed, examples) for number in numbers]
+        return [done.result() for done in waiting]
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Argument(help="Mutants, or clauses; all when none is given.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed of every check.")] = 0,
+    budget: Annotated[Budget, typer.Option(help="How many runs a check may take.")] = Budget.QUICK,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = len(os.sched_getaffinity(0)),
+    traces: Annotated[bool, typer.Option(help="Print the shortest traces as well.")] = False,
+) -> None:
+    """Check every mutant, and print whom the report blames."""
+    console = Console(highlight=False, soft_wrap=True)
+    found = all_blamed(chosen(only or []), seed=seed, examples=budget.examples, jobs=jobs)
+    for row in found:
+        mark = "first" if row.first else "caught" if row.caught else "MISSED"
+        words = [f"{MUTANTS[row.mutant].name} {row.own} {mark}:", *row.failed]
+        words += [f"(after: {' '.join(row.after)})"] * bool(row.after)
+        words += [f"WRONGLY {' '.join(row.wrongly)}"] * bool(row.wrongly)
+        words += [f"ERROR {message}" for message in row.errors]
+        console.print(*words, f"{row.cpu_s:.1f} s", markup=False)
+        for trace in row.traces if traces else ():
+            console.print(f"    {trace}", markup=False)
+    fails = sum(len(row.failed) for row in found) / len(found)
+    after = sum(len(row.after) for row in found) / len(found)
+    first = sum(row.first for row in found)
+    caught = sum(row.caught for row in found)
+    wrong = sum(len(row.wrongly) for row in found)
+    console.print(f"{budget.value}, seed {seed}: {caught} of {len(found)} caught by their own clause, {first} first")
+    console.print(f"fails a mutant {fails:.2f}, fails after another clause {after:.2f}")
+    console.print(f"clauses about circumstances blamed at mutants that are about none: {wrong}")
+    sys.exit(0 if caught == len(found) and wrong == 0 and len(found) - first <= MOST_FIRST_MISSED else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
