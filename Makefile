@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser test lint types docs scenarios prove provers spec-trial soak bench kill-matrix suite-kills bench-kit mutants connectors clean
+.PHONY: help install verify browser rdma test lint types docs scenarios prove provers spec-trial soak bench kill-matrix suite-kills bench-kit mutants connectors clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -45,6 +45,10 @@ browser: ## Install the browser in which a test looks at the HTML report (Debian
 	@command -v chromium >/dev/null || { echo 'install chromium'; apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; }
 
+rdma: ## Install the RDMA libraries beside which a test ends processes with NIXL agents (Debian, as root)
+	@python3 -c 'import ctypes; ctypes.CDLL("libefa.so.1")' 2>/dev/null || { echo 'install libibverbs1 and ibverbs-providers'; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libibverbs1 ibverbs-providers >/dev/null; }
+
 provers: install ## Install SPIN and a JRE for TLC (Debian, as root)
 	@command -v spin >/dev/null && command -v java >/dev/null || { echo 'install spin and a JRE'; apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq spin gcc libc6-dev openjdk-17-jre-headless >/dev/null; }
@@ -55,7 +59,7 @@ prove: provers ## Prove the specification: every layer, every engine
 spec-trial: provers ## Put every single change of the tables before every layer; write docs/spec-mutants.md (10 minutes)
 	@$(BIN)/python -m kvsender_spec.formal.trial docs/spec-mutants.md
 
-test: browser provers lint types ## Run everything that CI runs: lint, types, tests
+test: browser rdma provers lint types ## Run everything that CI runs: lint, types, tests
 	@echo 'pytest'
 	@$(BIN)/pytest
 

@@ -42,6 +42,9 @@ def create_agent(name: str, *, listen_port: int | None = None, progress_thread: 
     ``listen_port`` opens NIXL's own metadata listener, which ``exchange.fetch_metadata`` needs on both sides.
     A ``progress_thread`` busy-polls a whole core; without one, a receiver makes progress only inside calls such as
     ``Decode.drain()``. Raises ImportError, saying what to install, when nixl is missing.
+
+    Where the system has libefa, a process with an agent dies of SIGSEGV as it exits, unless its environment had
+    ``UCX_MODULES=^efa`` before (README, "SIGSEGV at exit"). That is the operator's choice, so nothing is set here.
     """
     try:
         from nixl._api import nixl_agent, nixl_agent_config, nixl_thread_sync_t

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,7 @@ from tests.impl.rig import ids, memory
 
 from kvsender_nixl.agent import create_agent
 from kvsender_nixl.exchange import fetch_metadata
+from kvsender_nixl.lab.process import NIXL_ENV
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.receiver import Decode
 from kvsender_nixl.sender import SenderOptions
@@ -24,15 +24,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _quiet_tcp() -> Iterator[None]:
-    settings = {"NIXL_LOG_LEVEL": "FATAL", "UCX_LOG_LEVEL": "fatal", "UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo"}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    yield
-    for name, value in before.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
+def _nixl_env(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in NIXL_ENV.items():
+        monkeypatch.setenv(name, value)
 
 
 def free_port() -> int:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from nixl._api import nixl_agent
 
+from kvsender_nixl.lab.process import NIXL_ENV
+
 STUB = Path(__file__).parents[2] / "stubs" / "nixl" / "_api.pyi"
 
 LOOPBACK = """
@@ -69,15 +71,13 @@ far.deregister_memory(regions[1])
 print(json.dumps(seen))
 """
 
-QUIET = {"NIXL_LOG_LEVEL": "FATAL", "UCX_LOG_LEVEL": "fatal", "UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo"}
-
 
 @pytest.fixture(scope="module")
 def observed() -> dict[str, str]:
     """The types that a loopback transfer returned, by the name of the method; in a process of its own."""
     answer = subprocess.run(
         [sys.executable, "-c", LOOPBACK],
-        env={**os.environ, **QUIET},
+        env={**os.environ, **NIXL_ENV},
         text=True,
         capture_output=True,
         check=False,

@@ -38,8 +38,15 @@ NIXL_ENV: Final[Mapping[str, str]] = {
     "UCX_NET_DEVICES": "lo",
     "UCX_TCP_USER_TIMEOUT": "5s",  # without it a cut link takes a quarter of an hour to be noticed
     "UCX_TCP_SYN_CNT": "2",
+    # UCX's module for EFA loads the system's libefa, and with it a second libnl-route beside that of nixl's wheel: the
+    # process then dies of SIGSEGV in their destructors, after its work. The lab needs no RDMA. The user's value stays.
+    "UCX_MODULES": os.environ.get("UCX_MODULES", "^ib"),
 }
-"""What makes NIXL quiet, deterministic and quick to notice faults on a plain machine."""
+"""What makes NIXL quiet, deterministic and quick to notice faults on a plain machine, and lets it exit in order.
+
+It must be in the environment before the first agent is made. ``create_agent`` does not set it: it must not take RDMA
+away from a host that has it.
+"""
 
 _SOCKET_VARIABLE: Final = "KVSENDER_LAB_SOCKET"
 _STEP_S: Final = 0.005
