@@ -445,6 +445,11 @@ AnyEvent: TypeAlias = (
 )
 """The closed union."""
 
+MayFail: TypeAlias = (
+    CallEnded | TransferMade | TransferPosted | TransferChecked | TransferReleased | NotificationSent | PeerAdded
+)
+"""The events with an ``error``."""
+
 EVENT_TYPES: Final[tuple[type[Event], ...]] = get_args(AnyEvent)
 
 

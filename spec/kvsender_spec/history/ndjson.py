@@ -28,8 +28,7 @@ from kvsender_spec.history.events import (
     EventsDropped,
     Header,
     History,
-    NotificationSent,
-    PeerAdded,
+    MayFail,
     RoomOpened,
     RunEnded,
     TransferChecked,
@@ -245,24 +244,13 @@ class _Known:
                 self._ended = True
             case _:
                 pass
-        match event:
-            case (
-                CallEnded()
-                | TransferMade()
-                | TransferPosted()
-                | TransferChecked()
-                | TransferReleased()
-                | NotificationSent()
-                | PeerAdded()
-            ):
-                yield self._dangles("error", event.error, self._errors, "error.seen has introduced that ref")
-            case _:
-                pass
+        if isinstance(event, MayFail):
+            yield self._dangles("error", event.error, self._errors, "error.seen has introduced that ref")
 
     def _opens(self, key: int | None) -> str:
-        return (
-            "room.opened has no room: it must be the key" if key is None else self._introduces("room", key, self._rooms)
-        )
+        if key is None:
+            return "room.opened has no room: it must be the key"
+        return self._introduces("room", key, self._rooms)
 
     def _introduces(self, field: str, value: int, known: set[int]) -> str:
         if value in known:
