@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from hypothesis import strategies as st
 
+from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
     EVENT_TYPES,
     AnyEvent,
@@ -120,6 +121,7 @@ def everything() -> History:
 
 _FINITE: Final = st.floats(allow_nan=False, allow_infinity=False)
 _GIVEN: Final[dict[str, st.SearchStrategy[object]]] = {"t": st.just(0.0), "after_s": _FINITE, "by_s": _FINITE}
+_VALUES: Final = st.none() | st.sampled_from(list(KVPoll.__members__))
 _PAGES: Final = st.lists(st.integers(-(1 << 63), (1 << 63) - 1) | _FINITE, max_size=3).map(tuple)
 
 
@@ -128,6 +130,8 @@ def _any(one: type[Event]) -> st.SearchStrategy[Event]:
     fields: dict[str, object] = {name: _GIVEN.get(name, ...) for name in one.__struct_fields__}
     if one is CallStarted:
         fields["pages"] = _PAGES
+    elif one is CallEnded:
+        fields["value"] = _VALUES
     return st.builds(one, **fields)  # type: ignore[arg-type]
 
 
@@ -158,6 +162,8 @@ def _right(events: list[Event], chance: random.Random) -> Iterator[Event]:
             if event.handle is not None:
                 handles.append(len(handles))
                 changes["handle"] = handles[-1]
+        elif isinstance(event, BytesLanded):
+            changes["handle"] = some(handles)
         elif "handle" in names:
             if not handles:
                 continue

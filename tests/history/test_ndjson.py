@@ -185,6 +185,10 @@ PEER = event(kind="peer.lost", peer="decode0")
             "line 5: call 1 has ended already",
         ),
         (
+            text(*GOOD, event(kind="call.ended", of=1, value="Perhaps")),
+            "line 4: value 'Perhaps' is none of Failed, Bootstrapping, WaitingForInput, Transferring, Success",
+        ),
+        (
             text(*GOOD, event(kind="call.ended", of=1, error=0)),
             "line 4: error 0: no error.seen has introduced that ref",
         ),

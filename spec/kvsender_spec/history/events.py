@@ -311,8 +311,9 @@ class LinkCut(Event, frozen=True, kw_only=True, omit_defaults=True, tag="link.cu
 class BytesLanded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="bytes.landed"):
     """Bytes of a transfer are in the peer's memory."""
 
-    handle: int
     bytes: int
+    handle: int | None = None
+    """None where only the room is known."""
     whole: bool = False
     """All bytes of the transfer are there, whether the sender has asked or not."""
     late: bool = False

@@ -16,6 +16,7 @@ from typing import BinaryIO, Final, TypeVar
 
 import msgspec
 
+from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
     FORMAT,
     KINDS,
@@ -234,6 +235,8 @@ class _Known:
                 yield self._dangles("of", event.of, self._running, "call.started has that seq")
                 yield "" if self._running.get(event.of, True) else f"call {event.of} has ended already"
                 self._running[event.of] = isinstance(event, CallStuck)
+                if isinstance(event, CallEnded) and event.value not in (None, *KVPoll.__members__):
+                    yield f"value {_shown(repr(event.value))} is none of {', '.join(KVPoll.__members__)}"
             case TransferMade(handle=int(handle)):
                 yield self._introduces("handle", handle, self._handles)
             case TransferPosted() | TransferChecked() | TransferReleased() | BytesLanded():

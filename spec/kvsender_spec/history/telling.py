@@ -272,7 +272,8 @@ def _of_the_world(event: _World) -> str:
         case BytesLanded():
             marks = [("all of them", event.whole), ("late", event.late), ("another request's", event.foreign)]
             which = "".join(f", {mark}" for mark, set_ in marks if set_)
-            return f"{count(event.bytes, 'byte')} of handle {event.handle} landed{which}"
+            of = "a transfer" if event.handle is None else f"handle {event.handle}"
+            return f"{count(event.bytes, 'byte')} of {of} landed{which}"
         case BytesCompared():
             what = "the memory outside the room" if event.outside else "the memory of the peers"
             return f"{what} is compared: {plain(event.differ) or 'no byte differs'}"
