@@ -1,4 +1,5 @@
-"""Writes ``docs/machine.md`` and ``docs/clauses.md`` from the tables: ``python -m kvsender_spec.diagram [DIRECTORY]``.
+"""Writes ``docs/machine.md``, ``docs/clauses.md`` and ``docs/history.schema.json`` from the tables and the types:
+``python -m kvsender_spec.diagram [DIRECTORY]``.
 
 A test fails when the pages in the repository are not what this module writes.
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from kvsender_spec.clauses import CLAUSES, Layer
+from kvsender_spec.history.schema import schema_page
 from kvsender_spec.machine import (
     HANDLE_NEXT,
     NEVER,
@@ -177,7 +179,7 @@ def clauses_page() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES: Final = {"machine.md": machine_page, "clauses.md": clauses_page}
+PAGES: Final = {"machine.md": machine_page, "clauses.md": clauses_page, "history.schema.json": schema_page}
 
 
 def main() -> None:

@@ -113,13 +113,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How long after ``faults.over`` the source gives what is in flight to finish; 0 where it finishes at once."""
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="format", tag=FORMAT):
     """The first line. ``vantage`` names the kinds of events that the source records completely.
 
-    A clause that needs a kind outside the vantage is inconclusive, with that as the reason.
+    A clause that needs a kind outside the vantage is inconclusive, with that as the reason. The format is a tag and no
+    field, so that it is always written.
     """
 
-    format: str = FORMAT
     source: Source
     vantage: tuple[str, ...]
     subject: str = ""
@@ -445,6 +445,11 @@ AnyEvent: TypeAlias = (
     | RunEnded
 )
 """The closed union."""
+
+MayFail: TypeAlias = (
+    CallEnded | TransferMade | TransferPosted | TransferChecked | TransferReleased | NotificationSent | PeerAdded
+)
+"""The events with an ``error``."""
 
 EVENT_TYPES: Final[tuple[type[Event], ...]] = get_args(AnyEvent)
 
