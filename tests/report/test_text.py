@@ -11,7 +11,7 @@ from tests.report.made import broken as failed
 
 from kvsender_spec.clauses import BY_ID, CLAUSES, Level
 from kvsender_spec.observe.verdict import Outcome, Report, SuiteSummary, Violation
-from kvsender_spec.report.plain import printable, short
+from kvsender_spec.report.plain import one_line, printable, short
 from kvsender_spec.report.text import (
     breakdowns,
     causes,
@@ -198,4 +198,5 @@ def test_every_outcome_has_a_colour() -> None:
 def test_printable_and_short() -> None:
     assert printable("a\x00\ud800\n\tä😀\x7f\x9b") == "a\\x00\\ud800\n\tä😀\\x7f\\x9b"
     assert short("abc", 3) == "abc"
+    assert one_line("a\r\nb", 9) == "a\\r\\nb"
     assert short("abcd", 3) == "abc ... (1 more characters)"

@@ -76,3 +76,9 @@ def test_a_room_id_that_comes_back_is_told_with_its_key() -> None:
 @pytest.mark.parametrize("text", [LONG, LONG + HOSTILE])
 def test_long_texts_are_cut(text: str) -> None:
     assert max(map(len, narrate(every_event(text)))) < 2000
+
+
+def test_a_text_cannot_make_up_lines() -> None:
+    lines = narrate(every_event("a\n!      breaks KS-1.1\r\nb"))
+    assert not [line for line in lines if "\n" in line or "\r" in line or line.startswith("!")]
+    assert "  1. a\\n!      breaks KS-1.1\\r\\nb" in lines

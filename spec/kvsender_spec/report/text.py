@@ -12,7 +12,7 @@ from rich.text import Text
 from kvsender_spec.clauses import Clause
 from kvsender_spec.history.events import History
 from kvsender_spec.observe.verdict import Breakdown, Group, Outcome, Report, Verdict, Violation
-from kvsender_spec.report.plain import printable, short
+from kvsender_spec.report.plain import one_line, printable, short
 from kvsender_spec.report.told import broken, tell
 
 LIMIT: Final = 2000
@@ -92,7 +92,7 @@ def conclusion(report: Report) -> str:
 def subject(report: Report) -> str:
     """What was checked: the adapter, the profile and the seed."""
     claims = "" if report.claims is None else f" (the adapter claims {report.claims.value})"
-    return f"{short(report.adapter, LIMIT)}, profile {report.profile.value}{claims}, seed {report.seed}"
+    return f"{one_line(report.adapter, LIMIT)}, profile {report.profile.value}{claims}, seed {report.seed}"
 
 
 def summary(report: Report) -> str:
@@ -116,7 +116,7 @@ def notes(report: Report) -> list[str]:
     for verdict in report.verdicts:
         if verdict.note and not (verdict.outcome is Outcome.NOT_CLAIMED and verdict.broken):
             reasons.setdefault((verdict.outcome.value, verdict.note), []).append(verdict.clause.id)
-    return [f"{', '.join(ids)}: {outcome}, {short(note, LIMIT)}" for (outcome, note), ids in reasons.items()]
+    return [f"{', '.join(ids)}: {outcome}, {one_line(note, LIMIT)}" for (outcome, note), ids in reasons.items()]
 
 
 def broken_unclaimed(report: Report) -> list[Verdict]:
@@ -133,16 +133,16 @@ def unclaimed_line(verdict: Verdict) -> str:
     where = evidence.where
     if evidence.trace is not None and evidence.trace.steps:
         where = f"{evidence.trace.scene}: {'; '.join(map(str, evidence.trace.steps))}"
-    return f"{line}; first by {short(where, LIMIT)}" if where else line
+    return f"{line}; first by {one_line(where, LIMIT)}" if where else line
 
 
 def observed_line(verdict: Verdict) -> str:
     """What was expected and observed, in one line; the note where there is no evidence."""
     evidence = verdict.evidence
     if evidence is None:
-        return short(verdict.note, LIMIT)
+        return one_line(verdict.note, LIMIT)
     expected, observed = evidence.violation.expected, evidence.violation.observed
-    return f"expected {short(expected, LIMIT)}; observed: {short(observed, LIMIT)}"
+    return f"expected {one_line(expected, LIMIT)}; observed: {one_line(observed, LIMIT)}"
 
 
 # --------------------------------------------------------------------------------------------------- for a terminal
@@ -180,14 +180,13 @@ def counterexample(verdict: Verdict, consequences: Sequence[Verdict] = ()) -> Te
         lines.append(_field("note", verdict.note))
     for other in consequences:
         says = f"{title(other.clause)} ({other.clause.level.value}), {relation(verdict, other)}"
-        lines.append(_field("with it", f"{says}: {observed_line(other)}".replace("\n", " ")))
+        lines.append(_field("with it", f"{says}: {observed_line(other)}"))
     return _lines(*lines)
 
 
 def _frames(frames: Sequence[str]) -> list[tuple[str, str]]:
-    return [("  last frames of the error:", "")] * bool(frames) + [
-        (f"    {short(frame, LIMIT)}", "") for frame in frames
-    ]
+    lines = [(f"    {one_line(frame, LIMIT)}", "") for frame in frames]
+    return [("  last frames of the error:", ""), *lines] if lines else []
 
 
 def render(report: Report, console: Console) -> None:
@@ -211,12 +210,12 @@ def render(report: Report, console: Console) -> None:
     for note in notes(report):
         say(note)
     for error in breakdowns(report):
-        say(f"the adapter broke: {short(error.message, LIMIT)}", _BAD)
+        say(f"the adapter broke: {one_line(error.message, LIMIT)}", _BAD)
         for frame, _ in _frames(error.frames):
             say(frame)
     if report.suite is not None:
         for line in report.suite.lines:
-            say(short(line, LIMIT))
+            say(one_line(line, LIMIT))
     say(summary(report))
 
 
@@ -243,7 +242,7 @@ def render_matrix(reports: Sequence[Report], console: Console) -> None:
     table.add_column("clause", footer="result", no_wrap=True)
     for report in reports:
         word = conclusion(report).partition(":")[0].lower()
-        table.add_column(_lines((short(report.adapter, LIMIT), "")), footer=word, overflow="fold")
+        table.add_column(_lines((one_line(report.adapter, LIMIT), "")), footer=word, overflow="fold")
     for clause, row in matrix(reports):
         cells = [Text() if v is None else Text(_cell(v), style=style(v.outcome)) for v in row]
         table.add_row(title(clause), *cells)
