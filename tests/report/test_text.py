@@ -96,7 +96,7 @@ def test_what_is_not_claimed_stands_apart_with_its_first_trace() -> None:
         "\nnot claimed, and broken:\n  KS-8.1 BAD-INPUT: not claimed; broken 2 of 4; first by rooms of 1 pages, 1 peer:"
         " open(0); kill(0); send(0); abort(0); poll(0)\n"
     ) in text
-    assert "KS-7.2: not claimed, not claimed by profile quiescent" in text
+    assert "KS-7.2: not claimed by profile quiescent" in text
     assert "KS-7.1: not applicable, the system has no workers" in text
     assert "KS-3.6: inconclusive, never observed" in text
 

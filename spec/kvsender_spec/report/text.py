@@ -64,6 +64,11 @@ def causes(report: Report) -> list[Group]:
     return first + [group for group in report.groups if group.cause.outcome is not Outcome.FAIL]
 
 
+def members(group: Group) -> tuple[Verdict, ...]:
+    """All verdicts of a group, the cause first."""
+    return (group.cause, *group.consequences)
+
+
 def of_one_trace(group: Group) -> tuple[Verdict, ...]:
     """The verdicts of a group that the trace of its cause shows, the cause first."""
     mine = group.cause.evidence
@@ -116,7 +121,10 @@ def notes(report: Report) -> list[str]:
     for verdict in report.verdicts:
         if verdict.note and not (verdict.outcome is Outcome.NOT_CLAIMED and verdict.broken):
             reasons.setdefault((verdict.outcome.value, verdict.note), []).append(verdict.clause.id)
-    return [f"{', '.join(ids)}: {outcome}, {one_line(note, LIMIT)}" for (outcome, note), ids in reasons.items()]
+    return [
+        f"{', '.join(ids)}: {'' if note.startswith(outcome) else f'{outcome}, '}{one_line(note, LIMIT)}"
+        for (outcome, note), ids in reasons.items()
+    ]
 
 
 def broken_unclaimed(report: Report) -> list[Verdict]:
