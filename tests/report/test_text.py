@@ -97,8 +97,8 @@ def test_what_is_not_claimed_stands_apart_with_its_first_trace() -> None:
         " open(0); kill(0); send(0); abort(0); poll(0)\n"
     ) in text
     assert "KS-7.2: not claimed by profile quiescent" in text
-    assert "KS-7.1: not applicable, the system has no workers" in text
-    assert "KS-3.6: inconclusive, never observed" in text
+    assert "KS-7.1: not applicable: the system has no workers" in text
+    assert "KS-3.6: inconclusive: never observed" in text
 
 
 def test_how_the_adapter_broke_is_said_once_with_its_last_frames() -> None:

@@ -25,6 +25,7 @@ from kvsender_spec.report.text import (
     matrix,
     members,
     observed_line,
+    reason,
     relation,
     title,
     unclaimed_line,
@@ -100,6 +101,7 @@ def to_html(reports: Sequence[Report]) -> str:
         release=_release(),
         title=title,
         cut=_cut,
+        reason=reason,
         sign=_sign,
         style=_class,
     )

@@ -117,14 +117,17 @@ def breakdowns(report: Report) -> list[Breakdown]:
 
 def notes(report: Report) -> list[str]:
     """Why clauses were not decided, each reason once."""
-    reasons: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[str, list[str]] = {}
     for verdict in report.verdicts:
         if verdict.note and not (verdict.outcome is Outcome.NOT_CLAIMED and verdict.broken):
-            reasons.setdefault((verdict.outcome.value, verdict.note), []).append(verdict.clause.id)
-    return [
-        f"{', '.join(ids)}: {'' if note.startswith(outcome) else f'{outcome}, '}{one_line(note, LIMIT)}"
-        for (outcome, note), ids in reasons.items()
-    ]
+            reasons.setdefault(reason(verdict), []).append(verdict.clause.id)
+    return [f"{', '.join(ids)}: {said}" for said, ids in reasons.items()]
+
+
+def reason(verdict: Verdict) -> str:
+    """The note of a verdict, in one line that begins with the outcome."""
+    outcome, note = verdict.outcome.value, one_line(verdict.note, LIMIT)
+    return note if note.startswith(outcome) else f"{outcome}: {note}"
 
 
 def broken_unclaimed(report: Report) -> list[Verdict]:
