@@ -9,7 +9,7 @@ from tests.report.made import HOSTILE, LONG, Script, every_event, success_after_
 from kvsender_spec.history import events as h
 from kvsender_spec.observe.verdict import Violation
 from kvsender_spec.report.sequence import MOST_EVENTS, MOST_MOMENTS, MOST_PEERS, sequence
-from kvsender_spec.report.svg import Path, Picture, Rect, Words, to_svg
+from kvsender_spec.report.svg import Path, Picture, Rect, Words, draw
 
 
 def words(picture: Picture) -> list[str]:
@@ -149,7 +149,7 @@ def test_hostile_and_long_texts_stay_within_a_bounded_picture() -> None:
     for text in (HOSTILE, LONG, "\ud800" * 9000):
         picture = sequence(every_event(text), [Violation("KS-1.1", text, text, seq=5, after="KS-1.2")])
         assert picture.height < 6000
-        svg = to_svg(picture)
+        svg = draw(picture)
         assert len(svg) < 200_000
         root = ElementTree.fromstring(svg.encode("utf-8"))
         assert {element.tag.rpartition("}")[2] for element in root.iter()} == {"svg", "rect", "path", "text"}
@@ -157,11 +157,11 @@ def test_hostile_and_long_texts_stay_within_a_bounded_picture() -> None:
 
 def test_a_picture_alone_has_its_colours_and_nothing_unescaped() -> None:
     shapes = (Rect(1.5, 2, 3, 4, 5, '"><b>'), Path("M0 0", "edge"), Words(1, 2, "<&\x00>", "title", "middle"))
-    svg = to_svg(Picture(100, 50.25, '"<x>', shapes, style="machines.css"))
+    svg = draw(Picture(100, 50.25, '"<x>', shapes, style="machines.css"))
     assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 50.25" ')
     root = ElementTree.fromstring(svg)
     style, rect, path, text = root
     assert ".node.way{" in (style.text or "")
     assert (rect.get("x"), rect.get("class"), root.get("aria-label")) == ("1.5", '"><b>', '"<x>')
     assert (path.get("d"), text.text, text.get("text-anchor")) == ("M0 0", "<&\\x00>", "middle")
-    assert "<style>" not in to_svg(Picture(1, 1, "", shapes))
+    assert "<style>" not in draw(Picture(1, 1, "", shapes))

@@ -58,6 +58,6 @@ class Picture:
     """The template with the colours of a picture that stands alone; empty where the page has them."""
 
 
-def to_svg(picture: Picture) -> str:
+def draw(picture: Picture) -> str:
     """The picture as SVG, to be written to a file or shown by a page as it is."""
     return fill("picture.svg.jinja", picture=picture)
