@@ -11,8 +11,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 import z3
 
-from kvsender_spec.formal.counters import CAUSE, LOGICAL, TOLD, Abstract, Relation, Transition
-from kvsender_spec.formal.model import NONE, SILENT, Act, Bounds, Cause, Model, ModelState, Told, initial, name_of
+from kvsender_spec.formal.model.handles import NONE, SILENT, name_of
+from kvsender_spec.formal.model.state import Act, Bounds, Cause, ModelState, Told, initial
+from kvsender_spec.formal.model.steps import Model
+from kvsender_spec.formal.smt.relation import CAUSE, LOGICAL, TOLD, Abstract, Relation, Transition
 from kvsender_spec.machine import State as Logical
 
 Value: TypeAlias = int | str

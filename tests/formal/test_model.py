@@ -7,23 +7,12 @@ from collections import Counter
 import pytest
 from tests.formal import tables
 
-from kvsender_spec.formal.explore import explore
-from kvsender_spec.formal.generate import MOST_STATES, TooLarge, explore_generated
-from kvsender_spec.formal.liveness import live
-from kvsender_spec.formal.model import (
-    FLYING,
-    HANDLES,
-    LANDED,
-    NONE,
-    Act,
-    Action,
-    Bounds,
-    Model,
-    ModelState,
-    initial,
-    lost_peer,
-    name_of,
-)
+from kvsender_spec.formal.explicit.explore import explore
+from kvsender_spec.formal.explicit.generate import MOST_STATES, explore_generated
+from kvsender_spec.formal.explicit.liveness import live
+from kvsender_spec.formal.model.handles import FLYING, HANDLES, LANDED, NONE, name_of
+from kvsender_spec.formal.model.state import Act, Action, Bounds, ModelState, TooLarge, initial, lost_peer
+from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.formal.rules import SPEC, Rules, ill_formed
 from kvsender_spec.machine import State
 
@@ -139,7 +128,7 @@ def test_bounds_that_make_no_sense_or_do_not_fit_are_refused(monkeypatch: pytest
     with pytest.raises(ValueError, match="at most 24 handles"):
         Bounds(5, 5)
     assert MOST_STATES > 3_523_225  # 3x3
-    monkeypatch.setattr("kvsender_spec.formal.generate.MOST_STATES", 1000)
+    monkeypatch.setattr("kvsender_spec.formal.explicit.generate.MOST_STATES", 1000)
     with pytest.raises(TooLarge, match="2x2 has more than 1000 states"):
         explore_generated(SPEC, Bounds(2, 2))
 

@@ -9,9 +9,10 @@ from tests.formal.tools import needs_engines
 from tests.kit.test_cli import kvsender
 from tests.mutants import inline
 
-from kvsender_spec.formal.engine import ToolMissing
-from kvsender_spec.formal.model import EVERYBODY, Act, Action, Bounds, Model, lost_peer
-from kvsender_spec.formal.playable import NotPlayable, playable
+from kvsender_spec.formal.engines.engine import ToolMissing
+from kvsender_spec.formal.explicit.playable import NotPlayable, playable
+from kvsender_spec.formal.model.state import EVERYBODY, Act, Action, Bounds, lost_peer
+from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.formal.prove import Engine, prove
 from kvsender_spec.formal.rules import SPEC
 from kvsender_spec.kit.drive import run_trace

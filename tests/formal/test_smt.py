@@ -13,24 +13,15 @@ import z3
 from tests.formal import tables
 from tests.formal.counted import Counted, explicit_graph
 
-from kvsender_spec.formal.counters import CAUSE, LOGICAL, TOLD, Abstract, Relation, Transition
-from kvsender_spec.formal.engine import ToolMissing
-from kvsender_spec.formal.lemmas import LEMMAS, RANKINGS, STEP_LEMMAS, Ranking, discharge
-from kvsender_spec.formal.model import (
-    CREATED,
-    FLYING,
-    STRAY,
-    Act,
-    Bounds,
-    Cause,
-    Handle,
-    Model,
-    Told,
-    code_of,
-)
+from kvsender_spec.formal.engines.engine import ToolMissing
+from kvsender_spec.formal.model.handles import CREATED, FLYING, STRAY, Handle, code_of
+from kvsender_spec.formal.model.state import Act, Bounds, Cause, Told
+from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.formal.mutate import mutants
 from kvsender_spec.formal.rules import SPEC, Rules, ill_formed
-from kvsender_spec.formal.smt import SmtResult, prove
+from kvsender_spec.formal.smt.lemmas import LEMMAS, RANKINGS, STEP_LEMMAS, Ranking, discharge
+from kvsender_spec.formal.smt.proof import SmtResult, prove
+from kvsender_spec.formal.smt.relation import CAUSE, LOGICAL, TOLD, Abstract, Relation, Transition
 from kvsender_spec.machine import HandleState, Reply, State
 
 WRONG_TABLES: Final = {
@@ -235,8 +226,8 @@ def test_undecided_tables_are_refused() -> None:
 
 
 def test_without_z3_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("counters", "lemmas"):
-        monkeypatch.delitem(sys.modules, f"kvsender_spec.formal.{module}")
+    for module in ("relation", "lemmas"):
+        monkeypatch.delitem(sys.modules, f"kvsender_spec.formal.smt.{module}")
     monkeypatch.setitem(sys.modules, "z3", None)
     with pytest.raises(ToolMissing, match="pip install z3-solver"):
         prove()

@@ -13,11 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from kvsender_spec.formal.engine import EngineFailed, ToolMissing
-from kvsender_spec.formal.explore import Found
-from kvsender_spec.formal.model import Bounds, Model
-from kvsender_spec.formal.playable import NotPlayable, playable
-from kvsender_spec.formal.properties import PROPERTIES, STATE_PROPERTIES
+from kvsender_spec.formal.engines.engine import EngineFailed, ToolMissing
+from kvsender_spec.formal.explicit.explore import Found
+from kvsender_spec.formal.explicit.playable import NotPlayable, playable
+from kvsender_spec.formal.model.predicates import PROPERTIES, STATE_PROPERTIES
+from kvsender_spec.formal.model.state import Bounds
+from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.formal.prove import Engine, Line, prove
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.front import import_from_here, refuse, require_writable

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from kvsender_spec.formal import promela, tla
-from kvsender_spec.formal.model import Bounds
+from kvsender_spec.formal.engines import promela, tla
+from kvsender_spec.formal.model.state import Bounds
 from kvsender_spec.formal.rules import SPEC
 
 BOUNDS: Final = Bounds(2, 2)

@@ -20,7 +20,21 @@ from typing import Final, NamedTuple
 
 import z3
 
-from kvsender_spec.formal.counters import (
+from kvsender_spec.formal.model.handles import (
+    DONE,
+    DOUBTFUL,
+    HANDLES,
+    HELD,
+    IN_FLIGHT,
+    NONE,
+    SILENT,
+    STRAY,
+    UNSETTLED,
+    codes,
+)
+from kvsender_spec.formal.model.state import Act, Cause, Told
+from kvsender_spec.formal.smt.proof import Failure, SmtResult
+from kvsender_spec.formal.smt.relation import (
     CAUSE,
     LOGICAL,
     TOLD,
@@ -33,22 +47,6 @@ from kvsender_spec.formal.counters import (
     either,
     total,
 )
-from kvsender_spec.formal.model import (
-    DONE,
-    DOUBTFUL,
-    HANDLES,
-    HELD,
-    IN_FLIGHT,
-    NONE,
-    SILENT,
-    STRAY,
-    UNSETTLED,
-    Act,
-    Cause,
-    Told,
-    codes,
-)
-from kvsender_spec.formal.smt import Failure, SmtResult
 from kvsender_spec.machine import LATCHED, HandleState, Reply, State
 
 TIMEOUT_MS: Final = 2000

@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from kvsender_spec.formal import tla
-from kvsender_spec.formal.engine import (
+from kvsender_spec.formal.engines import tla
+from kvsender_spec.formal.engines.engine import (
     Edge,
     EngineFailed,
     EngineResult,
@@ -27,7 +27,8 @@ from kvsender_spec.formal.engine import (
     run,
     spent,
 )
-from kvsender_spec.formal.model import STRAY, Act, Bounds, Cause, ModelState, Told, name_of
+from kvsender_spec.formal.model.handles import STRAY, name_of
+from kvsender_spec.formal.model.state import Act, Bounds, Cause, ModelState, Told
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.machine import State
 

@@ -7,18 +7,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.formal.model import (
-    EVERYBODY,
-    IN_FLIGHT,
-    NOBODY,
-    SILENT,
-    Act,
-    Action,
-    Model,
-    ModelState,
-    initial,
-    lost_peer,
-)
+from kvsender_spec.formal.model.handles import IN_FLIGHT, SILENT
+from kvsender_spec.formal.model.state import EVERYBODY, NOBODY, Act, Action, ModelState, initial, lost_peer
+from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.machine import LATCHED
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kvsender_spec.formal.explore import Found
-from kvsender_spec.formal.generate import Graph
-from kvsender_spec.formal.model import HELD, Act, Action, Bounds, Told
-from kvsender_spec.formal.properties import Control
+from kvsender_spec.formal.explicit.explore import Found
+from kvsender_spec.formal.explicit.generate import Graph
+from kvsender_spec.formal.model.handles import HELD
+from kvsender_spec.formal.model.predicates import Control
+from kvsender_spec.formal.model.state import Act, Action, Bounds, Told
 
 
 @dataclass(frozen=True, slots=True)

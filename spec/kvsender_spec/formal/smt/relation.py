@@ -19,7 +19,7 @@ from typing import Final, Generic, TypeAlias, TypeVar, assert_never
 
 import z3
 
-from kvsender_spec.formal.model import (
+from kvsender_spec.formal.model.handles import (
     CREATED,
     DONE,
     IN_FLIGHT,
@@ -27,12 +27,10 @@ from kvsender_spec.formal.model import (
     SILENT,
     STRAY,
     UNSETTLED,
-    Act,
-    Cause,
-    Told,
     handle_ops,
     name_of,
 )
+from kvsender_spec.formal.model.state import Act, Cause, Told
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.machine import Effect, Guard, Input, Reply, State
 

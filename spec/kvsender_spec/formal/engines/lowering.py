@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kvsender_spec.formal.model import HANDLES, Bounds, name_of
+from kvsender_spec.formal.model.handles import HANDLES, name_of
+from kvsender_spec.formal.model.state import Bounds
 from kvsender_spec.formal.rules import Rules, undecided
 from kvsender_spec.machine import Guard, Input, Row, State
 

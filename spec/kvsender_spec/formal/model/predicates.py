@@ -11,20 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from kvsender_spec.formal.model import (
-    DOUBTFUL,
-    HANDLES,
-    IN_FLIGHT,
-    NOBODY,
-    NONE,
-    STRAY,
-    UNSETTLED,
-    Act,
-    Cause,
-    ModelState,
-    Told,
-    codes,
-)
+from kvsender_spec.formal.model.handles import DOUBTFUL, HANDLES, IN_FLIGHT, NONE, STRAY, UNSETTLED, codes
+from kvsender_spec.formal.model.state import NOBODY, Act, Cause, ModelState, Told
 from kvsender_spec.machine import LATCHED, QUIET, RELEASABLE, HandleState, Reply, State
 
 

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kvsender_spec.formal.model import Action, Bounds, Model, ModelState, Outcome, initial
-from kvsender_spec.formal.properties import PROPERTIES, STATE_PROPERTIES, UNDECIDED, Control, Seen, Taken
+from kvsender_spec.formal.model.predicates import PROPERTIES, STATE_PROPERTIES, UNDECIDED, Control, Seen, Taken
+from kvsender_spec.formal.model.state import Action, Bounds, ModelState, Outcome, initial
+from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.formal.rules import Rules
 
 

@@ -13,28 +13,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
-from kvsender_spec.formal.explore import Exploration, Found, Tree
-from kvsender_spec.formal.model import (
+from kvsender_spec.formal.explicit.explore import Exploration, Found, Tree
+from kvsender_spec.formal.model.handles import (
     CREATED,
     DONE,
-    EVERYBODY,
     IN_FLIGHT,
-    NOBODY,
     NONE,
     SILENT,
     STRAY,
     UNSETTLED,
+    HandleOps,
+    handle_ops,
+)
+from kvsender_spec.formal.model.predicates import PROPERTIES, STATE_PROPERTIES, UNDECIDED, Control, Taken, Where
+from kvsender_spec.formal.model.state import (
+    EVERYBODY,
+    NOBODY,
     Act,
     Action,
     Bounds,
     Cause,
-    HandleOps,
     ModelState,
     Told,
-    handle_ops,
+    TooLarge,
     lost_peer,
 )
-from kvsender_spec.formal.properties import PROPERTIES, STATE_PROPERTIES, UNDECIDED, Control, Taken, Where
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.machine import LATCHED, Effect, Guard, Input, Reply, Row, State
 
@@ -468,10 +471,6 @@ class Graph:
 
 MOST_STATES: Final = 6_000_000
 """About 2 GiB. A bound that has more is refused while it is explored, and nothing is left of it."""
-
-
-class TooLarge(ValueError):
-    """A bound with more states than fit into memory."""
 
 
 def explore_generated(

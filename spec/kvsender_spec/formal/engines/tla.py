@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, assert_never
 
-from kvsender_spec.formal.engine import Fair
-from kvsender_spec.formal.lowering import asking, changes, check, groups, in_words, minding, names, numbered, posting
-from kvsender_spec.formal.model import (
+from kvsender_spec.formal.engines.engine import Fair
+from kvsender_spec.formal.engines.lowering import (
+    asking,
+    changes,
+    check,
+    groups,
+    in_words,
+    minding,
+    names,
+    numbered,
+    posting,
+)
+from kvsender_spec.formal.model.handles import (
     CREATED,
     DONE,
     HANDLES,
@@ -19,12 +29,10 @@ from kvsender_spec.formal.model import (
     SILENT,
     STRAY,
     UNSETTLED,
-    Bounds,
-    Cause,
-    Told,
     handle_ops,
     name_of,
 )
+from kvsender_spec.formal.model.state import Bounds, Cause, Told
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.machine import Effect, Event, Guard, HandleState, Input, Reply, Row, State
 
