@@ -90,8 +90,7 @@ def _show_clauses(lines: list[Line], console: Console) -> None:
     """Which clauses a model can state, and which of them the exploration found broken."""
     if not any(line.layer == "states" for line in lines):
         return
-    texts = [(rule.clause, rule.text) for rule in PROPERTIES]
-    texts += [(clause, text) for clause, text, _ in STATE_PROPERTIES]
+    texts = [(rule.name, rule.text) for rule in (*PROPERTIES, *STATE_PROPERTIES)]
     broken = {(violation.clause, violation.text) for line in lines for violation in line.found}
     for clause, text in sorted(texts):
         mark = "broken" if (clause, text) in broken else "holds"

@@ -14,8 +14,8 @@ from kvsender_spec.formal.engines.engine import PEERS_ANSWER, PEERS_SILENT, Engi
 from kvsender_spec.formal.engines.spin import require_spin, run_spin
 from kvsender_spec.formal.engines.tlc import require_tlc, run_tlc
 from kvsender_spec.formal.explicit.explore import Found
-from kvsender_spec.formal.explicit.generate import explore_generated
 from kvsender_spec.formal.explicit.liveness import live
+from kvsender_spec.formal.explicit.search import explore_generated
 from kvsender_spec.formal.model.state import Bounds, TooLarge
 from kvsender_spec.formal.rules import Rules, ill_formed
 from kvsender_spec.formal.smt import proof

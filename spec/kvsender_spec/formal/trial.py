@@ -20,8 +20,8 @@ from typing import Final
 from kvsender_spec.formal.engines.engine import PEERS_ANSWER, PEERS_SILENT, EngineFailed, ToolMissing
 from kvsender_spec.formal.engines.spin import run_spin
 from kvsender_spec.formal.engines.tlc import run_tlc
-from kvsender_spec.formal.explicit.generate import explore_generated
 from kvsender_spec.formal.explicit.liveness import live
+from kvsender_spec.formal.explicit.search import explore_generated
 from kvsender_spec.formal.model.state import Bounds
 from kvsender_spec.formal.mutate import Mutant, mutants
 from kvsender_spec.formal.prove import ENGINE_TIMEOUT_S, Engine, Run, require

@@ -1,6 +1,6 @@
 """Words of the formal machine's alphabet, played to a real sender on the scripted transport.
 
-A letter says what happens by peer (``kvsender_spec.formal.suite.letters``); here it becomes the steps of a trace. What the
+A letter says what happens by peer (``formal.suite.letters``); here it becomes the steps of a trace. What the
 sender answers is read from the moments of the run, so every word that was played is also a trace to replay.
 
 The specification is walked beside the sender, and two things are taken from the run instead of being assumed. Where a

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
-from kvsender_spec.formal.model.handles import HANDLES, name_of
-from kvsender_spec.formal.model.state import Bounds
+from kvsender_spec.formal.model.effects import ARRIVE, BLAME, EFFECTS, LEAVE, OPEN, SAY
+from kvsender_spec.formal.model.handles import HANDLES, KINDS, NONE, STRAY, HandleOps, Kind, name_of
+from kvsender_spec.formal.model.terms import Change, Var
 from kvsender_spec.formal.rules import Rules, undecided
-from kvsender_spec.machine import Guard, Input, Row, State
+from kvsender_spec.machine import Event, Guard, Input, Row, State
+
+ABOUT: Final = (
+    "One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that",
+    "calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for",
+    "each peer; handle h belongs to the chunk h / peers and to the peer h % peers. A room id that is opened again",
+    "has the chunks that are left, so that every handle of every incarnation has a place of its own.",
+)
+FIELDS: Final[Mapping[str, str]] = {
+    Var.LOGICAL: "the logical machine",
+    Var.CAUSE: "what is latched: nothing, the first thing that went wrong, or a later one",
+    Var.FAULTED: "something went wrong, and the sender was told of it, before the room was over",
+    Var.CLOSED: "the last chunk is posted",
+    Var.CLEARED: "the owner has cleared the room",
+    Var.QUARANTINED: "pages have been reported as in doubt",
+    Var.BASE: "chunks of earlier incarnations",
+    Var.POSTED: "chunks, those of earlier incarnations among them",
+    Var.SAID: "the first terminal value that poll() answered",
+    Var.TOLD: "what the peers were told",
+}
+"""The variables of a state, without its handles."""
+CHANGES: Final[Mapping[str, tuple[Change, ...]]] = {
+    **{effect.value: changes for effect, changes in EFFECTS.items()},
+    "arrive": ARRIVE,
+    "blame": BLAME,
+    "say": SAY,
+    "leave": LEAVE,
+    "reopen": OPEN,
+}
+"""What the effects change, and what happens besides them, by name."""
 
 
 def check(rules: Rules) -> None:
@@ -27,19 +58,21 @@ def in_words(row: Row) -> str:
     return text + (f"; reply {row.reply.value}" if row.input is Input.ANSWER else "")
 
 
-def numbered(rules: Rules, what: Input) -> tuple[tuple[int, Row], ...]:
-    """The rows of an input with their places in the table, from 1."""
-    return tuple((place, row) for place, row in enumerate(rules.table, 1) if row.input is what)
-
-
-def groups(rules: Rules, what: Input) -> Iterator[tuple[tuple[State, ...], tuple[int, ...], str | None]]:
-    """The states that the same rows decide: the states, the places of the rows, or the clause that is broken there."""
-    found: dict[tuple[tuple[int, ...], str | None], list[State]] = {}
+def groups(rules: Rules, what: Input) -> Iterator[tuple[tuple[State, ...], tuple[tuple[int, Row], ...], str | None]]:
+    """The states that the same rows decide: the states, the rows with their places in the table from 1, or the clause
+    that is broken there."""
+    found: dict[tuple[tuple[tuple[int, Row], ...], str | None], list[State]] = {}
     for state in State:
-        places = tuple(place for place, row in numbered(rules, what) if state in row.sources)
-        found.setdefault((places, rules.breaks(state, what)), []).append(state)
-    for (places, breaks), states in found.items():
-        yield tuple(states), places, breaks
+        rows = tuple((n, row) for n, row in enumerate(rules.table, 1) if row.input is what and state in row.sources)
+        found.setdefault((rows, rules.breaks(state, what)), []).append(state)
+    for (rows, breaks), states in found.items():
+        yield tuple(states), rows, breaks
+
+
+def leads(rules: Rules, event: Event) -> dict[State, tuple[State, ...]]:
+    """Where an event leads, each destination with the states that it is reached from."""
+    found = {dest: tuple(state for state in State if rules.next[state][event] is dest) for dest in State}
+    return {dest: sources for dest, sources in found.items() if sources}
 
 
 def asking(rules: Rules) -> tuple[State, ...]:
@@ -59,6 +92,14 @@ def minding(rules: Rules) -> tuple[State, ...]:
     )
 
 
+def handle_sets(ops: HandleOps) -> dict[str, tuple[str, ...]]:
+    """The sets of handles that a model speaks of, as names: the kinds of the predicates, and what the rules say."""
+    kinds = (Kind.PLACED, Kind.IN_FLIGHT, Kind.SILENT, Kind.UNDONE, Kind.RELEASED_EARLY, Kind.STRAY)
+    unsettled = bytes(code for code in range(NONE, STRAY + 1) if code not in ops.settled)
+    sets = {**{kind.value: KINDS[kind] for kind in kinds}, "waited_for": unsettled, "due": ops.due}
+    return {name: names(codes) for name, codes in sets.items()}
+
+
 def changes(table: bytes) -> dict[str, str]:
     """What a map of handles changes, by name."""
     return {name_of(code): name_of(table[code]) for code in range(1, len(HANDLES) + 1) if table[code] != code}
@@ -68,5 +109,20 @@ def names(handles: bytes) -> tuple[str, ...]:
     return tuple(name_of(code) for code in sorted(set(handles)))
 
 
-def title(bounds: Bounds) -> str:
-    return f"{bounds.chunks} chunk{'s' * (bounds.chunks > 1)} to {bounds.peers} peer{'s' * (bounds.peers > 1)}"
+def listed(head: str, items: Iterable[str], brackets: tuple[str, str]) -> list[str]:
+    """Items with commas between them, in brackets, over as many lines as they need."""
+    words = [f"{item}," for item in items] or [""]
+    words[0] = brackets[0] + words[0]
+    words[-1] = words[-1].removesuffix(",") + brackets[1]
+    return wrapped(head, words)
+
+
+def wrapped(head: str, words: Iterable[str], end: str = "") -> list[str]:
+    """A text that may need several lines, each but the last with ``end``."""
+    lines, line = [], head
+    for word in words:
+        if len(line) + len(word) > 110:
+            lines.append(line + end)
+            line = "   "
+        line += f" {word}"
+    return [*lines, line]

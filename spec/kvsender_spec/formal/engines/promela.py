@@ -1,8 +1,9 @@
-"""The composed model in Promela, for SPIN: the tables row by row, the steps around them as ``model`` takes them.
+"""The composed model in Promela, for SPIN: the tables row by row, the steps around them as ``model.steps`` takes them.
 
 What SPIN stores are the fields of ModelState and nothing else: every step is a ``d_step``, what a call knows only
 while it runs is ``hidden``, and every process is a loop that has one place. There is a process for each actor that
 fairness is about, because SPIN's weak fairness is that of processes; an option to do nothing relieves an actor of it.
+Effects and predicates are renderings of those in ``model``.
 """
 
 from __future__ import annotations
@@ -12,87 +13,57 @@ from typing import Final, assert_never
 
 from kvsender_spec.formal.engines.engine import Fair
 from kvsender_spec.formal.engines.lowering import (
+    ABOUT,
+    CHANGES,
+    FIELDS,
     asking,
     changes,
     check,
     groups,
+    handle_sets,
     in_words,
+    leads,
     minding,
-    names,
-    numbered,
     posting,
+    wrapped,
 )
-from kvsender_spec.formal.model.handles import (
-    CREATED,
-    DONE,
-    HANDLES,
-    IN_FLIGHT,
-    SILENT,
-    STRAY,
-    UNSETTLED,
-    handle_ops,
-    name_of,
+from kvsender_spec.formal.model.effects import BLAMES
+from kvsender_spec.formal.model.handles import CREATED, OPS, STRAY, handle_ops, name_of
+from kvsender_spec.formal.model.predicates import CAUSE_IS_RAISED, INVARIANTS, STICKY, Predicate
+from kvsender_spec.formal.model.state import Bounds, Cause, Control, Told
+from kvsender_spec.formal.model.terms import (
+    CONTROL,
+    TRUE,
+    Atom,
+    Change,
+    Demand,
+    Either,
+    Is,
+    Map,
+    NoneOf,
+    Same,
+    Scope,
+    Set,
+    Term,
+    Text,
+    Var,
+    bare,
 )
-from kvsender_spec.formal.model.state import Bounds, Cause, Told
 from kvsender_spec.formal.rules import Rules
-from kvsender_spec.machine import Effect, Event, Guard, HandleState, Input, Reply, Row, State
+from kvsender_spec.machine import Event, Input, Reply, Row, State
 
 ANSWERED: Final = "Answered"
 """The liveness property, which a violation of SPIN's claim ``answered`` is."""
-
-INVARIANTS: Final = {
-    "NoSuccessAfterFault": (
-        "KS-2.2: what went wrong before the end is not hidden by Success",
-        "!faulted || said != WORD_SUCCESS",
-    ),
-    "FirstCause": (
-        "KS-2.3: a failure keeps the first thing that went wrong, and nothing else is a failure",
-        "(IS_LATCHED -> faulted && cause == CAUSE_FIRST : cause == CAUSE_NONE)",
-    ),
-    "FailedIsSticky": (
-        "sticky_failed is the failure that the owner has been told of",
-        "(logical == STICKY_FAILED) == (said == WORD_FAILURE)",
-    ),
-    "SuccessIsDone": (
-        "done is the success that the owner has been told of",
-        "(logical == DONE) == (said == WORD_SUCCESS)",
-    ),
-    "PeersAreTold": ("KS-6.1: owner and peers are told the same", "told == said"),
-}
-"""Predicates of the room alone: what each says, and its body."""
-OF_HANDLES: Final = {
-    "Quiesced": (
-        "KS-4.1: after the last word nothing of the room is in flight",
-        "i < OWN || said == WORD_NOTHING || !IS_IN_FLIGHT(handles[i])",
-    ),
-    "Quarantined": (
-        "KS-4.4: what a room leaves behind is reported with its pages",
-        "i < OWN || said == WORD_NOTHING || handles[i] == H_NONE || quarantined",
-    ),
-    "NothingReleasedInFlight": (
-        "KS-4.2: a handle is released when the transport has said its last word on it",
-        "!IS_RELEASED_TOO_EARLY(handles[i])",
-    ),
-    "NoStray": ("a handle that was posted is kept until it has settled", "handles[i] != H_STRAY"),
-}
-"""Predicates of each handle."""
-OF_CALLS: Final = ("Sticky", "CauseIsRaised")
-"""What is asserted where the call answers."""
+CHECKED: Final = tuple(rule.name for rule in (*INVARIANTS, STICKY, CAUSE_IS_RAISED))
+"""What is asserted."""
 
 
 def model(rules: Rules, bounds: Bounds) -> str:
     """The whole model at these bounds."""
     check(rules)
-    parts = (
-        _head(bounds),
-        _words(),
-        _handles(rules),
-        _variables(),
-        _effects(rules),
-        _rows(rules),
-        _calls(rules, bounds),
-    )
-    return "\n".join("\n".join(part) + "\n" for part in (*parts, _judge(), list(_processes(bounds))))
+    parts = (_head(bounds), _words(), _handles(rules), _variables(rules), _effects(rules), _rows(rules))
+    rest = (_calls(rules, bounds), _judge(), _processes(bounds))
+    return "\n".join("\n".join(part) + "\n" for part in (*parts, *rest))
 
 
 def lazy(fair: frozenset[Fair]) -> tuple[str, ...]:
@@ -117,8 +88,8 @@ def _handle(name: str) -> str:
     return f"H_{name.upper()}"
 
 
-def _defines(prefix: str, words: Iterable[str]) -> list[str]:
-    return [f"#define {prefix}{word.upper().replace(' ', '_')} {number}" for number, word in enumerate(words)]
+def _defines(words: Iterable[str]) -> list[str]:
+    return [f"#define {word} {number}" for number, word in enumerate(words)]
 
 
 def _among(subject: str, words: Iterable[str]) -> str:
@@ -126,19 +97,84 @@ def _among(subject: str, words: Iterable[str]) -> str:
     return "(" + " || ".join(found) + ")" if found else "false"
 
 
-def _lines(head: str, text: str) -> list[str]:
-    """A macro, continued over as many lines as it needs."""
-    lines, line = [], head
-    for word in text.split(" "):
-        if len(line) + len(word) > 112:
-            lines.append(line + " \\")
-            line = "   "
-        line += " " + word
-    return [*lines, line]
+def _in(states: Iterable[State]) -> str:
+    return _among(Var.LOGICAL, (state.name for state in states))
 
 
-def _reply(reply: Reply) -> str:
-    return f"REPLY_{reply.name}"
+def _macro(head: str, text: str) -> list[str]:
+    return wrapped(f"#define {head}", text.split(" "), " \\")
+
+
+def _value(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case State():
+            return value.name
+        case Cause():
+            return f"CAUSE_{value.name}"
+        case Told():
+            return f"WORD_{value.name}"
+        case Reply():
+            return f"REPLY_{value.name}"
+        case _:
+            return str(value)
+
+
+class _Promela(Text):
+    """A term about the variables, and the handle of number ``i``."""
+
+    BOTH, EITHER, NOT, IFF, TRUE, FALSE = "&&", "||", "!", "==", "true", "false"
+
+    def atom(self, atom: Atom, before: bool) -> str:
+        assert not before, atom
+        match atom:
+            case Is(which, (bool() as value,)):
+                return f"{'' if value else '!'}{which}"
+            case Is(which, values):
+                return _among(which, map(_value, values))
+            case Same(left, right):
+                return f"({left} == {right})"
+            case NoneOf(scope, kind):
+                other = "i < OWN || " if scope is Scope.OWN else ""
+                return f"({other}!IS_{kind.upper()}(handles[i]))"
+            case _:
+                raise TypeError(f"{atom} is not about a state")
+
+
+_TEXT: Final = _Promela()
+
+
+def _about_handles(term: Term) -> bool:
+    """Whether a term is to be asserted of each handle. Raises TypeError where that would not be the same."""
+    found = isinstance(term, NoneOf) or (isinstance(term, Either) and any(map(_about_handles, term.terms)))
+    if not found and "handles[i]" in _TEXT.of(term):
+        raise TypeError(f"{term} says more of handles than that none is of a kind, or else something of the room")
+    return found
+
+
+def _asserted(name: str, condition: str) -> str:
+    return f"{name} = {condition}; assert({name})"
+
+
+def _judged(rule: Predicate, indent: str) -> list[str]:
+    words = f"{_asserted(rule.name, _TEXT.of(rule.term))};".split(" ")
+    return [f"{indent}/* {rule.text} */", *wrapped(f"{indent}{words[0]}", words[1:])]
+
+
+def _changed(change: Change) -> str:
+    match change:
+        case Set(which, value, when):
+            new = value if isinstance(value, Var) else _value(value)
+            return f"{which} = {new if when is TRUE else f'({bare(_TEXT.of(when))} -> {new} : {which})'}"
+        case Map(op, scope, when):
+            first = "OWN" if scope is Scope.OWN else "0"
+            loop = f"for (i : {first} .. HANDLES - 1) {{ handles[i] = {op.upper()}(handles[i]) }}"
+            return loop if when is TRUE else f"if :: {bare(_TEXT.of(when))} -> {loop} :: else fi"
+        case Demand(term, breaks):
+            return _asserted(identifier(breaks), _TEXT.of(term))
+        case _:
+            assert_never(change)
 
 
 # ------------------------------------------------------------------------------------------------------------- parts
@@ -148,10 +184,7 @@ def _head(bounds: Bounds) -> list[str]:
     return [
         "/* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.",
         "",
-        "   One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that",
-        "   calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for",
-        "   each peer; the handle h belongs to chunk h / PEERS and to peer h % PEERS. A room id that is opened again",
-        "   has the chunks that are left, so that every handle of every incarnation has a place of its own.",
+        *(f"   {line}" for line in ABOUT),
         "",
         "   spin -a kvsender.pml",
         "   safety:   gcc -O2 -DSAFETY -DNOCLAIM -DNOREDUCE -o pan pan.c && ./pan",
@@ -168,11 +201,7 @@ def _words() -> list[str]:
     return [
         "/***** Words *****/",
         "",
-        *_defines("", (state.value for state in State)),
-        "#define IS_LATCHED (logical == FAILED || logical == STICKY_FAILED)",
-        *_defines("CAUSE_", (cause.name for cause in Cause)),
-        *_defines("WORD_", (word.name for word in Told)),
-        *(f"#define {_reply(reply)} {number}" for number, reply in enumerate(Reply)),
+        *(line for words in (State, Cause, Told, Reply) for line in _defines(map(_value, words))),
         "/* Who raises in a look at the handles, or rejects a post: the one of that number, a peer, everybody. */",
         "#define PEER(p) (100 + p)",
         "#define EVERYBODY 200",
@@ -182,34 +211,14 @@ def _words() -> list[str]:
 
 def _handles(rules: Rules) -> list[str]:
     ops = handle_ops(rules)
-    early = [
-        name_of(code)
-        for code, handle in enumerate(HANDLES, 1)
-        if handle.released and handle.state in (HandleState.IN_FLIGHT, HandleState.IN_DOUBT)
-    ]
     lines = ["/***** What befalls a handle: what the sender knows of it, _LANDED, _RELEASED *****/", ""]
-    lines += _defines("H_", (name_of(code) for code in range(STRAY + 1)))
-    for name, members in (
-        ("IS_IN_FLIGHT", names(IN_FLIGHT)),
-        ("IS_SILENT", names(SILENT)),
-        ("IS_UNSETTLED", names(UNSETTLED)),
-        ("IS_SETTLED", names(ops.settled)),
-        ("IS_DONE", ("none", *names(DONE))),
-        ("IS_RELEASED_TOO_EARLY", early),
-        ("IS_DUE", changes(ops.release)),
-    ):
-        lines += _lines(f"#define {name}(c)", _among("c", (_handle(member) for member in members)))
-    for name, says, table in (
-        ("FINISHED", "The transport finishes it; nobody knows yet.", ops.finish),
-        ("ANSWERING", "It is asked, and answers what is so.", ops.answer),
-        ("FAILING", "It is asked, and raises, unless it has landed already.", ops.fail),
-        ("RELEASED", "It is released where it has settled, each once.", ops.release),
-        ("OVERDUE", "What is in flight now is in doubt.", ops.overdue),
-        ("FORGOTTEN", "What is settled and released needs no place any more.", ops.forget),
-    ):
-        changed = changes(table)
+    lines += _defines(_handle(name_of(code)) for code in range(STRAY + 1))
+    for name, members in handle_sets(ops).items():
+        lines += _macro(f"IS_{name.upper()}(c)", _among("c", map(_handle, members)))
+    for op, says in OPS.items():
+        changed = changes(ops[op])
         cases = "".join(f"(c == {_handle(before)} -> {_handle(after)} : " for before, after in changed.items())
-        lines += [f"/* {says} */", *_lines(f"#define {name}(c)", f"{cases}c{')' * len(changed)}")]
+        lines += [f"/* {says} */", *_macro(f"{op.upper()}(c)", f"{cases}c{')' * len(changed)}")]
     return [
         *lines,
         f"#define ACCEPTED {_handle(name_of(ops.accepted))}",
@@ -217,35 +226,23 @@ def _handles(rules: Rules) -> list[str]:
     ]
 
 
-def _variables() -> list[str]:
+def _variables(rules: Rules) -> list[str]:
+    kinds = (
+        f"{'bool' if isinstance(value, bool) else 'byte'} {name}"
+        for name, value in zip(CONTROL, Control(), strict=True)
+    )
+    hidden = (Var.CAUSE_NOW, Var.ADOPTED, Var.ERROR_SEEN, Var.ALL_DONE, Var.DEADLINE_PASSED, Var.MAY_REPORT, Var.REPLY)
+    breakable = sorted({identifier(never.breaks) for never in rules.never} | {"KS_6_1"})
     return [
         "/***** The room *****/",
         "",
-        "byte logical = IDLE;",
-        "byte cause;           /* what is latched: nothing, the first thing that went wrong, or a later one */",
-        "bool faulted;         /* something went wrong, and the sender was told of it, before the room was over */",
-        "bool closed;          /* the last chunk is posted */",
-        "bool cleared;",
-        "bool quarantined;     /* pages have been reported as in doubt */",
-        "byte base;            /* chunks of earlier incarnations */",
-        "byte posted;          /* chunks, those of earlier incarnations among them */",
-        "byte said;            /* the first terminal value that poll() answered */",
-        "byte told;            /* what the peers were told */",
+        *(f"{kind};".ljust(22) + f"/* {says} */" for kind, says in zip(kinds, FIELDS.values(), strict=True)),
         "byte handles[HANDLES];",
         "",
         "/* What a call knows while it runs is no part of the state. */",
-        "hidden byte i;",
-        "hidden byte cause_now;",
-        "hidden byte adopted;",
-        "hidden byte raises;",
-        "hidden byte error_seen;",
-        "hidden byte all_done;",
-        "hidden byte deadline_passed;",
-        "hidden byte may_report;",
-        "hidden byte reply;",
-        "hidden byte word;",
+        *(f"hidden byte {name};" for name in ("i", "raises", *hidden)),
         "/* A property that does not hold is the name in a failed assertion. */",
-        *(f"hidden byte {name};" for name in (*INVARIANTS, *OF_HANDLES, *OF_CALLS)),
+        *(f"hidden byte {name};" for name in (*CHECKED, *breakable)),
         "",
         "/* The handles of this incarnation; those before them are the system's to look after. */",
         "#define OWN (base * PEERS)",
@@ -256,68 +253,13 @@ def _variables() -> list[str]:
 
 def _effects(rules: Rules) -> list[str]:
     lines = ["/***** Where events lead, and what effects do *****/", ""]
-    clauses = sorted({never.breaks for never in rules.never} | {"KS-6.1"})
-    lines += [f"hidden byte {identifier(clause)};" for clause in clauses]
-    lines += [
-        "",
-        "/* That no chunk follows is forgotten with the failure, since nothing depends on it any more. */",
-        "inline arrive() { if :: IS_LATCHED -> closed = false :: else fi }",
-    ]
+    for name, parts in CHANGES.items():
+        lines += wrapped(f"inline {name}() {{", [*"; ".join(map(_changed, parts)).split(" "), "}"])
     for event in Event:
         lines += [f"inline move_{event.value}() {{", "  if"]
-        for dest in State:
-            sources = [state for state in State if rules.next[state][event] is dest]
-            lines += [f"  :: {_in(sources)} -> logical = {dest.name}"] * bool(sources)
+        lines += [f"  :: {_in(sources)} -> logical = {dest.name}" for dest, sources in leads(rules, event).items()]
         lines += ["  fi;", "  arrive()", "}"]
-    lines += [
-        "",
-        "/* Something goes wrong. If it is the first such thing in a room that is not over, it is owed. */",
-        "inline blame() {",
-        "  if",
-        "  :: said == WORD_NOTHING && !faulted -> cause_now = CAUSE_FIRST; faulted = true",
-        "  :: else -> cause_now = CAUSE_LATER",
-        "  fi",
-        "}",
-        "inline tell(what) { KS_6_1 = (told == WORD_NOTHING); assert(KS_6_1); told = what }",
-        *(f"inline {effect.value}() {{ {_effect(effect)} }}" for effect in Effect),
-    ]
     return lines
-
-
-def _effect(effect: Effect) -> str:
-    match effect:
-        case Effect.ADOPT:
-            return "adopted = true"
-        case Effect.CLOSE:
-            return "closed = true"
-        case Effect.LATCH:
-            return "cause = (cause == CAUSE_NONE -> cause_now : cause)"
-        case Effect.RELEASE:
-            return "for (i : OWN .. HANDLES - 1) { handles[i] = RELEASED(handles[i]) }"
-        case Effect.QUARANTINE:
-            return "quarantined = true; for (i : OWN .. HANDLES - 1) { handles[i] = OVERDUE(handles[i]) }"
-        case Effect.TELL_SUCCESS:
-            return "tell(WORD_SUCCESS)"
-        case Effect.TELL_FAILURE:
-            return "tell(WORD_FAILURE)"
-        case Effect.FORGET:
-            return "cleared = true"
-        case _:
-            assert_never(effect)
-
-
-def _guard(guard: Guard) -> str:
-    match guard:
-        case Guard.ERROR_SEEN:
-            return "error_seen"
-        case Guard.ALL_DONE:
-            return "all_done"
-        case Guard.DEADLINE_PASSED:
-            return "deadline_passed"
-        case Guard.MAY_REPORT:
-            return "may_report"
-        case _:
-            assert_never(guard)
 
 
 def _rows(rules: Rules) -> list[str]:
@@ -333,151 +275,136 @@ def _rows(rules: Rules) -> list[str]:
 def _row(row: Row) -> str:
     steps = [f"{effect.value}()" for effect in row.effects]
     steps.append("arrive()" if row.event is None else f"move_{row.event.value}()")
-    return "; ".join([*steps, f"reply = {_reply(row.reply)}"])
+    return "; ".join([*steps, f"reply = {_value(row.reply)}"])
 
 
 def _decision(rules: Rules, what: Input) -> Iterator[str]:
-    rows = dict(numbered(rules, what))
-    for states, places, breaks in groups(rules, what):
-        yield f"  :: {_among('logical', (state.name for state in states))} ->"
+    for states, rows, breaks in groups(rules, what):
+        yield f"  :: {_in(states)} ->"
         if breaks is not None:
-            yield f"     {identifier(breaks)} = false; assert({identifier(breaks)})"
-        indent = "     "
-        for place in places:
-            guard = rows[place].guard
-            yield (
-                f"{indent}row{place}()"
-                if guard is None
-                else f"{indent}if :: {_guard(guard)} -> row{place}() :: else ->"
-            )
-            indent += "  " * (guard is not None)
-        yield from ([f"     {'fi ' * (len(places) - 1)}".rstrip()] if len(places) > 1 else [])
+            yield f"     {_asserted(identifier(breaks), 'false')}"
+        for depth, (place, row) in enumerate(rows):
+            tried = f"row{place}()" if row.guard is None else f"if :: {row.guard.value} -> row{place}() :: else ->"
+            yield "     " + "  " * depth + tried
+        yield from [f"     {'fi ' * (len(rows) - 1)}".rstrip()] if len(rows) > 1 else []
 
 
 def _calls(rules: Rules, bounds: Bounds) -> list[str]:
     def some(macro: str) -> str:
         return "(" + " || ".join(f"{macro}({handle})" for handle in range(bounds.handles)) + ")"
 
+    text = _CALLS.strip("\n")
+    for name, value in {
+        "CREATED": _handle(name_of(CREATED)),
+        "BLAMES": bare(_TEXT.of(BLAMES)),
+        "STICKY": "\n".join(_judged(STICKY, "  ")),
+        "CAUSE_IS_RAISED": "\n".join(_judged(CAUSE_IS_RAISED, "  ")),
+    }.items():
+        text = text.replace(f"${name}", value)
     return [
         "/***** What the calls do *****/",
         "",
-        "inline begin() {",
-        "  cause_now = CAUSE_NONE; adopted = true; error_seen = false; all_done = false; deadline_passed = false;",
-        f"  may_report = false; reply = {_reply(Reply.NOTHING)}",
-        "}",
-        "",
         "/* The owner has a chunk, and the sender hands it to the transport. */",
-        *_lines("#define HAS_A_CHUNK", f"(!closed && posted < CHUNKS && {_in(posting(rules))})"),
-        "/* Every handle of a chunk is made before the first is posted; a rejection at a peer ends the posting. */",
-        "inline post(at) {",
-        "  begin();",
-        "  for (i : 0 .. PEERS - 1) {",
-        "    if",
-        "    :: i < at -> handles[posted * PEERS + i] = ACCEPTED",
-        "    :: i == at -> handles[posted * PEERS + i] = REJECTED",
-        f"    :: else -> handles[posted * PEERS + i] = {_handle(name_of(CREATED))}",
-        "    fi",
-        "  }",
-        "  posted++; adopted = false",
-        "}",
-        "/* send() returns. Nobody will ask about a handle that it has made and not adopted. */",
-        "inline posted_all() {",
-        "  if",
-        "  :: !adopted -> for (i : (posted - 1) * PEERS .. posted * PEERS - 1) { handles[i] = H_STRAY }",
-        "  :: else",
-        "  fi",
-        "}",
-        "inline reject(at) { post(at); blame(); on_send_rejected(); posted_all() }",
-        "",
+        *_macro("HAS_A_CHUNK", f"(!closed && posted < CHUNKS && {_in(posting(rules))})"),
+        f"#define ASKING {_in(asking(rules))}",
         "#define STRIKES(at, h) (at == EVERYBODY || at == h || at == PEER(h % PEERS))",
-        f"#define ASKING ({_in(asking(rules))})",
         "#define IS_LATE(h) (h >= OWN && IS_IN_FLIGHT(handles[h]))",
-        *_lines("#define MAY_BE_LATE", f"({_in(minding(rules))} && {some('IS_LATE')})"),
-        "/* The first half of a poll. A deadline is no blame where everything is done (KS-3.5). */",
-        "inline observed(at, late) {",
-        "  if",
-        "  :: ASKING ->",
-        "     deadline_passed = late; all_done = closed;",
-        "     for (i : OWN .. HANDLES - 1) {",
-        "       raises = IS_SILENT(handles[i]) && STRIKES(at, i);",
-        "       error_seen = error_seen || raises;",
-        "       if",
-        "       :: raises -> handles[i] = FAILING(handles[i])",
-        "       :: else -> handles[i] = ANSWERING(handles[i])",
-        "       fi;",
-        "       all_done = all_done && IS_DONE(handles[i])",
-        "     }",
-        "     if :: error_seen || (late && !all_done) -> blame() :: else fi",
-        "  :: else",
-        "  fi;",
-        "  on_observe()",
-        "}",
-        "/* late: a handle has been in flight for the whole transfer timeout. drained: so has the drain. */",
-        "inline poll(at, late, drained) {",
-        "  begin();",
-        "  observed(at, late);",
-        "  may_report = true;",
-        "  for (i : OWN .. HANDLES - 1) { may_report = may_report && IS_SETTLED(handles[i]) }",
-        "  may_report = may_report || drained;",
-        "  on_answer();",
-        f"  word = (reply == {_reply(Reply.SUCCESS)} -> WORD_SUCCESS :"
-        f" (reply == {_reply(Reply.FAILED)} -> WORD_FAILURE : WORD_NOTHING));",
-        "  /* KS-2.1: the last word is the last one, until the room id is opened again. */",
-        "  Sticky = (said == WORD_NOTHING || word == said); assert(Sticky);",
-        "  said = (said == WORD_NOTHING -> word : said);",
-        "  if",
-        "  :: said != WORD_NOTHING -> for (i : OWN .. HANDLES - 1) { handles[i] = FORGOTTEN(handles[i]) }",
-        "  :: else",
-        "  fi",
-        "}",
+        *_macro("MAY_BE_LATE", f"({_in(minding(rules))} && {some('IS_LATE')})"),
+        "#define IS_LEFT(h) (h < SWEPT && IS_DUE(handles[h]))",
+        *_macro("SOME_LEFT", some("IS_LEFT")),
         "",
-        "inline failure_exception() {",
-        "  begin();",
-        "  on_failure_exception();",
-        "  /* KS-2.4, KS-2.7: it raises the cause of a room that has failed, and of no other. */",
-        f"  CauseIsRaised = ((reply == {_reply(Reply.RAISES_CAUSE)}) == IS_LATCHED); assert(CauseIsRaised)",
-        "}",
-        "",
-        "/* The owner opens the room id again; what the old room left in flight is in doubt. */",
-        "inline open() {",
-        "  for (i : 0 .. HANDLES - 1) {",
-        "    handles[i] = OVERDUE(handles[i]);",
-        "    handles[i] = FORGOTTEN(handles[i])",
-        "  }",
-        "  logical = IDLE; cause = CAUSE_NONE; faulted = false; closed = false; cleared = false; quarantined = false;",
-        "  base = posted; said = WORD_NOTHING; told = WORD_NOTHING",
-        "}",
-        "",
-        "#define IS_LEFT(h) (h < SWEPT && (IS_UNSETTLED(handles[h]) || IS_DUE(handles[h])))",
-        *_lines("#define SOME_LEFT", some("IS_LEFT")),
-        "/* The system looks after the handles of rooms that are over. */",
-        "inline sweep(at) {",
-        "  for (i : 0 .. SWEPT - 1) {",
-        "    raises = IS_SILENT(handles[i]) && STRIKES(at, i);",
-        "    if",
-        "    :: raises -> handles[i] = FAILING(handles[i])",
-        "    :: else -> handles[i] = ANSWERING(handles[i])",
-        "    fi;",
-        "    handles[i] = RELEASED(handles[i]);",
-        "    handles[i] = FORGOTTEN(handles[i])",
-        "  }",
-        "}",
+        *text.splitlines(),
     ]
 
 
-def _in(states: Iterable[State]) -> str:
-    return _among("logical", (state.name for state in states))
+_CALLS: Final = """
+inline begin() {
+  cause_now = CAUSE_NONE; adopted = true; error_seen = false; all_done = false; deadline_passed = false;
+  may_report = false; reply = REPLY_NOTHING
+}
+
+/* Every handle of a chunk is made before the first is posted; a rejection at a peer ends the posting. */
+inline post(at) {
+  begin();
+  for (i : 0 .. PEERS - 1) {
+    if
+    :: i < at -> handles[posted * PEERS + i] = ACCEPTED
+    :: i == at -> handles[posted * PEERS + i] = REJECTED
+    :: else -> handles[posted * PEERS + i] = $CREATED
+    fi
+  }
+  posted++; adopted = false
+}
+/* send() returns. Nobody will ask about a handle that it has made and not adopted. */
+inline posted_all() {
+  if
+  :: !adopted -> for (i : (posted - 1) * PEERS .. posted * PEERS - 1) { handles[i] = H_STRAY }
+  :: else
+  fi
+}
+inline reject(at) { post(at); blame(); on_send_rejected(); posted_all() }
+
+inline ask(at) {
+  raises = IS_SILENT(handles[i]) && STRIKES(at, i);
+  if
+  :: raises -> handles[i] = FAILING(handles[i])
+  :: else -> handles[i] = ANSWERING(handles[i])
+  fi
+}
+/* The first half of a poll. */
+inline observed(at, late) {
+  if
+  :: ASKING ->
+     deadline_passed = late; all_done = closed;
+     for (i : OWN .. HANDLES - 1) {
+       ask(at);
+       error_seen = error_seen || raises;
+       all_done = all_done && !IS_UNDONE(handles[i])
+     }
+     if :: $BLAMES -> blame() :: else fi
+  :: else
+  fi;
+  on_observe()
+}
+/* late: a handle has been in flight for the whole transfer timeout. drained: so has the drain. */
+inline poll(at, late, drained) {
+  begin();
+  observed(at, late);
+  may_report = true;
+  for (i : OWN .. HANDLES - 1) { may_report = may_report && !IS_WAITED_FOR(handles[i]) }
+  may_report = may_report || drained;
+  on_answer();
+$STICKY
+  say();
+  leave()
+}
+
+inline failure_exception() {
+  begin();
+  on_failure_exception();
+$CAUSE_IS_RAISED
+  skip
+}
+
+/* The system looks after the handles of rooms that are over. */
+inline sweep(at) {
+  for (i : 0 .. SWEPT - 1) {
+    ask(at);
+    handles[i] = RELEASED(handles[i]);
+    handles[i] = FORGOTTEN(handles[i])
+  }
+}
+"""
 
 
 def _judge() -> list[str]:
-    lines = ["/***** Properties *****/", "", "inline judge() {"]
-    for name, (says, body) in INVARIANTS.items():
-        lines += [f"  /* {says} */", f"  {name} = ({body}); assert({name});"]
-    lines.append("  for (i : 0 .. HANDLES - 1) {")
-    for name, (says, body) in OF_HANDLES.items():
-        lines += [f"    /* {says} */", f"    {name} = ({body}); assert({name});"]
     return [
-        *lines,
+        "/***** Properties *****/",
+        "",
+        "inline judge() {",
+        *(line for rule in INVARIANTS if not _about_handles(rule.term) for line in _judged(rule, "  ")),
+        "  for (i : 0 .. HANDLES - 1) {",
+        *(line for rule in INVARIANTS if _about_handles(rule.term) for line in _judged(rule, "    ")),
         "    skip",
         "  }",
         "}",
@@ -506,7 +433,7 @@ def _processes(bounds: Bounds) -> Iterator[str]:
         ("true", "failure_exception", "failure_exception()"),
         ("true", "abort", "begin(); blame(); on_abort()"),
         ("true", "clear", "begin(); blame(); on_clear()"),
-        ("cleared && posted < CHUNKS", "open", "open()"),
+        ("cleared && posted < CHUNKS", "open", "begin(); reopen()"),
         ("SOME_LEFT", "sweep", "sweep(NOBODY)"),
         *(("SOME_LEFT", f"sweep, {words}", f"sweep({who})") for who, words in trouble),
         ("true", "judge", "judge()"),

@@ -28,7 +28,7 @@ from kvsender_spec.formal.engines.engine import (
     spent,
 )
 from kvsender_spec.formal.model.handles import STRAY, name_of
-from kvsender_spec.formal.model.state import Act, Bounds, Cause, ModelState, Told
+from kvsender_spec.formal.model.state import Act, Bounds, Cause, Control, ModelState, Told
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.machine import State
 
@@ -188,7 +188,7 @@ def _node(label: str) -> ModelState:
     for part in label.replace("\\n", " ").replace("\\\\", "\\").split("/\\ "):
         name, _, value = part.strip().partition(" = ")
         values[name] = value.strip("'")
-    return ModelState(
+    control = Control(
         logical=State(values["logical"]),
         cause=Cause[values["cause"].upper()],
         faulted=values["faulted"] == "TRUE",
@@ -199,5 +199,5 @@ def _node(label: str) -> ModelState:
         posted=int(values["posted"]),
         said=Told[values["said"].upper()],
         told=Told[values["told"].upper()],
-        handles=bytes(_CODES[word] for word in values["handles"].split("'")[1::2]),
     )
+    return ModelState(control, bytes(_CODES[word] for word in values["handles"].split("'")[1::2]))

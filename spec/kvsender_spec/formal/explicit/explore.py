@@ -9,9 +9,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kvsender_spec.formal.model.predicates import PROPERTIES, STATE_PROPERTIES, UNDECIDED, Control, Seen, Taken
+from kvsender_spec.formal.explicit.judge import NEVER_REACHED, Step, owed
+from kvsender_spec.formal.model.handles import KINDS
+from kvsender_spec.formal.model.predicates import UNDECIDED
 from kvsender_spec.formal.model.state import Action, Bounds, ModelState, Outcome, initial
 from kvsender_spec.formal.model.steps import Model
+from kvsender_spec.formal.model.terms import TRUE, Atom, NoneOf, Scope, reduce
 from kvsender_spec.formal.rules import Rules
 
 
@@ -62,22 +65,19 @@ def broken_by(model: Model, state: ModelState, action: Action, outcome: Outcome)
     """The clause and the text of each property that this step does not satisfy."""
     if outcome.broken:
         yield outcome.broken, UNDECIDED
-    asks = model.rules.asks(state.logical)
-    taken = Taken(
-        Control.of(state),
-        action.act,
-        action.at,
-        action.late,
-        outcome.reply,
-        outcome.posted,
-        asks,
-        Control.of(outcome.after),
-    )
-    own = state.handles[state.base * model.bounds.peers :]
-    seen = Seen(own, outcome.seen)
-    yield from ((rule.clause, rule.text) for rule in PROPERTIES if rule.judge(taken).breaks(seen))
-    handles = outcome.after.handles
-    yield from ((clause, text) for clause, text, never in STATE_PROPERTIES if any(code in never for code in handles))
+    step = Step.of(model.rules, state.control, action, outcome.reply, outcome.after.control)
+    handles = {(Scope.OWN, True): model.own(state), (Scope.REPLY, False): outcome.seen}
+
+    def known(atom: Atom, before: bool) -> bool:
+        assert isinstance(atom, NoneOf), atom
+        return not any(code in KINDS[atom.kind] for code in handles[atom.scope, before])
+
+    for rule in owed(step):
+        if reduce(rule.term, known) is not TRUE:
+            yield rule.name, rule.text
+    for rule, never in NEVER_REACHED:
+        if any(code in never for code in outcome.after.handles):
+            yield rule.name, rule.text
 
 
 def explore(rules: Rules, bounds: Bounds, *, first_only: bool = False) -> Exploration:

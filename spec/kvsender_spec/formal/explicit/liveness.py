@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from kvsender_spec.formal.explicit.explore import Found
-from kvsender_spec.formal.explicit.generate import Graph
+from kvsender_spec.formal.explicit.search import Graph
 from kvsender_spec.formal.model.handles import HELD
-from kvsender_spec.formal.model.predicates import Control
-from kvsender_spec.formal.model.state import Act, Action, Bounds, Told
+from kvsender_spec.formal.model.state import Act, Action, AtHandle, Bounds, Control, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def _sweep(action: Action) -> bool:
 def _handle(place: int) -> Fairness:
     """The transfer finishes, or raises when it is asked."""
     asking = (Act.FINISH, Act.POLL, Act.SWEEP)
-    return Fairness(f"handle {place} settles", lambda action: action.act in asking and action.at == place)
+    return Fairness(f"handle {place} settles", lambda action: action.act in asking and action.at == AtHandle(place))
 
 
 POLL: Final = Fairness("poll() is called", _poll)
@@ -69,8 +68,7 @@ def _undecided(control: Control, _handles: bytes, _peers: int) -> bool:
 
 
 def _left_over(control: Control, handles: bytes, peers: int) -> bool:
-    over = control.cleared or control.said is not Told.NOTHING
-    return any(code in HELD for code in handles[: (control.posted if over else control.base) * peers])
+    return any(code in HELD for code in handles[: control.swept * peers])
 
 
 _OPEN: Final = frozenset({Act.OPEN})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from kvsender_spec.formal.rules import Rules
-from kvsender_spec.machine import HandleEvent, HandleState
+from kvsender_spec.machine import QUIET, RELEASABLE, HandleEvent, HandleState
 
 
 class Handle(NamedTuple):
@@ -53,39 +54,97 @@ def name_of(code: int) -> str:
 FLYING: Final = code_of(Handle(HandleState.IN_FLIGHT))
 LANDED: Final = code_of(Handle(HandleState.IN_FLIGHT, landed=True))
 CREATED: Final = code_of(Handle(HandleState.CREATED))
-SILENT: Final = bytes(code for handle, code in _CODES.items() if handle.state in _PENDING and not handle.landed)
-"""Handles that would answer PROC, and that may finish or raise instead."""
 IN_FLIGHT: Final = codes(HandleState.IN_FLIGHT)
 UNSETTLED: Final = codes(*_PENDING)
+SILENT: Final = bytes(code for handle, code in _CODES.items() if code in UNSETTLED and not handle.landed)
+"""Handles that would answer PROC, and that may finish or raise instead."""
 DONE: Final = codes(HandleState.DONE)
 HELD: Final = bytes(code for handle, code in _CODES.items() if not handle.released)
-RELEASED: Final = bytes(code for handle, code in _CODES.items() if handle.released)
-DOUBTFUL: Final = codes(HandleState.IN_DOUBT, HandleState.REJECTED)
+PLACED: Final = bytes(range(NONE + 1, STRAY + 1))
+
+
+class Kind(StrEnum):
+    """A set of handles that a predicate or a generated model speaks of. A place without a handle is in none of them."""
+
+    PLACED = "placed"
+    IN_FLIGHT = "in_flight"
+    SILENT = "silent"
+    UNSETTLED = "unsettled"
+    UNDONE = "undone"
+    UNQUIET = "unquiet"
+    """Its pages may still be read."""
+    DOUBTFUL = "doubtful"
+    IN_DOUBT = "in_doubt"
+    OPEN = "open"
+    """The transport has not said its last word, or the handle is lost."""
+    UNANSWERED = "unanswered"
+    """It would not answer DONE if it were asked now."""
+    HELD_SETTLED = "held_settled"
+    SETTLED = "settled"
+    RELEASED_EARLY = "released_early"
+    STRAY = "stray"
+
+
+def _except(*others: bytes) -> bytes:
+    return bytes(code for code in PLACED if code not in b"".join(others))
+
+
+KINDS: Final[Mapping[Kind, bytes]] = {
+    Kind.PLACED: PLACED,
+    Kind.IN_FLIGHT: IN_FLIGHT,
+    Kind.SILENT: SILENT,
+    Kind.UNSETTLED: UNSETTLED,
+    Kind.UNDONE: _except(DONE),
+    Kind.UNQUIET: _except(codes(*QUIET)),
+    Kind.DOUBTFUL: codes(HandleState.IN_DOUBT, HandleState.REJECTED),
+    Kind.IN_DOUBT: codes(HandleState.IN_DOUBT),
+    Kind.OPEN: _except(codes(*(RELEASABLE | QUIET))),
+    Kind.UNANSWERED: _except(DONE, bytes(code for code in IN_FLIGHT if code not in SILENT)),
+    Kind.HELD_SETTLED: bytes(code for code in HELD if code in codes(*RELEASABLE)),
+    Kind.SETTLED: _except(UNSETTLED, bytes([STRAY])),
+    Kind.RELEASED_EARLY: bytes(code for code in UNSETTLED if code not in HELD),
+    Kind.STRAY: bytes([STRAY]),
+}
+
+
+class Op(StrEnum):
+    """What befalls a handle."""
+
+    FINISH = "finished"
+    ANSWER = "answering"
+    FAIL = "failing"
+    RELEASE = "released"
+    OVERDUE = "overdue"
+    FORGET = "forgotten"
+
+
+OPS: Final[Mapping[Op, str]] = {
+    Op.FINISH: "The transport finishes it; nobody knows yet.",
+    Op.ANSWER: "It is asked, and answers what is so: DONE where it has landed, PROC otherwise.",
+    Op.FAIL: "It is asked, and raises, unless it has landed already.",
+    Op.RELEASE: "It is released where it has settled, each once.",
+    Op.OVERDUE: "What is in flight now is in doubt. So is what a cleared room leaves to the next one.",
+    Op.FORGET: "The room is over: what is settled and released needs no place any more.",
+}
 
 
 @dataclass(frozen=True)
 class HandleOps:
-    """What befalls a handle, as maps from code to code: ``bytes`` for ``bytes.translate``.
+    """The operations under one set of rules, as maps from code to code: ``bytes`` for ``bytes.translate``.
 
     A code that a map leads to and that the handle table forbids is STRAY: the handle is lost to the sender.
     """
 
-    finish: bytes
-    """The transport finishes what is in flight; nobody knows yet."""
-    answer: bytes
-    """It is asked, and answers what is so: DONE where it has landed, PROC otherwise."""
-    fail: bytes
-    """It is asked, and raises, unless it has landed already."""
-    release: bytes
-    """Effect RELEASE: released where it has settled, each once."""
-    overdue: bytes
-    """Effect QUARANTINE: what is in flight now is in doubt. So is what a cleared room leaves to the next one."""
-    forget: bytes
-    """The room is over: what is settled and released needs no place any more."""
+    maps: Mapping[Op, bytes]
     settled: bytes
     """The codes of handles on which the transport has said its last word, and of places without a handle."""
+    due: bytes
+    """The codes of handles that a sweep asks or releases."""
     accepted: int
     rejected: int
+
+    def __getitem__(self, op: Op) -> bytes:
+        return self.maps[op]
 
 
 def handle_ops(rules: Rules) -> HandleOps:
@@ -105,12 +164,12 @@ def handle_ops(rules: Rules) -> HandleOps:
         silent = handle.state in _PENDING and not handle.landed
         return after(handle, HandleEvent.RAISED) if silent else answered(handle)
 
-    def overdue(handle: Handle) -> int:
-        return after(handle, HandleEvent.OVERDUE) if handle.state is HandleState.IN_FLIGHT else code_of(handle)
-
     def released(handle: Handle) -> int:
         due = handle.state in rules.releasable and not handle.released
         return after(handle, HandleEvent.RELEASED, released=True) if due else code_of(handle)
+
+    def overdue(handle: Handle) -> int:
+        return after(handle, HandleEvent.OVERDUE) if handle.state is HandleState.IN_FLIGHT else code_of(handle)
 
     def forgotten(handle: Handle) -> int:
         return NONE if handle.released else code_of(handle)
@@ -119,15 +178,13 @@ def handle_ops(rules: Rules) -> HandleOps:
         changed = {code: change(handle) for handle, code in _CODES.items()}
         return bytes(changed.get(code, code) for code in range(256))
 
+    changes = (finished, answered, failed, released, overdue, forgotten)
+    maps = {op: table(change) for op, change in zip(Op, changes, strict=True)}
     created = Handle(HandleState.CREATED)
     return HandleOps(
-        finish=table(finished),
-        answer=table(answered),
-        fail=table(failed),
-        release=table(released),
-        overdue=table(overdue),
-        forget=table(forgotten),
+        maps,
         settled=bytes([NONE]) + codes(*(rules.releasable | rules.quiet)),
+        due=bytes(code for code in PLACED if code in UNSETTLED or maps[Op.RELEASE][code] != code),
         accepted=after(created, HandleEvent.ACCEPTED),
         rejected=after(created, HandleEvent.REJECTED),
     )

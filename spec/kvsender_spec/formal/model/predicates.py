@@ -1,315 +1,253 @@
-"""What the composed model must satisfy: the clauses of sections 1 to 6 that a model of one room can state.
+"""What the composed model must satisfy, written once: the clauses of sections 1 to 6 that a model of one room states.
 
-A property is judged on one step: the state before, the action, what it came to. It is judged in two halves: what is
-decided by everything but the handles, and what is left to be asked of the handles. The division lets the generated
-explorer decide the first half while it writes code; the interpreted one asks both at every step.
+``INVARIANTS`` are about a state and ``ANSWERS`` about what a call answers: TLC and SPIN check these. ``PROPERTIES`` are
+about a step: the state before, the action, what came of it. The explorers decide them at a bound, z3 for every bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
-from kvsender_spec.formal.model.handles import DOUBTFUL, HANDLES, IN_FLIGHT, NONE, STRAY, UNSETTLED, codes
-from kvsender_spec.formal.model.state import NOBODY, Act, Cause, ModelState, Told
-from kvsender_spec.machine import LATCHED, QUIET, RELEASABLE, HandleState, Reply, State
-
-
-class Control(NamedTuple):
-    """A ``ModelState`` without its handles."""
-
-    logical: State
-    cause: Cause
-    faulted: bool
-    closed: bool
-    cleared: bool
-    quarantined: bool
-    base: int
-    posted: int
-    said: Told
-    told: Told
-
-    @classmethod
-    def of(cls, state: ModelState) -> Control:
-        return cls(
-            state.logical,
-            state.cause,
-            state.faulted,
-            state.closed,
-            state.cleared,
-            state.quarantined,
-            state.base,
-            state.posted,
-            state.said,
-            state.told,
-        )
-
-
-class Taken(NamedTuple):
-    """One step, without the handles."""
-
-    before: Control
-    act: Act
-    at: int
-    """Whether something raised or was rejected; see ``Action.at``."""
-    late: bool
-    reply: Reply
-    posted: int
-    asks: bool
-    """The handles were asked, if there were any in flight."""
-    after: Control
-
-    @property
-    def reports(self) -> bool:
-        """This poll answers the room's first terminal value."""
-        return self.before.said is Told.NOTHING and self.after.said is not Told.NOTHING
-
-
-class Seen(NamedTuple):
-    """The handles of one step, as codes."""
-
-    before: bytes
-    """The room's own, before."""
-    reply: bytes
-    """The room's own, when the reply was given."""
-
-
-_BEFORE, _REPLY = range(2)
-
-
-class Where(NamedTuple):
-    """A condition on handles: no code of ``seen`` is one of ``never``."""
-
-    seen: int
-    """Which field of ``Seen``."""
-    never: bytes
-
-    def holds(self, seen: Seen) -> bool:
-        handles = seen[self.seen]
-        return len(handles.translate(None, self.never)) == len(handles)
+from kvsender_spec.formal.model.effects import IS_LATCHED, SILENT, SPOKEN
+from kvsender_spec.formal.model.handles import Kind
+from kvsender_spec.formal.model.state import Act, Cause, Told
+from kvsender_spec.formal.model.terms import (
+    CONTROL,
+    Before,
+    Iff,
+    Implies,
+    Is,
+    Kept,
+    NoneOf,
+    Not,
+    Same,
+    Scope,
+    Term,
+    Var,
+    both,
+    either,
+    var,
+)
+from kvsender_spec.machine import Reply, State
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a step still owes, once its control is known.
+class Predicate:
+    """A term with the clause that it states, or a name of its own, and what it says."""
 
-    It is broken where all ``premises`` hold of its handles, and it is ``broken`` as it stands or one of ``conditions``
-    does not hold.
-    """
-
-    broken: bool = False
-    premises: tuple[Where, ...] = ()
-    conditions: tuple[Where, ...] = ()
-
-    def breaks(self, seen: Seen) -> bool:
-        return all(premise.holds(seen) for premise in self.premises) and (
-            self.broken or not all(condition.holds(seen) for condition in self.conditions)
-        )
-
-
-FINE: Final = Verdict()
-BROKEN: Final = Verdict(broken=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Property:
-    """``judge`` says of a step what its handles must be like; FINE and BROKEN where that does not depend on them."""
-
-    clause: str
+    name: str
     text: str
-    judge: Callable[[Taken], Verdict]
+    term: Term
 
 
-def _decided(*, holds: bool) -> Verdict:
-    return FINE if holds else BROKEN
+def none_of(kind: Kind, scope: Scope = Scope.REPLY) -> NoneOf:
+    return NoneOf(scope, kind)
 
 
-_ALL: Final = bytes(range(STRAY + 1))
-_NOT_DONE: Final = bytes(set(_ALL) - set(codes(HandleState.DONE)) - {NONE})
-_NOT_QUIET: Final = bytes(set(_ALL) - set(codes(*QUIET)) - {NONE})
-_OPEN: Final = bytes(set(_ALL) - set(codes(*(RELEASABLE | QUIET))) - {NONE})
-"""Not settled."""
-_UNANSWERED: Final = bytes(
-    code
-    for code, handle in enumerate(HANDLES, 1)
-    if handle.state is not HandleState.DONE and not (handle.state is HandleState.IN_FLIGHT and handle.landed)
-) + bytes([STRAY])
-"""Handles that would not all answer DONE if they were asked now."""
-_RELEASED_EARLY: Final = bytes(code for code, handle in enumerate(HANDLES, 1) if handle.released and code in UNSETTLED)
-_HELD_SETTLED: Final = bytes(
-    code for code, handle in enumerate(HANDLES, 1) if not handle.released and handle.state in RELEASABLE
+def _act(*acts: Act) -> Is:
+    return Is(Var.ACT, acts)
+
+
+def _says(reply: Reply) -> Is:
+    return var(Var.REPLY, reply)
+
+
+FAULTED: Final = var(Var.FAULTED)
+FIRST_CAUSE: Final = var(Var.CAUSE, Cause.FIRST)
+LIVE: Final = var(Var.LOGICAL, State.IDLE, State.SENDING)
+SUCCESS_IS_DONE: Final = Iff(var(Var.LOGICAL, State.DONE), var(Var.SAID, Told.SUCCESS))
+FAILED_IS_STICKY: Final = Iff(var(Var.LOGICAL, State.STICKY_FAILED), var(Var.SAID, Told.FAILURE))
+PEERS_ARE_TOLD: Final = Same(Var.TOLD, Var.SAID)
+NOTHING_RELEASED_IN_FLIGHT: Final = none_of(Kind.RELEASED_EARLY, Scope.ALL)
+NO_STRAY: Final = none_of(Kind.STRAY, Scope.ALL)
+
+INVARIANTS: Final = (
+    Predicate(
+        "NoSuccessAfterFault",
+        "KS-2.2: what went wrong before the end of the room is not hidden by Success",
+        Implies(FAULTED, Not(var(Var.SAID, Told.SUCCESS))),
+    ),
+    Predicate(
+        "FirstCause",
+        "KS-2.3: a failure keeps the first thing that went wrong, and nothing else is a failure",
+        both(
+            Implies(IS_LATCHED, both(FAULTED, FIRST_CAUSE)),
+            either(IS_LATCHED, var(Var.CAUSE, Cause.NONE)),
+        ),
+    ),
+    Predicate("FailedIsSticky", "sticky_failed is the failure that the owner has been told of", FAILED_IS_STICKY),
+    Predicate("SuccessIsDone", "done is the success that the owner has been told of", SUCCESS_IS_DONE),
+    Predicate("PeersAreTold", "KS-6.1: owner and peers are told the same", PEERS_ARE_TOLD),
+    Predicate(
+        "Quiesced",
+        "KS-4.1: after the last word nothing of the room is in flight",
+        either(SILENT, none_of(Kind.IN_FLIGHT, Scope.OWN)),
+    ),
+    Predicate(
+        "Quarantined",
+        "KS-4.4: what a room leaves behind is reported with its pages",
+        either(SILENT, var(Var.QUARANTINED), none_of(Kind.PLACED, Scope.OWN)),
+    ),
+    Predicate(
+        "NothingReleasedInFlight",
+        "KS-4.2: a handle is released when the transport has said its last word on it",
+        NOTHING_RELEASED_IN_FLIGHT,
+    ),
+    Predicate("NoStray", "KS-4.3: a handle that was posted is kept until it has settled", NO_STRAY),
 )
 
+_WORD: Final = both(*(Iff(var(Var.SAID, word), _says(reply)) for reply, word in SPOKEN.items()))
+STICKY: Final = Predicate(
+    "Sticky", "KS-2.1: the last word is the last one, until the room id is opened again", either(SILENT, _WORD)
+)
+"""Of poll(), with ``said`` as it was before."""
+CAUSE_IS_RAISED: Final = Predicate(
+    "CauseIsRaised",
+    "KS-2.4, KS-2.7: failure_exception() raises the cause of a room that has failed, and of no other",
+    Iff(_says(Reply.RAISES_CAUSE), IS_LATCHED),
+)
+ANSWERS: Final = (STICKY, CAUSE_IS_RAISED)
 
-def _catch_set(step: Taken) -> Verdict:
-    return _decided(holds=step.act is Act.SWEEP or step.at == NOBODY or step.act is Act.FINISH or _latched(step.after))
+# ----------------------------------------------------------------------------------------------------------- steps
 
-
-def _latched(control: Control) -> bool:
-    return control.logical in LATCHED
-
-
-def _sticky(step: Taken) -> Verdict:
-    after = step.after
-    apart = (after.logical is State.STICKY_FAILED) == (after.said is Told.FAILURE)
-    apart = apart and (after.logical is State.DONE) == (after.said is Told.SUCCESS)
-    if step.act is not Act.POLL or step.before.said is Told.NOTHING:
-        return _decided(holds=apart)
-    said = Reply.SUCCESS if step.before.said is Told.SUCCESS else Reply.FAILED
-    return _decided(holds=apart and step.reply is said)
-
-
-def _no_success_after_fail(step: Taken) -> Verdict:
-    return _decided(holds=not (step.reply is Reply.SUCCESS and step.after.faulted))
-
-
-def _first_cause(step: Taken) -> Verdict:
-    return _decided(holds=not _latched(step.after) or (step.after.cause is Cause.FIRST and step.after.faulted))
-
-
-def _repeatable(step: Taken) -> Verdict:
-    kept = step.act is Act.OPEN or step.before.cause in (Cause.NONE, step.after.cause)
-    return _decided(holds=kept)
-
-
-def _send_is_noop(step: Taken) -> Verdict:
-    return _decided(holds=step.posted == 0 or not (step.before.faulted or step.before.closed))
-
-
-def _no_requery(step: Taken) -> Verdict:
-    return _decided(holds=not (step.act is Act.POLL and step.before.said is Told.FAILURE and step.asks))
-
-
-def _not_failed(step: Taken) -> Verdict:
-    if step.act is not Act.FAILURE_EXCEPTION:
-        return FINE
-    reply = Reply.RAISES_CAUSE if step.before.faulted else Reply.RAISES_USAGE
-    return _decided(holds=step.reply is reply and step.after == step.before)
-
-
-def _no_false_success(step: Taken) -> Verdict:
-    if step.reply is not Reply.SUCCESS:
-        return FINE
-    return Verdict(conditions=(Where(_REPLY, _NOT_DONE),))
-
-
-def _no_empty_success(step: Taken) -> Verdict:
-    return _decided(holds=step.reply is not Reply.SUCCESS or step.before.closed)
-
-
-def _terminates(step: Taken) -> Verdict:
-    over = step.before.closed or step.after.faulted
-    if step.act is not Act.POLL or not over or step.after.said is not Told.NOTHING:
-        return FINE
-    return Verdict(broken=True, premises=(Where(_REPLY, _OPEN),))
-
-
-def _begun(step: Taken) -> Verdict:
-    """What idle and sending mean."""
-    after, live = step.after, step.after.logical in (State.IDLE, State.SENDING)
-    return _decided(holds=not live or (after.logical is State.SENDING) == (after.posted > after.base))
-
-
-def _complete(step: Taken) -> Verdict:
-    """Everything has finished, whether the sender has asked or not: this poll answers Success."""
-    undecided = step.before.said is Told.NOTHING and not step.before.faulted and step.before.closed
-    if step.act is not Act.POLL or not undecided or step.reply is Reply.SUCCESS:
-        return FINE
-    return Verdict(broken=True, premises=(Where(_BEFORE, _UNANSWERED),))
-
-
-def _no_false_fail(step: Taken) -> Verdict:
-    if step.reply is Reply.FAILED and not step.after.faulted:
-        return BROKEN
-    return _complete(step) if step.late else FINE
-
-
-def _order_independent(step: Taken) -> Verdict:
-    return FINE if step.late else _complete(step)
-
-
-def _quiesce(step: Taken) -> Verdict:
-    if not step.reports:
-        return FINE
-    in_flight = Where(_REPLY, IN_FLIGHT)
-    return Verdict(conditions=(in_flight,) if step.after.quarantined else (in_flight, Where(_REPLY, _NOT_QUIET)))
-
-
-def _no_leak(step: Taken) -> Verdict:
-    if step.act is not Act.POLL or not step.asks:
-        return FINE
-    return Verdict(conditions=(Where(_REPLY, _HELD_SETTLED),))
-
-
-def _in_doubt(step: Taken) -> Verdict:
-    if not step.reports or step.after.quarantined:
-        return FINE
-    return Verdict(conditions=(Where(_REPLY, DOUBTFUL),))
-
-
-def _abort(step: Taken) -> Verdict:
-    if step.act is not Act.ABORT:
-        return FINE
-    over = step.before.said is not Told.NOTHING or step.before.faulted
-    return _decided(holds=step.after == step.before if over else _latched(step.after))
-
-
-def _clear(step: Taken) -> Verdict:
-    if step.act is not Act.CLEAR:
-        return FINE
-    over = step.before.said is not Told.NOTHING or step.before.faulted
-    cleared = step.before._replace(cleared=True)
-    return _decided(holds=step.after == cleared if over else _latched(step.after) and step.after.cleared)
-
-
-def _no_resurrect(step: Taken) -> Verdict:
-    return _decided(holds=step.act not in (Act.FINISH, Act.SWEEP) or step.after == step.before)
-
-
-def _room_isolation(step: Taken) -> Verdict:
-    posted = step.before.posted
-    unused = (False, False, False, False)
-    fresh = Control(State.IDLE, Cause.NONE, *unused, posted, posted, Told.NOTHING, Told.NOTHING)
-    return _decided(holds=step.act is not Act.OPEN or step.after == fresh)
-
-
-def _notify(step: Taken) -> Verdict:
-    return _decided(holds=step.after.told is step.after.said)
-
+_WAS_OVER: Final = Before(either(Not(SILENT), FAULTED))
+_REPORTS: Final = both(Before(SILENT), Not(SILENT))
+"""This poll answers the room's first terminal value."""
+_UNCHANGED: Final = both(*map(Kept, CONTROL))
+_CLEARED: Final = both(var(Var.CLEARED), *(Kept(one) for one in CONTROL if one is not Var.CLEARED))
+_COMPLETES: Final = Not(
+    both(
+        _act(Act.POLL),
+        Before(both(SILENT, Not(FAULTED), var(Var.CLOSED))),
+        Not(_says(Reply.SUCCESS)),
+        Before(none_of(Kind.UNANSWERED, Scope.OWN)),
+    )
+)
+"""Everything has finished, whether the sender has asked or not: this poll answers Success."""
 
 PROPERTIES: Final = (
-    Property("KS-1.2", "an error answered to a post or a check leads to failed or sticky_failed", _catch_set),
-    Property(
-        "KS-2.1", "the first terminal poll() is the last one; sticky_failed is failed and told, done is told", _sticky
+    Predicate(
+        "KS-1.2",
+        "an error answered to a post or a check leads to failed or sticky_failed",
+        either(_act(Act.FINISH, Act.SWEEP), Not(var(Var.TROUBLED)), IS_LATCHED),
     ),
-    Property("KS-2.2", "no Success after a fault", _no_success_after_fail),
-    Property("KS-2.3", "in failed and sticky_failed the first cause is latched", _first_cause),
-    Property("KS-2.4", "a latched cause stays until the room id is opened again", _repeatable),
-    Property("KS-2.5", "nothing is posted after a fault or after the last chunk", _send_is_noop),
-    Property("KS-2.6", "poll() in sticky_failed asks nothing", _no_requery),
-    Property("KS-2.7", "failure_exception() raises the cause after a fault, a usage error otherwise", _not_failed),
-    Property("KS-3.1", "Success only when every handle is DONE", _no_false_success),
-    Property("KS-3.3", "Success only after the last chunk", _no_empty_success),
-    Property("KS-3.3", "a room is in idle until its first chunk is posted, and in sending from then on", _begun),
-    Property(
-        "KS-3.4", "poll() is terminal once the room is closed or faulted and every handle has settled", _terminates
+    Predicate(
+        "KS-2.1",
+        "the first terminal poll() is the last one; sticky_failed is failed and told, done is told",
+        both(
+            FAILED_IS_STICKY,
+            SUCCESS_IS_DONE,
+            Implies(_act(Act.POLL), _WORD),
+            either(_act(Act.OPEN), Before(SILENT), Kept(Var.SAID)),
+        ),
     ),
-    Property("KS-3.5", "Failed only after a fault, and a completion that is there beats a deadline", _no_false_fail),
-    Property("KS-3.6", "once everything has finished, in whatever order, poll() answers Success", _order_independent),
-    Property("KS-4.1", "at a terminal poll() nothing is in flight, and what is not quiet is quarantined", _quiesce),
-    Property("KS-4.3", "a poll() that asks releases what has settled", _no_leak),
-    Property("KS-4.4", "a rejected post or an unsettled handle at the report is quarantined", _in_doubt),
-    Property("KS-5.1", "abort() fails a live room and changes no other", _abort),
-    Property("KS-5.2", "clear() fails a live room and changes no other", _clear),
-    Property("KS-5.3", "late events change nothing but handles", _no_resurrect),
-    Property("KS-5.4", "a room id that is opened again begins as if it had never been used", _room_isolation),
-    Property("KS-6.1", "peers are told what the owner is told, once", _notify),
+    Predicate("KS-2.2", "no Success after a fault", Not(both(_says(Reply.SUCCESS), FAULTED))),
+    Predicate(
+        "KS-2.3",
+        "in failed and sticky_failed the first cause is latched",
+        Implies(IS_LATCHED, both(FIRST_CAUSE, FAULTED)),
+    ),
+    Predicate(
+        "KS-2.4",
+        "a latched cause stays until the room id is opened again",
+        either(_act(Act.OPEN), Before(var(Var.CAUSE, Cause.NONE)), Kept(Var.CAUSE)),
+    ),
+    Predicate(
+        "KS-2.5",
+        "nothing is posted after a fault or after the last chunk",
+        Implies(_act(Act.SEND, Act.SEND_LAST), Not(Before(either(FAULTED, var(Var.CLOSED))))),
+    ),
+    Predicate(
+        "KS-2.6",
+        "poll() in sticky_failed asks nothing",
+        Not(both(_act(Act.POLL), var(Var.ASKS), Before(var(Var.SAID, Told.FAILURE)))),
+    ),
+    Predicate(
+        "KS-2.7",
+        "failure_exception() raises the cause after a fault, a usage error otherwise",
+        Implies(
+            _act(Act.FAILURE_EXCEPTION),
+            both(
+                _UNCHANGED,
+                Iff(Before(FAULTED), _says(Reply.RAISES_CAUSE)),
+                either(Before(FAULTED), _says(Reply.RAISES_USAGE)),
+            ),
+        ),
+    ),
+    Predicate("KS-3.1", "Success only when every handle is DONE", Implies(_says(Reply.SUCCESS), none_of(Kind.UNDONE))),
+    Predicate("KS-3.3", "Success only after the last chunk", Implies(_says(Reply.SUCCESS), Before(var(Var.CLOSED)))),
+    Predicate(
+        "KS-3.3",
+        "a room is in idle until its first chunk is posted, and in sending from then on",
+        Implies(LIVE, Iff(var(Var.LOGICAL, State.IDLE), Same(Var.POSTED, Var.BASE))),
+    ),
+    Predicate(
+        "KS-3.4",
+        "poll() is terminal once the room is closed or faulted and every handle has settled",
+        Not(both(_act(Act.POLL), SILENT, either(Before(var(Var.CLOSED)), FAULTED), none_of(Kind.OPEN))),
+    ),
+    Predicate(
+        "KS-3.5",
+        "Failed only after a fault, and a completion that is there beats a deadline",
+        both(Implies(_says(Reply.FAILED), FAULTED), Implies(var(Var.LATE), _COMPLETES)),
+    ),
+    Predicate(
+        "KS-3.6",
+        "once everything has finished, in whatever order, poll() answers Success",
+        either(var(Var.LATE), _COMPLETES),
+    ),
+    Predicate(
+        "KS-4.1",
+        "at a terminal poll() nothing is in flight, and what is not quiet is quarantined",
+        Implies(_REPORTS, both(none_of(Kind.IN_FLIGHT), either(var(Var.QUARANTINED), none_of(Kind.UNQUIET)))),
+    ),
+    Predicate(
+        "KS-4.3",
+        "a poll() that asks releases what has settled",
+        Implies(both(_act(Act.POLL), var(Var.ASKS)), none_of(Kind.HELD_SETTLED)),
+    ),
+    Predicate(
+        "KS-4.4",
+        "a rejected post or an unsettled handle at the report is quarantined",
+        Implies(both(_REPORTS, Not(var(Var.QUARANTINED))), none_of(Kind.DOUBTFUL)),
+    ),
+    Predicate(
+        "KS-5.1",
+        "abort() fails a live room and changes no other",
+        Implies(_act(Act.ABORT), both(Implies(_WAS_OVER, _UNCHANGED), either(_WAS_OVER, IS_LATCHED))),
+    ),
+    Predicate(
+        "KS-5.2",
+        "clear() fails a live room and changes no other",
+        Implies(
+            _act(Act.CLEAR),
+            both(var(Var.CLEARED), Implies(_WAS_OVER, _CLEARED), either(_WAS_OVER, IS_LATCHED)),
+        ),
+    ),
+    Predicate("KS-5.3", "late events change nothing but handles", Implies(_act(Act.FINISH, Act.SWEEP), _UNCHANGED)),
+    Predicate(
+        "KS-5.4",
+        "a room id that is opened again begins as if it had never been used",
+        Implies(
+            _act(Act.OPEN),
+            both(
+                var(Var.LOGICAL, State.IDLE),
+                var(Var.CAUSE, Cause.NONE),
+                *(var(flag, False) for flag in (Var.FAULTED, Var.CLOSED, Var.CLEARED, Var.QUARANTINED)),
+                Kept(Var.POSTED),
+                Same(Var.BASE, Var.POSTED),
+                var(Var.SAID, Told.NOTHING),
+                var(Var.TOLD, Told.NOTHING),
+            ),
+        ),
+    ),
+    Predicate("KS-6.1", "peers are told what the owner is told, once", PEERS_ARE_TOLD),
 )
 STATE_PROPERTIES: Final = (
-    ("KS-4.2", "no handle is released before it has settled", _RELEASED_EARLY),
-    ("KS-4.3", "no handle is lost, and none is used after its release", bytes([STRAY])),
+    Predicate("KS-4.2", "no handle is released before it has settled", NOTHING_RELEASED_IN_FLIGHT),
+    Predicate("KS-4.3", "no handle is lost, and none is used after its release", NO_STRAY),
 )
-"""Clause, text, and the codes that no handle of any reachable state has."""
+"""Of every reachable state: the kinds that no handle is of."""
 UNDECIDED: Final = "every input is decided, and every word to a peer is said once"
 """The text for a step that breaks a clause by itself."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Final, NamedTuple
+from enum import Enum, IntEnum
+from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from kvsender_spec.formal.model.handles import SILENT
 from kvsender_spec.machine import Reply, State
@@ -55,32 +55,42 @@ class Told(IntEnum):
     FAILURE = 2
 
 
-class ModelState(NamedTuple):
-    """Everything about one room id. No row depends on ``faulted``, ``said`` and ``told``: they are to judge by."""
+class Control(NamedTuple):
+    """A state without its handles. No row depends on ``faulted``, ``said`` and ``told``: they are to judge by."""
 
-    logical: State
-    cause: Cause
-    faulted: bool
+    logical: State = State.IDLE
+    cause: Cause = Cause.NONE
+    faulted: bool = False
     """Something went wrong, and the sender was told of it, before the room was over."""
-    closed: bool
+    closed: bool = False
     """The last chunk is posted. It is forgotten with the failure, since nothing depends on it any more."""
-    cleared: bool
-    quarantined: bool
-    base: int
+    cleared: bool = False
+    quarantined: bool = False
+    base: int = 0
     """Chunks of earlier incarnations."""
-    posted: int
+    posted: int = 0
     """Chunks, those of earlier incarnations among them."""
-    said: Told
+    said: Told = Told.NOTHING
     """The first terminal value that poll() answered."""
-    told: Told
+    told: Told = Told.NOTHING
     """What the peers were told."""
+
+    @property
+    def swept(self) -> int:
+        """The chunks whose handles the system looks after, those of rooms that are over: these come first."""
+        return self.posted if self.cleared or self.said is not Told.NOTHING else self.base
+
+
+class ModelState(NamedTuple):
+    """Everything about one room id."""
+
+    control: Control
     handles: bytes
     """A code for each chunk and peer, chunk by chunk."""
 
 
 def initial(bounds: Bounds) -> ModelState:
-    nothing = bytes(bounds.handles)
-    return ModelState(State.IDLE, Cause.NONE, False, False, False, False, 0, 0, Told.NOTHING, Told.NOTHING, nothing)
+    return ModelState(Control(), bytes(bounds.handles))
 
 
 class Act(IntEnum):
@@ -96,19 +106,37 @@ class Act(IntEnum):
     SWEEP = 9
 
 
-NOBODY: Final = -1
-EVERYBODY: Final = 1000
+@dataclass(frozen=True, slots=True)
+class AtHandle:
+    """The handle with this place in ``ModelState.handles``: it finishes, or it raises some other error."""
+
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class AtPeer:
+    """The peer with this number, from 0: it rejects a post, or disconnects."""
+
+    peer: int
+
+
+class Everybody(Enum):
+    PEERS = "every peer disconnects"
+
+
+EVERYBODY: Final = Everybody.PEERS
+At: TypeAlias = AtHandle | AtPeer | Everybody | None
+"""Where something happens; None where nothing raises and nobody rejects."""
 
 
 class Action(NamedTuple):
     """One step of the owner, the transport or the system.
 
-    ``at`` says where: for FINISH the handle; for a send the peer that rejects; for POLL and SWEEP what raises: a handle
-    (some other error), or a peer, as ``lost_peer`` numbers it, or EVERYBODY (a disconnect); NOBODY otherwise.
+    ``at`` is the handle that finishes, the peer that rejects a post, or what raises in a poll or a sweep.
     """
 
     act: Act
-    at: int = NOBODY
+    at: At = None
     late: bool = False
     """A handle has been in flight for the whole transfer timeout."""
     drained: bool = False
@@ -116,31 +144,25 @@ class Action(NamedTuple):
 
     def __str__(self) -> str:
         words = self.act.name.lower()
-        if self.act is Act.FINISH:
-            return f"{words}({self.at})"
-        if self.at == EVERYBODY:
-            words += ", every peer disconnects"
-        elif self.at <= lost_peer(0):
-            words += f", peer {lost_peer(0) - self.at} disconnects"
-        elif self.at != NOBODY:
-            words += (
-                f", rejected at {self.at}" if self.act in (Act.SEND, Act.SEND_LAST) else f", handle {self.at} raises"
-            )
+        match self.at:
+            case None:
+                pass
+            case AtHandle(place):
+                words += f"({place})" if self.act is Act.FINISH else f", handle {place} raises"
+            case AtPeer(peer):
+                sends = self.act in (Act.SEND, Act.SEND_LAST)
+                words += f", rejected at {peer}" if sends else f", peer {peer} disconnects"
+            case Everybody():
+                words += f", {self.at.value}"
+            case _:
+                assert_never(self.at)
         return words + (", late" if self.late else "") + (", drained" if self.drained else "")
-
-
-def lost_peer(peer: int) -> int:
-    """How ``Action.at`` names a peer that disconnects, so that it is not taken for a handle."""
-    return -2 - peer
 
 
 class Outcome(NamedTuple):
     """What one action came to."""
 
     reply: Reply
-    posted: int
-    asked: int
-    """Handles that were asked by the owner's call."""
     after: ModelState
     seen: bytes = b""
     """The room's own handles at the time of the reply."""
@@ -148,19 +170,25 @@ class Outcome(NamedTuple):
     """A clause that the step itself breaks: a forbidden input, or a second word to the peers."""
 
 
-def victims(handles: Sequence[int], first: int, at: int, peers: int) -> frozenset[int]:
+def victims(handles: Sequence[int], first: int, at: At, peers: int) -> frozenset[int]:
     """The places among ``handles`` (whose first one has the number ``first``) that raise when they are asked."""
-    silent = {place for place, code in enumerate(handles) if code in SILENT}
-    if at == EVERYBODY:
-        return frozenset(silent)
-    if at <= lost_peer(0):
-        return frozenset(place for place in silent if (first + place) % peers == lost_peer(0) - at)
-    return frozenset(place for place in silent if first + place == at)
+    silent = frozenset(place for place, code in enumerate(handles) if code in SILENT)
+    match at:
+        case None:
+            return frozenset()
+        case AtHandle(number):
+            return silent & {number - first}
+        case AtPeer(peer):
+            return frozenset(place for place in silent if (first + place) % peers == peer)
+        case Everybody():
+            return silent
+        case _:
+            assert_never(at)
 
 
-def troubles(handles: Sequence[int], first: int, peers: int) -> tuple[int, ...]:
+def troubles(handles: Sequence[int], first: int, peers: int) -> tuple[At, ...]:
     """What may raise in one look at these handles: nothing, one handle, all of a peer's, all of every peer's."""
     silent = [first + place for place, code in enumerate(handles) if code in SILENT]
     lost = sorted({number % peers for number in silent})
     every = (EVERYBODY,) if len(lost) > 1 else ()
-    return (NOBODY, *silent, *(lost_peer(peer) for peer in lost), *every)
+    return (None, *map(AtHandle, silent), *map(AtPeer, lost), *every)

@@ -17,111 +17,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, assert_never
 
-from kvsender_spec.formal.model.handles import CREATED, DONE, IN_FLIGHT, NONE, SILENT, STRAY, UNSETTLED, handle_ops
+from kvsender_spec.formal.model.calls import Call
+from kvsender_spec.formal.model.effects import BLAMES, OPEN
+from kvsender_spec.formal.model.handles import CREATED, IN_FLIGHT, KINDS, SILENT, STRAY, Kind, Op, handle_ops
 from kvsender_spec.formal.model.state import (
-    NOBODY,
     Act,
     Action,
+    AtHandle,
+    AtPeer,
     Bounds,
-    Cause,
     ModelState,
     Outcome,
-    Told,
-    initial,
     troubles,
     victims,
 )
 from kvsender_spec.formal.rules import Rules
-from kvsender_spec.machine import Effect, Guard, Input, Reply, State
+from kvsender_spec.machine import Guard, Input, Reply
 
-
-class _Room:
-    """A state that is being changed by one call; the effects are here, once, in the order in which they happen."""
-
-    def __init__(self, model: Model, state: ModelState) -> None:
-        self.model: Final = model
-        self.logical = state.logical
-        self.cause = state.cause
-        self.faulted = state.faulted
-        self.cause_now = Cause.NONE
-        """What a LATCH of this call latches."""
-        self.closed = state.closed
-        self.cleared = state.cleared
-        self.quarantined = state.quarantined
-        self.base = state.base
-        self.posted = state.posted
-        self.said = state.said
-        self.told = state.told
-        peers = model.bounds.peers
-        self.old = state.handles[: state.base * peers]
-        self.own = state.handles[state.base * peers :]
-        self.fresh: tuple[int, ...] = ()
-        """Places, within ``own``, of the handles that this call has made and not yet adopted."""
-        self.broken = ""
-
-    def frozen(self) -> ModelState:
-        own = bytearray(self.own)
-        for place in self.fresh:
-            own[place] = STRAY
-        return ModelState(
-            self.logical,
-            self.cause,
-            self.faulted,
-            self.closed,
-            self.cleared,
-            self.quarantined,
-            self.base,
-            self.posted,
-            self.said,
-            self.told,
-            self.old + bytes(own),
-        )
-
-    def take(self, what: Input, facts: frozenset[Guard] = frozenset()) -> Reply:
-        """Apply one input: the effects of the row that decides it, in order, then the move."""
-        rules = self.model.rules
-        breaks = rules.breaks(self.logical, what)
-        if breaks is not None:
-            self.broken = self.broken or breaks
-            return Reply.NOTHING
-        row = next(row for row in rules.rows_for(self.logical, what) if row.guard is None or row.guard in facts)
-        for effect in row.effects:
-            self._apply(effect)
-        dest = rules.destination(self.logical, row.event)
-        assert dest is not None, row  # the tables are well-formed
-        self.logical = dest
-        if dest in (State.FAILED, State.STICKY_FAILED):
-            self.closed = False
-        return row.reply
-
-    def _apply(self, effect: Effect) -> None:
-        ops = self.model.ops
-        match effect:
-            case Effect.ADOPT:
-                self.fresh = ()
-            case Effect.CLOSE:
-                self.closed = True
-            case Effect.LATCH:
-                self.cause = self.cause or self.cause_now
-            case Effect.RELEASE:
-                self.own = self.own.translate(ops.release)
-            case Effect.QUARANTINE:
-                self.quarantined = True
-                self.own = self.own.translate(ops.overdue)
-            case Effect.TELL_SUCCESS | Effect.TELL_FAILURE:
-                if self.told is not Told.NOTHING:
-                    self.broken = self.broken or "KS-6.1"
-                self.told = Told.SUCCESS if effect is Effect.TELL_SUCCESS else Told.FAILURE
-            case Effect.FORGET:
-                self.cleared = True
-            case _:
-                assert_never(effect)
-
-    def blame(self) -> None:
-        """Something goes wrong. If it is the first such thing in a room that is not over, the owner is owed it."""
-        first = self.said is Told.NOTHING and not self.faulted
-        self.cause_now = Cause.FIRST if first else Cause.LATER
-        self.faulted = self.faulted or first
+CALLS: Final = {
+    Act.SEND_NOTHING: Input.SEND_NOTHING,
+    Act.FAILURE_EXCEPTION: Input.FAILURE_EXCEPTION,
+    Act.ABORT: Input.ABORT,
+    Act.CLEAR: Input.CLEAR,
+}
+"""The calls that ask the transport nothing."""
+BLAMED: Final = frozenset({Act.ABORT, Act.CLEAR})
+"""Those of them in which something goes wrong."""
 
 
 class Model:
@@ -132,141 +53,129 @@ class Model:
         self.bounds: Final = bounds
         self.ops: Final = handle_ops(rules)
 
+    def own(self, state: ModelState) -> bytes:
+        """The handles of this incarnation of the room id."""
+        return state.handles[state.control.base * self.bounds.peers :]
+
     def actions(self, state: ModelState) -> Iterator[Action]:
         """Everything that may happen next."""
+        control = state.control
         for place, code in enumerate(state.handles):
             if code in SILENT:
-                yield Action(Act.FINISH, place)
-        if self._has_a_chunk_to_send(state):
-            peers = range(NOBODY, self.bounds.peers)
-            if state.posted + 1 < self.bounds.chunks:
-                yield from (Action(Act.SEND, at) for at in peers)
-            yield from (Action(Act.SEND_LAST, at) for at in peers)
+                yield Action(Act.FINISH, AtHandle(place))
+        # The owner has a chunk, and the sender hands it to the transport: otherwise send() asks for nothing.
+        if not control.closed and control.posted < self.bounds.chunks and self.rules.posts(control.logical):
+            ways = (None, *map(AtPeer, range(self.bounds.peers)))
+            if control.posted + 1 < self.bounds.chunks:
+                yield from (Action(Act.SEND, at) for at in ways)
+            yield from (Action(Act.SEND_LAST, at) for at in ways)
         yield Action(Act.SEND_NOTHING)
         yield from self._polls(state)
         yield from (Action(act) for act in (Act.FAILURE_EXCEPTION, Act.ABORT, Act.CLEAR))
-        if state.cleared and state.posted < self.bounds.chunks:
+        if control.cleared and control.posted < self.bounds.chunks:
             yield Action(Act.OPEN)
-        handles = state.handles[: self._swept(state)]
-        if any(code in UNSETTLED or self.ops.release[code] != code for code in handles):
+        handles = state.handles[: control.swept * self.bounds.peers]
+        if any(code in self.ops.due for code in handles):
             yield from (Action(Act.SWEEP, at) for at in troubles(handles, 0, self.bounds.peers))
-
-    def _has_a_chunk_to_send(self, state: ModelState) -> bool:
-        """The owner has one, and the sender hands it to the transport: otherwise send() asks for nothing."""
-        return not state.closed and state.posted < self.bounds.chunks and self.rules.posts(state.logical)
 
     def _polls(self, state: ModelState) -> Iterator[Action]:
         """A deadline is tried where a row depends on it, a drain where the answer does."""
-        asks = self.rules.asks(state.logical)
-        first = state.base * self.bounds.peers
-        own = state.handles[first:]
-        minds = any(row.guard is Guard.DEADLINE_PASSED for row in self.rules.rows_for(state.logical, Input.OBSERVE))
-        for at in troubles(own, first, self.bounds.peers) if asks else (NOBODY,):
-            for late in (
-                (False, True) if minds and at == NOBODY and any(code in IN_FLIGHT for code in own) else (False,)
-            ):
-                room = self._observed(state, at, late=late)[0]
-                rows = self.rules.rows_for(room.logical, Input.ANSWER)
-                waits = any(row.guard is Guard.MAY_REPORT for row in rows) and not self._settled(room)
+        own, logical = self.own(state), state.control.logical
+        minds = any(row.guard is Guard.DEADLINE_PASSED for row in self.rules.rows_for(logical, Input.OBSERVE))
+        overdue = minds and any(code in IN_FLIGHT for code in own)
+        first = len(state.handles) - len(own)
+        for at in troubles(own, first, self.bounds.peers) if self.rules.asks(logical) else (None,):
+            for late in (False, True) if overdue and at is None else (False,):
+                call = self._observed(state, Action(Act.POLL, at, late))
+                rows = self.rules.rows_for(call.logical, Input.ANSWER)
+                waits = any(row.guard is Guard.MAY_REPORT for row in rows) and not self._settled(call)
                 yield from (Action(Act.POLL, at, late, drained) for drained in ((False, True) if waits else (False,)))
 
-    def _settled(self, room: _Room) -> bool:
-        return not room.own.strip(self.ops.settled)
-
-    def _swept(self, state: ModelState) -> int:
-        """The system looks after the handles of rooms that are over: these come first."""
-        over = state.cleared or state.said is not Told.NOTHING
-        return (state.posted if over else state.base) * self.bounds.peers
+    def _settled(self, call: Call) -> bool:
+        return not call.own.strip(self.ops.settled)
 
     def step(self, state: ModelState, action: Action) -> Outcome:
         """Take one action, which ``actions`` has named."""
-        room = _Room(self, state)
         match action.act:
             case Act.FINISH:
+                assert isinstance(action.at, AtHandle), action
                 landing = bytearray(state.handles)
-                landing[action.at] = self.ops.finish[landing[action.at]]
-                return Outcome(Reply.NOTHING, 0, 0, state._replace(handles=bytes(landing)))
+                landing[action.at.place] = self.ops[Op.FINISH][landing[action.at.place]]
+                return Outcome(Reply.NOTHING, state._replace(handles=bytes(landing)))
             case Act.SEND | Act.SEND_LAST:
-                return self._send(room, action)
-            case Act.SEND_NOTHING:
-                reply = room.take(Input.SEND_NOTHING)
-                return Outcome(reply, 0, 0, room.frozen(), room.own, room.broken)
+                return self._send(state, action)
             case Act.POLL:
-                return self._poll(state, action)
-            case Act.FAILURE_EXCEPTION:
-                reply = room.take(Input.FAILURE_EXCEPTION)
-                return Outcome(reply, 0, 0, room.frozen(), room.own, room.broken)
-            case Act.ABORT | Act.CLEAR:
-                room.blame()
-                reply = room.take(Input.ABORT if action.act is Act.ABORT else Input.CLEAR)
-                return Outcome(reply, 0, 0, room.frozen(), room.own, room.broken)
+                call = self._observed(state, action)
+                call.may_report = action.drained or self._settled(call)
+                call.take(Input.ANSWER)
+                return self._outcome(state, call, call.returns())
+            case Act.SEND_NOTHING | Act.FAILURE_EXCEPTION | Act.ABORT | Act.CLEAR:
+                call = self._call(state)
+                if action.act in BLAMED:
+                    call.blame()
+                call.take(CALLS[action.act])
+                return self._outcome(state, call, call.own)
             case Act.OPEN:
-                handles = state.handles.translate(self.ops.overdue).translate(self.ops.forget)
-                return Outcome(
-                    Reply.NOTHING,
-                    0,
-                    0,
-                    initial(self.bounds)._replace(base=state.posted, posted=state.posted, handles=handles),
-                )
+                call = Call(self.rules, self.ops, state.control, state.handles)
+                call.change(OPEN)
+                return Outcome(Reply.NOTHING, ModelState(call.control, call.own))
             case Act.SWEEP:
-                return Outcome(Reply.NOTHING, 0, 0, self._sweep(state, action.at))
+                swept = state.handles[: state.control.swept * self.bounds.peers]
+                kept = self._asked(swept, 0, action).translate(self.ops[Op.RELEASE]).translate(self.ops[Op.FORGET])
+                return Outcome(Reply.NOTHING, state._replace(handles=kept + state.handles[len(swept) :]))
             case _:
                 assert_never(action.act)
 
-    def _send(self, room: _Room, action: Action) -> Outcome:
-        peers, last = self.bounds.peers, action.act is Act.SEND_LAST
-        start = (room.posted - room.base) * peers
-        own = bytearray(room.own)
-        for peer in range(peers):
-            # Every handle of the chunk is made before the first is posted; a rejection ends the posting.
-            rejected = action.at != NOBODY and peer >= action.at
-            own[start + peer] = CREATED if rejected else self.ops.accepted
-        if action.at != NOBODY:
-            own[start + action.at] = self.ops.rejected
-        room.own, room.fresh = bytes(own), tuple(range(start, start + peers))
-        room.posted += 1
-        if action.at == NOBODY:
-            reply = room.take(Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED)
-        else:
-            room.blame()
-            reply = room.take(Input.SEND_REJECTED)
-        return Outcome(reply, peers, 0, room.frozen(), room.own, room.broken)
+    def _call(self, state: ModelState) -> Call:
+        return Call(self.rules, self.ops, state.control, self.own(state))
 
-    def _observed(self, state: ModelState, at: int, *, late: bool) -> tuple[_Room, int]:
+    def _outcome(self, state: ModelState, call: Call, seen: bytes) -> Outcome:
+        handles = state.handles[: len(state.handles) - len(seen)] + call.own
+        return Outcome(call.reply, ModelState(call.control, handles), seen, call.broken)
+
+    def _send(self, state: ModelState, action: Action) -> Outcome:
+        call, peers = self._call(state), self.bounds.peers
+        start = (call.posted - call.base) * peers
+        own = bytearray(call.own)
+        own[start : start + peers] = self.chunk(action)
+        call.own = bytes(own)
+        call.posted += 1
+        if action.at is not None:
+            call.blame()
+        call.take(posting(action))
+        seen = call.own
+        if not call.adopted:
+            call.own = seen[:start] + bytes([STRAY] * peers) + seen[start + peers :]
+        return self._outcome(state, call, seen)
+
+    def chunk(self, action: Action) -> bytes:
+        """The handles that a send makes: all of them before the first is posted; a rejection ends the posting."""
+        peers = self.bounds.peers
+        if not isinstance(action.at, AtPeer):
+            return bytes([self.ops.accepted] * peers)
+        rest = peers - action.at.peer - 1
+        return bytes([self.ops.accepted] * action.at.peer + [self.ops.rejected] + [CREATED] * rest)
+
+    def _asked(self, handles: bytes, first: int, action: Action) -> bytes:
+        """What these handles are once they have been asked, and those that the action names have raised."""
+        raised = victims(handles, first, action.at, self.bounds.peers)
+        return bytes(self.ops[Op.FAIL if n in raised else Op.ANSWER][code] for n, code in enumerate(handles))
+
+    def _observed(self, state: ModelState, action: Action) -> Call:
         """The first half of a poll: the handles are asked, and the room makes of it what the rows say."""
-        room = _Room(self, state)
-        asked = 0
-        facts: set[Guard] = set()
-        if self.rules.asks(state.logical):
-            asked = sum(1 for code in room.own if code in UNSETTLED)
-            if late:
-                facts.add(Guard.DEADLINE_PASSED)
-            raised = victims(room.own, len(room.old), at, self.bounds.peers)
-            ops = self.ops
-            room.own = bytes((ops.fail if n in raised else ops.answer)[code] for n, code in enumerate(room.own))
-            if raised:
-                facts.add(Guard.ERROR_SEEN)
-            if room.closed and not room.own.strip(DONE + bytes([NONE])):
-                facts.add(Guard.ALL_DONE)
-        if Guard.ERROR_SEEN in facts or (late and Guard.ALL_DONE not in facts):
-            room.blame()
-        room.take(Input.OBSERVE, frozenset(facts))
-        return room, asked
+        call = self._call(state)
+        if self.rules.asks(call.logical):
+            call.own = self._asked(call.own, len(state.handles) - len(call.own), action)
+            call.deadline_passed, call.error_seen = action.late, action.at is not None
+            call.all_done = call.closed and not any(code in KINDS[Kind.UNDONE] for code in call.own)
+        if call.holds(BLAMES):
+            call.blame()
+        call.take(Input.OBSERVE)
+        return call
 
-    def _poll(self, state: ModelState, action: Action) -> Outcome:
-        room, asked = self._observed(state, action.at, late=action.late)
-        may_report = action.drained or self._settled(room)
-        reply = room.take(Input.ANSWER, frozenset({Guard.MAY_REPORT} if may_report else ()))
-        if room.said is Told.NOTHING:
-            room.said = {Reply.SUCCESS: Told.SUCCESS, Reply.FAILED: Told.FAILURE}.get(reply, Told.NOTHING)
-        seen = room.own
-        if room.said is not Told.NOTHING:
-            room.own = room.own.translate(self.ops.forget)
-        return Outcome(reply, 0, asked, room.frozen(), seen, room.broken)
 
-    def _sweep(self, state: ModelState, at: int) -> ModelState:
-        swept = self._swept(state)
-        raised = victims(state.handles[:swept], 0, at, self.bounds.peers)
-        ops = self.ops
-        asked = bytes((ops.fail if n in raised else ops.answer)[code] for n, code in enumerate(state.handles[:swept]))
-        return state._replace(handles=asked.translate(ops.release).translate(ops.forget) + state.handles[swept:])
+def posting(action: Action) -> Input:
+    """What a send comes to, once it has asked the transport."""
+    if action.at is not None:
+        return Input.SEND_REJECTED
+    return Input.SEND_LAST_ACCEPTED if action.act is Act.SEND_LAST else Input.SEND_ACCEPTED

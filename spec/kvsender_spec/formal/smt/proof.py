@@ -49,7 +49,7 @@ def prove(rules: Rules = SPEC) -> SmtResult:
     if undecided(rules):
         raise ValueError("some input is decided by nothing, or twice: such tables have no transitions")
     require_z3()
-    from kvsender_spec.formal.smt.lemmas import discharge
+    from kvsender_spec.formal.smt.discharge import discharge
     from kvsender_spec.formal.smt.relation import Relation
 
     started = time.process_time()

@@ -14,182 +14,80 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import Final, Generic, TypeAlias, TypeVar, assert_never
+from typing import Final, assert_never
 
 import z3
 
-from kvsender_spec.formal.model.handles import (
-    CREATED,
-    DONE,
-    IN_FLIGHT,
-    NONE,
-    SILENT,
-    STRAY,
-    UNSETTLED,
-    handle_ops,
-    name_of,
-)
-from kvsender_spec.formal.model.state import Act, Cause, Told
+from kvsender_spec.formal.model.effects import ARRIVE, BLAME, BLAMES, EFFECTS, LEAVE, OPEN, SAY
+from kvsender_spec.formal.model.handles import CREATED, IN_FLIGHT, NONE, SILENT, STRAY, Kind, Op, handle_ops, name_of
+from kvsender_spec.formal.model.state import Act, Cause, Control
+from kvsender_spec.formal.model.steps import BLAMED, CALLS
+from kvsender_spec.formal.model.terms import CONTROL, TRUE, Change, Demand, Map, Scope, Set, Var
 from kvsender_spec.formal.rules import Rules
-from kvsender_spec.machine import Effect, Guard, Input, Reply, State
-
-_E = TypeVar("_E", bound=Enum)
-
-
-class Words(Generic[_E]):
-    """A Python enum as a finite sort, with a constant for each member."""
-
-    def __init__(self, enum: type[_E]) -> None:
-        members = list(enum)
-        self.sort, constants = z3.EnumSort(enum.__name__, [f"{enum.__name__}.{member.name}" for member in members])
-        self._constants: Final = dict(zip(members, constants, strict=True))
-
-    def __call__(self, member: _E) -> z3.DatatypeRef:
-        return self._constants[member]
-
-    def named(self, constant: z3.DatatypeRef) -> _E:
-        """The member that a constant stands for, as in a solver's model."""
-        return next(member for member, own in self._constants.items() if own.decl().name() == constant.decl().name())
-
-    def one_of(self, term: z3.DatatypeRef, members: Iterable[_E]) -> z3.BoolRef:
-        return either(term == self(member) for member in members)
-
-
-def both(terms: Iterable[z3.BoolRef]) -> z3.BoolRef:
-    return z3.And(z3.BoolVal(True), *terms)
-
-
-def either(terms: Iterable[z3.BoolRef]) -> z3.BoolRef:
-    return z3.Or(z3.BoolVal(False), *terms)
-
-
-def total(terms: Iterable[z3.ArithRef]) -> z3.ArithRef:
-    return z3.Sum([z3.IntVal(0), *terms])
-
-
-LOGICAL: Final = Words(State)
-CAUSE: Final = Words(Cause)
-TOLD: Final = Words(Told)
-
-Counters: TypeAlias = Mapping[int, z3.ArithRef]
-"""How many handles there are, by code. NONE counts those whose place is free again."""
-Term: TypeAlias = z3.BoolRef | z3.ArithRef | z3.DatatypeRef
-
-
-@dataclass(frozen=True)
-class Abstract:
-    """``ModelState``, with counters for its handles and, for each of the two, how many have been made in all."""
-
-    logical: z3.DatatypeRef
-    cause: z3.DatatypeRef
-    faulted: z3.BoolRef
-    closed: z3.BoolRef
-    cleared: z3.BoolRef
-    quarantined: z3.BoolRef
-    base: z3.ArithRef
-    posted: z3.ArithRef
-    said: z3.DatatypeRef
-    told: z3.DatatypeRef
-    made: z3.ArithRef
-    """Own handles: the model's ``(posted - base) * peers``."""
-    made_before: z3.ArithRef
-    """The earlier incarnations': the model's ``base * peers``."""
-    own: Counters
-    old: Counters
-
-    def terms(self) -> Iterator[tuple[str, Term]]:
-        """Every component with its name, always in the same order."""
-        yield "logical", self.logical
-        yield "cause", self.cause
-        yield "faulted", self.faulted
-        yield "closed", self.closed
-        yield "cleared", self.cleared
-        yield "quarantined", self.quarantined
-        yield "base", self.base
-        yield "posted", self.posted
-        yield "said", self.said
-        yield "told", self.told
-        yield "made", self.made
-        yield "made_before", self.made_before
-        yield from ((f"own {name_of(code)}", n) for code, n in self.own.items())
-        yield from ((f"old {name_of(code)}", n) for code, n in self.old.items())
-
-    @property
-    def over(self) -> z3.BoolRef:
-        """The system looks after the room's handles now."""
-        return z3.Or(self.cleared, self.said != TOLD(Told.NOTHING))
-
-
-def count(counters: Counters, codes: Iterable[int]) -> z3.ArithRef:
-    """How many handles have one of these codes."""
-    return total(counters[code] for code in codes if code in counters)
-
-
-def translate(counters: Counters, table: bytes) -> Counters:
-    """What ``bytes.translate`` does to listed handles."""
-    return {code: total(n for source, n in counters.items() if table[source] == code) for code in counters}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the world decides within one step."""
-
-    accepting: z3.ArithRef
-    """The peers that accept before one rejects."""
-    late: z3.BoolRef
-    drained: z3.BoolRef
-    raising: Counters
-    """How many own handles raise, by the code that they have before. Only silent ones do."""
-    raising_old: Counters
-
-
-@dataclass(frozen=True)
-class Transition:
-    """One way through one action."""
-
-    act: Act
-    path: str
-    """The rows, in words."""
-    guard: z3.BoolRef
-    after: Abstract
-    reply: Reply = Reply.NOTHING
-    seen: Counters | None = None
-    """The room's own handles at the time of the reply; None where the owner gets none."""
-    broken: z3.BoolRef = field(default_factory=lambda: z3.BoolVal(False))
-    """The step itself breaks a clause: a forbidden input, or a second word to the peers."""
-    asks: bool = False
-    """It is a poll that asks the handles."""
-    own: bool = False
-    """It happens to the room's own handles (FINISH only)."""
-
-    def __str__(self) -> str:
-        return f"{self.act.name.lower()}: {self.path}" if self.path else self.act.name.lower()
+from kvsender_spec.formal.smt.abstract import (
+    CAUSE,
+    LOGICAL,
+    NO,
+    TOLD,
+    YES,
+    Abstract,
+    Choice,
+    Counters,
+    Formula,
+    Term,
+    Transition,
+    both,
+    choose,
+    count,
+    literal,
+    none_of,
+    total,
+    translate,
+)
+from kvsender_spec.machine import Guard, Input, Reply, State
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A room in the middle of a call of the owner. The logical state is known; everything else is a term."""
+    """A room in the middle of a call of the owner. The logical state and the reply are known, all else is a term."""
 
     logical: State
     state: Abstract
-    fresh: Counters
-    """Handles that this call has made and not yet adopted."""
-    cause_now: z3.DatatypeRef
-    """What a LATCH of this call latches."""
-    broken: z3.BoolRef
+    known: Mapping[Var, Term]
+    """What only the call knows."""
+    fresh: Counters = field(default_factory=dict)
+    """Handles that this call has made, and not yet adopted when it began."""
+    reply: Reply = Reply.NOTHING
+    broken: z3.BoolRef = NO
 
-    def blamed(self, when: z3.BoolRef) -> _Call:
-        """Something goes wrong. If it is the first such thing in a room that is not over, the owner is owed it."""
-        first = z3.And(self.state.said == TOLD(Told.NOTHING), z3.Not(self.state.faulted))
-        now = z3.If(first, CAUSE(Cause.FIRST), CAUSE(Cause.LATER))
-        faulted = z3.Or(self.state.faulted, z3.And(when, first))
-        return replace(self, cause_now=z3.If(when, now, self.cause_now), state=replace(self.state, faulted=faulted))
+    def value(self, which: Var) -> Term | State | Reply:
+        if which is Var.LOGICAL:
+            return self.logical
+        if which is Var.REPLY:
+            return self.reply
+        return self.state.value(which) if which in CONTROL else self.known[which]
+
+    def having(self, which: Var, value: Term | State) -> _Call:
+        if isinstance(value, State):
+            return replace(self, logical=value)
+        if which in CONTROL:
+            return replace(self, state=self.state.having(which, value))
+        return replace(self, known={**self.known, which: value})
+
+    @property
+    def formula(self) -> Formula:
+        return Formula(self.value)
+
+    def seen(self) -> Counters:
+        """The room's own handles, those that this call has made among them."""
+        own = self.state.own
+        return {code: n + self.fresh[code] for code, n in own.items()} if self.fresh else own
 
     def frozen(self) -> Abstract:
         """The state that the call leaves: what it has not adopted is lost."""
-        own = dict(self.state.own)
-        own[STRAY] = own[STRAY] + total(self.fresh.values())
+        own = self.seen()
+        if self.fresh and self.known[Var.ADOPTED] is not YES:
+            own = {**self.state.own, STRAY: self.state.own[STRAY] + total(self.fresh.values())}
         return replace(self.state, logical=LOGICAL(self.logical), own=own)
 
 
@@ -199,7 +97,6 @@ class _Taken:
 
     when: z3.BoolRef
     call: _Call
-    reply: Reply
     row: str
 
 
@@ -210,9 +107,8 @@ class Relation:
         self.rules: Final = rules
         self.ops: Final = handle_ops(rules)
         ops = self.ops
-        self._maps: Final = (ops.finish, ops.answer, ops.fail, ops.release, ops.overdue, ops.forget)
         own = self._closed_under_maps({NONE, STRAY, CREATED, ops.accepted, ops.rejected})
-        old = self._closed_under_maps({ops.forget[ops.overdue[code]] for code in own})
+        old = self._closed_under_maps({ops[Op.FORGET][ops[Op.OVERDUE][code]] for code in own})
         self.chunks: Final = z3.Int("chunks")
         self.peers: Final = z3.Int("peers")
         self.before: Final = Abstract(
@@ -238,88 +134,85 @@ class Relation:
             raising={code: z3.Int(f"raising own {name_of(code)}") for code in own if code in SILENT},
             raising_old={code: z3.Int(f"raising old {name_of(code)}") for code in old if code in SILENT},
         )
-        self.initial = self._fresh(z3.IntVal(0), z3.IntVal(0), {code: z3.IntVal(0) for code in old})
+        zero = z3.IntVal(0)
+        state = replace(
+            self.before, made=zero, made_before=zero, own=dict.fromkeys(own, zero), old=dict.fromkeys(old, zero)
+        )
+        for which, value in zip(CONTROL, Control(), strict=True):
+            state = state.having(which, literal(value))
+        self.initial = state
         self.transitions = tuple(self._transitions())
 
     def _closed_under_maps(self, codes: set[int]) -> tuple[int, ...]:
         """The codes that can come of these: whatever a broken table leads to, and no others."""
         found = codes
         while codes:
-            codes = {table[code] for table in self._maps for code in codes} - found
+            codes = {table[code] for table in self.ops.maps.values() for code in codes} - found
             found = found | codes
         return tuple(sorted(found))
-
-    def _fresh(self, posted: z3.ArithRef, made_before: z3.ArithRef, old: Counters) -> Abstract:
-        """A room that has just been opened."""
-        no, zero = z3.BoolVal(False), z3.IntVal(0)
-        return Abstract(
-            logical=LOGICAL(State.IDLE),
-            cause=CAUSE(Cause.NONE),
-            faulted=no,
-            closed=no,
-            cleared=no,
-            quarantined=no,
-            base=posted,
-            posted=posted,
-            said=TOLD(Told.NOTHING),
-            told=TOLD(Told.NOTHING),
-            made=zero,
-            made_before=made_before,
-            own={code: zero for code in self.before.own},
-            old=old,
-        )
 
     # ---------------------------------------------------------------------------------------------- one input
 
     def _call(self, source: State) -> _Call:
-        nothing = {code: z3.IntVal(0) for code in self.before.own}
-        return _Call(source, self.before, nothing, CAUSE(Cause.NONE), z3.BoolVal(False))
+        facts = {Var(guard.value): NO for guard in Guard}
+        return _Call(source, self.before, {Var.CAUSE_NOW: CAUSE(Cause.NONE), Var.ADOPTED: NO, **facts})
 
-    def _take(self, call: _Call, what: Input, facts: Mapping[Guard, z3.BoolRef]) -> Iterator[_Taken]:
+    def _take(self, call: _Call, what: Input) -> Iterator[_Taken]:
         """Every way in which an input can be decided: the first row whose guard holds."""
         source = call.logical
         if self.rules.breaks(source, what) is not None:
-            yield _Taken(z3.BoolVal(True), replace(call, broken=z3.BoolVal(True)), Reply.NOTHING, "forbidden")
+            broken = replace(call, broken=YES, reply=Reply.NOTHING)
+            yield _Taken(YES, broken, "forbidden")
             return
         earlier: list[z3.BoolRef] = []
         for row in self.rules.rows_for(source, what):
-            here = z3.BoolVal(True) if row.guard is None else facts.get(row.guard, z3.BoolVal(False))
+            here = YES
+            if row.guard is not None:
+                fact = call.value(Var(row.guard.value))
+                assert isinstance(fact, z3.BoolRef), fact
+                here = fact
             changed = call
             for effect in row.effects:
-                changed = self._applied(changed, effect)
+                changed = self._changed(changed, EFFECTS[effect])
             dest = self.rules.destination(source, row.event)
             assert dest is not None, row  # the tables are well-formed
-            if dest in (State.FAILED, State.STICKY_FAILED):
-                changed = replace(changed, state=replace(changed.state, closed=z3.BoolVal(False)))
+            changed = self._changed(replace(changed, logical=dest, reply=row.reply), ARRIVE)
             when = both([*(z3.Not(guard) for guard in earlier), here])
             words = "otherwise" if row.guard is None and earlier else "" if row.guard is None else row.guard.value
-            yield _Taken(when, replace(changed, logical=dest), row.reply, words)
+            yield _Taken(when, changed, words)
             earlier.append(here)
 
-    def _applied(self, call: _Call, effect: Effect) -> _Call:
-        """One effect. Those of a row are applied one after the other, each to what the one before has left."""
-        state = call.state
-        match effect:
-            case Effect.ADOPT:
-                own = {code: state.own[code] + call.fresh[code] for code in state.own}
-                return replace(call, state=replace(state, own=own), fresh={code: z3.IntVal(0) for code in call.fresh})
-            case Effect.CLOSE:
-                return replace(call, state=replace(state, closed=z3.BoolVal(True)))
-            case Effect.LATCH:
-                cause = z3.If(state.cause == CAUSE(Cause.NONE), call.cause_now, state.cause)
-                return replace(call, state=replace(state, cause=cause))
-            case Effect.RELEASE:
-                return _mapped(call, self.ops.release)
-            case Effect.QUARANTINE:
-                return _mapped(replace(call, state=replace(state, quarantined=z3.BoolVal(True))), self.ops.overdue)
-            case Effect.TELL_SUCCESS | Effect.TELL_FAILURE:
-                word = TOLD(Told.SUCCESS if effect is Effect.TELL_SUCCESS else Told.FAILURE)
-                again = z3.Or(call.broken, state.told != TOLD(Told.NOTHING))
-                return replace(call, state=replace(state, told=word), broken=again)
-            case Effect.FORGET:
-                return replace(call, state=replace(state, cleared=z3.BoolVal(True)))
-            case _:
-                assert_never(effect)
+    def _changed(self, call: _Call, changes: Iterable[Change], where: z3.BoolRef = YES) -> _Call:
+        """The changes, one after the other, each of what the one before has left; none of them where not ``where``."""
+        for change in changes:
+            match change:
+                case Set(which, value, when):
+                    new = call.value(value) if isinstance(value, Var) else value
+                    if isinstance(new, State):
+                        assert when is TRUE, change
+                        assert where is YES, change
+                        call = replace(call, logical=new)
+                    else:
+                        old = call.value(which)
+                        assert isinstance(old, z3.ExprRef), change
+                        term = new if isinstance(new, z3.ExprRef) else literal(new)
+                        here = call.formula.both([where, call.formula.of(when)])
+                        call = call.having(which, choose(here, term, old))
+                case Map(op, scope, when):
+                    state, here = call.state, call.formula.both([where, call.formula.of(when)])
+                    state = replace(state, own=self._mapped(state.own, op, here))
+                    if scope is Scope.ALL:
+                        state = replace(state, old=self._mapped(state.old, op, here))
+                    call = replace(call, state=state, fresh=self._mapped(call.fresh, op, here))
+                case Demand(term):
+                    call = replace(call, broken=z3.Or(call.broken, z3.Not(call.formula.of(term))))
+                case _:
+                    assert_never(change)
+        return call
+
+    def _mapped(self, counters: Counters, op: Op, when: z3.BoolRef) -> Counters:
+        mapped = translate(counters, self.ops[op])
+        return {code: z3.If(when, n, counters[code]) if when is not YES else n for code, n in mapped.items()}
 
     # -------------------------------------------------------------------------------------------- the actions
 
@@ -329,16 +222,12 @@ class Relation:
             Act.FINISH: self._finishes,
             Act.SEND: lambda: self._sends(Act.SEND),
             Act.SEND_LAST: lambda: self._sends(Act.SEND_LAST),
-            Act.SEND_NOTHING: lambda: self._calls(Act.SEND_NOTHING, Input.SEND_NOTHING, blames=False),
             Act.POLL: self._polls,
-            Act.FAILURE_EXCEPTION: lambda: self._calls(Act.FAILURE_EXCEPTION, Input.FAILURE_EXCEPTION, blames=False),
-            Act.ABORT: lambda: self._calls(Act.ABORT, Input.ABORT, blames=True),
-            Act.CLEAR: lambda: self._calls(Act.CLEAR, Input.CLEAR, blames=True),
             Act.OPEN: self._opens,
             Act.SWEEP: self._sweeps,
         }
         for act in Act:
-            yield from lower[act]()
+            yield from lower[act]() if act in lower else self._calls(act)
 
     def _finishes(self) -> Iterator[Transition]:
         state = self.before
@@ -348,7 +237,7 @@ class Relation:
                     continue
                 landing = dict(counters)
                 landing[code] = landing[code] - 1
-                landing[self.ops.finish[code]] = landing[self.ops.finish[code]] + 1
+                landing[self.ops[Op.FINISH][code]] = landing[self.ops[Op.FINISH][code]] + 1
                 after = replace(state, own=landing) if own else replace(state, old=landing)
                 path = f"{'own' if own else 'earlier'} {name_of(code)}"
                 yield Transition(Act.FINISH, path, counters[code] > 0, after, own=own)
@@ -364,85 +253,69 @@ class Relation:
             for rejected in (False, True):
                 made: dict[int, list[z3.ArithRef]] = {code: [] for code in state.own}
                 made[self.ops.accepted].append(accepting if rejected else peers)
+                what, when = Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED, can
+                call = self._call(source)
                 if rejected:
                     # Every handle of the chunk is made before the first is posted; a rejection ends the posting.
                     made[self.ops.rejected].append(z3.IntVal(1))
                     made[CREATED].append(peers - accepting - 1)
-                    what = Input.SEND_REJECTED
-                    when = both([can, accepting >= 0, accepting < peers])
-                else:
-                    what = Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED
-                    when = can
-                start = self._call(source)
-                start = replace(
-                    start,
-                    state=replace(state, posted=state.posted + 1, made=state.made + peers),
-                    fresh={code: total(terms) for code, terms in made.items()},
-                ).blamed(z3.BoolVal(rejected))
-                for taken in self._take(start, what, {}):
-                    yield self._transition(act, f"{source.value}, {what.value}", z3.And(when, taken.when), taken)
+                    what, when = Input.SEND_REJECTED, both([can, accepting >= 0, accepting < peers])
+                    call = self._changed(call, BLAME)
+                posted = replace(call.state, posted=state.posted + 1, made=state.made + peers)
+                fresh = {code: total(terms) for code, terms in made.items()}
+                for taken in self._take(replace(call, state=posted, fresh=fresh), what):
+                    path = f"{source.value}, {what.value}"
+                    send = self._transition(act, path, z3.And(when, taken.when), taken.call)
+                    yield replace(send, troubled=YES if rejected else NO)
 
-    def _calls(self, act: Act, what: Input, *, blames: bool) -> Iterator[Transition]:
+    def _calls(self, act: Act) -> Iterator[Transition]:
         for source in State:
-            for taken in self._take(self._call(source).blamed(z3.BoolVal(blames)), what, {}):
-                yield self._transition(act, source.value, z3.And(self._is_in(source), taken.when), taken)
+            call = self._changed(self._call(source), BLAME if act in BLAMED else ())
+            for taken in self._take(call, CALLS[act]):
+                yield self._transition(act, source.value, z3.And(self._is_in(source), taken.when), taken.call)
 
     def _polls(self) -> Iterator[Transition]:
         for source in State:
+            troubled = total(self.choice.raising.values()) > 0 if self.rules.asks(source) else NO
             for asked, observed in self._observed(source):
                 room = observed.call
                 settled = count(room.state.own, (code for code in room.state.own if code not in self.ops.settled)) == 0
-                may_report = {Guard.MAY_REPORT: z3.Or(self.choice.drained, settled)}
-                for answered in self._take(room, Input.ANSWER, may_report):
+                may_report = z3.Or(self.choice.drained, settled)
+                for answered in self._take(room.having(Var.MAY_REPORT, may_report), Input.ANSWER):
                     when = both([self._is_in(source), asked, observed.when, answered.when])
                     path = [source.value, observed.row, f"then {room.logical.value}", answered.row]
-                    poll = self._poll(", ".join(word for word in path if word), when, answered)
-                    yield replace(poll, asks=self.rules.asks(source))
-
-    def _poll(self, path: str, when: z3.BoolRef, answered: _Taken) -> Transition:
-        """What is said is said once; what is settled and released needs no place after that."""
-        state = answered.call.state
-        word = {Reply.SUCCESS: Told.SUCCESS, Reply.FAILED: Told.FAILURE}.get(answered.reply)
-        silent = state.said == TOLD(Told.NOTHING)
-        said = state.said if word is None else z3.If(silent, TOLD(word), state.said)
-        forgotten = translate(state.own, self.ops.forget)
-        if word is None:
-            own: Counters = {code: z3.If(silent, n, forgotten[code]) for code, n in state.own.items()}
-        else:
-            own = forgotten
-        said_so = replace(answered, call=replace(answered.call, state=replace(state, said=said, own=own)))
-        return replace(self._transition(Act.POLL, path, when, said_so), seen=state.own)
+                    returned = self._changed(self._changed(answered.call, SAY), LEAVE)
+                    poll = self._transition(Act.POLL, ", ".join(word for word in path if word), when, returned)
+                    seen, asks = answered.call.seen(), self.rules.asks(source)
+                    yield replace(poll, seen=seen, asks=asks, troubled=troubled)
 
     def _observed(self, source: State) -> Iterator[tuple[z3.BoolRef, _Taken]]:
         """The first half of a poll: what the handles may answer, and what the rows make of it."""
-        start, choice, state = self._call(source), self.choice, self.before
-        if not self.rules.asks(source):
-            for taken in self._take(start, Input.OBSERVE, {}):
-                yield z3.Not(choice.late), taken
-            return
-        raised = total(choice.raising.values())
-        own = self._answered(state.own, choice.raising)
-        undone = count(own, (code for code in own if code not in DONE and code != NONE))
-        facts = {
-            Guard.ERROR_SEEN: raised > 0,
-            Guard.ALL_DONE: z3.And(state.closed, undone == 0),
-            Guard.DEADLINE_PASSED: choice.late,
-        }
-        minds = any(row.guard is Guard.DEADLINE_PASSED for row in self.rules.rows_for(source, Input.OBSERVE))
-        overdue = both([z3.BoolVal(minds), raised == 0, count(state.own, IN_FLIGHT) > 0])
-        asked = both([self._raises(state.own, choice.raising), z3.Implies(choice.late, overdue)])
-        wrong = z3.Or(facts[Guard.ERROR_SEEN], z3.And(choice.late, z3.Not(facts[Guard.ALL_DONE])))
-        start = replace(start, state=replace(state, own=own)).blamed(wrong)
-        for taken in self._take(start, Input.OBSERVE, facts):
+        call, choice, state = self._call(source), self.choice, self.before
+        asked = z3.Not(choice.late)
+        if self.rules.asks(source):
+            raised = total(choice.raising.values())
+            own = self._answered(state.own, choice.raising)
+            facts: Mapping[Var, Term] = {
+                Var.ERROR_SEEN: raised > 0,
+                Var.ALL_DONE: z3.And(state.closed, none_of(own, Kind.UNDONE)),
+                Var.DEADLINE_PASSED: choice.late,
+            }
+            call = replace(call, state=replace(state, own=own), known={**call.known, **facts})
+            minds = any(row.guard is Guard.DEADLINE_PASSED for row in self.rules.rows_for(source, Input.OBSERVE))
+            overdue = both([z3.BoolVal(minds), raised == 0, count(state.own, IN_FLIGHT) > 0])
+            asked = both([self._raises(state.own, choice.raising), z3.Implies(choice.late, overdue)])
+        call = self._changed(call, BLAME, call.formula.of(BLAMES))
+        for taken in self._take(call, Input.OBSERVE):
             yield asked, taken
 
     def _opens(self) -> Iterator[Transition]:
-        state = self.before
-        left = translate(translate(state.own, self.ops.overdue), self.ops.forget)
-        over = translate(translate(state.old, self.ops.overdue), self.ops.forget)
-        old = {code: over[code] + left[code] for code in over}
-        after = self._fresh(state.posted, state.made_before + state.made, old)
-        yield Transition(Act.OPEN, "", z3.And(state.cleared, state.posted < self.chunks), after)
+        before = self.before
+        room = self._changed(self._call(State.IDLE), OPEN).frozen()
+        old = {code: n + room.own[code] for code, n in room.old.items()}
+        none = dict.fromkeys(room.own, z3.IntVal(0))
+        after = replace(room, made=z3.IntVal(0), made_before=before.made_before + before.made, own=none, old=old)
+        yield Transition(Act.OPEN, "", z3.And(before.cleared, before.posted < self.chunks), after)
 
     def _sweeps(self) -> Iterator[Transition]:
         state, choice = self.before, self.choice
@@ -465,10 +338,8 @@ class Relation:
     def _is_in(self, source: State) -> z3.BoolRef:
         return self.before.logical == LOGICAL(source)
 
-    def _transition(self, act: Act, path: str, when: z3.BoolRef, taken: _Taken) -> Transition:
-        call = taken.call
-        seen = {code: n + call.fresh[code] for code, n in call.state.own.items()}
-        return Transition(act, path, when, call.frozen(), taken.reply, seen, call.broken)
+    def _transition(self, act: Act, path: str, when: z3.BoolRef, call: _Call) -> Transition:
+        return Transition(act, path, when, call.frozen(), call.reply, call.seen(), call.broken)
 
     def _raises(self, counters: Counters, raising: Counters) -> z3.BoolRef:
         """Silent handles raise, and no more than there are."""
@@ -479,19 +350,13 @@ class Relation:
         answers: dict[int, list[z3.ArithRef]] = {code: [] for code in counters}
         for code, n in counters.items():
             fails = raising.get(code, z3.IntVal(0))
-            answers[self.ops.answer[code]].append(n - fails)
-            answers[self.ops.fail[code]].append(fails)
+            answers[self.ops[Op.ANSWER][code]].append(n - fails)
+            answers[self.ops[Op.FAIL][code]].append(fails)
         return {code: total(terms) for code, terms in answers.items()}
 
     def _swept(self, counters: Counters, raising: Counters) -> Counters:
-        return translate(translate(self._answered(counters, raising), self.ops.release), self.ops.forget)
+        return translate(translate(self._answered(counters, raising), self.ops[Op.RELEASE]), self.ops[Op.FORGET])
 
     def _sweepable(self, counters: Counters) -> z3.BoolRef:
         """There is something that a sweep can ask or release."""
-        return count(counters, (code for code in counters if code in UNSETTLED or self.ops.release[code] != code)) > 0
-
-
-def _mapped(call: _Call, table: bytes) -> _Call:
-    """The room's own handles change, those that this call has made among them."""
-    own = translate(call.state.own, table)
-    return replace(call, state=replace(call.state, own=own), fresh=translate(call.fresh, table))
+        return count(counters, self.ops.due) > 0
