@@ -10,10 +10,10 @@ from itertools import product
 from typing import Final, NamedTuple, TypeAlias
 
 import z3
+from tests.formal.interpreted import Model
 
 from kvsender_spec.formal.model.handles import NONE, SILENT, name_of
 from kvsender_spec.formal.model.state import Act, Bounds, Cause, ModelState, Told, initial
-from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.formal.smt.abstract import CAUSE, LOGICAL, TOLD, Abstract, Transition
 from kvsender_spec.formal.smt.relation import Relation
 from kvsender_spec.machine import State as Logical

@@ -6,13 +6,12 @@ from collections import Counter
 
 import pytest
 from tests.formal import tables
+from tests.formal.interpreted import Model, explore
 
-from kvsender_spec.formal.explicit.explore import explore
 from kvsender_spec.formal.explicit.liveness import live
 from kvsender_spec.formal.explicit.search import MOST_STATES, explore_generated
 from kvsender_spec.formal.model.handles import FLYING, HANDLES, LANDED, NONE, name_of
 from kvsender_spec.formal.model.state import Act, Action, AtHandle, AtPeer, Bounds, ModelState, TooLarge, initial
-from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.formal.rules import SPEC, Rules, ill_formed
 from kvsender_spec.machine import State
 

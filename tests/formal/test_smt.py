@@ -12,11 +12,11 @@ import pytest
 import z3
 from tests.formal import tables
 from tests.formal.counted import Counted, explicit_graph
+from tests.formal.interpreted import Model
 
 from kvsender_spec.formal.engines.engine import ToolMissing
 from kvsender_spec.formal.model.handles import CREATED, FLYING, STRAY, Handle, code_of
 from kvsender_spec.formal.model.state import Act, Bounds, Cause, Told
-from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.formal.mutate import mutants
 from kvsender_spec.formal.rules import SPEC, Rules, ill_formed
 from kvsender_spec.formal.smt.abstract import CAUSE, LOGICAL, TOLD, Abstract, Transition

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from tests.formal import tables
 from tests.formal.faults import FAULTS
+from tests.formal.interpreted import Model
 from tests.formal.tools import needs_tlc
 
 from kvsender_spec.formal.engines import tla, tlc
 from kvsender_spec.formal.engines.engine import PEERS_ANSWER, PEERS_SILENT, Edge, EngineFailed, Fair, ToolMissing
 from kvsender_spec.formal.engines.tlc import check_jar, find_jar, find_java, run_tlc
 from kvsender_spec.formal.model.state import Bounds, TooLarge, initial
-from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.formal.pages import PAGES
 from kvsender_spec.formal.rules import SPEC
 

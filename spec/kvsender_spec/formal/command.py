@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from kvsender_spec.formal.engines.engine import EngineFailed, ToolMissing
-from kvsender_spec.formal.explicit.explore import Found
+from kvsender_spec.formal.explicit.generate import Generated
 from kvsender_spec.formal.explicit.playable import NotPlayable, playable
+from kvsender_spec.formal.explicit.search import Found
 from kvsender_spec.formal.model.predicates import PROPERTIES, STATE_PROPERTIES
 from kvsender_spec.formal.model.state import Bounds
-from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.formal.prove import Engine, Line, prove
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.front import import_from_here, refuse, require_writable
@@ -65,7 +65,7 @@ def prove_command(
     for violation in found:
         _show(violation, console)
     if found:
-        _show_trace(Model(rules, _bounds_of(lines, found[0])), found[0], trace_path, console)
+        _show_trace(Generated(rules, _bounds_of(lines, found[0])), found[0], trace_path, console)
     raise typer.Exit(0 if all(line.holds for line in lines) else 1)
 
 
@@ -108,7 +108,7 @@ def _show(found: Found, console: Console) -> None:
         console.print(f"  and then for ever: {'; '.join(map(str, found.repeated))}", markup=False, soft_wrap=True)
 
 
-def _show_trace(model: Model, found: Found, path: Path | None, console: Console) -> None:
+def _show_trace(model: Generated, found: Found, path: Path | None, console: Console) -> None:
     """The trace in the format of the kit, or why there is none."""
     try:
         text = playable(model, found.trace).dump()

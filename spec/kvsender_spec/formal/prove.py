@@ -13,9 +13,8 @@ from typing import Final, Protocol
 from kvsender_spec.formal.engines.engine import PEERS_ANSWER, PEERS_SILENT, EngineResult, Fair
 from kvsender_spec.formal.engines.spin import require_spin, run_spin
 from kvsender_spec.formal.engines.tlc import require_tlc, run_tlc
-from kvsender_spec.formal.explicit.explore import Found
 from kvsender_spec.formal.explicit.liveness import live
-from kvsender_spec.formal.explicit.search import explore_generated
+from kvsender_spec.formal.explicit.search import Found, explore_generated
 from kvsender_spec.formal.model.state import Bounds, TooLarge
 from kvsender_spec.formal.rules import Rules, ill_formed
 from kvsender_spec.formal.smt import proof

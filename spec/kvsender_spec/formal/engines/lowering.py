@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from kvsender_spec.formal.model.effects import ARRIVE, BLAME, EFFECTS, LEAVE, OPEN, SAY
-from kvsender_spec.formal.model.handles import HANDLES, KINDS, NONE, STRAY, HandleOps, Kind, name_of
+from kvsender_spec.formal.model.handles import HANDLES, NONE, STRAY, HandleOps, Kind, name_of
 from kvsender_spec.formal.model.terms import Change, Var
 from kvsender_spec.formal.rules import Rules, undecided
 from kvsender_spec.machine import Event, Guard, Input, Row, State
@@ -96,7 +96,7 @@ def handle_sets(ops: HandleOps) -> dict[str, tuple[str, ...]]:
     """The sets of handles that a model speaks of, as names: the kinds of the predicates, and what the rules say."""
     kinds = (Kind.PLACED, Kind.IN_FLIGHT, Kind.SILENT, Kind.UNDONE, Kind.RELEASED_EARLY, Kind.STRAY)
     unsettled = bytes(code for code in range(NONE, STRAY + 1) if code not in ops.settled)
-    sets = {**{kind.value: KINDS[kind] for kind in kinds}, "waited_for": unsettled, "due": ops.due}
+    sets = {**{kind.name.lower(): kind.value for kind in kinds}, "waited_for": unsettled, "due": ops.due}
     return {name: names(codes) for name, codes in sets.items()}
 
 

@@ -11,22 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, assert_never
 
+from kvsender_spec.formal.engines import lowering as low
 from kvsender_spec.formal.engines.engine import Fair
-from kvsender_spec.formal.engines.lowering import (
-    ABOUT,
-    CHANGES,
-    FIELDS,
-    asking,
-    changes,
-    check,
-    groups,
-    handle_sets,
-    in_words,
-    leads,
-    minding,
-    posting,
-    wrapped,
-)
 from kvsender_spec.formal.model.effects import BLAMES
 from kvsender_spec.formal.model.handles import CREATED, OPS, STRAY, handle_ops, name_of
 from kvsender_spec.formal.model.predicates import CAUSE_IS_RAISED, INVARIANTS, STICKY, Predicate
@@ -60,7 +46,7 @@ CHECKED: Final = tuple(rule.name for rule in (*INVARIANTS, STICKY, CAUSE_IS_RAIS
 
 def model(rules: Rules, bounds: Bounds) -> str:
     """The whole model at these bounds."""
-    check(rules)
+    low.check(rules)
     parts = (_head(bounds), _words(), _handles(rules), _variables(rules), _effects(rules), _rows(rules))
     rest = (_calls(rules, bounds), _judge(), _processes(bounds))
     return "\n".join("\n".join(part) + "\n" for part in (*parts, *rest))
@@ -102,7 +88,7 @@ def _in(states: Iterable[State]) -> str:
 
 
 def _macro(head: str, text: str) -> list[str]:
-    return wrapped(f"#define {head}", text.split(" "), " \\")
+    return low.wrapped(f"#define {head}", text.split(" "), " \\")
 
 
 def _value(value: object) -> str:
@@ -137,7 +123,7 @@ class _Promela(Text):
                 return f"({left} == {right})"
             case NoneOf(scope, kind):
                 other = "i < OWN || " if scope is Scope.OWN else ""
-                return f"({other}!IS_{kind.upper()}(handles[i]))"
+                return f"({other}!IS_{kind.name}(handles[i]))"
             case _:
                 raise TypeError(f"{atom} is not about a state")
 
@@ -159,7 +145,7 @@ def _asserted(name: str, condition: str) -> str:
 
 def _judged(rule: Predicate, indent: str) -> list[str]:
     words = f"{_asserted(rule.name, _TEXT.of(rule.term))};".split(" ")
-    return [f"{indent}/* {rule.text} */", *wrapped(f"{indent}{words[0]}", words[1:])]
+    return [f"{indent}/* {rule.text} */", *low.wrapped(f"{indent}{words[0]}", words[1:])]
 
 
 def _changed(change: Change) -> str:
@@ -184,7 +170,7 @@ def _head(bounds: Bounds) -> list[str]:
     return [
         "/* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.",
         "",
-        *(f"   {line}" for line in ABOUT),
+        *(f"   {line}" for line in low.ABOUT),
         "",
         "   spin -a kvsender.pml",
         "   safety:   gcc -O2 -DSAFETY -DNOCLAIM -DNOREDUCE -o pan pan.c && ./pan",
@@ -213,10 +199,10 @@ def _handles(rules: Rules) -> list[str]:
     ops = handle_ops(rules)
     lines = ["/***** What befalls a handle: what the sender knows of it, _LANDED, _RELEASED *****/", ""]
     lines += _defines(_handle(name_of(code)) for code in range(STRAY + 1))
-    for name, members in handle_sets(ops).items():
+    for name, members in low.handle_sets(ops).items():
         lines += _macro(f"IS_{name.upper()}(c)", _among("c", map(_handle, members)))
     for op, says in OPS.items():
-        changed = changes(ops[op])
+        changed = low.changes(ops[op])
         cases = "".join(f"(c == {_handle(before)} -> {_handle(after)} : " for before, after in changed.items())
         lines += [f"/* {says} */", *_macro(f"{op.upper()}(c)", f"{cases}c{')' * len(changed)}")]
     return [
@@ -236,7 +222,7 @@ def _variables(rules: Rules) -> list[str]:
     return [
         "/***** The room *****/",
         "",
-        *(f"{kind};".ljust(22) + f"/* {says} */" for kind, says in zip(kinds, FIELDS.values(), strict=True)),
+        *(f"{kind};".ljust(22) + f"/* {says} */" for kind, says in zip(kinds, low.FIELDS.values(), strict=True)),
         "byte handles[HANDLES];",
         "",
         "/* What a call knows while it runs is no part of the state. */",
@@ -253,11 +239,11 @@ def _variables(rules: Rules) -> list[str]:
 
 def _effects(rules: Rules) -> list[str]:
     lines = ["/***** Where events lead, and what effects do *****/", ""]
-    for name, parts in CHANGES.items():
-        lines += wrapped(f"inline {name}() {{", [*"; ".join(map(_changed, parts)).split(" "), "}"])
+    for name, parts in low.CHANGES.items():
+        lines += low.wrapped(f"inline {name}() {{", [*"; ".join(map(_changed, parts)).split(" "), "}"])
     for event in Event:
         lines += [f"inline move_{event.value}() {{", "  if"]
-        lines += [f"  :: {_in(sources)} -> logical = {dest.name}" for dest, sources in leads(rules, event).items()]
+        lines += [f"  :: {_in(sources)} -> logical = {dest.name}" for dest, sources in low.leads(rules, event).items()]
         lines += ["  fi;", "  arrive()", "}"]
     return lines
 
@@ -265,7 +251,7 @@ def _effects(rules: Rules) -> list[str]:
 def _rows(rules: Rules) -> list[str]:
     lines = ["/***** The table: a row is its effects, in order, then the move, then the reply *****/", ""]
     for place, row in enumerate(rules.table, 1):
-        lines += [f"/* {place}. {in_words(row)} */", f"inline row{place}() {{ {_row(row)} }}"]
+        lines += [f"/* {place}. {low.in_words(row)} */", f"inline row{place}() {{ {_row(row)} }}"]
     lines += ["", "/***** Which row decides: the first one whose guard holds *****/"]
     for what in Input:
         lines += ["", f"inline on_{what.value}() {{", "  if", *_decision(rules, what), "  fi", "}"]
@@ -279,7 +265,7 @@ def _row(row: Row) -> str:
 
 
 def _decision(rules: Rules, what: Input) -> Iterator[str]:
-    for states, rows, breaks in groups(rules, what):
+    for states, rows, breaks in low.groups(rules, what):
         yield f"  :: {_in(states)} ->"
         if breaks is not None:
             yield f"     {_asserted(identifier(breaks), 'false')}"
@@ -305,11 +291,11 @@ def _calls(rules: Rules, bounds: Bounds) -> list[str]:
         "/***** What the calls do *****/",
         "",
         "/* The owner has a chunk, and the sender hands it to the transport. */",
-        *_macro("HAS_A_CHUNK", f"(!closed && posted < CHUNKS && {_in(posting(rules))})"),
-        f"#define ASKING {_in(asking(rules))}",
+        *_macro("HAS_A_CHUNK", f"(!closed && posted < CHUNKS && {_in(low.posting(rules))})"),
+        f"#define ASKING {_in(low.asking(rules))}",
         "#define STRIKES(at, h) (at == EVERYBODY || at == h || at == PEER(h % PEERS))",
         "#define IS_LATE(h) (h >= OWN && IS_IN_FLIGHT(handles[h]))",
-        *_macro("MAY_BE_LATE", f"({_in(minding(rules))} && {some('IS_LATE')})"),
+        *_macro("MAY_BE_LATE", f"({_in(low.minding(rules))} && {some('IS_LATE')})"),
         "#define IS_LEFT(h) (h < SWEPT && IS_DUE(handles[h]))",
         *_macro("SOME_LEFT", some("IS_LEFT")),
         "",

@@ -7,25 +7,11 @@ are renderings of those in ``model``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
+from kvsender_spec.formal.engines import lowering as low
 from kvsender_spec.formal.engines.engine import Fair
-from kvsender_spec.formal.engines.lowering import (
-    ABOUT,
-    CHANGES,
-    FIELDS,
-    asking,
-    changes,
-    check,
-    groups,
-    handle_sets,
-    in_words,
-    listed,
-    minding,
-    posting,
-    wrapped,
-)
 from kvsender_spec.formal.model.effects import BLAMES
 from kvsender_spec.formal.model.handles import CREATED, OPS, STRAY, handle_ops, name_of
 from kvsender_spec.formal.model.predicates import CAUSE_IS_RAISED, INVARIANTS, STICKY, Predicate
@@ -63,7 +49,7 @@ ANSWERED: Final = "Answered"
 
 def module(rules: Rules) -> str:
     """The whole module. The bounds are its constants."""
-    check(rules)
+    low.check(rules)
     parts = (_head(), _handles(rules), _variables(), _room(rules), _rows(rules), _steps(), _properties())
     return "\n".join("\n".join(part) + "\n" for part in parts) + "=" * 80 + "\n"
 
@@ -105,7 +91,9 @@ def _value(value: object) -> str:
     match value:
         case bool():
             return str(value).upper()
-        case State() | Reply():
+        case State():
+            return f'"{value.value}"'
+        case Reply():
             return f'"{value.value}"'
         case Cause():
             return f'"{value.name}"'.lower()
@@ -139,7 +127,7 @@ class _Tla(Text):
                 return f"{self.variable(left)} = {self.variable(right)}"
             case NoneOf(scope, kind):
                 place = "Own" if scope is Scope.OWN else "Handles"
-                return f"(\\A h \\in {place} : handles[h] \\notin {_camel(kind)})"
+                return f"(\\A h \\in {place} : handles[h] \\notin {_camel(kind.name.lower())})"
             case _:
                 raise TypeError(f"{atom} is not about a state")
 
@@ -174,7 +162,7 @@ def _changed(changes: Iterable[Change]) -> list[str]:
                 )
             case _:
                 assert_never(change)
-    lines = listed("  [r EXCEPT", updates, ("", "]"))
+    lines = low.listed("  [r EXCEPT", updates, ("", "]"))
     for demand in demands:
         lines = [f"  IF {_OF_CALL.of(demand.term)} THEN", *(f"  {line}" for line in lines)]
         lines[-1] += f' ELSE Broken(r, "{demand.clause}")'
@@ -194,7 +182,7 @@ def _head() -> list[str]:
         f"{'-' * 32} MODULE {MODULE} {'-' * 32}",
         "(* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.",
         "",
-        "   " + "\n   ".join(ABOUT) + " *)",
+        "   " + "\n   ".join(low.ABOUT) + " *)",
         "EXTENDS Integers",
         "",
         "CONSTANTS Chunks, Peers",
@@ -207,32 +195,32 @@ def _head() -> list[str]:
         f"States == {_states(State)}",
         f"Causes == {_set(cause.name.lower() for cause in Cause)}",
         f"Words == {_set(word.name.lower() for word in Told)}",
-        *listed("HandleCodes ==", codes, ("{", "}")),
+        *low.listed("HandleCodes ==", codes, ("{", "}")),
     ]
 
 
 def _handles(rules: Rules) -> list[str]:
     ops = handle_ops(rules)
     lines = ["(***** What befalls a handle: what the sender knows of it, _landed, _released *****)", ""]
-    for name, members in handle_sets(ops).items():
-        lines += listed(f"{_camel(name)} ==", (f'"{member}"' for member in members), ("{", "}"))
+    for name, members in low.handle_sets(ops).items():
+        lines += low.listed(f"{_camel(name)} ==", (f'"{member}"' for member in members), ("{", "}"))
     lines += [
         "",
         _comment("The states in which send() posts, in which poll() asks, and in which it minds the transfer timeout."),
-        f"Posting == {_states(posting(rules))}",
-        f"Asking == {_states(asking(rules))}",
-        f"Minding == {_states(minding(rules))}",
+        f"Posting == {_states(low.posting(rules))}",
+        f"Asking == {_states(low.asking(rules))}",
+        f"Minding == {_states(low.minding(rules))}",
         "",
     ]
     for op, says in OPS.items():
-        cases = [f'c = "{before}" -> "{after}"' for before, after in changes(ops[op]).items()]
+        cases = [f'c = "{before}" -> "{after}"' for before, after in low.changes(ops[op]).items()]
         lines += [_comment(says), f"{_camel(op)}(c) =="]
         lines += ["  CASE " + "\n    [] ".join([*cases, "OTHER -> c"]) if cases else "  c"]
     return [*lines, f'Accepted == "{name_of(ops.accepted)}"', f'Rejected == "{name_of(ops.rejected)}"']
 
 
 def _variables() -> list[str]:
-    fields: dict[str, str] = {**FIELDS, "handles": "one code for each chunk and peer"}
+    fields: dict[str, str] = {**low.FIELDS, "handles": "one code for each chunk and peer"}
     record = [f"{name} |-> {name}" for name in fields]
     record += [f"{Var.CAUSE_NOW} |-> {_value(Cause.NONE)}", f"{Var.ADOPTED} |-> TRUE"]
     record += [*(f"{guard.value} |-> FALSE" for guard in Guard), f"{Var.REPLY} |-> {_value(Reply.NOTHING)}"]
@@ -245,7 +233,7 @@ def _variables() -> list[str]:
         f"vars == <<{', '.join(fields)}>>",
         "",
         "Init ==",
-        *wrapped("   ", (f"/\\ {one}" for one in [*begins, 'handles = [h \\in Handles |-> "none"]'])),
+        *low.wrapped("   ", (f"/\\ {one}" for one in [*begins, 'handles = [h \\in Handles |-> "none"]'])),
         "",
         _comment("The handles of this incarnation; those before them are the system's to look after."),
         "Own == base * Peers .. Chunks * Peers - 1",
@@ -255,12 +243,12 @@ def _variables() -> list[str]:
         _comment("The room with what a call knows while it runs: the cause it brings, whether the handles it has made"),
         _comment("are kept, the facts that the guards ask for, and the reply."),
         "Room ==",
-        *listed(" ", record, ("[", "]")),
+        *low.listed(" ", record, ("[", "]")),
         "",
         _comment("The call returns. Nobody will ask about a handle that it has made and not adopted. (A variable"),
         _comment("bound by \\E has a value, where TLC would evaluate an argument again at each place.)"),
         "Becomes(room) == \\E r \\in {room} :",
-        *wrapped("   ", (f"/\\ {name}' = r.{name}" for name in FIELDS)),
+        *low.wrapped("   ", (f"/\\ {name}' = r.{name}" for name in low.FIELDS)),
         "    /\\ handles' = [h \\in Handles |-> IF ~r.adopted /\\ h \\div Peers = posted",
         '                                       THEN "stray" ELSE r.handles[h]]',
     ]
@@ -285,7 +273,7 @@ def _room(rules: Rules) -> list[str]:
         "Every(Op(_), hs) == [h \\in Handles |-> Op(hs[h])]",
         "",
     ]
-    for name, parts in CHANGES.items():
+    for name, parts in low.CHANGES.items():
         lines += [f"{_camel(name)}(r) ==", *_changed(parts)]
     return [
         *lines,
@@ -299,7 +287,7 @@ def _rows(rules: Rules) -> list[str]:
         "(***** The table: a row is its effects, from the innermost outwards, then the move, then the reply *****)"
     ]
     for place, row in enumerate(rules.table, 1):
-        lines += ["", _comment(f"{place}. {in_words(row)}"), f"Row{place}(r) == {_row(row)}"]
+        lines += ["", _comment(f"{place}. {low.in_words(row)}"), f"Row{place}(r) == {_row(row)}"]
     lines += ["", "(***** Which row decides: the first one whose guard holds *****)"]
     for what in Input:
         lines += ["", f"On{_camel(what.value)}(r) ==", *_decision(rules, what)]
@@ -316,7 +304,7 @@ def _row(row: Row) -> str:
 
 def _decision(rules: Rules, what: Input) -> list[str]:
     cases: list[str] = []
-    for states, rows, breaks in groups(rules, what):
+    for states, rows, breaks in low.groups(rules, what):
         steps = [f'Broken(r, "{breaks}")'] if breaks is not None else []
         for place, row in rows:
             steps.append(f"Row{place}(r)" if row.guard is None else f"IF r.{row.guard.value} THEN Row{place}(r) ELSE")
@@ -327,8 +315,8 @@ def _decision(rules: Rules, what: Input) -> list[str]:
 
 def _steps() -> list[str]:
     text = _STEPS.replace("$CREATED", name_of(CREATED)).replace("$BLAMES", _OF_CALL.of(BLAMES))
-    text = text.replace("$FIELDS", ", ".join(FIELDS))
-    return [*text.strip("\n").splitlines(), *(f"{_fair_name(fair)} == {_fairness(fair)}" for fair in Fair)]
+    text = text.replace("$FIELDS", ", ".join(low.FIELDS))
+    return [*text.strip("\n").splitlines(), *(f"{_fair_name(fair)} == {_FAIRNESS[fair]}" for fair in Fair)]
 
 
 _STEPS: Final = r"""
@@ -427,21 +415,13 @@ def _fair_name(fair: Fair) -> str:
     return f"Fair{_camel(fair.value)}"
 
 
-def _fairness(fair: Fair) -> str:
-    match fair:
-        case Fair.SEND:
-            return "WF_vars(\\E at \\in Nobody .. Peers - 1 : Send(at) \\/ SendLast(at))"
-        case Fair.POLL:
-            return "WF_vars(PollWhen({}, FALSE, FALSE))"
-        case Fair.FINISH:
-            return "\\A h \\in Handles : WF_vars(Finish(h))"
-        case Fair.LATE:
-            return "WF_vars(PollWhen({}, TRUE, FALSE))"
-        case Fair.DRAINED:
-            return "WF_vars(PollWhen({}, FALSE, TRUE))"
-        case _:
-            assert_never(fair)
-
+_FAIRNESS: Final[Mapping[Fair, str]] = {
+    Fair.SEND: "WF_vars(\\E at \\in Nobody .. Peers - 1 : Send(at) \\/ SendLast(at))",
+    Fair.POLL: "WF_vars(PollWhen({}, FALSE, FALSE))",
+    Fair.FINISH: "\\A h \\in Handles : WF_vars(Finish(h))",
+    Fair.LATE: "WF_vars(PollWhen({}, TRUE, FALSE))",
+    Fair.DRAINED: "WF_vars(PollWhen({}, FALSE, TRUE))",
+}
 
 _TYPE_OK: Final = r"""
 (* No step breaks a clause by itself. *)

@@ -14,9 +14,8 @@ from copy import copy
 from typing import Final, TypeAlias
 
 from kvsender_spec.formal.explicit.judge import NEVER_REACHED, Step, owed
-from kvsender_spec.formal.model.calls import Call
 from kvsender_spec.formal.model.effects import BLAMES, OPEN
-from kvsender_spec.formal.model.handles import IN_FLIGHT, KINDS, SILENT, STRAY, Kind, Op
+from kvsender_spec.formal.model.handles import IN_FLIGHT, SILENT, STRAY, Kind, Op, handle_ops
 from kvsender_spec.formal.model.predicates import UNDECIDED
 from kvsender_spec.formal.model.state import (
     EVERYBODY,
@@ -29,7 +28,7 @@ from kvsender_spec.formal.model.state import (
     Control,
     ModelState,
 )
-from kvsender_spec.formal.model.steps import BLAMED, CALLS, Model, posting
+from kvsender_spec.formal.model.steps import BLAMED, CALLS, Call, chunk, posting
 from kvsender_spec.formal.model.terms import Atom, NoneOf, Scope, Text
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.machine import Guard, Input, Reply
@@ -57,7 +56,7 @@ class _Code(Text):
         """What is left after all other codes are deleted is empty."""
         assert isinstance(atom, NoneOf), atom
         assert before == (atom.scope is Scope.OWN), atom
-        return f"(not {'o' if before else self._seen}.translate(None, {self._const(without(KINDS[atom.kind]))}))"
+        return f"(not {'o' if before else self._seen}.translate(None, {self._const(without(atom.kind.value))}))"
 
 
 class _Writer:
@@ -65,9 +64,8 @@ class _Writer:
 
     def __init__(self, graph: Generated, control: Control) -> None:
         self.graph: Final = graph
-        self.model: Final = graph.model
-        self.rules: Final = graph.model.rules
-        self.ops: Final = graph.model.ops
+        self.rules: Final = graph.rules
+        self.ops: Final = graph.ops
         self.control: Final = control
         self.peers: Final = graph.bounds.peers
         self.first: Final = control.base * self.peers
@@ -161,7 +159,11 @@ class _Writer:
             call.blame()
         call.take(posting(action))
         start = (self.control.posted - self.control.base) * self.peers
-        fresh = self.model.chunk(action).translate(call.own) if call.adopted else bytes([STRAY] * self.peers)
+        fresh = (
+            chunk(self.ops, self.graph.bounds, action).translate(call.own)
+            if call.adopted
+            else bytes([STRAY] * self.peers)
+        )
         before, behind = self.mapped(f"o[:{start}]", call), self.mapped(f"o[{start + self.peers}:]", call)
         self.line(f"t = {before} + {self.const(fresh)} + {behind}")
         self.emit(action, self.old("t"), call, "t")
@@ -225,7 +227,7 @@ class _Writer:
         if not self.control.closed or not self.rules.asks(self.control.logical):
             self._observed(action, all_done=False)
             return
-        with self.block(f"if not {self.some('t', KINDS[Kind.UNDONE])}"):
+        with self.block(f"if not {self.some('t', Kind.UNDONE.value)}"):
             self._observed(action, all_done=True)
         with self.block("else"):
             self._observed(action, all_done=False)
@@ -279,7 +281,8 @@ class Generated:
 
     def __init__(self, rules: Rules, bounds: Bounds) -> None:
         self.bounds: Final = bounds
-        self.model: Final = Model(rules, bounds)
+        self.rules: Final = rules
+        self.ops: Final = handle_ops(rules)
         self.controls: list[Control] = []
         self.actions: list[Action] = []
         self.broken: dict[str, tuple[str, int, bytes, int]] = {}
@@ -331,6 +334,14 @@ class Generated:
         for rule, never in NEVER_REACHED:
             if found.translate(None, without(never)):
                 self.broken.setdefault(rule.name, (rule.text, control, handles, action))
+
+    def follow(self, state: ModelState, action: Action) -> ModelState:
+        """Where an action leads. Raises KeyError where it is not possible."""
+        number = self.number(state.control)
+        steps = {
+            self.actions[taken]: self.state(to, handles) for taken, to, handles in self.step(number)(state.handles)
+        }
+        return steps[action]
 
     def state(self, number: int, handles: bytes) -> ModelState:
         return ModelState(self.controls[number], handles)

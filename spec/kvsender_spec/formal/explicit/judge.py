@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from kvsender_spec.formal.model.calls import decided
-from kvsender_spec.formal.model.handles import KINDS
 from kvsender_spec.formal.model.predicates import PROPERTIES, STATE_PROPERTIES, Predicate
 from kvsender_spec.formal.model.state import Act, Action, Control
+from kvsender_spec.formal.model.steps import decided
 from kvsender_spec.formal.model.terms import CONTROL, TRUE, Atom, Is, Kept, Known, NoneOf, Var, reduce
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.machine import Reply
@@ -75,7 +74,5 @@ def owed(step: Step) -> tuple[Predicate, ...]:
     return _OWED[step]
 
 
-NEVER_REACHED: Final = tuple(
-    (rule, KINDS[rule.term.kind]) for rule in STATE_PROPERTIES if isinstance(rule.term, NoneOf)
-)
+NEVER_REACHED: Final = tuple((rule, rule.term.kind.value) for rule in STATE_PROPERTIES if isinstance(rule.term, NoneOf))
 """The properties of every reachable state, with the codes that no handle has there."""

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kvsender_spec.formal.explicit.explore import Found
-from kvsender_spec.formal.explicit.search import Graph
+from kvsender_spec.formal.explicit.search import Found, Graph
 from kvsender_spec.formal.model.handles import HELD
 from kvsender_spec.formal.model.state import Act, Action, AtHandle, Bounds, Control, Told
 
@@ -26,29 +25,19 @@ class Fairness:
     counts: Callable[[Action], bool]
 
 
-def _poll(action: Action) -> bool:
-    return action.act is Act.POLL
-
-
-def _send(action: Action) -> bool:
-    return action.act in (Act.SEND, Act.SEND_LAST)
-
-
-def _sweep(action: Action) -> bool:
-    return action.act is Act.SWEEP
-
-
 def _handle(place: int) -> Fairness:
     """The transfer finishes, or raises when it is asked."""
     asking = (Act.FINISH, Act.POLL, Act.SWEEP)
     return Fairness(f"handle {place} settles", lambda action: action.act in asking and action.at == AtHandle(place))
 
 
-POLL: Final = Fairness("poll() is called", _poll)
-SEND: Final = Fairness("send() is called until the last chunk", _send)
-SWEEP: Final = Fairness("the system sweeps", _sweep)
-LATE: Final = Fairness("a poll() comes after the transfer deadline", lambda a: _poll(a) and a.late)
-DRAINED: Final = Fairness("a poll() comes after the drain deadline", lambda a: _poll(a) and a.drained and not a.late)
+POLL: Final = Fairness("poll() is called", lambda a: a.act is Act.POLL)
+SEND: Final = Fairness("send() is called until the last chunk", lambda a: a.act in (Act.SEND, Act.SEND_LAST))
+SWEEP: Final = Fairness("the system sweeps", lambda a: a.act is Act.SWEEP)
+LATE: Final = Fairness("a poll() comes after the transfer deadline", lambda a: POLL.counts(a) and a.late)
+DRAINED: Final = Fairness(
+    "a poll() comes after the drain deadline", lambda a: POLL.counts(a) and a.drained and not a.late
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.formal.explicit.generate import Generated
 from kvsender_spec.formal.model.handles import IN_FLIGHT, SILENT
 from kvsender_spec.formal.model.state import Act, Action, AtHandle, AtPeer, Everybody, ModelState, initial
-from kvsender_spec.formal.model.steps import Model
 from kvsender_spec.machine import LATCHED
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
 
@@ -28,7 +28,7 @@ class NotPlayable(ValueError):
 class _Play:
     """Follows the model, and says each of its actions in the words of the kit."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Generated) -> None:
         self.model: Final = model
         self.state = initial(model.bounds)
         self.steps = [Step(Call.OPEN)]
@@ -39,7 +39,7 @@ class _Play:
 
     def take(self, action: Action) -> None:
         before = self.state
-        self.state = self.model.step(before, action).after
+        self.state = self.model.follow(before, action)
         match action.act:
             case Act.FINISH:
                 assert isinstance(action.at, AtHandle), action
@@ -117,7 +117,7 @@ class _Play:
         return Scene(chunks=((1,) * (max(ended) if ended else longest + 1),), peers=self.model.bounds.peers)
 
 
-def playable(model: Model, actions: Sequence[Action]) -> Trace:
+def playable(model: Generated, actions: Sequence[Action]) -> Trace:
     """The trace for ``kvsender replay``. Raises NotPlayable for what the kit cannot do to a sender."""
     play = _Play(model)
     for action in actions:

@@ -4,14 +4,56 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from kvsender_spec.formal.explicit.explore import Exploration, Found, Tree
 from kvsender_spec.formal.explicit.generate import Generated, without
 from kvsender_spec.formal.explicit.judge import NEVER_REACHED
-from kvsender_spec.formal.model.state import Bounds, Control, ModelState, TooLarge
+from kvsender_spec.formal.model.state import Action, Bounds, Control, ModelState, TooLarge
 from kvsender_spec.formal.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A property that does not hold, and a shortest way to where it does not."""
+
+    clause: str
+    text: str
+    trace: tuple[Action, ...]
+    repeated: tuple[Action, ...] = ()
+    """Of a run that never reaches its goal: what goes on for ever after the trace."""
+
+
+@dataclass(slots=True)
+class Exploration:
+    """What a full search has come to."""
+
+    bounds: Bounds
+    states: int = 0
+    transitions: int = 0
+    found: list[Found] = field(default_factory=list)
+    seconds: float = 0.0
+    """CPU time."""
+
+
+class Tree:
+    """How each state was first reached."""
+
+    def __init__(self) -> None:
+        self.parents: list[int] = []
+        self.actions: list[Action | None] = []
+
+    def add(self, parent: int, action: Action | None) -> None:
+        self.parents.append(parent)
+        self.actions.append(action)
+
+    def way(self, number: int) -> tuple[Action, ...]:
+        """The actions that lead to a state; the first state has none."""
+        steps: list[Action] = []
+        while (action := self.actions[number]) is not None:
+            steps.append(action)
+            number = self.parents[number]
+        return tuple(reversed(steps))
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, unique
 from typing import Final, NamedTuple
 
 from kvsender_spec.formal.rules import Rules
@@ -63,48 +63,30 @@ HELD: Final = bytes(code for handle, code in _CODES.items() if not handle.releas
 PLACED: Final = bytes(range(NONE + 1, STRAY + 1))
 
 
-class Kind(StrEnum):
-    """A set of handles that a predicate or a generated model speaks of. A place without a handle is in none of them."""
-
-    PLACED = "placed"
-    IN_FLIGHT = "in_flight"
-    SILENT = "silent"
-    UNSETTLED = "unsettled"
-    UNDONE = "undone"
-    UNQUIET = "unquiet"
-    """Its pages may still be read."""
-    DOUBTFUL = "doubtful"
-    IN_DOUBT = "in_doubt"
-    OPEN = "open"
-    """The transport has not said its last word, or the handle is lost."""
-    UNANSWERED = "unanswered"
-    """It would not answer DONE if it were asked now."""
-    HELD_SETTLED = "held_settled"
-    SETTLED = "settled"
-    RELEASED_EARLY = "released_early"
-    STRAY = "stray"
-
-
 def _except(*others: bytes) -> bytes:
     return bytes(code for code in PLACED if code not in b"".join(others))
 
 
-KINDS: Final[Mapping[Kind, bytes]] = {
-    Kind.PLACED: PLACED,
-    Kind.IN_FLIGHT: IN_FLIGHT,
-    Kind.SILENT: SILENT,
-    Kind.UNSETTLED: UNSETTLED,
-    Kind.UNDONE: _except(DONE),
-    Kind.UNQUIET: _except(codes(*QUIET)),
-    Kind.DOUBTFUL: codes(HandleState.IN_DOUBT, HandleState.REJECTED),
-    Kind.IN_DOUBT: codes(HandleState.IN_DOUBT),
-    Kind.OPEN: _except(codes(*(RELEASABLE | QUIET))),
-    Kind.UNANSWERED: _except(DONE, bytes(code for code in IN_FLIGHT if code not in SILENT)),
-    Kind.HELD_SETTLED: bytes(code for code in HELD if code in codes(*RELEASABLE)),
-    Kind.SETTLED: _except(UNSETTLED, bytes([STRAY])),
-    Kind.RELEASED_EARLY: bytes(code for code in UNSETTLED if code not in HELD),
-    Kind.STRAY: bytes([STRAY]),
-}
+@unique
+class Kind(Enum):
+    """A set of handles that a predicate or a generated model speaks of. A place without a handle is in none of them."""
+
+    PLACED = PLACED
+    IN_FLIGHT = IN_FLIGHT
+    SILENT = SILENT
+    UNDONE = _except(DONE)
+    UNQUIET = _except(codes(*QUIET))
+    """Its pages may still be read."""
+    DOUBTFUL = codes(HandleState.IN_DOUBT, HandleState.REJECTED)
+    IN_DOUBT = codes(HandleState.IN_DOUBT)
+    OPEN = _except(codes(*(RELEASABLE | QUIET)))
+    """The transport has not said its last word, or the handle is lost."""
+    UNANSWERED = _except(DONE, bytes(code for code in IN_FLIGHT if code not in SILENT))
+    """It would not answer DONE if it were asked now."""
+    HELD_SETTLED = bytes(code for code in HELD if code in codes(*RELEASABLE))
+    SETTLED = _except(UNSETTLED, bytes([STRAY]))
+    RELEASED_EARLY = bytes(code for code in UNSETTLED if code not in HELD)
+    STRAY = bytes([STRAY])
 
 
 class Op(StrEnum):

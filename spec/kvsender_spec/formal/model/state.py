@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple, TypeAlias, assert_never
 
-from kvsender_spec.formal.model.handles import SILENT
-from kvsender_spec.machine import Reply, State
+from kvsender_spec.machine import State
 
 MOST_HANDLES: Final = 24
 
@@ -157,38 +155,3 @@ class Action(NamedTuple):
             case _:
                 assert_never(self.at)
         return words + (", late" if self.late else "") + (", drained" if self.drained else "")
-
-
-class Outcome(NamedTuple):
-    """What one action came to."""
-
-    reply: Reply
-    after: ModelState
-    seen: bytes = b""
-    """The room's own handles at the time of the reply."""
-    broken: str = ""
-    """A clause that the step itself breaks: a forbidden input, or a second word to the peers."""
-
-
-def victims(handles: Sequence[int], first: int, at: At, peers: int) -> frozenset[int]:
-    """The places among ``handles`` (whose first one has the number ``first``) that raise when they are asked."""
-    silent = frozenset(place for place, code in enumerate(handles) if code in SILENT)
-    match at:
-        case None:
-            return frozenset()
-        case AtHandle(number):
-            return silent & {number - first}
-        case AtPeer(peer):
-            return frozenset(place for place in silent if (first + place) % peers == peer)
-        case Everybody():
-            return silent
-        case _:
-            assert_never(at)
-
-
-def troubles(handles: Sequence[int], first: int, peers: int) -> tuple[At, ...]:
-    """What may raise in one look at these handles: nothing, one handle, all of a peer's, all of every peer's."""
-    silent = [first + place for place, code in enumerate(handles) if code in SILENT]
-    lost = sorted({number % peers for number in silent})
-    every = (EVERYBODY,) if len(lost) > 1 else ()
-    return (None, *map(AtHandle, silent), *map(AtPeer, lost), *every)

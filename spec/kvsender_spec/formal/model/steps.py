@@ -5,8 +5,8 @@ send of the last chunk, poll, failure_exception, abort, clear, and opens the roo
 transport lets any handle finish, raise, be rejected at its post, or stay silent, and time may pass at any poll.
 
 The bounds are chunks and peers. A room id that is opened again has the chunks that are left, so every handle of every
-incarnation has one place, and late events meet the next incarnation. This module *interprets* the tables; ``generate``
-writes the same steps as straight-line code, and a test compares the two edge by edge.
+incarnation has one place, and late events meet the next incarnation. This module has what a call does to a room;
+``explicit.generate`` writes the steps around it as straight-line code, and a test interprets them and compares.
 
 What is left out, on purpose: how many errors of different classes one poll may see (a disconnect with the not-found of
 its siblings, or one other error, or a disconnect of all peers), page numbers and bytes, other rooms, and threads.
@@ -14,25 +14,15 @@ its siblings, or one other error, or a disconnect of all peers), page numbers an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, assert_never
+from collections.abc import Iterable
+from typing import Final
 
-from kvsender_spec.formal.model.calls import Call
-from kvsender_spec.formal.model.effects import BLAMES, OPEN
-from kvsender_spec.formal.model.handles import CREATED, IN_FLIGHT, KINDS, SILENT, STRAY, Kind, Op, handle_ops
-from kvsender_spec.formal.model.state import (
-    Act,
-    Action,
-    AtHandle,
-    AtPeer,
-    Bounds,
-    ModelState,
-    Outcome,
-    troubles,
-    victims,
-)
+from kvsender_spec.formal.model.effects import ARRIVE, BLAME, EFFECTS, LEAVE, SAY
+from kvsender_spec.formal.model.handles import CREATED, HandleOps
+from kvsender_spec.formal.model.state import Act, Action, AtPeer, Bounds, Cause, Control, Told
+from kvsender_spec.formal.model.terms import TRUE, Atom, Change, Demand, Is, Map, Same, Set, Term, Var, reduce
 from kvsender_spec.formal.rules import Rules
-from kvsender_spec.machine import Guard, Input, Reply
+from kvsender_spec.machine import Input, Reply, State
 
 CALLS: Final = {
     Act.SEND_NOTHING: Input.SEND_NOTHING,
@@ -45,133 +35,104 @@ BLAMED: Final = frozenset({Act.ABORT, Act.CLEAR})
 """Those of them in which something goes wrong."""
 
 
-class Model:
-    """The steps of one set of rules at one bound."""
+class Call:
+    """A room in the middle of a call.
 
-    def __init__(self, rules: Rules, bounds: Bounds) -> None:
+    ``own`` is what the operations on handles are applied to: the room's own handles, or all codes in their order, which
+    makes of it a map that does the same to any handles.
+    """
+
+    logical: State
+    cause: Cause
+    faulted: bool
+    closed: bool
+    cleared: bool
+    quarantined: bool
+    base: int
+    posted: int
+    said: Told
+    told: Told
+
+    def __init__(self, rules: Rules, ops: HandleOps, control: Control, own: bytes) -> None:
         self.rules: Final = rules
-        self.bounds: Final = bounds
-        self.ops: Final = handle_ops(rules)
+        self.ops: Final = ops
+        for name, value in zip(Control._fields, control, strict=True):
+            setattr(self, name, value)
+        self.own = own
+        self.cause_now = Cause.NONE
+        self.adopted = False
+        self.error_seen = self.all_done = self.deadline_passed = self.may_report = False
+        self.reply = Reply.NOTHING
+        self.broken = ""
 
-    def own(self, state: ModelState) -> bytes:
-        """The handles of this incarnation of the room id."""
-        return state.handles[state.control.base * self.bounds.peers :]
+    @property
+    def control(self) -> Control:
+        flags = (self.faulted, self.closed, self.cleared, self.quarantined)
+        return Control(self.logical, self.cause, *flags, self.base, self.posted, self.said, self.told)
 
-    def actions(self, state: ModelState) -> Iterator[Action]:
-        """Everything that may happen next."""
-        control = state.control
-        for place, code in enumerate(state.handles):
-            if code in SILENT:
-                yield Action(Act.FINISH, AtHandle(place))
-        # The owner has a chunk, and the sender hands it to the transport: otherwise send() asks for nothing.
-        if not control.closed and control.posted < self.bounds.chunks and self.rules.posts(control.logical):
-            ways = (None, *map(AtPeer, range(self.bounds.peers)))
-            if control.posted + 1 < self.bounds.chunks:
-                yield from (Action(Act.SEND, at) for at in ways)
-            yield from (Action(Act.SEND_LAST, at) for at in ways)
-        yield Action(Act.SEND_NOTHING)
-        yield from self._polls(state)
-        yield from (Action(act) for act in (Act.FAILURE_EXCEPTION, Act.ABORT, Act.CLEAR))
-        if control.cleared and control.posted < self.bounds.chunks:
-            yield Action(Act.OPEN)
-        handles = state.handles[: control.swept * self.bounds.peers]
-        if any(code in self.ops.due for code in handles):
-            yield from (Action(Act.SWEEP, at) for at in troubles(handles, 0, self.bounds.peers))
+    def take(self, what: Input) -> None:
+        """Apply one input: the effects of the row that decides it, in order, then the move and the reply."""
+        breaks = self.rules.breaks(self.logical, what)
+        if breaks is not None:
+            self.broken = self.broken or breaks
+            self.reply = Reply.NOTHING
+            return
+        rows = self.rules.rows_for(self.logical, what)
+        row = next(row for row in rows if row.guard is None or self._value(Var(row.guard.value)) is True)
+        for effect in row.effects:
+            self.change(EFFECTS[effect])
+        dest = self.rules.destination(self.logical, row.event)
+        assert dest is not None, row  # the tables are well-formed
+        self.logical, self.reply = dest, row.reply
+        self.change(ARRIVE)
 
-    def _polls(self, state: ModelState) -> Iterator[Action]:
-        """A deadline is tried where a row depends on it, a drain where the answer does."""
-        own, logical = self.own(state), state.control.logical
-        minds = any(row.guard is Guard.DEADLINE_PASSED for row in self.rules.rows_for(logical, Input.OBSERVE))
-        overdue = minds and any(code in IN_FLIGHT for code in own)
-        first = len(state.handles) - len(own)
-        for at in troubles(own, first, self.bounds.peers) if self.rules.asks(logical) else (None,):
-            for late in (False, True) if overdue and at is None else (False,):
-                call = self._observed(state, Action(Act.POLL, at, late))
-                rows = self.rules.rows_for(call.logical, Input.ANSWER)
-                waits = any(row.guard is Guard.MAY_REPORT for row in rows) and not self._settled(call)
-                yield from (Action(Act.POLL, at, late, drained) for drained in ((False, True) if waits else (False,)))
+    def blame(self) -> None:
+        self.change(BLAME)
 
-    def _settled(self, call: Call) -> bool:
-        return not call.own.strip(self.ops.settled)
+    def returns(self) -> bytes:
+        """poll() returns. What the handles were when it did."""
+        seen = self.own
+        self.change(SAY)
+        self.change(LEAVE)
+        return seen
 
-    def step(self, state: ModelState, action: Action) -> Outcome:
-        """Take one action, which ``actions`` has named."""
-        match action.act:
-            case Act.FINISH:
-                assert isinstance(action.at, AtHandle), action
-                landing = bytearray(state.handles)
-                landing[action.at.place] = self.ops[Op.FINISH][landing[action.at.place]]
-                return Outcome(Reply.NOTHING, state._replace(handles=bytes(landing)))
-            case Act.SEND | Act.SEND_LAST:
-                return self._send(state, action)
-            case Act.POLL:
-                call = self._observed(state, action)
-                call.may_report = action.drained or self._settled(call)
-                call.take(Input.ANSWER)
-                return self._outcome(state, call, call.returns())
-            case Act.SEND_NOTHING | Act.FAILURE_EXCEPTION | Act.ABORT | Act.CLEAR:
-                call = self._call(state)
-                if action.act in BLAMED:
-                    call.blame()
-                call.take(CALLS[action.act])
-                return self._outcome(state, call, call.own)
-            case Act.OPEN:
-                call = Call(self.rules, self.ops, state.control, state.handles)
-                call.change(OPEN)
-                return Outcome(Reply.NOTHING, ModelState(call.control, call.own))
-            case Act.SWEEP:
-                swept = state.handles[: state.control.swept * self.bounds.peers]
-                kept = self._asked(swept, 0, action).translate(self.ops[Op.RELEASE]).translate(self.ops[Op.FORGET])
-                return Outcome(Reply.NOTHING, state._replace(handles=kept + state.handles[len(swept) :]))
-            case _:
-                assert_never(action.act)
+    def change(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            match change:
+                case Set(which, value, when):
+                    if self.holds(when):
+                        setattr(self, which, self._value(value) if isinstance(value, Var) else value)
+                case Map(op, _, when):
+                    if self.holds(when):
+                        self.own = self.own.translate(self.ops[op])
+                case Demand(term, clause):
+                    if not self.holds(term):
+                        self.broken = self.broken or clause
 
-    def _call(self, state: ModelState) -> Call:
-        return Call(self.rules, self.ops, state.control, self.own(state))
+    def holds(self, term: Term) -> bool:
+        return reduce(term, self._known) is TRUE
 
-    def _outcome(self, state: ModelState, call: Call, seen: bytes) -> Outcome:
-        handles = state.handles[: len(state.handles) - len(seen)] + call.own
-        return Outcome(call.reply, ModelState(call.control, handles), seen, call.broken)
+    def _value(self, which: Var) -> object:
+        value: object = getattr(self, which)
+        return value
 
-    def _send(self, state: ModelState, action: Action) -> Outcome:
-        call, peers = self._call(state), self.bounds.peers
-        start = (call.posted - call.base) * peers
-        own = bytearray(call.own)
-        own[start : start + peers] = self.chunk(action)
-        call.own = bytes(own)
-        call.posted += 1
-        if action.at is not None:
-            call.blame()
-        call.take(posting(action))
-        seen = call.own
-        if not call.adopted:
-            call.own = seen[:start] + bytes([STRAY] * peers) + seen[start + peers :]
-        return self._outcome(state, call, seen)
+    def _known(self, atom: Atom, before: bool) -> bool:
+        assert not before, atom
+        return decided(atom, self)
 
-    def chunk(self, action: Action) -> bytes:
-        """The handles that a send makes: all of them before the first is posted; a rejection ends the posting."""
-        peers = self.bounds.peers
-        if not isinstance(action.at, AtPeer):
-            return bytes([self.ops.accepted] * peers)
-        rest = peers - action.at.peer - 1
-        return bytes([self.ops.accepted] * action.at.peer + [self.ops.rejected] + [CREATED] * rest)
 
-    def _asked(self, handles: bytes, first: int, action: Action) -> bytes:
-        """What these handles are once they have been asked, and those that the action names have raised."""
-        raised = victims(handles, first, action.at, self.bounds.peers)
-        return bytes(self.ops[Op.FAIL if n in raised else Op.ANSWER][code] for n, code in enumerate(handles))
-
-    def _observed(self, state: ModelState, action: Action) -> Call:
-        """The first half of a poll: the handles are asked, and the room makes of it what the rows say."""
-        call = self._call(state)
-        if self.rules.asks(call.logical):
-            call.own = self._asked(call.own, len(state.handles) - len(call.own), action)
-            call.deadline_passed, call.error_seen = action.late, action.at is not None
-            call.all_done = call.closed and not any(code in KINDS[Kind.UNDONE] for code in call.own)
-        if call.holds(BLAMES):
-            call.blame()
-        call.take(Input.OBSERVE)
-        return call
+def decided(atom: Atom, where: object) -> bool:
+    """Whether an atom holds of an object that has the variables as attributes."""
+    match atom:
+        case Is(which, values):
+            value: object = getattr(where, which)
+            return value in values
+        case Same(left, right):
+            first: object = getattr(where, left)
+            second: object = getattr(where, right)
+            return first == second
+        case _:
+            raise TypeError(f"{atom} is not about one state's variables")
 
 
 def posting(action: Action) -> Input:
@@ -179,3 +140,11 @@ def posting(action: Action) -> Input:
     if action.at is not None:
         return Input.SEND_REJECTED
     return Input.SEND_LAST_ACCEPTED if action.act is Act.SEND_LAST else Input.SEND_ACCEPTED
+
+
+def chunk(ops: HandleOps, bounds: Bounds, action: Action) -> bytes:
+    """The handles that a send makes: all of them before the first is posted; a rejection ends the posting."""
+    if not isinstance(action.at, AtPeer):
+        return bytes([ops.accepted] * bounds.peers)
+    accepted = action.at.peer
+    return bytes([ops.accepted] * accepted + [ops.rejected] + [CREATED] * (bounds.peers - accepted - 1))

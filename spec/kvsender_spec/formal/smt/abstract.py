@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeAlias, TypeVar, assert_never
 
 import z3
 
-from kvsender_spec.formal.model.handles import KINDS, Kind, name_of
+from kvsender_spec.formal.model.handles import Kind, name_of
 from kvsender_spec.formal.model.state import Act, Cause, Told
 from kvsender_spec.formal.model.terms import CONTROL, Atom, Is, Kept, Logic, NoneOf, Same, Scope, Var
 from kvsender_spec.machine import Reply, State
@@ -189,12 +189,6 @@ def choose(when: z3.BoolRef, then: Term, otherwise: Term) -> Term:
         return then
     if when is NO:
         return otherwise
-    if isinstance(then, z3.ArithRef) and isinstance(otherwise, z3.ArithRef):
-        return z3.If(when, then, otherwise)
-    if isinstance(then, z3.BoolRef) and isinstance(otherwise, z3.BoolRef):
-        return z3.If(when, then, otherwise)
-    assert isinstance(then, z3.DatatypeRef), then
-    assert isinstance(otherwise, z3.DatatypeRef), otherwise
     return z3.If(when, then, otherwise)
 
 
@@ -264,7 +258,7 @@ class Formula(Logic[z3.BoolRef]):
 
 
 def none_of(counters: Counters, kind: Kind) -> z3.BoolRef:
-    return count(counters, KINDS[kind]) == 0
+    return count(counters, kind.value) == 0
 
 
 def about(state: Abstract) -> Formula:
