@@ -3,8 +3,8 @@
 
    One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that
    calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for
-   each peer; the handle h belongs to chunk h \div Peers and to peer h % Peers. A room id that is opened
-   again has the chunks that are left, so that every handle of every incarnation has a place of its own. *)
+   each peer; handle h belongs to the chunk h / peers and to the peer h % peers. A room id that is opened again
+   has the chunks that are left, so that every handle of every incarnation has a place of its own. *)
 EXTENDS Integers
 
 CONSTANTS Chunks, Peers
@@ -15,27 +15,32 @@ PeerOf(h) == h % Peers
 Nobody == -1
 
 States == {"idle", "sending", "done", "failed", "sticky_failed"}
-Latched == {"failed", "sticky_failed"}
 Causes == {"none", "first", "later"}
 Words == {"nothing", "success", "failure"}
 HandleCodes == {"none", "created", "created_released", "never_submitted", "never_submitted_released",
-  "in_flight", "in_flight_released", "in_flight_landed", "in_flight_landed_released", "done",
-  "done_released", "errored", "errored_released", "rejected", "rejected_released", "in_doubt",
-  "in_doubt_released", "in_doubt_landed", "in_doubt_landed_released", "stray"}
+    "in_flight", "in_flight_released", "in_flight_landed", "in_flight_landed_released", "done",
+    "done_released", "errored", "errored_released", "rejected", "rejected_released", "in_doubt",
+    "in_doubt_released", "in_doubt_landed", "in_doubt_landed_released", "stray"}
 
 (***** What befalls a handle: what the sender knows of it, _landed, _released *****)
 
+Placed == {"created", "created_released", "never_submitted", "never_submitted_released", "in_flight",
+    "in_flight_released", "in_flight_landed", "in_flight_landed_released", "done", "done_released", "errored",
+    "errored_released", "rejected", "rejected_released", "in_doubt", "in_doubt_released", "in_doubt_landed",
+    "in_doubt_landed_released", "stray"}
 InFlight == {"in_flight", "in_flight_released", "in_flight_landed", "in_flight_landed_released"}
-(* They would answer PROC now, and may finish or raise instead. *)
 Silent == {"in_flight", "in_flight_released", "in_doubt", "in_doubt_released"}
-Unsettled == {"in_flight", "in_flight_released", "in_flight_landed", "in_flight_landed_released", "in_doubt",
-  "in_doubt_released", "in_doubt_landed", "in_doubt_landed_released"}
-(* The transport has said its last word, or there is no handle. *)
-Settled == {"none", "created", "created_released", "never_submitted", "never_submitted_released", "done",
-  "done_released", "errored", "errored_released", "rejected", "rejected_released"}
-AllDone == {"none", "done", "done_released"}
-ReleasedTooEarly == {"in_flight_released", "in_flight_landed_released", "in_doubt_released",
-  "in_doubt_landed_released"}
+Undone == {"created", "created_released", "never_submitted", "never_submitted_released", "in_flight",
+    "in_flight_released", "in_flight_landed", "in_flight_landed_released", "errored", "errored_released",
+    "rejected", "rejected_released", "in_doubt", "in_doubt_released", "in_doubt_landed",
+    "in_doubt_landed_released", "stray"}
+ReleasedEarly == {"in_flight_released", "in_flight_landed_released", "in_doubt_released",
+    "in_doubt_landed_released"}
+Stray == {"stray"}
+WaitedFor == {"in_flight", "in_flight_released", "in_flight_landed", "in_flight_landed_released", "in_doubt",
+    "in_doubt_released", "in_doubt_landed", "in_doubt_landed_released", "stray"}
+Due == {"created", "in_flight", "in_flight_released", "in_flight_landed", "in_flight_landed_released", "done",
+    "errored", "rejected", "in_doubt", "in_doubt_released", "in_doubt_landed", "in_doubt_landed_released"}
 
 (* The states in which send() posts, in which poll() asks, and in which it minds the transfer timeout. *)
 Posting == {"idle", "sending"}
@@ -49,7 +54,7 @@ Finished(c) ==
     [] c = "in_doubt" -> "in_doubt_landed"
     [] c = "in_doubt_released" -> "in_doubt_landed_released"
     [] OTHER -> c
-(* It is asked, and answers what is so. *)
+(* It is asked, and answers what is so: DONE where it has landed, PROC otherwise. *)
 Answering(c) ==
   CASE c = "in_flight_landed" -> "done"
     [] c = "in_flight_landed_released" -> "done_released"
@@ -74,14 +79,14 @@ Released(c) ==
     [] c = "errored" -> "errored_released"
     [] c = "rejected" -> "rejected_released"
     [] OTHER -> c
-(* What is in flight now is in doubt. *)
+(* What is in flight now is in doubt. So is what a cleared room leaves to the next one. *)
 Overdue(c) ==
   CASE c = "in_flight" -> "in_doubt"
     [] c = "in_flight_released" -> "in_doubt_released"
     [] c = "in_flight_landed" -> "in_doubt_landed"
     [] c = "in_flight_landed_released" -> "in_doubt_landed_released"
     [] OTHER -> c
-(* What is settled and released needs no place any more. *)
+(* The room is over: what is settled and released needs no place any more. *)
 Forgotten(c) ==
   CASE c = "created_released" -> "none"
     [] c = "never_submitted_released" -> "none"
@@ -113,30 +118,31 @@ VARIABLES
 vars == <<logical, cause, faulted, closed, cleared, quarantined, base, posted, said, told, handles>>
 
 Init ==
-  /\ logical = "idle" /\ cause = "none" /\ faulted = FALSE /\ closed = FALSE /\ cleared = FALSE
-  /\ quarantined = FALSE /\ base = 0 /\ posted = 0
-  /\ said = "nothing" /\ told = "nothing" /\ handles = [h \in Handles |-> "none"]
+    /\ logical = "idle" /\ cause = "none" /\ faulted = FALSE /\ closed = FALSE /\ cleared = FALSE
+    /\ quarantined = FALSE /\ base = 0 /\ posted = 0 /\ said = "nothing" /\ told = "nothing"
+    /\ handles = [h \in Handles |-> "none"]
 
 (* The handles of this incarnation; those before them are the system's to look after. *)
 Own == base * Peers .. Chunks * Peers - 1
 (* The handles of rooms that are over. *)
 Swept == 0 .. (IF cleared \/ said # "nothing" THEN posted ELSE base) * Peers - 1
 
-(* The room with what a call knows while it runs: the cause it brings, the handles it has made and *)
-(* not adopted, the facts that the guards ask for, and the reply. *)
+(* The room with what a call knows while it runs: the cause it brings, whether the handles it has made *)
+(* are kept, the facts that the guards ask for, and the reply. *)
 Room ==
   [logical |-> logical, cause |-> cause, faulted |-> faulted, closed |-> closed, cleared |-> cleared,
-   quarantined |-> quarantined, posted |-> posted, said |-> said, told |-> told, handles |-> handles,
-   cause_now |-> "none", fresh |-> {}, error_seen |-> FALSE, all_done |-> FALSE,
-   deadline_passed |-> FALSE, may_report |-> FALSE, reply |-> "nothing"]
+    quarantined |-> quarantined, base |-> base, posted |-> posted, said |-> said, told |-> told,
+    handles |-> handles, cause_now |-> "none", adopted |-> TRUE, error_seen |-> FALSE, all_done |-> FALSE,
+    deadline_passed |-> FALSE, may_report |-> FALSE, reply |-> "nothing"]
 
 (* The call returns. Nobody will ask about a handle that it has made and not adopted. (A variable *)
 (* bound by \E has a value, where TLC would evaluate an argument again at each place.) *)
 Becomes(room) == \E r \in {room} :
-  /\ logical' = r.logical /\ cause' = r.cause /\ faulted' = r.faulted /\ closed' = r.closed
-  /\ cleared' = r.cleared /\ quarantined' = r.quarantined /\ base' = base /\ posted' = r.posted
-  /\ said' = r.said /\ told' = r.told
-  /\ handles' = [h \in Handles |-> IF h \in r.fresh THEN "stray" ELSE r.handles[h]]
+    /\ logical' = r.logical /\ cause' = r.cause /\ faulted' = r.faulted /\ closed' = r.closed
+    /\ cleared' = r.cleared /\ quarantined' = r.quarantined /\ base' = r.base /\ posted' = r.posted
+    /\ said' = r.said /\ told' = r.told
+    /\ handles' = [h \in Handles |-> IF ~r.adopted /\ h \div Peers = posted
+                                       THEN "stray" ELSE r.handles[h]]
 
 (***** Where events lead, and what effects do *****)
 
@@ -157,100 +163,116 @@ Leads ==
       [chunk_posted |-> "never", completed |-> "sticky_failed",
        faulted |-> "sticky_failed", reported |-> "sticky_failed"]]
 
-(* That no chunk follows is forgotten with the failure, since nothing depends on it any more. *)
-To(r, dest) == [r EXCEPT !.logical = dest, !.closed = @ /\ dest \notin Latched]
-Move(r, event) == To(r, Leads[r.logical][event])
-Stay(r) == To(r, r.logical)
-Says(r, reply) == [r EXCEPT !.reply = reply]
 (* An input that the table forbids, or a second word to the peers: what they are told is the clause. *)
 Broken(r, clause) == [r EXCEPT !.told = clause]
-
-(* Something goes wrong. If it is the first such thing in a room that is not over, it is owed. *)
-Blame(r) ==
-  LET first == r.said = "nothing" /\ ~r.faulted
-  IN [r EXCEPT !.cause_now = IF first THEN "first" ELSE "later", !.faulted = @ \/ first]
-
 Each(Op(_), hs) == [h \in Handles |-> IF h \in Own THEN Op(hs[h]) ELSE hs[h]]
-Tell(r, word) == IF r.told = "nothing" THEN [r EXCEPT !.told = word] ELSE Broken(r, "KS-6.1")
-Adopt(r) == [r EXCEPT !.fresh = {}]
-Close(r) == [r EXCEPT !.closed = TRUE]
-Latch(r) == [r EXCEPT !.cause = IF @ = "none" THEN r.cause_now ELSE @]
-Release(r) == [r EXCEPT !.handles = Each(Released, @)]
-Quarantine(r) == [r EXCEPT !.quarantined = TRUE, !.handles = Each(Overdue, @)]
-TellSuccess(r) == Tell(r, "success")
-TellFailure(r) == Tell(r, "failure")
-Forget(r) == [r EXCEPT !.cleared = TRUE]
+Every(Op(_), hs) == [h \in Handles |-> Op(hs[h])]
+
+Adopt(r) ==
+  [r EXCEPT !.adopted = TRUE]
+Close(r) ==
+  [r EXCEPT !.closed = TRUE]
+Latch(r) ==
+  [r EXCEPT !.cause = IF r.cause = "none" THEN r.cause_now ELSE @]
+Release(r) ==
+  [r EXCEPT !.handles = Each(Released, @)]
+Quarantine(r) ==
+  [r EXCEPT !.quarantined = TRUE, !.handles = Each(Overdue, @)]
+TellSuccess(r) ==
+  IF r.told = "nothing" THEN
+    [r EXCEPT !.told = "success"] ELSE Broken(r, "KS-6.1")
+TellFailure(r) ==
+  IF r.told = "nothing" THEN
+    [r EXCEPT !.told = "failure"] ELSE Broken(r, "KS-6.1")
+Forget(r) ==
+  [r EXCEPT !.cleared = TRUE]
+Arrive(r) ==
+  [r EXCEPT !.closed = IF r.logical \in {"failed", "sticky_failed"} THEN FALSE ELSE @]
+Blame(r) ==
+  [r EXCEPT !.cause_now = "later", !.cause_now = IF (r.said = "nothing" /\ ~r.faulted) THEN "first" ELSE @,
+    !.faulted = IF (r.said = "nothing" /\ ~r.faulted) THEN TRUE ELSE @]
+Say(r) ==
+  [r EXCEPT !.said = IF (r.said = "nothing" /\ r.reply = "success") THEN "success" ELSE @,
+    !.said = IF (r.said = "nothing" /\ r.reply = "failed") THEN "failure" ELSE @]
+Leave(r) ==
+  [r EXCEPT !.handles = IF ~(r.said = "nothing") THEN Each(Forgotten, @) ELSE @]
+Reopen(r) ==
+  [r EXCEPT !.handles = Every(Overdue, @), !.handles = Every(Forgotten, @), !.logical = "idle",
+    !.cause = "none", !.faulted = FALSE, !.closed = FALSE, !.cleared = FALSE, !.quarantined = FALSE,
+    !.base = r.posted, !.said = "nothing", !.told = "nothing"]
+Move(r, event) == Arrive([r EXCEPT !.logical = Leads[r.logical][event]])
+Says(r, reply) == [r EXCEPT !.reply = reply]
 
 (***** The table: a row is its effects, from the innermost outwards, then the move, then the reply *****)
 
 (* 1. send_accepted in idle, sending: chunk_posted, after adopt *)
-Row1(r) == Move(Adopt(r), "chunk_posted")
+Row1(r) == Says(Move(Adopt(r), "chunk_posted"), "nothing")
 
 (* 2. send_last_accepted in idle, sending: chunk_posted, after adopt, close *)
-Row2(r) == Move(Close(Adopt(r)), "chunk_posted")
+Row2(r) == Says(Move(Close(Adopt(r)), "chunk_posted"), "nothing")
 
 (* 3. send_rejected in idle, sending: faulted, after adopt, latch *)
-Row3(r) == Move(Latch(Adopt(r)), "faulted")
+Row3(r) == Says(Move(Latch(Adopt(r)), "faulted"), "nothing")
 
 (* 4. send_nothing in idle, sending, done, failed, sticky_failed: nothing happens *)
-Row4(r) == Stay(r)
+Row4(r) == Says(Arrive(r), "nothing")
 
 (* 5. observe in idle: nothing happens *)
-Row5(r) == Stay(r)
+Row5(r) == Says(Arrive(r), "nothing")
 
 (* 6. observe in sending, if error_seen: faulted, after latch, release *)
-Row6(r) == Move(Release(Latch(r)), "faulted")
+Row6(r) == Says(Move(Release(Latch(r)), "faulted"), "nothing")
 
 (* 7. observe in sending, if all_done: completed, after release, tell_success *)
-Row7(r) == Move(TellSuccess(Release(r)), "completed")
+Row7(r) == Says(Move(TellSuccess(Release(r)), "completed"), "nothing")
 
 (* 8. observe in sending, if deadline_passed: faulted, after latch, release *)
-Row8(r) == Move(Release(Latch(r)), "faulted")
+Row8(r) == Says(Move(Release(Latch(r)), "faulted"), "nothing")
 
 (* 9. observe in sending: nothing happens, after release *)
-Row9(r) == Stay(Release(r))
+Row9(r) == Says(Arrive(Release(r)), "nothing")
 
 (* 10. observe in failed: nothing happens, after release *)
-Row10(r) == Stay(Release(r))
+Row10(r) == Says(Arrive(Release(r)), "nothing")
 
 (* 11. observe in done, sticky_failed: nothing happens *)
-Row11(r) == Stay(r)
+Row11(r) == Says(Arrive(r), "nothing")
 
 (* 12. answer in idle: nothing happens; reply waiting *)
-Row12(r) == Says(Stay(r), "waiting")
+Row12(r) == Says(Arrive(r), "waiting")
 
 (* 13. answer in sending: nothing happens; reply transferring *)
-Row13(r) == Says(Stay(r), "transferring")
+Row13(r) == Says(Arrive(r), "transferring")
 
 (* 14. answer in done: nothing happens; reply success *)
-Row14(r) == Says(Stay(r), "success")
+Row14(r) == Says(Arrive(r), "success")
 
 (* 15. answer in failed, if may_report: reported, after quarantine, tell_failure; reply failed *)
 Row15(r) == Says(Move(TellFailure(Quarantine(r)), "reported"), "failed")
 
 (* 16. answer in failed: nothing happens; reply transferring *)
-Row16(r) == Says(Stay(r), "transferring")
+Row16(r) == Says(Arrive(r), "transferring")
 
 (* 17. answer in sticky_failed: reported; reply failed *)
 Row17(r) == Says(Move(r, "reported"), "failed")
 
 (* 18. failure_exception in failed, sticky_failed: nothing happens *)
-Row18(r) == Says(Stay(r), "raises the cause")
+Row18(r) == Says(Arrive(r), "raises the cause")
 
 (* 19. failure_exception in idle, sending, done: nothing happens *)
-Row19(r) == Says(Stay(r), "raises a usage error")
+Row19(r) == Says(Arrive(r), "raises a usage error")
 
 (* 20. abort in idle, sending: faulted, after latch *)
-Row20(r) == Move(Latch(r), "faulted")
+Row20(r) == Says(Move(Latch(r), "faulted"), "nothing")
 
 (* 21. abort in done, failed, sticky_failed: nothing happens *)
-Row21(r) == Stay(r)
+Row21(r) == Says(Arrive(r), "nothing")
 
 (* 22. clear in idle, sending: faulted, after latch, forget *)
-Row22(r) == Move(Forget(Latch(r)), "faulted")
+Row22(r) == Says(Move(Forget(Latch(r)), "faulted"), "nothing")
 
 (* 23. clear in done, failed, sticky_failed: nothing happens, after forget *)
-Row23(r) == Stay(Forget(r))
+Row23(r) == Says(Arrive(Forget(r)), "nothing")
 
 (***** Which row decides: the first one whose guard holds *****)
 
@@ -305,8 +327,7 @@ OnClear(r) ==
 
 (***** What may happen next: one operator for each act *****)
 
-UNCHANGED_BUT_HANDLES ==
-  UNCHANGED <<logical, cause, faulted, closed, cleared, quarantined, base, posted, said, told>>
+UNCHANGED_BUT_HANDLES == UNCHANGED <<logical, cause, faulted, closed, cleared, quarantined, base, posted, said, told>>
 
 (* The handles that raise together in one look: none, one, all of a peer's, all of every peer's. *)
 Troubles(places) ==
@@ -323,9 +344,8 @@ Sending(at) ==
   LET sent(h) == CASE at = Nobody \/ PeerOf(h) < at -> Accepted
                    [] PeerOf(h) = at -> Rejected
                    [] OTHER -> "created"
-      chunk == posted * Peers .. (posted + 1) * Peers - 1
-  IN [Room EXCEPT !.posted = @ + 1, !.fresh = chunk,
-                  !.handles = [h \in Handles |-> IF h \in chunk THEN sent(h) ELSE handles[h]]]
+  IN [Room EXCEPT !.posted = @ + 1, !.adopted = FALSE,
+                  !.handles = [h \in Handles |-> IF h \div Peers = posted THEN sent(h) ELSE handles[h]]]
 (* The owner has a chunk, and the sender hands it to the transport. *)
 HasAChunk == ~closed /\ posted < Chunks /\ logical \in Posting
 Send(at) ==
@@ -337,32 +357,23 @@ SendLast(at) ==
 SendNothing ==
   /\ Becomes(OnSendNothing(Room))
 
-(* The first half of a poll. A deadline is no blame where everything is done (KS-3.5). *)
+(* What handles have become once they have been asked, and some of them have raised. *)
+Asked(raising, places) == [h \in Handles |->
+  IF h \notin places THEN handles[h] ELSE IF h \in raising THEN Failing(handles[h]) ELSE Answering(handles[h])]
+(* The first half of a poll. *)
 Observed(raising, late) ==
   IF logical \notin Asking THEN OnObserve(Room) ELSE
-  LET asked == [h \in Handles |->
-        IF h \notin Own THEN handles[h]
-        ELSE IF h \in raising THEN Failing(handles[h]) ELSE Answering(handles[h])]
-      error == raising # {}
-      done == closed /\ \A h \in Own : asked[h] \in AllDone
-      r == [Room EXCEPT !.handles = asked, !.error_seen = error, !.all_done = done, !.deadline_passed = late]
-  IN OnObserve(IF error \/ (late /\ ~done) THEN Blame(r) ELSE r)
-
+  LET asked == Asked(raising, Own)
+      done == closed /\ \A h \in Own : asked[h] \notin Undone
+      r == [Room EXCEPT !.handles = asked, !.error_seen = raising # {}, !.all_done = done, !.deadline_passed = late]
+  IN OnObserve(IF (r.error_seen \/ (r.deadline_passed /\ ~r.all_done)) THEN Blame(r) ELSE r)
 (* late: a handle has been in flight for the whole transfer timeout. drained: so has the drain. *)
 Polled(raising, late, drained) ==
   LET seen == Observed(raising, late)
-      may == drained \/ \A h \in Own : seen.handles[h] \in Settled
-  IN OnAnswer([seen EXCEPT !.may_report = may, !.reply = "nothing"])
-WordOf(r) ==
-  CASE r.reply = "success" -> "success"
-    [] r.reply = "failed" -> "failure"
-    [] OTHER -> "nothing"
+  IN OnAnswer([seen EXCEPT !.may_report = drained \/ \A h \in Own : seen.handles[h] \notin WaitedFor])
 PollWhen(raising, late, drained) ==
   /\ late => raising = {} /\ logical \in Minding /\ \E h \in Own : handles[h] \in InFlight
-  /\ \E r \in {Polled(raising, late, drained)} :
-     LET word == IF said = "nothing" THEN WordOf(r) ELSE said
-     IN Becomes([r EXCEPT !.said = word,
-                          !.handles = IF word = "nothing" THEN @ ELSE Each(Forgotten, @)])
+  /\ \E r \in {Polled(raising, late, drained)} : Becomes(Leave(Say(r)))
 Poll ==
   \E raising \in IF logical \in Asking THEN Troubles(Own) ELSE {{}}, late, drained \in BOOLEAN :
      PollWhen(raising, late, drained)
@@ -377,17 +388,13 @@ Clear ==
 (* The owner opens the room id again; what the old room left in flight is in doubt. *)
 Open ==
   /\ cleared /\ posted < Chunks
-  /\ logical' = "idle" /\ cause' = "none" /\ faulted' = FALSE /\ closed' = FALSE /\ cleared' = FALSE
-  /\ quarantined' = FALSE /\ base' = posted /\ posted' = posted
-  /\ said' = "nothing" /\ told' = "nothing"
-  /\ handles' = [h \in Handles |-> Forgotten(Overdue(handles[h]))]
+  /\ Becomes(Reopen(Room))
 
 (* The system looks after the handles of rooms that are over. *)
 SweepWhen(raising) ==
-  /\ \E h \in Swept : handles[h] \in Unsettled \/ Released(handles[h]) # handles[h]
+  /\ \E h \in Swept : handles[h] \in Due
   /\ handles' = [h \in Handles |->
-        IF h \notin Swept THEN handles[h]
-        ELSE Forgotten(Released(IF h \in raising THEN Failing(handles[h]) ELSE Answering(handles[h])))]
+        IF h \in Swept THEN Forgotten(Released(Asked(raising, Swept)[h])) ELSE handles[h]]
   /\ UNCHANGED_BUT_HANDLES
 Sweep == \E raising \in Troubles(Swept) : SweepWhen(raising)
 
@@ -406,7 +413,6 @@ Next ==
 Spec == Init /\ [][Next]_vars
 
 (***** Who does not put off for ever what may be done all the time *****)
-
 FairSend == WF_vars(\E at \in Nobody .. Peers - 1 : Send(at) \/ SendLast(at))
 FairPoll == WF_vars(PollWhen({}, FALSE, FALSE))
 FairFinish == \A h \in Handles : WF_vars(Finish(h))
@@ -414,7 +420,6 @@ FairLate == WF_vars(PollWhen({}, TRUE, FALSE))
 FairDrained == WF_vars(PollWhen({}, FALSE, TRUE))
 
 (***** Properties *****)
-
 
 (* No step breaks a clause by itself. *)
 NothingBroken ==
@@ -429,49 +434,52 @@ TypeOK ==
   /\ {said, told} \subseteq Words
   /\ handles \in [Handles -> HandleCodes]
 
-(* What went wrong before the end of the room is not hidden by Success (KS-2.2). *)
+(* KS-2.2: what went wrong before the end of the room is not hidden by Success *)
 NoSuccessAfterFault ==
-  faulted => said # "success"
+  faulted => ~(said = "success")
 
-(* A failure keeps the first thing that went wrong, and nothing else is a failure (KS-2.3). *)
+(* KS-2.3: a failure keeps the first thing that went wrong, and nothing else is a failure *)
 FirstCause ==
-  IF logical \in Latched THEN faulted /\ cause = "first" ELSE cause = "none"
+  /\ (logical \in {"failed", "sticky_failed"} => (faulted /\ cause = "first"))
+  /\ (logical \in {"failed", "sticky_failed"} \/ cause = "none")
 
-(* sticky_failed is the failure that the owner has been told of. *)
+(* sticky_failed is the failure that the owner has been told of *)
 FailedIsSticky ==
-  (logical = "sticky_failed") <=> (said = "failure")
+  (logical = "sticky_failed") <=> said = "failure"
 
-(* done is the success that the owner has been told of. *)
+(* done is the success that the owner has been told of *)
 SuccessIsDone ==
-  (logical = "done") <=> (said = "success")
+  (logical = "done") <=> said = "success"
 
-(* Owner and peers are told the same (KS-6.1). *)
+(* KS-6.1: owner and peers are told the same *)
 PeersAreTold ==
   told = said
 
-(* After the last word nothing of the room is in flight (KS-4.1). *)
+(* KS-4.1: after the last word nothing of the room is in flight *)
 Quiesced ==
-  said # "nothing" => \A h \in Own : handles[h] \notin InFlight
+  said = "nothing" \/ (\A h \in Own : handles[h] \notin InFlight)
 
-(* What a room leaves behind is reported with its pages (KS-4.4). *)
+(* KS-4.4: what a room leaves behind is reported with its pages *)
 Quarantined ==
-  (said # "nothing" /\ \E h \in Own : handles[h] # "none") => quarantined
+  said = "nothing" \/ quarantined \/ (\A h \in Own : handles[h] \notin Placed)
 
-(* A handle is released when the transport has said its last word on it (KS-4.2). *)
+(* KS-4.2: a handle is released when the transport has said its last word on it *)
 NothingReleasedInFlight ==
-  \A h \in Handles : handles[h] \notin ReleasedTooEarly
+  \A h \in Handles : handles[h] \notin ReleasedEarly
 
-(* A handle that was posted is kept until it has settled. *)
+(* KS-4.3: a handle that was posted is kept until it has settled *)
 NoStray ==
-  \A h \in Handles : handles[h] # "stray"
+  \A h \in Handles : handles[h] \notin Stray
 
-(* The last word is the last one, until the room id is opened again (KS-2.1). *)
+(* KS-2.1: the last word is the last one, until the room id is opened again *)
 Sticky ==
-  said # "nothing" => \A drained \in BOOLEAN : WordOf(Polled({}, FALSE, drained)) = said
+  \A drained \in BOOLEAN : \E r \in {Polled({}, FALSE, drained)} :
+  said = "nothing" \/ (((said = "success") <=> r.reply = "success") /\ ((said = "failure") <=> r.reply = "failed"))
 
-(* failure_exception() raises the cause of a room that has failed, and of no other (KS-2.4, KS-2.7). *)
+(* KS-2.4, KS-2.7: failure_exception() raises the cause of a room that has failed, and of no other *)
 CauseIsRaised ==
-  (OnFailureException(Room).reply = "raises the cause") <=> (logical \in Latched)
+  \E r \in {OnFailureException(Room)} :
+  (r.reply = "raises the cause") <=> logical \in {"failed", "sticky_failed"}
 
 (* The owner gets its answer, unless it clears the room id and opens it again for ever. *)
 Answered == []<>(said # "nothing") \/ ([]<>cleared /\ []<>~cleared)

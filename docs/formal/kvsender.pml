@@ -2,7 +2,7 @@
 
    One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that
    calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for
-   each peer; the handle h belongs to chunk h / PEERS and to peer h % PEERS. A room id that is opened again
+   each peer; handle h belongs to the chunk h / peers and to the peer h % peers. A room id that is opened again
    has the chunks that are left, so that every handle of every incarnation has a place of its own.
 
    spin -a kvsender.pml
@@ -21,7 +21,6 @@
 #define DONE 2
 #define FAILED 3
 #define STICKY_FAILED 4
-#define IS_LATCHED (logical == FAILED || logical == STICKY_FAILED)
 #define CAUSE_NONE 0
 #define CAUSE_FIRST 1
 #define CAUSE_LATER 2
@@ -62,27 +61,36 @@
 #define H_IN_DOUBT_LANDED 17
 #define H_IN_DOUBT_LANDED_RELEASED 18
 #define H_STRAY 19
+#define IS_PLACED(c) (c == H_CREATED || c == H_CREATED_RELEASED || c == H_NEVER_SUBMITTED || c == \
+    H_NEVER_SUBMITTED_RELEASED || c == H_IN_FLIGHT || c == H_IN_FLIGHT_RELEASED || c == H_IN_FLIGHT_LANDED || c \
+    == H_IN_FLIGHT_LANDED_RELEASED || c == H_DONE || c == H_DONE_RELEASED || c == H_ERRORED || c == \
+    H_ERRORED_RELEASED || c == H_REJECTED || c == H_REJECTED_RELEASED || c == H_IN_DOUBT || c == \
+    H_IN_DOUBT_RELEASED || c == H_IN_DOUBT_LANDED || c == H_IN_DOUBT_LANDED_RELEASED || c == H_STRAY)
 #define IS_IN_FLIGHT(c) (c == H_IN_FLIGHT || c == H_IN_FLIGHT_RELEASED || c == H_IN_FLIGHT_LANDED || c == \
     H_IN_FLIGHT_LANDED_RELEASED)
 #define IS_SILENT(c) (c == H_IN_FLIGHT || c == H_IN_FLIGHT_RELEASED || c == H_IN_DOUBT || c == \
     H_IN_DOUBT_RELEASED)
-#define IS_UNSETTLED(c) (c == H_IN_FLIGHT || c == H_IN_FLIGHT_RELEASED || c == H_IN_FLIGHT_LANDED || c == \
-    H_IN_FLIGHT_LANDED_RELEASED || c == H_IN_DOUBT || c == H_IN_DOUBT_RELEASED || c == H_IN_DOUBT_LANDED || c == \
-    H_IN_DOUBT_LANDED_RELEASED)
-#define IS_SETTLED(c) (c == H_NONE || c == H_CREATED || c == H_CREATED_RELEASED || c == H_NEVER_SUBMITTED || c == \
-    H_NEVER_SUBMITTED_RELEASED || c == H_DONE || c == H_DONE_RELEASED || c == H_ERRORED || c == \
-    H_ERRORED_RELEASED || c == H_REJECTED || c == H_REJECTED_RELEASED)
-#define IS_DONE(c) (c == H_NONE || c == H_DONE || c == H_DONE_RELEASED)
-#define IS_RELEASED_TOO_EARLY(c) (c == H_IN_FLIGHT_RELEASED || c == H_IN_FLIGHT_LANDED_RELEASED || c == \
+#define IS_UNDONE(c) (c == H_CREATED || c == H_CREATED_RELEASED || c == H_NEVER_SUBMITTED || c == \
+    H_NEVER_SUBMITTED_RELEASED || c == H_IN_FLIGHT || c == H_IN_FLIGHT_RELEASED || c == H_IN_FLIGHT_LANDED || c \
+    == H_IN_FLIGHT_LANDED_RELEASED || c == H_ERRORED || c == H_ERRORED_RELEASED || c == H_REJECTED || c == \
+    H_REJECTED_RELEASED || c == H_IN_DOUBT || c == H_IN_DOUBT_RELEASED || c == H_IN_DOUBT_LANDED || c == \
+    H_IN_DOUBT_LANDED_RELEASED || c == H_STRAY)
+#define IS_RELEASED_EARLY(c) (c == H_IN_FLIGHT_RELEASED || c == H_IN_FLIGHT_LANDED_RELEASED || c == \
     H_IN_DOUBT_RELEASED || c == H_IN_DOUBT_LANDED_RELEASED)
-#define IS_DUE(c) (c == H_CREATED || c == H_DONE || c == H_ERRORED || c == H_REJECTED)
+#define IS_STRAY(c) (c == H_STRAY)
+#define IS_WAITED_FOR(c) (c == H_IN_FLIGHT || c == H_IN_FLIGHT_RELEASED || c == H_IN_FLIGHT_LANDED || c == \
+    H_IN_FLIGHT_LANDED_RELEASED || c == H_IN_DOUBT || c == H_IN_DOUBT_RELEASED || c == H_IN_DOUBT_LANDED || c \
+    == H_IN_DOUBT_LANDED_RELEASED || c == H_STRAY)
+#define IS_DUE(c) (c == H_CREATED || c == H_IN_FLIGHT || c == H_IN_FLIGHT_RELEASED || c == H_IN_FLIGHT_LANDED \
+    || c == H_IN_FLIGHT_LANDED_RELEASED || c == H_DONE || c == H_ERRORED || c == H_REJECTED || c == H_IN_DOUBT \
+    || c == H_IN_DOUBT_RELEASED || c == H_IN_DOUBT_LANDED || c == H_IN_DOUBT_LANDED_RELEASED)
 /* The transport finishes it; nobody knows yet. */
 #define FINISHED(c) (c == H_IN_FLIGHT -> H_IN_FLIGHT_LANDED : (c == H_IN_FLIGHT_RELEASED -> \
     H_IN_FLIGHT_LANDED_RELEASED : (c == H_IN_DOUBT -> H_IN_DOUBT_LANDED : (c == H_IN_DOUBT_RELEASED -> \
     H_IN_DOUBT_LANDED_RELEASED : c))))
-/* It is asked, and answers what is so. */
-#define ANSWERING(c) (c == H_IN_FLIGHT_LANDED -> H_DONE : (c == H_IN_FLIGHT_LANDED_RELEASED -> H_DONE_RELEASED : \
-    (c == H_IN_DOUBT_LANDED -> H_DONE : (c == H_IN_DOUBT_LANDED_RELEASED -> H_DONE_RELEASED : c))))
+/* It is asked, and answers what is so: DONE where it has landed, PROC otherwise. */
+#define ANSWERING(c) (c == H_IN_FLIGHT_LANDED -> H_DONE : (c == H_IN_FLIGHT_LANDED_RELEASED -> H_DONE_RELEASED \
+    : (c == H_IN_DOUBT_LANDED -> H_DONE : (c == H_IN_DOUBT_LANDED_RELEASED -> H_DONE_RELEASED : c))))
 /* It is asked, and raises, unless it has landed already. */
 #define FAILING(c) (c == H_IN_FLIGHT -> H_ERRORED : (c == H_IN_FLIGHT_RELEASED -> H_ERRORED_RELEASED : (c == \
     H_IN_FLIGHT_LANDED -> H_DONE : (c == H_IN_FLIGHT_LANDED_RELEASED -> H_DONE_RELEASED : (c == H_IN_DOUBT -> \
@@ -91,25 +99,25 @@
 /* It is released where it has settled, each once. */
 #define RELEASED(c) (c == H_CREATED -> H_NEVER_SUBMITTED_RELEASED : (c == H_DONE -> H_DONE_RELEASED : (c == \
     H_ERRORED -> H_ERRORED_RELEASED : (c == H_REJECTED -> H_REJECTED_RELEASED : c))))
-/* What is in flight now is in doubt. */
+/* What is in flight now is in doubt. So is what a cleared room leaves to the next one. */
 #define OVERDUE(c) (c == H_IN_FLIGHT -> H_IN_DOUBT : (c == H_IN_FLIGHT_RELEASED -> H_IN_DOUBT_RELEASED : (c == \
     H_IN_FLIGHT_LANDED -> H_IN_DOUBT_LANDED : (c == H_IN_FLIGHT_LANDED_RELEASED -> H_IN_DOUBT_LANDED_RELEASED : \
     c))))
-/* What is settled and released needs no place any more. */
+/* The room is over: what is settled and released needs no place any more. */
 #define FORGOTTEN(c) (c == H_CREATED_RELEASED -> H_NONE : (c == H_NEVER_SUBMITTED_RELEASED -> H_NONE : (c == \
     H_IN_FLIGHT_RELEASED -> H_NONE : (c == H_IN_FLIGHT_LANDED_RELEASED -> H_NONE : (c == H_DONE_RELEASED -> \
-    H_NONE : (c == H_ERRORED_RELEASED -> H_NONE : (c == H_REJECTED_RELEASED -> H_NONE : (c == H_IN_DOUBT_RELEASED \
-    -> H_NONE : (c == H_IN_DOUBT_LANDED_RELEASED -> H_NONE : c)))))))))
+    H_NONE : (c == H_ERRORED_RELEASED -> H_NONE : (c == H_REJECTED_RELEASED -> H_NONE : (c == \
+    H_IN_DOUBT_RELEASED -> H_NONE : (c == H_IN_DOUBT_LANDED_RELEASED -> H_NONE : c)))))))))
 #define ACCEPTED H_IN_FLIGHT
 #define REJECTED H_REJECTED
 
 /***** The room *****/
 
-byte logical = IDLE;
+byte logical;         /* the logical machine */
 byte cause;           /* what is latched: nothing, the first thing that went wrong, or a later one */
 bool faulted;         /* something went wrong, and the sender was told of it, before the room was over */
 bool closed;          /* the last chunk is posted */
-bool cleared;
+bool cleared;         /* the owner has cleared the room */
 bool quarantined;     /* pages have been reported as in doubt */
 byte base;            /* chunks of earlier incarnations */
 byte posted;          /* chunks, those of earlier incarnations among them */
@@ -119,15 +127,14 @@ byte handles[HANDLES];
 
 /* What a call knows while it runs is no part of the state. */
 hidden byte i;
+hidden byte raises;
 hidden byte cause_now;
 hidden byte adopted;
-hidden byte raises;
 hidden byte error_seen;
 hidden byte all_done;
 hidden byte deadline_passed;
 hidden byte may_report;
 hidden byte reply;
-hidden byte word;
 /* A property that does not hold is the name in a failed assertion. */
 hidden byte NoSuccessAfterFault;
 hidden byte FirstCause;
@@ -140,6 +147,9 @@ hidden byte NothingReleasedInFlight;
 hidden byte NoStray;
 hidden byte Sticky;
 hidden byte CauseIsRaised;
+hidden byte KS_2_5;
+hidden byte KS_6_1;
+hidden byte KS_8_1;
 
 /* The handles of this incarnation; those before them are the system's to look after. */
 #define OWN (base * PEERS)
@@ -148,12 +158,24 @@ hidden byte CauseIsRaised;
 
 /***** Where events lead, and what effects do *****/
 
-hidden byte KS_2_5;
-hidden byte KS_6_1;
-hidden byte KS_8_1;
-
-/* That no chunk follows is forgotten with the failure, since nothing depends on it any more. */
-inline arrive() { if :: IS_LATCHED -> closed = false :: else fi }
+inline adopt() { adopted = true }
+inline close() { closed = true }
+inline latch() { cause = (cause == CAUSE_NONE -> cause_now : cause) }
+inline release() { for (i : OWN .. HANDLES - 1) { handles[i] = RELEASED(handles[i]) } }
+inline quarantine() { quarantined = true; for (i : OWN .. HANDLES - 1) { handles[i] = OVERDUE(handles[i]) } }
+inline tell_success() { KS_6_1 = (told == WORD_NOTHING); assert(KS_6_1); told = WORD_SUCCESS }
+inline tell_failure() { KS_6_1 = (told == WORD_NOTHING); assert(KS_6_1); told = WORD_FAILURE }
+inline forget() { cleared = true }
+inline arrive() { closed = (logical == FAILED || logical == STICKY_FAILED -> false : closed) }
+inline blame() { cause_now = CAUSE_LATER; cause_now = ((said == WORD_NOTHING) && !faulted -> CAUSE_FIRST :
+    cause_now); faulted = ((said == WORD_NOTHING) && !faulted -> true : faulted) }
+inline say() { said = ((said == WORD_NOTHING) && (reply == REPLY_SUCCESS) -> WORD_SUCCESS : said); said =
+    ((said == WORD_NOTHING) && (reply == REPLY_FAILED) -> WORD_FAILURE : said) }
+inline leave() { if :: !(said == WORD_NOTHING) -> for (i : OWN .. HANDLES - 1) { handles[i] =
+    FORGOTTEN(handles[i]) } :: else fi }
+inline reopen() { for (i : 0 .. HANDLES - 1) { handles[i] = OVERDUE(handles[i]) }; for (i : 0 .. HANDLES - 1) {
+    handles[i] = FORGOTTEN(handles[i]) }; logical = IDLE; cause = CAUSE_NONE; faulted = false; closed = false;
+    cleared = false; quarantined = false; base = posted; said = WORD_NOTHING; told = WORD_NOTHING }
 inline move_chunk_posted() {
   if
   :: (logical == IDLE || logical == SENDING) -> logical = SENDING
@@ -182,23 +204,6 @@ inline move_reported() {
   fi;
   arrive()
 }
-
-/* Something goes wrong. If it is the first such thing in a room that is not over, it is owed. */
-inline blame() {
-  if
-  :: said == WORD_NOTHING && !faulted -> cause_now = CAUSE_FIRST; faulted = true
-  :: else -> cause_now = CAUSE_LATER
-  fi
-}
-inline tell(what) { KS_6_1 = (told == WORD_NOTHING); assert(KS_6_1); told = what }
-inline adopt() { adopted = true }
-inline close() { closed = true }
-inline latch() { cause = (cause == CAUSE_NONE -> cause_now : cause) }
-inline release() { for (i : OWN .. HANDLES - 1) { handles[i] = RELEASED(handles[i]) } }
-inline quarantine() { quarantined = true; for (i : OWN .. HANDLES - 1) { handles[i] = OVERDUE(handles[i]) } }
-inline tell_success() { tell(WORD_SUCCESS) }
-inline tell_failure() { tell(WORD_FAILURE) }
-inline forget() { cleared = true }
 
 /***** The table: a row is its effects, in order, then the move, then the reply *****/
 
@@ -354,13 +359,20 @@ inline on_clear() {
 
 /***** What the calls do *****/
 
+/* The owner has a chunk, and the sender hands it to the transport. */
+#define HAS_A_CHUNK (!closed && posted < CHUNKS && (logical == IDLE || logical == SENDING))
+#define ASKING (logical == SENDING || logical == FAILED)
+#define STRIKES(at, h) (at == EVERYBODY || at == h || at == PEER(h % PEERS))
+#define IS_LATE(h) (h >= OWN && IS_IN_FLIGHT(handles[h]))
+#define MAY_BE_LATE ((logical == SENDING) && (IS_LATE(0) || IS_LATE(1) || IS_LATE(2) || IS_LATE(3)))
+#define IS_LEFT(h) (h < SWEPT && IS_DUE(handles[h]))
+#define SOME_LEFT (IS_LEFT(0) || IS_LEFT(1) || IS_LEFT(2) || IS_LEFT(3))
+
 inline begin() {
   cause_now = CAUSE_NONE; adopted = true; error_seen = false; all_done = false; deadline_passed = false;
   may_report = false; reply = REPLY_NOTHING
 }
 
-/* The owner has a chunk, and the sender hands it to the transport. */
-#define HAS_A_CHUNK (!closed && posted < CHUNKS && (logical == IDLE || logical == SENDING))
 /* Every handle of a chunk is made before the first is posted; a rejection at a peer ends the posting. */
 inline post(at) {
   begin();
@@ -382,25 +394,24 @@ inline posted_all() {
 }
 inline reject(at) { post(at); blame(); on_send_rejected(); posted_all() }
 
-#define STRIKES(at, h) (at == EVERYBODY || at == h || at == PEER(h % PEERS))
-#define ASKING ((logical == SENDING || logical == FAILED))
-#define IS_LATE(h) (h >= OWN && IS_IN_FLIGHT(handles[h]))
-#define MAY_BE_LATE ((logical == SENDING) && (IS_LATE(0) || IS_LATE(1) || IS_LATE(2) || IS_LATE(3)))
-/* The first half of a poll. A deadline is no blame where everything is done (KS-3.5). */
+inline ask(at) {
+  raises = IS_SILENT(handles[i]) && STRIKES(at, i);
+  if
+  :: raises -> handles[i] = FAILING(handles[i])
+  :: else -> handles[i] = ANSWERING(handles[i])
+  fi
+}
+/* The first half of a poll. */
 inline observed(at, late) {
   if
   :: ASKING ->
      deadline_passed = late; all_done = closed;
      for (i : OWN .. HANDLES - 1) {
-       raises = IS_SILENT(handles[i]) && STRIKES(at, i);
+       ask(at);
        error_seen = error_seen || raises;
-       if
-       :: raises -> handles[i] = FAILING(handles[i])
-       :: else -> handles[i] = ANSWERING(handles[i])
-       fi;
-       all_done = all_done && IS_DONE(handles[i])
+       all_done = all_done && !IS_UNDONE(handles[i])
      }
-     if :: error_seen || (late && !all_done) -> blame() :: else fi
+     if :: error_seen || (deadline_passed && !all_done) -> blame() :: else fi
   :: else
   fi;
   on_observe()
@@ -410,46 +421,29 @@ inline poll(at, late, drained) {
   begin();
   observed(at, late);
   may_report = true;
-  for (i : OWN .. HANDLES - 1) { may_report = may_report && IS_SETTLED(handles[i]) }
+  for (i : OWN .. HANDLES - 1) { may_report = may_report && !IS_WAITED_FOR(handles[i]) }
   may_report = may_report || drained;
   on_answer();
-  word = (reply == REPLY_SUCCESS -> WORD_SUCCESS : (reply == REPLY_FAILED -> WORD_FAILURE : WORD_NOTHING));
-  /* KS-2.1: the last word is the last one, until the room id is opened again. */
-  Sticky = (said == WORD_NOTHING || word == said); assert(Sticky);
-  said = (said == WORD_NOTHING -> word : said);
-  if
-  :: said != WORD_NOTHING -> for (i : OWN .. HANDLES - 1) { handles[i] = FORGOTTEN(handles[i]) }
-  :: else
-  fi
+  /* KS-2.1: the last word is the last one, until the room id is opened again */
+  Sticky = ((said == WORD_NOTHING) || (((said == WORD_SUCCESS) == (reply == REPLY_SUCCESS)) && ((said ==
+    WORD_FAILURE) == (reply == REPLY_FAILED)))); assert(Sticky);
+  say();
+  leave()
 }
 
 inline failure_exception() {
   begin();
   on_failure_exception();
-  /* KS-2.4, KS-2.7: it raises the cause of a room that has failed, and of no other. */
-  CauseIsRaised = ((reply == REPLY_RAISES_CAUSE) == IS_LATCHED); assert(CauseIsRaised)
+  /* KS-2.4, KS-2.7: failure_exception() raises the cause of a room that has failed, and of no other */
+  CauseIsRaised = ((reply == REPLY_RAISES_CAUSE) == (logical == FAILED || logical == STICKY_FAILED));
+    assert(CauseIsRaised);
+  skip
 }
 
-/* The owner opens the room id again; what the old room left in flight is in doubt. */
-inline open() {
-  for (i : 0 .. HANDLES - 1) {
-    handles[i] = OVERDUE(handles[i]);
-    handles[i] = FORGOTTEN(handles[i])
-  }
-  logical = IDLE; cause = CAUSE_NONE; faulted = false; closed = false; cleared = false; quarantined = false;
-  base = posted; said = WORD_NOTHING; told = WORD_NOTHING
-}
-
-#define IS_LEFT(h) (h < SWEPT && (IS_UNSETTLED(handles[h]) || IS_DUE(handles[h])))
-#define SOME_LEFT (IS_LEFT(0) || IS_LEFT(1) || IS_LEFT(2) || IS_LEFT(3))
 /* The system looks after the handles of rooms that are over. */
 inline sweep(at) {
   for (i : 0 .. SWEPT - 1) {
-    raises = IS_SILENT(handles[i]) && STRIKES(at, i);
-    if
-    :: raises -> handles[i] = FAILING(handles[i])
-    :: else -> handles[i] = ANSWERING(handles[i])
-    fi;
+    ask(at);
     handles[i] = RELEASED(handles[i]);
     handles[i] = FORGOTTEN(handles[i])
   }
@@ -458,10 +452,11 @@ inline sweep(at) {
 /***** Properties *****/
 
 inline judge() {
-  /* KS-2.2: what went wrong before the end is not hidden by Success */
-  NoSuccessAfterFault = (!faulted || said != WORD_SUCCESS); assert(NoSuccessAfterFault);
+  /* KS-2.2: what went wrong before the end of the room is not hidden by Success */
+  NoSuccessAfterFault = (!faulted || !(said == WORD_SUCCESS)); assert(NoSuccessAfterFault);
   /* KS-2.3: a failure keeps the first thing that went wrong, and nothing else is a failure */
-  FirstCause = ((IS_LATCHED -> faulted && cause == CAUSE_FIRST : cause == CAUSE_NONE)); assert(FirstCause);
+  FirstCause = ((!(logical == FAILED || logical == STICKY_FAILED) || (faulted && (cause == CAUSE_FIRST))) &&
+    ((logical == FAILED || logical == STICKY_FAILED) || (cause == CAUSE_NONE))); assert(FirstCause);
   /* sticky_failed is the failure that the owner has been told of */
   FailedIsSticky = ((logical == STICKY_FAILED) == (said == WORD_FAILURE)); assert(FailedIsSticky);
   /* done is the success that the owner has been told of */
@@ -470,13 +465,14 @@ inline judge() {
   PeersAreTold = (told == said); assert(PeersAreTold);
   for (i : 0 .. HANDLES - 1) {
     /* KS-4.1: after the last word nothing of the room is in flight */
-    Quiesced = (i < OWN || said == WORD_NOTHING || !IS_IN_FLIGHT(handles[i])); assert(Quiesced);
+    Quiesced = ((said == WORD_NOTHING) || (i < OWN || !IS_IN_FLIGHT(handles[i]))); assert(Quiesced);
     /* KS-4.4: what a room leaves behind is reported with its pages */
-    Quarantined = (i < OWN || said == WORD_NOTHING || handles[i] == H_NONE || quarantined); assert(Quarantined);
+    Quarantined = ((said == WORD_NOTHING) || quarantined || (i < OWN || !IS_PLACED(handles[i])));
+    assert(Quarantined);
     /* KS-4.2: a handle is released when the transport has said its last word on it */
-    NothingReleasedInFlight = (!IS_RELEASED_TOO_EARLY(handles[i])); assert(NothingReleasedInFlight);
-    /* a handle that was posted is kept until it has settled */
-    NoStray = (handles[i] != H_STRAY); assert(NoStray);
+    NothingReleasedInFlight = (!IS_RELEASED_EARLY(handles[i])); assert(NothingReleasedInFlight);
+    /* KS-4.3: a handle that was posted is kept until it has settled */
+    NoStray = (!IS_STRAY(handles[i])); assert(NoStray);
     skip
   }
 }
@@ -617,7 +613,7 @@ active proctype anybody() {
   :: d_step { true -> printf("> clear\n");
        begin(); blame(); on_clear(); skip }
   :: d_step { cleared && posted < CHUNKS -> printf("> open\n");
-       open(); skip }
+       begin(); reopen(); skip }
   :: d_step { SOME_LEFT -> printf("> sweep\n");
        sweep(NOBODY); skip }
   :: d_step { SOME_LEFT -> printf("> sweep, handle 0 raises\n");

@@ -1,4 +1,4 @@
-"""The relation of ``counters`` at one bound, run as Python, beside the explicit model with its handles counted.
+"""The relation of ``smt.relation`` at one bound, run as Python, beside the explicit model with its handles counted.
 
 The Python is printed from z3's own terms, so it is the same lowering: a test lets z3 evaluate some of it as well.
 """
@@ -10,9 +10,12 @@ from itertools import product
 from typing import Final, NamedTuple, TypeAlias
 
 import z3
+from tests.formal.interpreted import Model
 
-from kvsender_spec.formal.counters import CAUSE, LOGICAL, TOLD, Abstract, Relation, Transition
-from kvsender_spec.formal.model import NONE, SILENT, Act, Bounds, Cause, Model, ModelState, Told, initial, name_of
+from kvsender_spec.formal.model.handles import NONE, SILENT, name_of
+from kvsender_spec.formal.model.state import Act, Bounds, Cause, ModelState, Told, initial
+from kvsender_spec.formal.smt.abstract import CAUSE, LOGICAL, TOLD, Abstract, Transition
+from kvsender_spec.formal.smt.relation import Relation
 from kvsender_spec.machine import State as Logical
 
 Value: TypeAlias = int | str
@@ -190,16 +193,17 @@ class Counted:
 
 def counted(relation: Relation, bounds: Bounds, state: ModelState) -> State:
     """A state of the explicit model with its handles counted."""
-    first, made = state.base * bounds.peers, state.posted * bounds.peers
+    control = state.control
+    first, made = control.base * bounds.peers, control.posted * bounds.peers
     before: Abstract = relation.before
     old, own = state.handles[:first], state.handles[first:made]
     assert not state.handles[made:].strip(bytes([NONE])), state
-    words = [f"{type(word).__name__}.{word.name}" for word in (state.logical, state.cause)]
-    said = [f"{type(word).__name__}.{word.name}" for word in (state.said, state.told)]
-    flags = [int(flag) for flag in (state.faulted, state.closed, state.cleared, state.quarantined)]
+    words = [f"{type(word).__name__}.{word.name}" for word in (control.logical, control.cause)]
+    said = [f"{type(word).__name__}.{word.name}" for word in (control.said, control.told)]
+    flags = [int(flag) for flag in (control.faulted, control.closed, control.cleared, control.quarantined)]
     counts = [*(own.count(code) for code in before.own), *(old.count(code) for code in before.old)]
     assert sum(counts) == made, "a handle has a code that the relation does not know"
-    return (*words, *flags, state.base, state.posted, *said, len(own), len(old), *counts)
+    return (*words, *flags, control.base, control.posted, *said, len(own), len(old), *counts)
 
 
 def explicit_graph(model: Model, relation: Relation) -> dict[State, set[Edge]]:
@@ -212,7 +216,7 @@ def explicit_graph(model: Model, relation: Relation) -> dict[State, set[Edge]]:
         edges = found.setdefault(counted(relation, bounds, state), set())
         for action in model.actions(state):
             outcome = model.step(state, action)
-            made = (outcome.after.posted - outcome.after.base) * bounds.peers
+            made = (outcome.after.control.posted - outcome.after.control.base) * bounds.peers
             answered = action.act not in (Act.FINISH, Act.OPEN, Act.SWEEP)
             handles = outcome.seen[:made]
             counts = tuple(handles.count(code) for code in relation.before.own) if answered else ()

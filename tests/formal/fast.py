@@ -7,7 +7,7 @@ that have one state more.
 
 from __future__ import annotations
 
-from kvsender_spec.formal.mealy import Answer, Letter, Word
+from kvsender_spec.formal.suite.letters import Answer, Letter, Word
 
 _FINISHED = {
     Letter.POLL_PEER_0: {0},

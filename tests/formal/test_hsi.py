@@ -8,8 +8,9 @@ from random import Random
 import pytest
 from tests.formal.test_mealy import machine_of, random_machine
 
-from kvsender_spec.formal.hsi import NotMinimal, cover, identify, prefix_free, suite
-from kvsender_spec.formal.mealy import Mealy, Reading, difference, minimise
+from kvsender_spec.formal.suite.hsi import NotMinimal, cover, identify, prefix_free, suite
+from kvsender_spec.formal.suite.letters import Reading
+from kvsender_spec.formal.suite.mealy import Mealy, difference, minimise
 
 SIZES = {Reading.PATIENT: (780, 12005), Reading.PROMPT: (464, 7202)}
 

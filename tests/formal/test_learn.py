@@ -15,8 +15,9 @@ from tests.kit.test_cli import ROOT, kvsender
 from tests.mutants.seed import AfterTheFix, SeedAdapter
 from tests.mutants.workers import WorkerAdapter
 
-from kvsender_spec.formal.hsi import suite
-from kvsender_spec.formal.mealy import Answer, Letter, Reading, Word, difference
+from kvsender_spec.formal.suite.hsi import suite
+from kvsender_spec.formal.suite.letters import Answer, Letter, Reading, Word
+from kvsender_spec.formal.suite.mealy import difference
 from kvsender_spec.kit import toy
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.automata import to_markdown, to_svg, verdict

@@ -9,19 +9,9 @@ from random import Random
 
 import pytest
 
-from kvsender_spec.formal.mealy import (
-    Answer,
-    Letter,
-    Mealy,
-    Reading,
-    SpecSender,
-    Word,
-    difference,
-    explore,
-    extract,
-    minimise,
-    separate,
-)
+from kvsender_spec.formal.suite.letters import Answer, Letter, Reading, Word
+from kvsender_spec.formal.suite.mealy import Mealy, difference, minimise, separate
+from kvsender_spec.formal.suite.sender import SpecSender, explore, extract
 from kvsender_spec.kit.learn import Ask, learn_words
 
 STATES = {Reading.PATIENT: 16, Reading.PROMPT: 12}

@@ -6,24 +6,12 @@ from collections import Counter
 
 import pytest
 from tests.formal import tables
+from tests.formal.interpreted import Model, explore
 
-from kvsender_spec.formal.explore import explore
-from kvsender_spec.formal.generate import MOST_STATES, TooLarge, explore_generated
-from kvsender_spec.formal.liveness import live
-from kvsender_spec.formal.model import (
-    FLYING,
-    HANDLES,
-    LANDED,
-    NONE,
-    Act,
-    Action,
-    Bounds,
-    Model,
-    ModelState,
-    initial,
-    lost_peer,
-    name_of,
-)
+from kvsender_spec.formal.explicit.liveness import live
+from kvsender_spec.formal.explicit.search import MOST_STATES, explore_generated
+from kvsender_spec.formal.model.handles import FLYING, HANDLES, LANDED, NONE, name_of
+from kvsender_spec.formal.model.state import Act, Action, AtHandle, AtPeer, Bounds, ModelState, TooLarge, initial
 from kvsender_spec.formal.rules import SPEC, Rules, ill_formed
 from kvsender_spec.machine import State
 
@@ -114,7 +102,7 @@ def test_a_room_that_never_completes_is_a_fair_run_that_never_ends() -> None:
 def test_every_state_that_the_machine_has_is_reached() -> None:
     _, graph = explore_generated(SPEC, Bounds(2, 2))
     states = list(graph.states())
-    assert {state.logical for state in states} == set(State)
+    assert {state.control.logical for state in states} == set(State)
     reached = {HANDLES[code - 1].state for state in states for code in state.handles if code}
     # What is never submitted is forgotten in the step in which it is released.
     assert {state.value for state in reached} >= {"created", "in_flight", "done", "errored", "rejected", "in_doubt"}
@@ -123,14 +111,14 @@ def test_every_state_that_the_machine_has_is_reached() -> None:
 def test_a_disconnect_takes_all_that_is_in_flight_to_that_peer_and_nothing_else() -> None:
     model = Model(SPEC, Bounds(2, 2))
     state = model.step(initial(model.bounds), Action(Act.SEND)).after
-    state = model.step(state, Action(Act.FINISH, 1)).after
+    state = model.step(state, Action(Act.FINISH, AtHandle(1))).after
     assert state.handles == bytes([FLYING, LANDED, NONE, NONE])
     names = {str(action) for action in model.actions(state)}
     assert "poll, peer 0 disconnects" in names
     assert "poll, peer 1 disconnects" not in names  # its transfer has landed, and the next check will say so
-    after = model.step(state, Action(Act.POLL, lost_peer(0))).after
+    after = model.step(state, Action(Act.POLL, AtPeer(0))).after
     assert [name_of(code) for code in after.handles] == ["none"] * 4
-    assert after.logical is State.STICKY_FAILED
+    assert after.control.logical is State.STICKY_FAILED
 
 
 def test_bounds_that_make_no_sense_or_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +127,7 @@ def test_bounds_that_make_no_sense_or_do_not_fit_are_refused(monkeypatch: pytest
     with pytest.raises(ValueError, match="at most 24 handles"):
         Bounds(5, 5)
     assert MOST_STATES > 3_523_225  # 3x3
-    monkeypatch.setattr("kvsender_spec.formal.generate.MOST_STATES", 1000)
+    monkeypatch.setattr("kvsender_spec.formal.explicit.search.MOST_STATES", 1000)
     with pytest.raises(TooLarge, match="2x2 has more than 1000 states"):
         explore_generated(SPEC, Bounds(2, 2))
 

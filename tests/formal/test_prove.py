@@ -9,9 +9,10 @@ from tests.formal.tools import needs_engines
 from tests.kit.test_cli import kvsender
 from tests.mutants import inline
 
-from kvsender_spec.formal.engine import ToolMissing
-from kvsender_spec.formal.model import EVERYBODY, Act, Action, Bounds, Model, lost_peer
-from kvsender_spec.formal.playable import NotPlayable, playable
+from kvsender_spec.formal.engines.engine import ToolMissing
+from kvsender_spec.formal.explicit.generate import Generated
+from kvsender_spec.formal.explicit.playable import NotPlayable, playable
+from kvsender_spec.formal.model.state import EVERYBODY, Act, Action, AtHandle, AtPeer, Bounds
 from kvsender_spec.formal.prove import Engine, prove
 from kvsender_spec.formal.rules import SPEC
 from kvsender_spec.kit.drive import run_trace
@@ -96,14 +97,14 @@ def test_an_engine_that_is_missing_shows_before_any_work(monkeypatch: pytest.Mon
 
 
 def test_a_trace_of_the_model_is_told_in_the_words_of_the_kit() -> None:
-    model = Model(SPEC, Bounds(2, 2))
+    model = Generated(SPEC, Bounds(2, 2))
     actions = [
         Action(Act.SEND),
-        Action(Act.FINISH, 0),
-        Action(Act.FINISH, 1),
+        Action(Act.FINISH, AtHandle(0)),
+        Action(Act.FINISH, AtHandle(1)),
         Action(Act.POLL),
-        Action(Act.SEND_LAST, 1),
-        Action(Act.POLL, lost_peer(0)),
+        Action(Act.SEND_LAST, AtPeer(1)),
+        Action(Act.POLL, AtPeer(0)),
         Action(Act.SEND_NOTHING),
         Action(Act.FAILURE_EXCEPTION),
         Action(Act.CLEAR),
@@ -123,7 +124,7 @@ def test_a_trace_of_the_model_is_told_in_the_words_of_the_kit() -> None:
 
 
 def test_deadlines_and_a_disconnect_of_everybody_are_steps_of_the_world() -> None:
-    model = Model(SPEC, Bounds(1, 2))
+    model = Generated(SPEC, Bounds(1, 2))
     late = playable(model, [Action(Act.SEND_LAST), Action(Act.POLL, late=True, drained=True)])
     assert [step.call.value for step in late.steps] == ["open", "send", "wait_long", "wait", "poll"]
     lost = playable(model, [Action(Act.SEND_LAST), Action(Act.POLL, EVERYBODY)])
@@ -131,7 +132,13 @@ def test_deadlines_and_a_disconnect_of_everybody_are_steps_of_the_world() -> Non
 
 
 def test_what_the_kit_has_no_words_for_is_refused() -> None:
-    model = Model(SPEC, Bounds(3, 1))
-    actions = [Action(Act.SEND), Action(Act.SEND), Action(Act.SEND_LAST), Action(Act.FINISH, 1), Action(Act.POLL)]
+    model = Generated(SPEC, Bounds(3, 1))
+    actions = [
+        Action(Act.SEND),
+        Action(Act.SEND),
+        Action(Act.SEND_LAST),
+        Action(Act.FINISH, AtHandle(1)),
+        Action(Act.POLL),
+    ]
     with pytest.raises(NotPlayable, match=r"just handles \[1\] of \[0, 1, 2\]"):
         playable(model, actions)

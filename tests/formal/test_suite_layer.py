@@ -19,8 +19,8 @@ from tests.mutants.workers import WorkerAdapter
 
 import kvsender_nixl.adapter as reference
 from kvsender_spec.contract import TransferAborted
-from kvsender_spec.formal.hsi import suite
-from kvsender_spec.formal.mealy import Answer, Letter, Reading
+from kvsender_spec.formal.suite.hsi import suite
+from kvsender_spec.formal.suite.letters import Answer, Letter, Reading
 from kvsender_spec.kit import toy
 from kvsender_spec.kit.adapter import Adapter, World
 from kvsender_spec.kit.check import Outcome, Report, check, require_methods

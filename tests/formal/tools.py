@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from kvsender_spec.formal.engine import ToolMissing
+from kvsender_spec.formal.engines.engine import ToolMissing
 from kvsender_spec.formal.prove import Engine, require
 
 

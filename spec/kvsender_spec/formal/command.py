@@ -13,11 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from kvsender_spec.formal.engine import EngineFailed, ToolMissing
-from kvsender_spec.formal.explore import Found
-from kvsender_spec.formal.model import Bounds, Model
-from kvsender_spec.formal.playable import NotPlayable, playable
-from kvsender_spec.formal.properties import PROPERTIES, STATE_PROPERTIES
+from kvsender_spec.formal.engines.engine import EngineFailed, ToolMissing
+from kvsender_spec.formal.explicit.generate import Generated
+from kvsender_spec.formal.explicit.playable import NotPlayable, playable
+from kvsender_spec.formal.explicit.search import Found
+from kvsender_spec.formal.model.predicates import PROPERTIES, STATE_PROPERTIES
+from kvsender_spec.formal.model.state import Bounds
 from kvsender_spec.formal.prove import Engine, Line, prove
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.front import import_from_here, refuse, require_writable
@@ -64,7 +65,7 @@ def prove_command(
     for violation in found:
         _show(violation, console)
     if found:
-        _show_trace(Model(rules, _bounds_of(lines, found[0])), found[0], trace_path, console)
+        _show_trace(Generated(rules, _bounds_of(lines, found[0])), found[0], trace_path, console)
     raise typer.Exit(0 if all(line.holds for line in lines) else 1)
 
 
@@ -89,8 +90,7 @@ def _show_clauses(lines: list[Line], console: Console) -> None:
     """Which clauses a model can state, and which of them the exploration found broken."""
     if not any(line.layer == "states" for line in lines):
         return
-    texts = [(rule.clause, rule.text) for rule in PROPERTIES]
-    texts += [(clause, text) for clause, text, _ in STATE_PROPERTIES]
+    texts = [(rule.name, rule.text) for rule in (*PROPERTIES, *STATE_PROPERTIES)]
     broken = {(violation.clause, violation.text) for line in lines for violation in line.found}
     for clause, text in sorted(texts):
         mark = "broken" if (clause, text) in broken else "holds"
@@ -108,7 +108,7 @@ def _show(found: Found, console: Console) -> None:
         console.print(f"  and then for ever: {'; '.join(map(str, found.repeated))}", markup=False, soft_wrap=True)
 
 
-def _show_trace(model: Model, found: Found, path: Path | None, console: Console) -> None:
+def _show_trace(model: Generated, found: Found, path: Path | None, console: Console) -> None:
     """The trace in the format of the kit, or why there is none."""
     try:
         text = playable(model, found.trace).dump()

@@ -7,30 +7,23 @@ module writes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from kvsender_spec.formal import promela, tla
-from kvsender_spec.formal.model import Bounds
+from kvsender_spec.formal.engines import promela, tla
+from kvsender_spec.formal.model.state import Bounds
 from kvsender_spec.formal.rules import SPEC
 
 BOUNDS: Final = Bounds(2, 2)
 """Small enough for every reader's machine, large enough for what two chunks and two peers can do to each other."""
 
 
-def _tla() -> str:
-    return tla.module(SPEC)
-
-
-def _cfg() -> str:
-    return tla.config(BOUNDS)
-
-
-def _pml() -> str:
-    return promela.model(SPEC, BOUNDS)
-
-
-PAGES: Final = {"KVSender.tla": _tla, "KVSender.cfg": _cfg, "kvsender.pml": _pml}
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "KVSender.tla": lambda: tla.module(SPEC),
+    "KVSender.cfg": lambda: tla.config(BOUNDS),
+    "kvsender.pml": lambda: promela.model(SPEC, BOUNDS),
+}
 
 
 def main() -> None:

@@ -10,15 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
 
-from kvsender_spec.formal import smt
-from kvsender_spec.formal.engine import PEERS_ANSWER, PEERS_SILENT, EngineResult, Fair
-from kvsender_spec.formal.explore import Found
-from kvsender_spec.formal.generate import TooLarge, explore_generated
-from kvsender_spec.formal.liveness import live
-from kvsender_spec.formal.model import Bounds
+from kvsender_spec.formal.engines.engine import PEERS_ANSWER, PEERS_SILENT, EngineResult, Fair
+from kvsender_spec.formal.engines.spin import require_spin, run_spin
+from kvsender_spec.formal.engines.tlc import require_tlc, run_tlc
+from kvsender_spec.formal.explicit.liveness import live
+from kvsender_spec.formal.explicit.search import Found, explore_generated
+from kvsender_spec.formal.model.state import Bounds, TooLarge
 from kvsender_spec.formal.rules import Rules, ill_formed
-from kvsender_spec.formal.spin import require_spin, run_spin
-from kvsender_spec.formal.tlc import require_tlc, run_tlc
+from kvsender_spec.formal.smt import proof
 
 MOST_EXPLORED: Final = 9
 """Handles. 3x3 has 3.5 million states, which fit into 2 GiB; a tenth handle would make that 20 million."""
@@ -100,7 +99,7 @@ def _fair_runs(rules: Rules, bounds: Bounds) -> Line:
 
 
 def _any_bound(rules: Rules, _: Bounds) -> Line:
-    result = smt.prove(rules)
+    result = proof.prove(rules)
     failures = [f"{failure.lemma}, {failure.action}: {failure.text}" for failure in result.failures]
     looked_at = f"{result.obligations:,} obligations"
     return Line("any bound", Engine.Z3, "any", looked_at, (), tuple(failures), result.seconds)
@@ -144,7 +143,7 @@ LAYERS: Final[Mapping[Engine, tuple[Layer, ...]]] = {
 
 _NEEDS: Final[Mapping[Engine, Callable[[], None]]] = {
     Engine.PYTHON: lambda: None,
-    Engine.Z3: smt.require_z3,
+    Engine.Z3: proof.require_z3,
     Engine.TLC: require_tlc,
     Engine.SPIN: require_spin,
 }

@@ -17,16 +17,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from kvsender_spec.formal import smt
-from kvsender_spec.formal.engine import PEERS_ANSWER, PEERS_SILENT, EngineFailed, ToolMissing
-from kvsender_spec.formal.generate import explore_generated
-from kvsender_spec.formal.liveness import live
-from kvsender_spec.formal.model import Bounds
+from kvsender_spec.formal.engines.engine import PEERS_ANSWER, PEERS_SILENT, EngineFailed, ToolMissing
+from kvsender_spec.formal.engines.spin import run_spin
+from kvsender_spec.formal.engines.tlc import run_tlc
+from kvsender_spec.formal.explicit.liveness import live
+from kvsender_spec.formal.explicit.search import explore_generated
+from kvsender_spec.formal.model.state import Bounds
 from kvsender_spec.formal.mutate import Mutant, mutants
 from kvsender_spec.formal.prove import ENGINE_TIMEOUT_S, Engine, Run, require
 from kvsender_spec.formal.rules import Rules, ill_formed, undecided
-from kvsender_spec.formal.spin import run_spin
-from kvsender_spec.formal.tlc import run_tlc
+from kvsender_spec.formal.smt import proof
 
 TABLES: Final = "tables"
 STATES: Final = "states"
@@ -77,7 +77,7 @@ def _explored(rules: Rules, *, every: bool) -> Iterator[tuple[str, str]]:
 
 
 def _unproved(rules: Rules) -> Iterator[tuple[str, str]]:
-    failures = smt.prove(rules).failures
+    failures = proof.prove(rules).failures
     if failures:
         yield ANY_BOUND, failures[0].lemma
 

@@ -11,8 +11,9 @@ from itertools import pairwise
 from math import hypot
 from typing import Final
 
-from kvsender_spec.formal.hsi import cover
-from kvsender_spec.formal.mealy import Letter, SpecMachine, Word
+from kvsender_spec.formal.suite.hsi import cover
+from kvsender_spec.formal.suite.letters import Letter, Word
+from kvsender_spec.formal.suite.sender import SpecMachine
 from kvsender_spec.kit.learn import Learned
 from kvsender_spec.kit.markup import Markup, tag, text
 from kvsender_spec.kit.words import spell

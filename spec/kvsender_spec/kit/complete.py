@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from kvsender_spec.clauses import BY_ID
-from kvsender_spec.formal.hsi import suite
-from kvsender_spec.formal.mealy import PEERS, Letter, Reading, Word, extract
+from kvsender_spec.formal.suite.hsi import suite
+from kvsender_spec.formal.suite.letters import PEERS, Letter, Reading, Word
+from kvsender_spec.formal.suite.sender import extract
 from kvsender_spec.history.events import Ability
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.blame import attribute

@@ -14,8 +14,10 @@ from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from kvsender_spec.formal.hsi import suite
-from kvsender_spec.formal.mealy import Answer, Letter, Mealy, Reading, SpecMachine, Word, difference, extract, minimise
+from kvsender_spec.formal.suite.hsi import suite
+from kvsender_spec.formal.suite.letters import Answer, Letter, Reading, Word
+from kvsender_spec.formal.suite.mealy import Mealy, difference, minimise
+from kvsender_spec.formal.suite.sender import SpecMachine, extract
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.complete import examine
 from kvsender_spec.kit.parts import abilities

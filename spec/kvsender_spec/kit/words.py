@@ -1,6 +1,6 @@
 """Words of the formal machine's alphabet, played to a real sender on the scripted transport.
 
-A letter says what happens by peer (``kvsender_spec.formal.mealy``); here it becomes the steps of a trace. What the
+A letter says what happens by peer (``formal.suite.letters``); here it becomes the steps of a trace. What the
 sender answers is read from the history of the run, so every word that was played is also a trace to replay.
 
 The specification is walked beside the sender, and two things are taken from the run instead of being assumed. Where a
@@ -17,7 +17,8 @@ from typing import Final
 
 from kvsender_spec.clauses import CLAUSES, Level, claimed
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.formal.mealy import PEERS, POLLS, SENDS, Answer, Letter, Reading, SpecSender, Word
+from kvsender_spec.formal.suite.letters import PEERS, POLLS, SENDS, Answer, Letter, Reading, Word
+from kvsender_spec.formal.suite.sender import SpecSender
 from kvsender_spec.history.events import (
     Ability,
     AnyEvent,

@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from kvsender_spec.formal import tla
-from kvsender_spec.formal.engine import (
+from kvsender_spec.formal.engines import tla
+from kvsender_spec.formal.engines.engine import (
     Edge,
     EngineFailed,
     EngineResult,
@@ -27,7 +27,8 @@ from kvsender_spec.formal.engine import (
     run,
     spent,
 )
-from kvsender_spec.formal.model import STRAY, Act, Bounds, Cause, ModelState, Told, name_of
+from kvsender_spec.formal.model.handles import STRAY, name_of
+from kvsender_spec.formal.model.state import Act, Bounds, Cause, Control, ModelState, Told
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.machine import State
 
@@ -187,7 +188,7 @@ def _node(label: str) -> ModelState:
     for part in label.replace("\\n", " ").replace("\\\\", "\\").split("/\\ "):
         name, _, value = part.strip().partition(" = ")
         values[name] = value.strip("'")
-    return ModelState(
+    control = Control(
         logical=State(values["logical"]),
         cause=Cause[values["cause"].upper()],
         faulted=values["faulted"] == "TRUE",
@@ -198,5 +199,5 @@ def _node(label: str) -> ModelState:
         posted=int(values["posted"]),
         said=Told[values["said"].upper()],
         told=Told[values["told"].upper()],
-        handles=bytes(_CODES[word] for word in values["handles"].split("'")[1::2]),
     )
+    return ModelState(control, bytes(_CODES[word] for word in values["handles"].split("'")[1::2]))

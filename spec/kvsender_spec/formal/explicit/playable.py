@@ -7,18 +7,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.formal.model import (
-    EVERYBODY,
-    IN_FLIGHT,
-    NOBODY,
-    SILENT,
-    Act,
-    Action,
-    Model,
-    ModelState,
-    initial,
-    lost_peer,
-)
+from kvsender_spec.formal.explicit.generate import Generated
+from kvsender_spec.formal.model.handles import IN_FLIGHT, SILENT
+from kvsender_spec.formal.model.state import Act, Action, AtHandle, AtPeer, Everybody, ModelState, initial
 from kvsender_spec.machine import LATCHED
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
 
@@ -37,7 +28,7 @@ class NotPlayable(ValueError):
 class _Play:
     """Follows the model, and says each of its actions in the words of the kit."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Generated) -> None:
         self.model: Final = model
         self.state = initial(model.bounds)
         self.steps = [Step(Call.OPEN)]
@@ -48,15 +39,16 @@ class _Play:
 
     def take(self, action: Action) -> None:
         before = self.state
-        self.state = self.model.step(before, action).after
+        self.state = self.model.follow(before, action)
         match action.act:
             case Act.FINISH:
-                self._landed.add(action.at)
+                assert isinstance(action.at, AtHandle), action
+                self._landed.add(action.at.place)
             case Act.SWEEP:
                 pass  # the system's own time, which the kit gives it after every step
             case Act.SEND_NOTHING:
                 # Elsewhere it is a chunk without pages, of which the sender asks nothing.
-                if before.logical in LATCHED and Act.SEND_LAST not in self.rooms[-1]:
+                if before.control.logical in LATCHED and Act.SEND_LAST not in self.rooms[-1]:
                     self._send(before, action)
             case Act.SEND | Act.SEND_LAST:
                 self._send(before, action)
@@ -73,31 +65,36 @@ class _Play:
 
     def _send(self, before: ModelState, action: Action) -> None:
         self.rooms[-1].append(action.act)
-        rejected = action.act is not Act.SEND_NOTHING and action.at != NOBODY
-        fault = Fault(Point.POST, Kind.BACKEND, action.at) if rejected else None
+        fault = Fault(Point.POST, Kind.BACKEND, action.at.peer) if isinstance(action.at, AtPeer) else None
         self._add(Step(Call.SEND, progress=self._progress(before), fault=fault))
 
     def _poll(self, before: ModelState, action: Action) -> None:
-        first = before.base * self.model.bounds.peers
-        asked = [first + n for n, code in enumerate(before.handles[first:]) if code in IN_FLIGHT]
+        asked = self._flying(before)
         progress = self._progress(before)
         if action.late:
             self._add(Step(Call.WAIT_LONG))
         if action.drained:
             self._add(Step(Call.WAIT))
         fault = None
-        if action.at == EVERYBODY:
-            self.steps += (Step(Call.KILL, peer) for peer in range(self.model.bounds.peers))
-        elif action.at <= lost_peer(0):
-            self._add(Step(Call.KILL, lost_peer(0) - action.at))
-        elif action.at != NOBODY:
-            fault = Fault(Point.CHECK, Kind.BACKEND, asked.index(action.at))
+        match action.at:
+            case Everybody():
+                self.steps += (Step(Call.KILL, peer) for peer in range(self.model.bounds.peers))
+            case AtPeer(peer):
+                self._add(Step(Call.KILL, peer))
+            case AtHandle(place):
+                fault = Fault(Point.CHECK, Kind.BACKEND, asked.index(place))
+            case None:
+                pass
         self._add(Step(Call.POLL, progress=progress, fault=fault))
+
+    def _flying(self, state: ModelState) -> list[int]:
+        """The places of the room's own handles that are in flight."""
+        first = state.control.base * self.model.bounds.peers
+        return [first + n for n, code in enumerate(state.handles[first:]) if code in IN_FLIGHT]
 
     def _progress(self, before: ModelState) -> Progress:
         """What the handles of the room do before this call, in the kit's words."""
-        first = before.base * self.model.bounds.peers
-        flying = [first + n for n, code in enumerate(before.handles[first:]) if code in IN_FLIGHT]
+        flying = self._flying(before)
         known = [place for place in flying if place in self._landed]
         flying = [place for place in flying if place in self._landed or before.handles[place] in SILENT]
         self._landed -= set(flying)
@@ -120,7 +117,7 @@ class _Play:
         return Scene(chunks=((1,) * (max(ended) if ended else longest + 1),), peers=self.model.bounds.peers)
 
 
-def playable(model: Model, actions: Sequence[Action]) -> Trace:
+def playable(model: Generated, actions: Sequence[Action]) -> Trace:
     """The trace for ``kvsender replay``. Raises NotPlayable for what the kit cannot do to a sender."""
     play = _Play(model)
     for action in actions:

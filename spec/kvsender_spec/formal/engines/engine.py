@@ -14,8 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from kvsender_spec.formal.generate import TooLarge
-from kvsender_spec.formal.model import Act, Bounds, ModelState
+from kvsender_spec.formal.model.state import Act, Bounds, ModelState, TooLarge
 
 
 class ToolMissing(RuntimeError):

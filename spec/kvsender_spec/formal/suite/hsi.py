@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, product
 from typing import TypeVar
 
-from kvsender_spec.formal.mealy import Mealy, separate
+from kvsender_spec.formal.suite.mealy import Mealy, separate
 
 _I = TypeVar("_I")
 _O = TypeVar("_O")

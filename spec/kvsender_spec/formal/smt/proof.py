@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from kvsender_spec.formal.engine import ToolMissing
+from kvsender_spec.formal.engines.engine import ToolMissing
 from kvsender_spec.formal.rules import SPEC, Rules, undecided
 
 
@@ -49,8 +49,8 @@ def prove(rules: Rules = SPEC) -> SmtResult:
     if undecided(rules):
         raise ValueError("some input is decided by nothing, or twice: such tables have no transitions")
     require_z3()
-    from kvsender_spec.formal.counters import Relation
-    from kvsender_spec.formal.lemmas import discharge
+    from kvsender_spec.formal.smt.discharge import discharge
+    from kvsender_spec.formal.smt.relation import Relation
 
     started = time.process_time()
     result = discharge(Relation(rules))

@@ -14,12 +14,12 @@ each reading has its machine.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
+from kvsender_spec.formal.suite.letters import PEERS, POLLS, SENDS, Answer, Letter, Poll, Reading, Send, Word
+from kvsender_spec.formal.suite.mealy import Mealy, minimise
 from kvsender_spec.machine import (
     HANDLE_NEXT,
     LATCHED,
@@ -36,107 +36,8 @@ from kvsender_spec.machine import (
     State,
 )
 
-PEERS: Final = 2
 MOST_STATES: Final = 10_000
 """The extraction stops here: an abstraction that is wrong has no end."""
-
-
-class Letter(StrEnum):
-    """One input. The order is the order of the suite, so it does not change lightly."""
-
-    SEND = "send"
-    """The next chunk, not the last one. A peer that is gone refuses it."""
-    LAST = "last"
-    """The last chunk, with the aux data. After it the owner has nothing to send, and a send letter is no call."""
-    SEND_FIRST_REJECTED = "send, first post rejected"
-    SEND_SECOND_REJECTED = "send, second post rejected"
-    """What was posted to the first peer stays in flight."""
-    LAST_SECOND_REJECTED = "last, second post rejected"
-    POLL = "poll"
-    POLL_PEER_0 = "poll, peer 0 finished"
-    """All that is in flight to this peer is complete."""
-    POLL_PEER_1 = "poll, peer 1 finished"
-    POLL_ALL = "poll, all finished"
-    POLL_ERROR = "poll, one error and the rest finished"
-    """A check answers an error; nothing stays in flight, so whose check it was does not matter."""
-    POLL_LOST_0 = "poll, peer 0 gone"
-    """The peer's process is gone, for good: checks of and posts to it raise a disconnect."""
-    POLL_LOST_1 = "poll, peer 1 gone"
-    POLL_LATE = "poll, past the deadline"
-    """The transfer deadline has passed, and with it any drain deadline."""
-    POLL_LATE_ALL = "poll, past the deadline and all finished"
-    """A completion that is there beats the deadline (KS-3.5)."""
-    FAILURE_EXCEPTION = "failure_exception"
-    ABORT = "abort"
-    CLEAR = "clear"
-
-
-class Answer(StrEnum):
-    """One output: as much of what the owner gets back, and the transport is asked, as the contract fixes."""
-
-    RETURNS = "returns"
-    ASKS = "asks the transport"
-    """send() returns, and has asked for transfers."""
-    PENDING = "pending"
-    """Any of poll()'s values that is not terminal."""
-    SUCCESS = "Success"
-    FAILED = "Failed"
-    CAUSE = "raises a cause"
-    USAGE = "raises a usage error"
-    RAISES = "raises what it may not"
-    BREAKS = "breaks a clause"
-    """Seen by the kit's judge and by no reply. The specification never does this."""
-
-
-Word: TypeAlias = tuple[Letter, ...]
-
-
-class Reading(StrEnum):
-    """When a room that has failed says so. The contract allows both (KS-4.1)."""
-
-    PATIENT = "when its handles have settled"
-    PROMPT = "at once"
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """What happens before the first of a letter's polls."""
-
-    finished: tuple[int, ...] = ()
-    """The peers to which everything in flight is complete."""
-    lost: tuple[int, ...] = ()
-    error: bool = False
-    late: bool = False
-
-
-POLLS: Final[Mapping[Letter, Poll]] = {
-    Letter.POLL: Poll(),
-    Letter.POLL_PEER_0: Poll(finished=(0,)),
-    Letter.POLL_PEER_1: Poll(finished=(1,)),
-    Letter.POLL_ALL: Poll(finished=(0, 1)),
-    Letter.POLL_ERROR: Poll(finished=(0, 1), error=True),
-    Letter.POLL_LOST_0: Poll(lost=(0,)),
-    Letter.POLL_LOST_1: Poll(lost=(1,)),
-    Letter.POLL_LATE: Poll(late=True),
-    Letter.POLL_LATE_ALL: Poll(finished=(0, 1), late=True),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Which chunk, and which post the transport rejects."""
-
-    last: bool = False
-    rejected: int | None = None
-
-
-SENDS: Final[Mapping[Letter, Send]] = {
-    Letter.SEND: Send(),
-    Letter.LAST: Send(last=True),
-    Letter.SEND_FIRST_REJECTED: Send(rejected=0),
-    Letter.SEND_SECOND_REJECTED: Send(rejected=1),
-    Letter.LAST_SECOND_REJECTED: Send(last=True, rejected=1),
-}
 
 _ANSWERS: Final[Mapping[Reply, Answer]] = {
     Reply.NOTHING: Answer.RETURNS,
@@ -262,94 +163,7 @@ class SpecSender:
         return _ANSWERS[row.reply]
 
 
-# ------------------------------------------------------------------------------------------------------- machines
-
-_I = TypeVar("_I")
-_O = TypeVar("_O")
-
-
-@dataclass(frozen=True, slots=True)
-class Mealy(Generic[_I, _O]):
-    """A complete deterministic machine. States are numbers from 0, which is where it starts."""
-
-    inputs: tuple[_I, ...]
-    following: tuple[Mapping[_I, int], ...]
-    outputs: tuple[Mapping[_I, _O], ...]
-
-    @property
-    def size(self) -> int:
-        return len(self.following)
-
-    def run(self, word: Sequence[_I], start: int = 0) -> tuple[_O, ...]:
-        """The output at each letter of a word."""
-        state, seen = start, []
-        for letter in word:
-            seen.append(self.outputs[state][letter])
-            state = self.following[state][letter]
-        return tuple(seen)
-
-    def after(self, word: Sequence[_I], start: int = 0) -> int:
-        """The state that a word leads to."""
-        state = start
-        for letter in word:
-            state = self.following[state][letter]
-        return state
-
-
 SpecMachine: TypeAlias = Mealy[Letter, Answer]
-
-
-def minimise(machine: Mealy[_I, _O]) -> Mealy[_I, _O]:
-    """The smallest machine that answers the same: what cannot be reached is dropped and what answers alike is one.
-
-    Partitions are refined until nothing changes, at most once for each state. The states of the result are numbered in
-    the order in which a breadth-first walk finds them, so equal machines come out equal.
-    """
-    block = [0] * machine.size
-    for _ in range(machine.size + 1):
-        signs: dict[tuple[object, ...], int] = {}
-        refined: list[int] = []
-        for state in range(machine.size):
-            sign = tuple((machine.outputs[state][i], block[machine.following[state][i]]) for i in machine.inputs)
-            refined.append(signs.setdefault((block[state], *sign), len(signs)))
-        if len(signs) == len(set(block)):
-            break
-        block = refined
-    order: dict[int, int] = {block[0]: 0}
-    found = [0]
-    for state in found:
-        for letter in machine.inputs:
-            target = machine.following[state][letter]
-            if block[target] not in order:
-                order[block[target]] = len(order)
-                found.append(target)
-    return Mealy(
-        machine.inputs,
-        tuple({i: order[block[machine.following[s][i]]] for i in machine.inputs} for s in found),
-        tuple({i: machine.outputs[s][i] for i in machine.inputs} for s in found),
-    )
-
-
-def difference(left: Mealy[_I, _O], right: Mealy[_I, _O]) -> tuple[_I, ...] | None:
-    """A shortest word whose last output differs, or None where the machines are bisimilar."""
-    return separate(left, 0, right, 0)
-
-
-def separate(left: Mealy[_I, _O], a: int, right: Mealy[_I, _O], b: int) -> tuple[_I, ...] | None:
-    """A shortest word that two states answer differently, the first in the order of the letters; None without one."""
-    words: dict[tuple[int, int], tuple[_I, ...]] = {(a, b): ()}
-    edge = deque([(a, b)])
-    while edge:  # each pair of states enters once
-        x, y = edge.popleft()
-        for letter in left.inputs:
-            word = (*words[x, y], letter)
-            if left.outputs[x][letter] != right.outputs[y][letter]:
-                return word
-            pair = left.following[x][letter], right.following[y][letter]
-            if pair not in words:
-                words[pair] = word
-                edge.append(pair)
-    return None
 
 
 def explore(inputs: Sequence[Letter], make: Callable[[], SpecSender]) -> SpecMachine:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kvsender_spec.formal.explore import Found
-from kvsender_spec.formal.generate import Graph
-from kvsender_spec.formal.model import HELD, Act, Action, Bounds, Told
-from kvsender_spec.formal.properties import Control
+from kvsender_spec.formal.explicit.search import Found, Graph
+from kvsender_spec.formal.model.handles import HELD
+from kvsender_spec.formal.model.state import Act, Action, AtHandle, Bounds, Control, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +25,19 @@ class Fairness:
     counts: Callable[[Action], bool]
 
 
-def _poll(action: Action) -> bool:
-    return action.act is Act.POLL
-
-
-def _send(action: Action) -> bool:
-    return action.act in (Act.SEND, Act.SEND_LAST)
-
-
-def _sweep(action: Action) -> bool:
-    return action.act is Act.SWEEP
-
-
 def _handle(place: int) -> Fairness:
     """The transfer finishes, or raises when it is asked."""
     asking = (Act.FINISH, Act.POLL, Act.SWEEP)
-    return Fairness(f"handle {place} settles", lambda action: action.act in asking and action.at == place)
+    return Fairness(f"handle {place} settles", lambda action: action.act in asking and action.at == AtHandle(place))
 
 
-POLL: Final = Fairness("poll() is called", _poll)
-SEND: Final = Fairness("send() is called until the last chunk", _send)
-SWEEP: Final = Fairness("the system sweeps", _sweep)
-LATE: Final = Fairness("a poll() comes after the transfer deadline", lambda a: _poll(a) and a.late)
-DRAINED: Final = Fairness("a poll() comes after the drain deadline", lambda a: _poll(a) and a.drained and not a.late)
+POLL: Final = Fairness("poll() is called", lambda a: a.act is Act.POLL)
+SEND: Final = Fairness("send() is called until the last chunk", lambda a: a.act in (Act.SEND, Act.SEND_LAST))
+SWEEP: Final = Fairness("the system sweeps", lambda a: a.act is Act.SWEEP)
+LATE: Final = Fairness("a poll() comes after the transfer deadline", lambda a: POLL.counts(a) and a.late)
+DRAINED: Final = Fairness(
+    "a poll() comes after the drain deadline", lambda a: POLL.counts(a) and a.drained and not a.late
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +57,7 @@ def _undecided(control: Control, _handles: bytes, _peers: int) -> bool:
 
 
 def _left_over(control: Control, handles: bytes, peers: int) -> bool:
-    over = control.cleared or control.said is not Told.NOTHING
-    return any(code in HELD for code in handles[: (control.posted if over else control.base) * peers])
+    return any(code in HELD for code in handles[: control.swept * peers])
 
 
 _OPEN: Final = frozenset({Act.OPEN})

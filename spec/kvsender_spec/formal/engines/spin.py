@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from kvsender_spec.formal import promela
-from kvsender_spec.formal.engine import (
+from kvsender_spec.formal.engines import promela
+from kvsender_spec.formal.engines.engine import (
     EngineFailed,
     EngineResult,
     Fair,
@@ -21,7 +21,7 @@ from kvsender_spec.formal.engine import (
     run,
     spent,
 )
-from kvsender_spec.formal.model import Bounds
+from kvsender_spec.formal.model.state import Bounds
 from kvsender_spec.formal.rules import Rules
 
 ENGINE: Final = "SPIN"

@@ -1,0 +1,461 @@
+"""The composed model in Promela, for SPIN: the tables row by row, the steps around them as ``model.steps`` takes them.
+
+What SPIN stores are the fields of ModelState and nothing else: every step is a ``d_step``, what a call knows only
+while it runs is ``hidden``, and every process is a loop that has one place. There is a process for each actor that
+fairness is about, because SPIN's weak fairness is that of processes; an option to do nothing relieves an actor of it.
+Effects and predicates are renderings of those in ``model``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, assert_never
+
+from kvsender_spec.formal.engines import lowering as low
+from kvsender_spec.formal.engines.engine import Fair
+from kvsender_spec.formal.model.effects import BLAMES
+from kvsender_spec.formal.model.handles import CREATED, OPS, STRAY, handle_ops, name_of
+from kvsender_spec.formal.model.predicates import CAUSE_IS_RAISED, INVARIANTS, STICKY, Predicate
+from kvsender_spec.formal.model.state import Bounds, Cause, Control, Told
+from kvsender_spec.formal.model.terms import (
+    CONTROL,
+    TRUE,
+    Atom,
+    Change,
+    Demand,
+    Either,
+    Is,
+    Map,
+    NoneOf,
+    Same,
+    Scope,
+    Set,
+    Term,
+    Text,
+    Var,
+    bare,
+)
+from kvsender_spec.formal.rules import Rules
+from kvsender_spec.machine import Event, Input, Reply, Row, State
+
+ANSWERED: Final = "Answered"
+"""The liveness property, which a violation of SPIN's claim ``answered`` is."""
+CHECKED: Final = tuple(rule.name for rule in (*INVARIANTS, STICKY, CAUSE_IS_RAISED))
+"""What is asserted."""
+
+
+def model(rules: Rules, bounds: Bounds) -> str:
+    """The whole model at these bounds."""
+    low.check(rules)
+    parts = (_head(bounds), _words(), _handles(rules), _variables(rules), _effects(rules), _rows(rules))
+    rest = (_calls(rules, bounds), _judge(), _processes(bounds))
+    return "\n".join("\n".join(part) + "\n" for part in (*parts, *rest))
+
+
+def lazy(fair: frozenset[Fair]) -> tuple[str, ...]:
+    """The macros that leave only these actors fair."""
+    return tuple(f"LAZY_{one.name}" for one in Fair if one not in fair)
+
+
+def identifier(clause: str) -> str:
+    """A clause as a name: KS-6.1 is KS_6_1."""
+    return clause.replace("-", "_").replace(".", "_")
+
+
+def clause(identifier: str) -> str:
+    """The clause of such a name; other names stay as they are."""
+    return "KS-" + identifier[3:].replace("_", ".") if identifier.startswith("KS_") else identifier
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+def _handle(name: str) -> str:
+    return f"H_{name.upper()}"
+
+
+def _defines(words: Iterable[str]) -> list[str]:
+    return [f"#define {word} {number}" for number, word in enumerate(words)]
+
+
+def _among(subject: str, words: Iterable[str]) -> str:
+    found = [f"{subject} == {word}" for word in words]
+    return "(" + " || ".join(found) + ")" if found else "false"
+
+
+def _in(states: Iterable[State]) -> str:
+    return _among(Var.LOGICAL, (state.name for state in states))
+
+
+def _macro(head: str, text: str) -> list[str]:
+    return low.wrapped(f"#define {head}", text.split(" "), " \\")
+
+
+def _value(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case State():
+            return value.name
+        case Cause():
+            return f"CAUSE_{value.name}"
+        case Told():
+            return f"WORD_{value.name}"
+        case Reply():
+            return f"REPLY_{value.name}"
+        case _:
+            return str(value)
+
+
+class _Promela(Text):
+    """A term about the variables, and the handle of number ``i``."""
+
+    BOTH, EITHER, NOT, IFF, TRUE, FALSE = "&&", "||", "!", "==", "true", "false"
+
+    def atom(self, atom: Atom, before: bool) -> str:
+        assert not before, atom
+        match atom:
+            case Is(which, (bool() as value,)):
+                return f"{'' if value else '!'}{which}"
+            case Is(which, values):
+                return _among(which, map(_value, values))
+            case Same(left, right):
+                return f"({left} == {right})"
+            case NoneOf(scope, kind):
+                other = "i < OWN || " if scope is Scope.OWN else ""
+                return f"({other}!IS_{kind.name}(handles[i]))"
+            case _:
+                raise TypeError(f"{atom} is not about a state")
+
+
+_TEXT: Final = _Promela()
+
+
+def _about_handles(term: Term) -> bool:
+    """Whether a term is to be asserted of each handle. Raises TypeError where that would not be the same."""
+    found = isinstance(term, NoneOf) or (isinstance(term, Either) and any(map(_about_handles, term.terms)))
+    if not found and "handles[i]" in _TEXT.of(term):
+        raise TypeError(f"{term} says more of handles than that none is of a kind, or else something of the room")
+    return found
+
+
+def _asserted(name: str, condition: str) -> str:
+    return f"{name} = {condition}; assert({name})"
+
+
+def _judged(rule: Predicate, indent: str) -> list[str]:
+    words = f"{_asserted(rule.name, _TEXT.of(rule.term))};".split(" ")
+    return [f"{indent}/* {rule.text} */", *low.wrapped(f"{indent}{words[0]}", words[1:])]
+
+
+def _changed(change: Change) -> str:
+    match change:
+        case Set(which, value, when):
+            new = value if isinstance(value, Var) else _value(value)
+            return f"{which} = {new if when is TRUE else f'({bare(_TEXT.of(when))} -> {new} : {which})'}"
+        case Map(op, scope, when):
+            first = "OWN" if scope is Scope.OWN else "0"
+            loop = f"for (i : {first} .. HANDLES - 1) {{ handles[i] = {op.upper()}(handles[i]) }}"
+            return loop if when is TRUE else f"if :: {bare(_TEXT.of(when))} -> {loop} :: else fi"
+        case Demand(term, breaks):
+            return _asserted(identifier(breaks), _TEXT.of(term))
+        case _:
+            assert_never(change)
+
+
+# ------------------------------------------------------------------------------------------------------------- parts
+
+
+def _head(bounds: Bounds) -> list[str]:
+    return [
+        "/* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.",
+        "",
+        *(f"   {line}" for line in low.ABOUT),
+        "",
+        "   spin -a kvsender.pml",
+        "   safety:   gcc -O2 -DSAFETY -DNOCLAIM -DNOREDUCE -o pan pan.c && ./pan",
+        "   liveness: the same with -DLAZY_LATE -DLAZY_DRAINED for spin (peers answer), or with -DLAZY_POLL",
+        "             -DLAZY_FINISH (peers are silent); gcc -O2 -DNOREDUCE -DNFAIR=4 -o pan pan.c && ./pan -a -f */",
+        "",
+        f"#define CHUNKS {bounds.chunks}",
+        f"#define PEERS {bounds.peers}",
+        f"#define HANDLES {bounds.handles}",
+    ]
+
+
+def _words() -> list[str]:
+    return [
+        "/***** Words *****/",
+        "",
+        *(line for words in (State, Cause, Told, Reply) for line in _defines(map(_value, words))),
+        "/* Who raises in a look at the handles, or rejects a post: the one of that number, a peer, everybody. */",
+        "#define PEER(p) (100 + p)",
+        "#define EVERYBODY 200",
+        "#define NOBODY 255",
+    ]
+
+
+def _handles(rules: Rules) -> list[str]:
+    ops = handle_ops(rules)
+    lines = ["/***** What befalls a handle: what the sender knows of it, _LANDED, _RELEASED *****/", ""]
+    lines += _defines(_handle(name_of(code)) for code in range(STRAY + 1))
+    for name, members in low.handle_sets(ops).items():
+        lines += _macro(f"IS_{name.upper()}(c)", _among("c", map(_handle, members)))
+    for op, says in OPS.items():
+        changed = low.changes(ops[op])
+        cases = "".join(f"(c == {_handle(before)} -> {_handle(after)} : " for before, after in changed.items())
+        lines += [f"/* {says} */", *_macro(f"{op.upper()}(c)", f"{cases}c{')' * len(changed)}")]
+    return [
+        *lines,
+        f"#define ACCEPTED {_handle(name_of(ops.accepted))}",
+        f"#define REJECTED {_handle(name_of(ops.rejected))}",
+    ]
+
+
+def _variables(rules: Rules) -> list[str]:
+    kinds = (
+        f"{'bool' if isinstance(value, bool) else 'byte'} {name}"
+        for name, value in zip(CONTROL, Control(), strict=True)
+    )
+    hidden = (Var.CAUSE_NOW, Var.ADOPTED, Var.ERROR_SEEN, Var.ALL_DONE, Var.DEADLINE_PASSED, Var.MAY_REPORT, Var.REPLY)
+    breakable = sorted({identifier(never.breaks) for never in rules.never} | {"KS_6_1"})
+    return [
+        "/***** The room *****/",
+        "",
+        *(f"{kind};".ljust(22) + f"/* {says} */" for kind, says in zip(kinds, low.FIELDS.values(), strict=True)),
+        "byte handles[HANDLES];",
+        "",
+        "/* What a call knows while it runs is no part of the state. */",
+        *(f"hidden byte {name};" for name in ("i", "raises", *hidden)),
+        "/* A property that does not hold is the name in a failed assertion. */",
+        *(f"hidden byte {name};" for name in (*CHECKED, *breakable)),
+        "",
+        "/* The handles of this incarnation; those before them are the system's to look after. */",
+        "#define OWN (base * PEERS)",
+        "/* The handles of rooms that are over. */",
+        "#define SWEPT ((cleared || said != WORD_NOTHING -> posted : base) * PEERS)",
+    ]
+
+
+def _effects(rules: Rules) -> list[str]:
+    lines = ["/***** Where events lead, and what effects do *****/", ""]
+    for name, parts in low.CHANGES.items():
+        lines += low.wrapped(f"inline {name}() {{", [*"; ".join(map(_changed, parts)).split(" "), "}"])
+    for event in Event:
+        lines += [f"inline move_{event.value}() {{", "  if"]
+        lines += [f"  :: {_in(sources)} -> logical = {dest.name}" for dest, sources in low.leads(rules, event).items()]
+        lines += ["  fi;", "  arrive()", "}"]
+    return lines
+
+
+def _rows(rules: Rules) -> list[str]:
+    lines = ["/***** The table: a row is its effects, in order, then the move, then the reply *****/", ""]
+    for place, row in enumerate(rules.table, 1):
+        lines += [f"/* {place}. {low.in_words(row)} */", f"inline row{place}() {{ {_row(row)} }}"]
+    lines += ["", "/***** Which row decides: the first one whose guard holds *****/"]
+    for what in Input:
+        lines += ["", f"inline on_{what.value}() {{", "  if", *_decision(rules, what), "  fi", "}"]
+    return lines
+
+
+def _row(row: Row) -> str:
+    steps = [f"{effect.value}()" for effect in row.effects]
+    steps.append("arrive()" if row.event is None else f"move_{row.event.value}()")
+    return "; ".join([*steps, f"reply = {_value(row.reply)}"])
+
+
+def _decision(rules: Rules, what: Input) -> Iterator[str]:
+    for states, rows, breaks in low.groups(rules, what):
+        yield f"  :: {_in(states)} ->"
+        if breaks is not None:
+            yield f"     {_asserted(identifier(breaks), 'false')}"
+        for depth, (place, row) in enumerate(rows):
+            tried = f"row{place}()" if row.guard is None else f"if :: {row.guard.value} -> row{place}() :: else ->"
+            yield "     " + "  " * depth + tried
+        yield from [f"     {'fi ' * (len(rows) - 1)}".rstrip()] if len(rows) > 1 else []
+
+
+def _calls(rules: Rules, bounds: Bounds) -> list[str]:
+    def some(macro: str) -> str:
+        return "(" + " || ".join(f"{macro}({handle})" for handle in range(bounds.handles)) + ")"
+
+    text = _CALLS.strip("\n")
+    for name, value in {
+        "CREATED": _handle(name_of(CREATED)),
+        "BLAMES": bare(_TEXT.of(BLAMES)),
+        "STICKY": "\n".join(_judged(STICKY, "  ")),
+        "CAUSE_IS_RAISED": "\n".join(_judged(CAUSE_IS_RAISED, "  ")),
+    }.items():
+        text = text.replace(f"${name}", value)
+    return [
+        "/***** What the calls do *****/",
+        "",
+        "/* The owner has a chunk, and the sender hands it to the transport. */",
+        *_macro("HAS_A_CHUNK", f"(!closed && posted < CHUNKS && {_in(low.posting(rules))})"),
+        f"#define ASKING {_in(low.asking(rules))}",
+        "#define STRIKES(at, h) (at == EVERYBODY || at == h || at == PEER(h % PEERS))",
+        "#define IS_LATE(h) (h >= OWN && IS_IN_FLIGHT(handles[h]))",
+        *_macro("MAY_BE_LATE", f"({_in(low.minding(rules))} && {some('IS_LATE')})"),
+        "#define IS_LEFT(h) (h < SWEPT && IS_DUE(handles[h]))",
+        *_macro("SOME_LEFT", some("IS_LEFT")),
+        "",
+        *text.splitlines(),
+    ]
+
+
+_CALLS: Final = """
+inline begin() {
+  cause_now = CAUSE_NONE; adopted = true; error_seen = false; all_done = false; deadline_passed = false;
+  may_report = false; reply = REPLY_NOTHING
+}
+
+/* Every handle of a chunk is made before the first is posted; a rejection at a peer ends the posting. */
+inline post(at) {
+  begin();
+  for (i : 0 .. PEERS - 1) {
+    if
+    :: i < at -> handles[posted * PEERS + i] = ACCEPTED
+    :: i == at -> handles[posted * PEERS + i] = REJECTED
+    :: else -> handles[posted * PEERS + i] = $CREATED
+    fi
+  }
+  posted++; adopted = false
+}
+/* send() returns. Nobody will ask about a handle that it has made and not adopted. */
+inline posted_all() {
+  if
+  :: !adopted -> for (i : (posted - 1) * PEERS .. posted * PEERS - 1) { handles[i] = H_STRAY }
+  :: else
+  fi
+}
+inline reject(at) { post(at); blame(); on_send_rejected(); posted_all() }
+
+inline ask(at) {
+  raises = IS_SILENT(handles[i]) && STRIKES(at, i);
+  if
+  :: raises -> handles[i] = FAILING(handles[i])
+  :: else -> handles[i] = ANSWERING(handles[i])
+  fi
+}
+/* The first half of a poll. */
+inline observed(at, late) {
+  if
+  :: ASKING ->
+     deadline_passed = late; all_done = closed;
+     for (i : OWN .. HANDLES - 1) {
+       ask(at);
+       error_seen = error_seen || raises;
+       all_done = all_done && !IS_UNDONE(handles[i])
+     }
+     if :: $BLAMES -> blame() :: else fi
+  :: else
+  fi;
+  on_observe()
+}
+/* late: a handle has been in flight for the whole transfer timeout. drained: so has the drain. */
+inline poll(at, late, drained) {
+  begin();
+  observed(at, late);
+  may_report = true;
+  for (i : OWN .. HANDLES - 1) { may_report = may_report && !IS_WAITED_FOR(handles[i]) }
+  may_report = may_report || drained;
+  on_answer();
+$STICKY
+  say();
+  leave()
+}
+
+inline failure_exception() {
+  begin();
+  on_failure_exception();
+$CAUSE_IS_RAISED
+  skip
+}
+
+/* The system looks after the handles of rooms that are over. */
+inline sweep(at) {
+  for (i : 0 .. SWEPT - 1) {
+    ask(at);
+    handles[i] = RELEASED(handles[i]);
+    handles[i] = FORGOTTEN(handles[i])
+  }
+}
+"""
+
+
+def _judge() -> list[str]:
+    return [
+        "/***** Properties *****/",
+        "",
+        "inline judge() {",
+        *(line for rule in INVARIANTS if not _about_handles(rule.term) for line in _judged(rule, "  ")),
+        "  for (i : 0 .. HANDLES - 1) {",
+        *(line for rule in INVARIANTS if _about_handles(rule.term) for line in _judged(rule, "    ")),
+        "    skip",
+        "  }",
+        "}",
+        "",
+        "/* The owner gets its answer, unless it clears the room id and opens it again for ever. */",
+        "ltl answered { ([] <> (said != WORD_NOTHING)) || (([] <> cleared) && ([] <> !cleared)) }",
+    ]
+
+
+def _processes(bounds: Bounds) -> Iterator[str]:
+    peers, handles = range(bounds.peers), range(bounds.handles)
+    chunk, more = "HAS_A_CHUNK", "HAS_A_CHUNK && posted + 1 < CHUNKS"
+    sends = [(f"{more}", "send", "post(NOBODY); on_send_accepted(); posted_all()")]
+    sends += [(more, f"send, rejected at {peer}", f"reject({peer})") for peer in peers]
+    sends += [(chunk, "send_last", "post(NOBODY); on_send_last_accepted(); posted_all()")]
+    sends += [(chunk, f"send_last, rejected at {peer}", f"reject({peer})") for peer in peers]
+    trouble = [(f"{handle}", f"handle {handle} raises") for handle in handles]
+    trouble += [(f"PEER({peer})", f"peer {peer} disconnects") for peer in peers]
+    trouble += [("EVERYBODY", "every peer disconnects")] if bounds.peers > 1 else []
+    others = [("true", "send_nothing", "begin(); on_send_nothing()")]
+    others += [("MAY_BE_LATE", "poll, late, drained", "poll(NOBODY, true, true)")]
+    for who, words in trouble:
+        others += [("ASKING", f"poll, {words}", f"poll({who}, false, false)")]
+        others += [("ASKING", f"poll, {words}, drained", f"poll({who}, false, true)")]
+    others += [
+        ("true", "failure_exception", "failure_exception()"),
+        ("true", "abort", "begin(); blame(); on_abort()"),
+        ("true", "clear", "begin(); blame(); on_clear()"),
+        ("cleared && posted < CHUNKS", "open", "begin(); reopen()"),
+        ("SOME_LEFT", "sweep", "sweep(NOBODY)"),
+        *(("SOME_LEFT", f"sweep, {words}", f"sweep({who})") for who, words in trouble),
+        ("true", "judge", "judge()"),
+    ]
+    yield "/***** Who acts: a process for each actor that weak fairness is about, and one for everything else *****/"
+    for fair in Fair:
+        match fair:
+            case Fair.SEND:
+                yield from _process("sender", sends, fair)
+            case Fair.POLL:
+                yield from _process("poller", [("true", "poll", "poll(NOBODY, false, false)")], fair)
+            case Fair.LATE:
+                yield from _process("late_poller", [("MAY_BE_LATE", "poll, late", "poll(NOBODY, true, false)")], fair)
+            case Fair.DRAINED:
+                yield from _process("drained_poller", [("true", "poll, drained", "poll(NOBODY, false, true)")], fair)
+            case Fair.FINISH:
+                for h in handles:
+                    step = f"handles[{h}] = FINISHED(handles[{h}])"
+                    yield from _process(f"transport_{h}", [(f"IS_SILENT(handles[{h}])", f"finish({h})", step)], fair)
+            case _:
+                assert_never(fair)
+    yield from _process("anybody", others, None)
+
+
+def _process(name: str, options: Iterable[tuple[str, str, str]], fair: Fair | None) -> Iterator[str]:
+    """A process that takes any of its steps, for ever: the condition of each, its name in a trace, what it does.
+
+    A ``d_step`` may not end in a loop, since that would be left to a place outside of it: hence the last ``skip``.
+    """
+    yield ""
+    yield f"active proctype {name}() {{"
+    yield "  do"
+    for condition, words, step in options:
+        yield f'  :: d_step {{ {condition} -> printf("> {words}\\n");'
+        yield f"       {step}; skip }}"
+    if fair is not None:
+        yield from (f"#ifdef LAZY_{fair.name}", "  :: d_step { true -> skip }", "#endif")
+    yield "  od"
+    yield "}"

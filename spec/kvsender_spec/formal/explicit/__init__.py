@@ -1,0 +1,1 @@
+"""The model explored state by state, in Python: safety, and goals under weak fairness."""

@@ -1,0 +1,1 @@
+"""The composed model: handles, steps, effects and predicates, written once for every engine."""
