@@ -21,29 +21,26 @@ from rich.table import Table
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.formal.command import prove_command
 from kvsender_spec.front import import_from_here, refuse, require_writable
+from kvsender_spec.history.ndjson import write
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.automata import to_markdown, to_svg, verdict
-from kvsender_spec.kit.check import (
-    AdapterError,
-    Budget,
-    LoadError,
-    Report,
-    UnknownClause,
-    check,
-    load_adapter,
-    require_methods,
-    select,
-)
+from kvsender_spec.kit.calls import AdapterError
+from kvsender_spec.kit.check import Budget, UnknownClause, check, select
 from kvsender_spec.kit.complete import MOST_EXTRA, SuiteReport
-from kvsender_spec.kit.explore import Exploration
 from kvsender_spec.kit.learn import MOST_SECONDS, MOST_WORDS, CannotLearn, learn, require_aalpy
-from kvsender_spec.kit.replay import read_trace, replay
-from kvsender_spec.kit.report import render, render_matrix, render_replay, to_json, worst_exit_code
-from kvsender_spec.kit.report_html import to_html
-from kvsender_spec.kit.report_junit import to_junit
+from kvsender_spec.kit.loading import load_adapter
+from kvsender_spec.kit.parts import LoadError, abilities
+from kvsender_spec.kit.replay import Replay, read_trace, replay
 from kvsender_spec.kit.template import write_template
 from kvsender_spec.machine import Profile
-from kvsender_spec.trace import TraceError
+from kvsender_spec.observe.attribution import Tally
+from kvsender_spec.observe.verdict import Report, worst_exit_code
+from kvsender_spec.report.html import to_html
+from kvsender_spec.report.json import to_json
+from kvsender_spec.report.junit import to_junit
+from kvsender_spec.report.text import render, render_matrix, render_run
+from kvsender_spec.trace import Trace, TraceError
+from kvsender_spec.trace_command import trace_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -70,7 +67,7 @@ def _load_all(names: Sequence[str], *, verbose: bool) -> list[Adapter]:
     adapters = [_load(name, verbose=verbose) for name in names]
     for adapter in adapters:
         try:
-            require_methods(adapter)
+            abilities(adapter)
         except LoadError as error:
             raise refuse(str(error)) from error
         except AdapterError:
@@ -118,6 +115,9 @@ def check_command(
     json_path: Annotated[Path | None, typer.Option("--json", help="write the report there as JSON")] = None,
     junit_path: Annotated[Path | None, typer.Option("--junit", help="write it there as JUnit XML")] = None,
     html_path: Annotated[Path | None, typer.Option("--html", help="write it there as one HTML page")] = None,
+    histories: Annotated[
+        Path | None, typer.Option("--histories", help="keep the history of each shortest failing run in this folder")
+    ] = None,
     verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
 ) -> None:
     """Explore senders on the scripted transport and print a verdict for each clause; several are compared as well."""
@@ -131,6 +131,8 @@ def check_command(
         raise refuse(f"--suite takes 0 to {MOST_EXTRA} extra states, not {suite}")
     for option, path in (("--json", json_path), ("--junit", junit_path), ("--html", html_path)):
         require_writable(path, option)
+    if histories is not None:
+        _make_folder(histories, "--histories")
     reports: list[Report] = []
     for adapter in adapters:
         reports.append(
@@ -147,10 +149,34 @@ def check_command(
         render(reports[-1], console)
     if len(reports) > 1:
         render_matrix(reports, console)
-    for path, write in ((json_path, to_json), (junit_path, to_junit), (html_path, to_html)):
+    for path, written in ((json_path, to_json), (junit_path, to_junit), (html_path, to_html)):
         if path is not None:
-            path.write_text(write(reports), encoding="utf-8")
+            path.write_text(written(reports), encoding="utf-8")
+    if histories is not None:
+        for kept in _keep(reports, histories):
+            console.print(f"kept {kept}", markup=False, soft_wrap=True)
     raise typer.Exit(worst_exit_code(reports))
+
+
+def _make_folder(folder: Path, option: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refuse(f"cannot write into {folder}: {error.strerror}; choose another {option} folder") from error
+    require_writable(folder / ".kvsender", option)
+
+
+def _keep(reports: Sequence[Report], folder: Path) -> list[Path]:
+    """Write the history of each shortest failing run. Returns the files."""
+    paths: list[Path] = []
+    for report in reports:
+        sender = "".join(letter if letter.isalnum() else "-" for letter in report.adapter)
+        for verdict in report.verdicts:
+            evidence = verdict.evidence
+            if verdict.outcome.failed and evidence is not None and evidence.history is not None:
+                paths.append(folder / f"{sender}.{verdict.clause.id}.ndjson")
+                write(evidence.history, paths[-1])
+    return paths
 
 
 def _explored(
@@ -168,7 +194,7 @@ def _explored(
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"{adapter.name}: exploring", total=examples)
 
-        def show(found: Exploration) -> None:
+        def show(found: Tally) -> None:
             if found.runs == examples:
                 what = "shortening what broke" if found.broken else "concluding"
                 progress.update(task, description=f"{adapter.name}: {what}")
@@ -196,21 +222,51 @@ def _explored(
 
 @app.command("replay")
 def replay_command(
-    trace_path: Annotated[Path, typer.Argument(metavar="TRACE.ndjson", help="a trace, as a report has it")],
-    adapter_name: Annotated[str, typer.Argument(metavar="MODULE:ADAPTER", help="the adapter to run it on")],
+    path: Annotated[Path, typer.Argument(metavar="TRACE|REPORT", help="a trace (NDJSON), or a report (JSON)")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="[KS-ID] MODULE:ADAPTER", help="of a report: which clause; then the adapter")
+    ],
+    profile: Annotated[
+        Profile | None, typer.Option(help="check against this profile instead of the one the adapter claims")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="a SHOULD that fails counts as a MUST")] = False,
     verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
 ) -> None:
     """Run one trace on a sender, and tell step by step what was asked, answered and broken."""
+    adapters = [name for name in names if not _is_clause(name)]
+    clauses = [name for name in names if _is_clause(name)]
+    if len(adapters) != 1 or len(clauses) > 1:
+        raise refuse(f"replay takes one adapter and at most one clause, not {' '.join(names)}")
     try:
-        trace = read_trace(trace_path)
+        trace, clause = read_trace(path, *clauses)
     except TraceError as error:
-        raise refuse(f"{trace_path}: {error}") from error
+        raise refuse(f"{path}: {error}") from error
     try:
-        done = replay(_load(adapter_name, verbose=verbose), trace)
+        done = replay(_load(adapters[0], verbose=verbose), trace, profile=profile, strict=strict)
     except LoadError as error:
         raise refuse(str(error)) from error
-    render_replay(trace, done, Console(highlight=False))
+    _render_replay(trace, done, clause, Console(highlight=False))
     raise typer.Exit(done.exit_code)
+
+
+def _render_replay(trace: Trace, done: Replay, clause: str | None, console: Console) -> None:
+    def say(words: str, style: str = "") -> None:
+        console.print(words, style=style or None, markup=False, soft_wrap=True)
+
+    say(f"scene: {trace.scene}")
+    if done.history is not None:
+        render_run(done.history, done.violations, console)
+    if done.left_out:
+        say(f"left out, as they made no sense where they stood: {', '.join(map(str, done.left_out))}", "yellow")
+    for found in done.unclaimed:
+        say(f"not claimed, and broken: {found.clause}: {found.observed}", "yellow")
+    if done.error is not None:
+        say(f"stopped: {done.error}", "bold red")
+        for frame in done.error.frames:
+            say(f"  {frame}")
+    if clause is not None:
+        broken = done.shows(clause)
+        say(f"{clause} {'still breaks' if broken else 'does not break any more'}", "bold red" if broken else "green")
 
 
 @app.command("learn")
@@ -230,8 +286,8 @@ def learn_command(
         adapter = _load(adapter_name, verbose=verbose)
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
-        parts = require_methods(adapter)
-        learned = learn(adapter, parts.system, parts.sender, most_words=words, most_seconds=seconds)
+        abilities(adapter)
+        learned = learn(adapter, most_words=words, most_seconds=seconds)
     except (LoadError, CannotLearn) as error:
         raise refuse(str(error)) from error
     except OSError as error:
@@ -277,6 +333,7 @@ def init_adapter_command(
 
 
 app.command("prove")(prove_command)
+app.add_typer(trace_app, name="trace")
 
 
 def main() -> None:

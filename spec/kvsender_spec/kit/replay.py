@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvsender_spec.clauses import BY_ID, Level, claimed
+from kvsender_spec.history.events import History
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.calls import AdapterError
-from kvsender_spec.kit.check import require_methods
 from kvsender_spec.kit.drive import Run
-from kvsender_spec.kit.judge import Violation
-from kvsender_spec.kit.record import Moment
+from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.stage import unplayable
+from kvsender_spec.machine import Profile
+from kvsender_spec.observe.attribution import OWN_ERROR, contexts_of
+from kvsender_spec.observe.verdict import Violation
+from kvsender_spec.report.json import ReportError, load_report
 from kvsender_spec.trace import Step, Trace, TraceError, load
 
 
@@ -20,40 +23,78 @@ from kvsender_spec.trace import Step, Trace, TraceError, load
 class Replay:
     """What came of a trace."""
 
-    moments: Sequence[Moment]
-    violations: Sequence[Violation]
+    history: History | None
+    """None where the run could not begin."""
+    violations: tuple[Violation, ...]
+    """Of clauses that the profile claims."""
+    unclaimed: tuple[Violation, ...]
+    """Of the others."""
     left_out: tuple[Step, ...]
-    """Steps that made no sense where they stood, or that came after the run was over."""
+    """Steps that made no sense where they stood."""
+    strict: bool = False
     error: AdapterError | None = None
-    """The adapter broke; the moments are those before it."""
+    """The adapter broke; the history ends there."""
+
+    def shows(self, clause: str) -> bool:
+        """Whether the clause is broken, or is about a circumstance of what is."""
+        return any(
+            clause == found.clause or clause in contexts_of(found) for found in (*self.violations, *self.unclaimed)
+        )
 
     @property
     def exit_code(self) -> int:
-        """0 nothing broke, 1 the sender broke a clause, 3 the adapter broke."""
-        return 3 if self.error is not None else 1 if self.violations else 0
+        """0 nothing broke, 1 the sender broke a clause that the check counts, 3 the adapter broke."""
+        if self.error is not None or any(found.clause == OWN_ERROR for found in self.violations):
+            return 3
+        return 1 if any(_counts(found, strict=self.strict) for found in self.violations) else 0
 
 
-def read_trace(path: Path) -> Trace:
-    """Raises TraceError with the reason for whatever is not a trace that can be played."""
+def _counts(found: Violation, *, strict: bool) -> bool:
+    return found.clause in BY_ID and (strict or BY_ID[found.clause].level is Level.MUST)
+
+
+def read_trace(path: Path, clause: str | None = None) -> tuple[Trace, str | None]:
+    """A trace, and the clause that it is said to break: from a trace's file, or from a report in JSON.
+
+    Raises TraceError with the reason for whatever is not a trace that can be run.
+    """
     try:
-        with path.open(encoding="utf-8") as lines:
-            trace = load(lines)
+        text = path.read_bytes().decode("utf-8")
     except OSError as error:
         raise TraceError(f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise TraceError(f"not UTF-8: {error.reason} at byte {error.start}") from error
-    reason = unplayable(trace.scene)
+    if '"schema"' in text[:200]:
+        trace, clause = _from_report(text, clause)
+    else:
+        trace = load(text.splitlines())
+    reason = unplayable(trace)
     if reason:
-        raise TraceError(f"line 1: {reason}")
-    return trace
+        raise TraceError(reason)
+    return trace, clause
 
 
-def replay(adapter: Adapter, trace: Trace) -> Replay:
-    """Run the trace with its end. Raises LoadError for an adapter whose system or sender lacks a method."""
+def _from_report(text: str, clause: str | None) -> tuple[Trace, str]:
+    try:
+        rows = [row for report in load_report(text) for row in report.clauses if row.trace is not None]
+        names = list(dict.fromkeys(row.id for row in rows))
+        if clause is None and len(names) != 1:
+            raise TraceError(f"a report with traces of {', '.join(names) or 'no clause'}: say of which one, as KS-2.2")
+        chosen = [row for row in rows if clause in (None, row.id)]
+        if not chosen:
+            raise TraceError(f"the report has no trace of {clause}, only of {', '.join(names) or 'no clause'}")
+        return chosen[0].load_trace(), chosen[0].id
+    except ReportError as error:
+        raise TraceError(str(error)) from error
+
+
+def replay(adapter: Adapter, trace: Trace, *, profile: Profile | None = None, strict: bool = False) -> Replay:
+    """Run the trace, with its end. Raises LoadError for an adapter whose system or sender lacks a method."""
     run: Run | None = None
     left_out: list[Step] = []
+    broke: AdapterError | None = None
     try:
-        require_methods(adapter)
+        abilities(adapter)
         run = Run(adapter, trace.scene)
         for step in trace.steps:
             if not run.applicable(step):
@@ -61,6 +102,14 @@ def replay(adapter: Adapter, trace: Trace) -> Replay:
             run.apply(step)
         run.finish()
     except AdapterError as error:
-        moments = [] if run is None else run.record.moments
-        return Replay(moments, [] if run is None else run.findings.violations, tuple(left_out), error)
-    return Replay(run.record.moments, run.findings.violations, tuple(left_out))
+        broke = error
+    found = () if run is None else tuple(run.observer.findings.violations)
+    ids = {clause.id for clause in claimed(profile or adapter.profile)} | {OWN_ERROR}
+    return Replay(
+        None if run is None else run.history,
+        tuple(violation for violation in found if violation.clause in ids),
+        tuple(violation for violation in found if violation.clause not in ids),
+        tuple(left_out),
+        strict,
+        broke,
+    )

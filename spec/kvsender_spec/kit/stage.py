@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from kvsender_spec.faults import RETURNED_BY_TRANSPORT, Point
 from kvsender_spec.kit.adapter import (
     MOST_ROOMS,
     ROOM_PAGES,
@@ -16,7 +17,7 @@ from kvsender_spec.kit.adapter import (
     World,
 )
 from kvsender_spec.kit.transport import Fabric, ScriptedHandle
-from kvsender_spec.trace import Progress, Scene
+from kvsender_spec.trace import WORLD_CALLS, Call, Progress, Scene, Trace
 
 SENDER_SIDE: Final = "prefill"
 ROOM_IDS: Final = (7, 11, 13)
@@ -27,8 +28,27 @@ STRAY_ROOM: Final = 17
 _MOST_PEERS: Final = 4
 
 
-def unplayable(scene: Scene) -> str:
-    """What the scene has more of than a stage; empty if it can be played. A trace from a file may say anything."""
+def unplayable(trace: Trace) -> str:
+    """Why a trace cannot be run; empty if it can. A trace from a file may say anything."""
+    opened: set[int] = set()
+    for number, step in enumerate(trace.steps, 2):
+        if step.call is Call.OPEN:
+            opened.add(step.room)
+        elif step.call not in WORLD_CALLS and step.room not in opened:
+            return f"line {number}: {step}: room {step.room} was not opened before"
+        if step.call in (Call.KILL, Call.STOP, Call.RESTART) and step.room >= trace.scene.peers:
+            return f"line {number}: {step}: the scene has {trace.scene.peers} peers"
+        if step.call is Call.OPEN and step.room >= len(trace.scene.chunks):
+            return f"line {number}: {step}: the scene has {len(trace.scene.chunks)} rooms"
+        fault = step.fault
+        if fault is not None and fault.kind in RETURNED_BY_TRANSPORT and fault.point not in (Point.POST, Point.CHECK):
+            return f"line {number}: {step}: {fault.point} raises or succeeds, and returns no state"
+    reason = unplayable_scene(trace.scene)
+    return f"line 1: {reason}" if reason else ""
+
+
+def unplayable_scene(scene: Scene) -> str:
+    """What the scene has more of than the kit can make; empty if it can be run."""
     for what, count, least, most in (
         ("rooms", len(scene.chunks), 1, MOST_ROOMS),
         ("peers", scene.peers, 1, _MOST_PEERS),
