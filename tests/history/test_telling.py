@@ -30,7 +30,7 @@ from kvsender_spec.history.events import (
 )
 from kvsender_spec.history.telling import MOST_TEXT, Teller, plain, tell
 
-EVIL = "\x1b]0;pwned\x07\x1b[2J\r\n\u202eabc\x9b31m\ud800"
+HOSTILE = "\x1b]0;title\x07\x1b[2J\r\n\u202eabc\x9b31m\ud800"
 
 
 def told(*events: AnyEvent) -> list[str]:
@@ -95,9 +95,14 @@ def test_threads_and_rooms_are_named_where_there_are_several() -> None:
     call = CallStarted(seq=2, t=0.0, room=5, thread=1, what=CallName.ABORT)
     assert told(one, two, call)[:3] == [
         "    0   0.000000  room 1 is opened with key 4: 1 page to a, pages none; b, a dummy",
-        "    1   0.000000  room 5: room 1 is opened with key 5: 0 pages to nobody".replace("room 5: ", ""),
+        "    1   0.000000  room 1 is opened with key 5: 0 pages to nobody",
         "    2   0.000000  thread 1, room 5: the caller calls abort()",
     ]
+    made = TransferMade(seq=2, t=0.0, room=5, peer="a", handle=3)
+    posted = TransferPosted(seq=3, t=0.0, handle=3, answer="PROC")
+    assert told(one, two, made, posted)[3].startswith(
+        "    3   0.000000  room 5: the transport was asked: post handle 3"
+    )
     assert (
         told(one, msgspec.structs.replace(call, seq=1, room=4, thread=0))[1]
         == "    1   0.000000  the caller calls abort()"
@@ -120,7 +125,7 @@ def test_no_text_reaches_the_terminal_raw(one: AnyEvent) -> None:
     """Every field of text of every kind, whatever is in it."""
     values = {name: getattr(one, name) for name in one.__struct_fields__ if name != "how"}
     changes = {
-        name: EVIL for name, value in values.items() if isinstance(value, str) and not isinstance(value, StrEnum)
+        name: HOSTILE for name, value in values.items() if isinstance(value, str) and not isinstance(value, StrEnum)
     }
     history = everything()
     history.events[one.seq] = msgspec.structs.replace(one, **changes)
@@ -128,9 +133,9 @@ def test_no_text_reaches_the_terminal_raw(one: AnyEvent) -> None:
         assert line.isprintable(), line
 
 
-def test_the_evil_text_would_be_noticed() -> None:
-    assert not EVIL.isprintable()
-    assert plain(EVIL) == "\\x1b]0;pwned\\x07\\x1b[2J\\r\\n\\u202eabc\\x9b31m\\ud800"
+def test_a_hostile_text_would_be_noticed() -> None:
+    assert not HOSTILE.isprintable()
+    assert plain(HOSTILE) == "\\x1b]0;title\\x07\\x1b[2J\\r\\n\\u202eabc\\x9b31m\\ud800"
     assert plain("naïve 房间 \\") == "naïve 房间 \\"
     assert len(plain("x" * 10_000)) == MOST_TEXT + len(" ...")
 

@@ -47,8 +47,8 @@ class Sticky:
 
     def verdicts(self, profile: Profile | None = None) -> tuple[Verdict, ...]:
         verdicts = {clause.id: Verdict(clause, Outcome.PASS, 1) for clause in CLAUSES}
-        judged = self.claimed if profile is None else profile.value
-        verdicts["KS-8.1"] = Verdict(BY_ID["KS-8.1"], Outcome.NOT_CLAIMED, note=f"not claimed by profile {judged}")
+        against = self.claimed if profile is None else profile.value
+        verdicts["KS-8.1"] = Verdict(BY_ID["KS-8.1"], Outcome.NOT_CLAIMED, note=f"not claimed by profile {against}")
         if self.broken:
             evidence = Evidence(self.broken[0])
             verdicts["KS-2.1"] = Verdict(BY_ID["KS-2.1"], Outcome.FAIL, 2, len(self.broken), evidence=evidence)

@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 
 
 class HistoryError(ValueError):
-    """A history that cannot be read, written or believed; the message names the line and the value."""
+    """A history that cannot be read or written; the message names the line and the value."""
 
 
 class _Format(msgspec.Struct):

@@ -107,6 +107,7 @@ class Teller:
         self._errors: Final = {event.ref: event for event in history.events if isinstance(event, ErrorSeen)}
         self._calls: Final = {event.seq: event for event in history.events if isinstance(event, CallStarted)}
         self._rooms: Final = sum(isinstance(event, RoomOpened) for event in history.events)
+        self._room_of_handle: Final = {e.handle: e.room for e in history.events if isinstance(e, TransferMade)}
 
     def error(self, ref: int) -> str:
         """``Type: text``, and what caused it."""
@@ -181,12 +182,23 @@ class Teller:
         call = self._calls.get(of)
         return f"call {of}" if call is None else f"{call.what}()"
 
+    def _room(self, event: AnyEvent) -> int | None:
+        """The key of the room that the line must name. A transfer's events may leave it to their transfer.made."""
+        match event:
+            case RoomOpened():
+                return None
+            case TransferPosted() | TransferChecked() | TransferReleased() | BytesLanded() if event.room is None:
+                return self._room_of_handle.get(event.handle)
+            case _:
+                return event.room
+
     def line(self, event: AnyEvent, words: str) -> str:
         """Words about an event, with its seq, its time in seconds, its thread unless that is
         the caller's main one, and its room where there are several."""
         marks = [f"thread {event.thread}"] if event.thread else []
-        if self._rooms > 1 and event.room is not None and not isinstance(event, RoomOpened):
-            marks.append(f"room {event.room}")
+        room = self._room(event)
+        if self._rooms > 1 and room is not None:
+            marks.append(f"room {room}")
         about = f"{', '.join(marks)}: " if marks else ""
         inside = "  " if event.call is not None else ""
         return f"{event.seq:5} {event.t:10.6f}  {inside}{about}{words}"
