@@ -84,7 +84,7 @@ def test_hostile_texts_are_written_whole() -> None:
     [
         (("kvsender-report/2", "kvsender-report/1"), "not 'kvsender-report/1'"),
         (('"schema"', '"form"'), "missing required field `schema`"),
-        (('"verdict": "fail"', '"verdict": "guilty"'), r"'guilty' - at `\$\.clauses\[1\]\.verdict`"),
+        (('"verdict": "fail"', '"verdict": "wrong"'), r"'wrong' - at `\$\.clauses\[1\]\.verdict`"),
         (('"seed": 0', '"seed": "zero"'), r"Expected `int`, got `str` - at `\$\.seed`"),
         (('"profile": "quiescent"', '"profile": "most"'), "'most'"),
         (("{", "["), "not a report: "),

@@ -8,6 +8,7 @@ from tests.report.made import HOSTILE, LONG, Script, every_event, success_after_
 
 from kvsender_spec.history import events as h
 from kvsender_spec.observe.verdict import Violation
+from kvsender_spec.report.plain import printable
 from kvsender_spec.report.sequence import MOST_EVENTS, MOST_MOMENTS, MOST_PEERS, sequence
 from kvsender_spec.report.svg import Path, Picture, Rect, Words, draw
 
@@ -149,6 +150,7 @@ def test_hostile_and_long_texts_stay_within_a_bounded_picture() -> None:
     for text in (HOSTILE, LONG, "\ud800" * 9000):
         picture = sequence(every_event(text), [Violation("KS-1.1", text, text, seq=5, after="KS-1.2")])
         assert picture.height < 6000
+        assert all(printable(line) == line and len(line) * 7 < picture.width for line in words(picture))
         svg = draw(picture)
         assert len(svg) < 200_000
         root = ElementTree.fromstring(svg.encode("utf-8"))

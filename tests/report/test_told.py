@@ -34,6 +34,7 @@ def test_a_step_is_a_moment_and_its_events_follow() -> None:
     assert "       the transport was asked: check handle 1; it answered DONE" in lines
     at = lines.index("       the caller: poll() answered Success")
     assert lines[at + 1] == "!      breaks KS-2.2 NO-SUCCESS-AFTER-FAIL (MUST)"
+    assert len([line for line in lines if line.startswith("!")]) == 1
     assert lines[at + 3] == "       decode0 was told: success of room 7"
     assert [moment.title for moment in moments(history)][1] == "send(0) with post[1]=nixlBackendError"
 

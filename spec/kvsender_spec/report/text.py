@@ -60,8 +60,9 @@ def relation(cause: Verdict, verdict: Verdict) -> str:
 
 def causes(report: Report) -> list[Group]:
     """What failed, by trace; what is only ever broken after a clause that did not fail itself comes last."""
-    first = [group for group in report.groups if group.cause.outcome is Outcome.FAIL]
-    return first + [group for group in report.groups if group.cause.outcome is not Outcome.FAIL]
+    groups = report.groups
+    first = [group for group in groups if group.cause.outcome is Outcome.FAIL]
+    return first + [group for group in groups if group.cause.outcome is not Outcome.FAIL]
 
 
 def members(group: Group) -> tuple[Verdict, ...]:
