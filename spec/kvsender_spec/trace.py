@@ -41,7 +41,7 @@ class Call(StrEnum):
     CONTROL = "control"
     """A malformed control message arrives from a peer; `room` chooses which."""
     FAULTS_OVER = "faults_over"
-    """From here nothing goes wrong any more, and what a polled room has in flight finishes, unless the scene is silent."""
+    """From here nothing goes wrong any more; what a polled room has in flight finishes, unless the scene is silent."""
     SETTLE = "settle"
     """Everything in flight finishes, stopped peers go on, and the system's background work gets its time."""
 

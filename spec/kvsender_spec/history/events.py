@@ -130,6 +130,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     """What the subject claims."""
     can: tuple[Ability, ...] = ()
     limits: Limits = Limits()
+    named: dict[str, str] = {}
+    """In the shortest run that a check has kept: the clause that explains a rule, by the rule. Attribution over many
+    runs has shown that the rule breaks in this circumstance only; whoever checks the file looks for it again."""
     versions: dict[str, str] = {}
     wall: str = ""
     """When the clock of the history stood at 0, in ISO 8601; empty where nobody knows."""

@@ -15,8 +15,8 @@ from kvsender_spec.formal.suite.hsi import cover
 from kvsender_spec.formal.suite.letters import Letter, Word
 from kvsender_spec.formal.suite.sender import SpecMachine
 from kvsender_spec.kit.learn import Learned
-from kvsender_spec.kit.markup import Markup, tag, text
 from kvsender_spec.kit.words import spell
+from kvsender_spec.report.svg import Path, Picture, Rect, Shape, Words, draw
 
 _COLUMN: Final = 230.0
 _ROW: Final = 92.0
@@ -24,12 +24,6 @@ _HALF_W: Final = 40.0
 _HALF_H: Final = 20.0
 _MARGIN: Final = 64.0
 _LINE: Final = 18.0
-_STYLE: Final = """
-svg{background:#fff}text{font:12px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#1b1f24}
-.title{font-weight:600;font-size:15px}.label{fill:#5b6470;font-size:10px;paint-order:stroke;stroke:#fff;stroke-width:3px}.edge{stroke:#9aa4b2;fill:none}
-.head{fill:#9aa4b2}.node{fill:#eef1f5;stroke:#5b6470}.way{stroke:#b3261e;stroke-width:2.5}.way.head{fill:#b3261e}
-.node.way{fill:#fdeae8}.bad{fill:#b3261e;font-weight:600}
-"""
 
 
 def _grouped(machine: SpecMachine) -> Mapping[tuple[int, int], list[Letter]]:
@@ -128,53 +122,42 @@ def _table(machine: SpecMachine) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ SVG
 
 
-def to_svg(learned: Learned) -> Markup:
-    """Both machines in one picture, with the word that tells them apart in red."""
+def to_svg(learned: Learned) -> str:
+    """Both machines in one SVG picture, with the word that tells them apart in red."""
     word = learned.word or ()
     left, width, height = _machine(learned.spec, "the specification", word, 0.0)
     right, more, taller = _machine(learned.sender, learned.adapter, word, width)
     y = max(height, taller) + _LINE
-    parts = [tag("style", Markup(_STYLE)), *left, *right]
+    shapes = [*left, *right]
     for line in verdict(learned):
-        parts.append(tag("text", text(line.strip()), x=_MARGIN / 2, y=y, class_="bad" if "the sender" in line else ""))
+        shapes.append(Words(_MARGIN / 2, y, line.strip(), "bad" if "the sender" in line else ""))
         y += _LINE
     y += _LINE / 2
     for letter, number in _numbers(learned.spec).items():
-        parts.append(tag("text", text(f"{number:2} {letter}"), x=_MARGIN / 2, y=y, class_="label"))
+        shapes.append(Words(_MARGIN / 2, y, f"{number:2} {letter}", "label"))
         y += 13
-    size = (width + more, y)
-    return tag(
-        "svg",
-        *parts,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {size[0]:g} {size[1]:g}",
-        width=size[0],
-        height=size[1],
-        role="img",
-        aria_label=f"{learned.adapter} beside the specification: {spell(word)}",
-    )
+    label = f"{learned.adapter} beside the specification: {spell(word)}"
+    return draw(Picture(width + more, y, label, tuple(shapes), style="machines.css"))
 
 
-def _machine(machine: SpecMachine, title: str, word: Word, left: float) -> tuple[list[Markup], float, float]:
+def _machine(machine: SpecMachine, title: str, word: Word, left: float) -> tuple[list[Shape], float, float]:
     """The drawing of one machine, and its width and height."""
     places = _places(machine, left)
     way = set(pairwise(_states(machine, word)))
     numbers = _numbers(machine)
-    parts = [tag("text", text(f"{title}: {machine.size} states"), x=left + _MARGIN / 2, y=28, class_="title")]
+    shapes: list[Shape] = [Words(left + _MARGIN / 2, 28, f"{title}: {machine.size} states", "title")]
     for (source, target), letters in _grouped(machine).items():
         if source != target:
             label = " ".join(str(numbers[letter]) for letter in letters)
-            parts += _arrow(places[source], places[target], label, " way" if (source, target) in way else "")
+            shapes += _arrow(places[source], places[target], label, " way" if (source, target) in way else "")
     walked = {state for pair in way for state in pair}
     for state, (x, y) in places.items():
         style = "node way" if state in walked else "node"
-        parts.append(
-            tag("rect", x=x - _HALF_W, y=y - _HALF_H, width=2 * _HALF_W, height=2 * _HALF_H, rx=9, class_=style)
-        )
-        parts.append(tag("text", text(f"s{state}"), x=x, y=y - 3, text_anchor="middle"))
-        parts.append(tag("text", text(_says(machine, state)), x=x, y=y + 12, text_anchor="middle", class_="label"))
+        shapes.append(Rect(x - _HALF_W, y - _HALF_H, 2 * _HALF_W, 2 * _HALF_H, 9, style))
+        shapes.append(Words(x, y - 3, f"s{state}", anchor="middle"))
+        shapes.append(Words(x, y + 12, _says(machine, state), "label", "middle"))
     width = max(x for x, _ in places.values()) - left + _HALF_W + _MARGIN
-    return parts, width, max(y for _, y in places.values()) + _ROW
+    return shapes, width, max(y for _, y in places.values()) + _ROW
 
 
 def _places(machine: SpecMachine, left: float) -> Mapping[int, tuple[float, float]]:
@@ -191,7 +174,7 @@ def _places(machine: SpecMachine, left: float) -> Mapping[int, tuple[float, floa
     return places
 
 
-def _arrow(source: tuple[float, float], target: tuple[float, float], label: str, way: str) -> list[Markup]:
+def _arrow(source: tuple[float, float], target: tuple[float, float], label: str, way: str) -> list[Shape]:
     """A bent arrow: one that goes back bends the other way, so that the two do not lie on each other."""
     (x1, y1), (x2, y2) = source, target
     length = max(1.0, hypot(x2 - x1, y2 - y1))
@@ -212,7 +195,7 @@ def _arrow(source: tuple[float, float], target: tuple[float, float], label: str,
     near = ((x1 + 2 * middle[0] + x2) / 4 + along[0] * 8, (y1 + 2 * middle[1] + y2) / 4 + along[1] * 8)
     path = f"M{x1:.1f} {y1:.1f}Q{middle[0]:.1f} {middle[1]:.1f} {end[0]:.1f} {end[1]:.1f}"
     return [
-        tag("path", d=path, class_=f"edge{way}"),
-        tag("path", d=head, class_=f"head{way}"),
-        tag("text", text(label), x=near[0], y=near[1], text_anchor="middle", class_="label"),
+        Path(path, f"edge{way}"),
+        Path(head, f"head{way}"),
+        Words(near[0], near[1], label, "label", "middle"),
     ]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import msgspec
+
+from kvsender_spec.history.events import Header, History
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.drive import run_trace
 from kvsender_spec.kit.shrink import Shown, show, shrink
 from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally
 from kvsender_spec.observe.verdict import Breakdown, Evidence
+from kvsender_spec.trace import Trace
 
 
 @dataclass(slots=True)
@@ -28,7 +32,7 @@ def attribute(adapter: Adapter, tally: Tally, wanted: frozenset[str]) -> Blame:
     for rule, example in sorted(tally.first.items(), key=_by_length):
         if rule == OWN_ERROR or wanted & {rule, *tally.candidates[rule]}:
             _attribute(adapter, tally, example, blame, shown)
-    for rule, example in tally.later.items():
+    for rule, example in list(tally.later.items()):
         if rule in wanted and rule not in blame.evidence:
             _attribute_later(adapter, example, blame, shown)
     return blame
@@ -41,13 +45,16 @@ def _by_length(entry: tuple[str, Example]) -> tuple[int, str]:
 def _attribute(adapter: Adapter, tally: Tally, example: Example, blame: Blame, shown: list[Shown]) -> None:
     rule = example.violation.clause
     best = _already(shown, rule, tally) or shrink(adapter, example)
-    if best is None or not _repeats(adapter, best):
+    if best is None or not _repeats(adapter, best, tally):
         said = f"not repeatable: {rule} broke once ({example.violation.observed}), and not when the trace was run again"
         blame.errors.append(Breakdown(said, example.trace, example.violation.frames))
         return
     shown.append(best)
     named = tally.name(best.violation)
-    evidence = Evidence(best.violation, trace=best.trace, history=best.history)
+    # What is left in the shortest trace is what it takes: its circumstances need no further mention.
+    plain = replace(best.violation, contexts=frozenset())
+    header = best.history.header if named == rule else _naming(best.history.header, rule, named)
+    evidence = Evidence(plain, trace=best.trace, history=History(header=header, events=best.history.events))
     if named == OWN_ERROR:
         said = f"the sender's or the adapter's own error: {best.violation.observed}"
         blame.errors.append(Breakdown(said, best.trace, best.violation.frames))
@@ -57,7 +64,7 @@ def _attribute(adapter: Adapter, tally: Tally, example: Example, blame: Blame, s
         if tally.candidates[rule] and tally.established(rule):
             blame.after[rule] = tally.established(rule)
     else:
-        circumstance = replace(best.violation, clause=named)
+        circumstance = replace(plain, clause=named)
         blame.evidence.setdefault(named, replace(evidence, violation=circumstance))
         blame.after.pop(named, None)
         if rule != OWN_ERROR:
@@ -83,19 +90,24 @@ def _attribute_later(adapter: Adapter, example: Example, blame: Blame, shown: li
     alone = show(adapter, best.trace, rule)
     best = best if alone is None else alone
     shown.append(best)
-    blame.evidence[rule] = Evidence(best.violation, trace=best.trace, history=best.history)
+    plain = replace(best.violation, contexts=frozenset())
+    blame.evidence[rule] = Evidence(plain, trace=best.trace, history=best.history)
     if best.violation.after:
         blame.after[rule] = blame.after.get(best.violation.after, best.violation.after)
 
 
-def _repeats(adapter: Adapter, best: Shown) -> bool:
-    """The trace breaks the same rule first when it is replayed, with the end of a run where it has none itself."""
+def _repeats(adapter: Adapter, best: Shown, tally: Tally) -> bool:
+    """The trace breaks the same rule first when it is replayed, with the end of a run where it has none itself.
+
+    What a caller meets that goes on from there is seen as well.
+    """
     try:
         run = run_trace(adapter, best.trace)
     except AdapterError:
         return False
-    rule = best.violation.clause
-    return any(found.clause == rule and not found.after for found in run.observer.findings.violations)
+    rule, found = best.violation.clause, run.observer.findings.violations
+    tally.met_afterwards(Trace(run.scene, tuple(run.steps)), found)
+    return any(violation.clause == rule and not violation.after for violation in found)
 
 
 def outermost(clause: str, blame: Blame) -> str:
@@ -106,3 +118,8 @@ def outermost(clause: str, blame: Blame) -> str:
         seen.add(after)
         after = blame.after[after]
     return after
+
+
+def _naming(header: Header, rule: str, clause: str) -> Header:
+    names: dict[str, str] = {rule: clause}
+    return msgspec.structs.replace(header, named=names)

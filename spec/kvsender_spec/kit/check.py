@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final, assert_never
 
@@ -13,7 +14,7 @@ from kvsender_spec.kit.blame import Blame, attribute, outermost
 from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.complete import SuiteReport, run_suite
 from kvsender_spec.kit.loading import load_adapter
-from kvsender_spec.kit.parts import LoadError, abilities
+from kvsender_spec.kit.parts import LoadError, abilities, claiming
 from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.walk import cut_short, walk
 from kvsender_spec.machine import Profile
@@ -88,15 +89,16 @@ def check(
     wanted = select(chosen)
     judged = profile or adapter.profile
     can: frozenset[Ability] | None = None
-    tally = Tally()
+    own, adapter = adapter, claiming(adapter, profile)
+    ids = frozenset(clause.id for clause in claimed(judged))
+    tally = Tally(claimed=ids)
     try:
         can = abilities(adapter)
         walk(adapter, seed_number=seed, examples=examples, into=tally, enough=_enough(chosen), on_run=on_run)
     except AdapterError as error:
         tally.errors.append(Breakdown(str(error), Trace(Scene(), ()), error.frames))
-    probed = probe_import(adapter) if can is not None and _IMPORT in wanted else None
-    watched = frozenset(clause.id for clause in claimed(judged)) & wanted
-    blame = attribute(adapter, tally, watched)
+    probed = probe_import(own) if can is not None and _IMPORT in wanted else None
+    blame = attribute(adapter, tally, ids & wanted)
     _note_import(tally, probed, blame)
     verdicts = tuple(_verdict(clause, judged, can, tally, blame) for clause in CLAUSES if clause.id in wanted)
     played: SuiteReport | None = None
@@ -110,7 +112,7 @@ def check(
         tally.steps,
         verdicts,
         strict,
-        claims=None if judged is adapter.profile else adapter.profile,
+        claims=None if judged is own.profile else own.profile,
         errors=(*tally.errors, *blame.errors),
         suite=None if played is None else played.summarised(),
     )
@@ -147,7 +149,7 @@ def _suite(
 def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, tally: Tally, blame: Blame) -> Verdict:
     """``can`` is None where the adapter could not be opened."""
     broken = tally.broken[clause.id]
-    seen = tally.held[clause.id] + broken
+    seen = tally.held[clause.id] + broken + tally.excused[clause.id]
     lack = "" if can is None else lacking(clause, can)
     if lack:
         return Verdict(clause, Outcome.NOT_APPLICABLE, seen, note=lack)
@@ -164,7 +166,10 @@ def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, t
     if tally.errors and (seen == 0 or cut_short(tally)):
         return Verdict(clause, Outcome.ERROR, seen, note=tally.errors[0].message)
     header = Header(source=Source.SCRIPTED, vantage=tuple(KINDS), can=tuple(sorted(can or ())))
-    return verdict_of(clause, profile, [header], Findings(tally.held, [], tally.reasons.reasons))
+    verdict = verdict_of(clause, profile, [header], Findings(tally.held, [], tally.reasons.reasons))
+    excused = tally.excused[clause.id]
+    note = f"broken {excused} times where the caller did what profile {profile.value} does not allow" if excused else ""
+    return replace(verdict, note=note) if note and verdict.outcome is Outcome.PASS else verdict
 
 
 __all__ = [

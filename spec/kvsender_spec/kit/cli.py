@@ -171,10 +171,10 @@ def _keep(reports: Sequence[Report], folder: Path) -> list[Path]:
     paths: list[Path] = []
     for report in reports:
         sender = "".join(letter if letter.isalnum() else "-" for letter in report.adapter)
-        for verdict in report.verdicts:
-            evidence = verdict.evidence
-            if verdict.outcome.failed and evidence is not None and evidence.history is not None:
-                paths.append(folder / f"{sender}.{verdict.clause.id}.ndjson")
+        for found in report.verdicts:
+            evidence = found.evidence
+            if found.outcome.failed and evidence is not None and evidence.history is not None:
+                paths.append(folder / f"{sender}.{found.clause.id}.ndjson")
                 write(evidence.history, paths[-1])
     return paths
 

@@ -150,7 +150,7 @@ class SuiteReport:
         return SuiteSummary(self.outcome, tuple(self._lines()), self._facts())
 
     def _lines(self) -> Iterator[str]:
-        yield self.summary
+        yield f"complete suite: {self.outcome.value}: {self.summary}"
         if self.not_applicable:
             return
         yield self.domain
@@ -165,6 +165,8 @@ class SuiteReport:
 
     def _facts(self) -> dict[str, object]:
         return {
+            "schema": "kvsender-suite/1",
+            "verdict": self.outcome.value,
             "k": self.extra,
             "states": self.states,
             "inputs": self.letters,

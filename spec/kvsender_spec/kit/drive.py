@@ -220,7 +220,7 @@ class Run:
 
     def apply(self, step: Step) -> None:
         """Take one step, if it makes sense now. Raises AdapterError where the adapter breaks."""
-        if not self.applicable(step):
+        if self.over or not self.applicable(step):
             return
         self.steps.append(step)
         self.recorder.add(lambda seq, t, thread, _: StepStarted(seq=seq, t=t, thread=thread, text=str(step)))
@@ -444,7 +444,8 @@ class Run:
         # Page ids of a wrong type are the point of WRONG_DTYPE.
         pages = wrong_pages(misuse, room.sent_pages, sum(room.chunks))
         of = self.recorder.call_started(CallName.SEND, room.key, pages=pages, misuse=misuse.value)
-        _, error = self.calls.make("send()", lambda: self._invoke(sender, Call.SEND, cast("Sequence[int]", pages)))
+        ids = cast("Sequence[int]", pages)
+        error = self.calls.make("send()", lambda: self._invoke(sender, Call.SEND, ids))[1]
         self.recorder.call_ended(of, room.key, error=error)
         if sender is not room.sender and isinstance(sender, Clearable):
             self.calls.hook("clear", sender.clear)
@@ -459,8 +460,6 @@ class Run:
         if not self.over and not any(step.call in OF_AN_END for step in self.steps):
             for step in ending(self):
                 self.apply(step)
-                if self.over:
-                    break
         self.close()
 
     def close(self) -> None:

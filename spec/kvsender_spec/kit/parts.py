@@ -24,6 +24,7 @@ from kvsender_spec.kit.adapter import (
 from kvsender_spec.kit.calls import AdapterError, Calls
 from kvsender_spec.kit.stage import Stage
 from kvsender_spec.kit.transport import UseAfterRelease
+from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Scene
 
 _OF_THE_SYSTEM: Final[Mapping[Ability, type]] = {
@@ -49,6 +50,22 @@ _MOST_KNOWN: Final = 256
 
 class LoadError(ValueError):
     """``module:attribute`` names nothing that can be checked; the message says what is wrong and what to do."""
+
+
+class Claiming:
+    """An adapter that claims another profile than it does by itself."""
+
+    def __init__(self, adapter: Adapter, profile: Profile) -> None:
+        self.name: Final = adapter.name
+        self.profile: Final = profile
+        self.errors: Final = adapter.errors
+        self.usage_errors: Final = adapter.usage_errors
+        self.open: Final = adapter.open
+
+
+def claiming(adapter: Adapter, profile: Profile | None) -> Adapter:
+    """The adapter itself, or one that claims the profile in its place."""
+    return adapter if profile is None or profile is adapter.profile else Claiming(adapter, profile)
 
 
 def transport_errors(adapter: Adapter) -> dict[str, type[Exception]]:

@@ -10,10 +10,10 @@ from kvsender_spec.history.events import History
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.drive import Run
-from kvsender_spec.kit.parts import abilities
+from kvsender_spec.kit.parts import abilities, claiming
 from kvsender_spec.kit.stage import unplayable
 from kvsender_spec.machine import Profile
-from kvsender_spec.observe.attribution import OWN_ERROR, contexts_of
+from kvsender_spec.observe.attribution import OWN_ERROR, contexts_of, excused
 from kvsender_spec.observe.verdict import Violation
 from kvsender_spec.report.json import ReportError, load_report
 from kvsender_spec.trace import Step, Trace, TraceError, load
@@ -77,7 +77,7 @@ def read_trace(path: Path, clause: str | None = None) -> tuple[Trace, str | None
 def _from_report(text: str, clause: str | None) -> tuple[Trace, str]:
     try:
         rows = [row for report in load_report(text) for row in report.clauses if row.trace is not None]
-        names = list(dict.fromkeys(row.id for row in rows))
+        names = sorted({row.id for row in rows})
         if clause is None and len(names) != 1:
             raise TraceError(f"a report with traces of {', '.join(names) or 'no clause'}: say of which one, as KS-2.2")
         chosen = [row for row in rows if clause in (None, row.id)]
@@ -94,6 +94,7 @@ def replay(adapter: Adapter, trace: Trace, *, profile: Profile | None = None, st
     left_out: list[Step] = []
     broke: AdapterError | None = None
     try:
+        adapter = claiming(adapter, profile)
         abilities(adapter)
         run = Run(adapter, trace.scene)
         for step in trace.steps:
@@ -103,8 +104,8 @@ def replay(adapter: Adapter, trace: Trace, *, profile: Profile | None = None, st
         run.finish()
     except AdapterError as error:
         broke = error
-    found = () if run is None else tuple(run.observer.findings.violations)
-    ids = {clause.id for clause in claimed(profile or adapter.profile)} | {OWN_ERROR}
+    ids = frozenset(clause.id for clause in claimed(adapter.profile)) | {OWN_ERROR}
+    found = () if run is None else tuple(v for v in run.observer.findings.violations if not excused(v, ids))
     return Replay(
         None if run is None else run.history,
         tuple(violation for violation in found if violation.clause in ids),

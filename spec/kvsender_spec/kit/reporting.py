@@ -115,10 +115,7 @@ class FabricRecorder:
         for worker in self._works.workers():
             if not worker.is_alive() and worker.name not in self._ended:
                 self._ended.add(worker.name)
-                name = worker.name
-                self._recorder.add(
-                    lambda seq, t, thread, _, name=name: WorkerEnded(seq=seq, t=t, thread=thread, name=name)
-                )
+                self._recorder.add(partial(_ended, worker.name))
 
     # -- peers
 
@@ -159,3 +156,7 @@ class FabricRecorder:
         self._recorder.add(
             lambda seq, t, thread, _: BytesCompared(seq=seq, t=t, thread=thread, room=room, differ=differ)
         )
+
+
+def _ended(name: str, seq: int, t: float, thread: int, _: int | None) -> WorkerEnded:
+    return WorkerEnded(seq=seq, t=t, thread=thread, name=name)

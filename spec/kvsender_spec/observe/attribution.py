@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from kvsender_spec.clauses import BY_ID
 from kvsender_spec.observe.checkers.base import OWN_ERROR
 from kvsender_spec.observe.verdict import Breakdown, Findings, Violation
 from kvsender_spec.trace import Trace
@@ -35,6 +36,9 @@ _OF_FAILURE: Final = frozenset({"KS-5.1"})
 _OF_PAGES: Final = frozenset({"KS-5.1", "KS-5.2", "KS-5.3", "KS-5.4", "KS-6.2", "KS-6.3"})
 _OF_OUTCOMES: Final = frozenset({"KS-3.2", "KS-3.6"})
 """They explain an outcome that is wrong, and nothing else."""
+CALLER: Final = frozenset({"KS-7.2", "KS-8.1"})
+"""What a profile that does not claim these clauses forbids its caller: calls at the same time, and mistakes. What the
+sender does then is not specified; it is counted apart."""
 SPEAKS_OF: Final[dict[str, frozenset[str]]] = {
     "KS-1.4": _OF_FAILURE,
     "KS-2.2": _OF_FAILURE,
@@ -58,6 +62,11 @@ def contexts_of(violation: Violation) -> frozenset[str]:
     rule = violation.clause
     others = frozenset[str]() if rule.startswith("KS-3") else _OF_OUTCOMES
     return violation.contexts - SPEAKS_OF.get(rule, frozenset()) - others - {rule}
+
+
+def excused(violation: Violation, claimed: frozenset[str]) -> bool:
+    """The caller had done what a profile that claims these clauses does not allow it."""
+    return bool((CALLER - claimed) & contexts_of(violation))
 
 
 @dataclass(slots=True)
@@ -87,6 +96,10 @@ class Tally:
     """By rule: the shortest run in which it broke after another one."""
     reasons: Findings = field(default_factory=Findings)
     errors: list[Breakdown] = field(default_factory=list)
+    claimed: frozenset[str] = frozenset(BY_ID)
+    """The clauses of the profile."""
+    excused: Counter[str] = field(default_factory=Counter)
+    """How often each rule was broken where the caller had done what the profile does not allow it."""
 
     def add(self, trace: Trace, findings: Findings) -> None:
         """Take the findings of one run."""
@@ -101,6 +114,9 @@ class Tally:
 
     def _take(self, violation: Violation, trace: Trace, same: frozenset[str]) -> None:
         rule, contexts = violation.clause, contexts_of(violation)
+        if excused(violation, self.claimed):
+            self.excused[rule] += 1
+            return
         self.broken[rule] += 1
         if violation.after and violation.after != rule:
             _keep(self.later, violation, trace)
@@ -112,13 +128,22 @@ class Tally:
         self.alongside[rule] = self.alongside.get(rule, same) & same
         _keep(self.first, violation, trace)
 
+    def met_afterwards(self, trace: Trace, violations: Iterable[Violation]) -> None:
+        """What is broken after another rule in the run of a shortened trace, where nothing else has shown it yet."""
+        for violation in violations:
+            rule = violation.clause
+            shown = rule in self.first or not violation.after or violation.after == rule
+            if not shown and not excused(violation, self.claimed):
+                self.broken[rule] += rule not in self.later
+                _keep(self.later, violation, trace)
+
     def name(self, violation: Violation) -> str:
         """The clause to blame for a violation in the shortest trace: the first candidate still there, or the rule.
 
         An answer that breaks another rule as well, and that one in no particular circumstance, needs no explanation.
         """
         rule = violation.clause
-        left = contexts_of(violation) & self.candidates[rule]
+        left = contexts_of(violation) & self.candidates[rule] & self.claimed
         if self.established(rule):
             return rule
         return next((clause for clause, _ in NAMING if clause in left), rule)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from kvsender_spec.clauses import CLAUSES
+from kvsender_spec.clauses import CLAUSES, claimed
 from kvsender_spec.history.events import (
     KINDS,
     Ability,
@@ -51,7 +51,7 @@ from kvsender_spec.observe.checkers.base import Checker, Sight
 from kvsender_spec.observe.peers import PeerView, SubjectView
 from kvsender_spec.observe.room import Answer, Answered, Bracket, RoomView
 from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
-from kvsender_spec.observe.verdicts import verdict_of
+from kvsender_spec.observe.verdicts import named, verdict_of
 from kvsender_spec.oracle import Cause, CauseKind, Possible
 
 MOST_OVERLAPPING: Final = 2
@@ -70,6 +70,7 @@ class Observer:
         self.now = 0.0
         self.complete = False
         """The history has come to its end."""
+        self._claimed: Final = {clause.id for clause in claimed(Profile(header.profile))}
         self._errors: Final[dict[int, ErrorSeen]] = {}
         self._handles: Final[dict[int, RoomView]] = {}
         self._places: Final[dict[tuple[str, str, int], RoomView]] = {}
@@ -105,9 +106,8 @@ class Observer:
     def verdicts(self, profile: Profile | None = None) -> tuple[Verdict, ...]:
         """One for each clause, of this history alone."""
         judged = profile or Profile(self.header.profile)
-        return tuple(
-            verdict_of(clause, judged, [self.header], self.findings, complete=self.complete) for clause in CLAUSES
-        )
+        findings = named(self.findings, self.header.named, judged)
+        return tuple(verdict_of(clause, judged, [self.header], findings, complete=self.complete) for clause in CLAUSES)
 
     # -- one event
 
@@ -166,10 +166,10 @@ class Observer:
         return None if event.room is None else self.rooms.get(event.room)
 
     def _mark(self, violations: Iterable[Violation]) -> None:
-        """What breaks later in these rooms is recorded as after what broke first."""
+        """What breaks later in these rooms is recorded as after the first claimed clause that broke."""
         for violation in violations:
             room = None if violation.room is None else self.rooms.get(violation.room)
-            if room is not None and not room.mark:
+            if room is not None and not room.mark and violation.clause in self._claimed:
                 room.mark = violation.clause
 
     # -- rooms and peers
@@ -263,11 +263,10 @@ class Observer:
                 self._disconnected(self.subject.peer(name), room)
         if room is None:
             return None
-        if isinstance(event, TransferMade):
-            if event.handle is not None:
-                self._handles[event.handle] = room
-        elif event.handle not in room.pages:
+        if not isinstance(event, TransferMade) and event.handle not in room.pages:
             return room  # its transfer.made was lost
+        if isinstance(event, TransferMade) and event.handle is not None and event.error is None:
+            self._handles[event.handle] = room
         released = not isinstance(event, TransferMade) and bool(room.releases[event.handle])
         misused = room.transfer(event, self.now)
         if released and not misused:

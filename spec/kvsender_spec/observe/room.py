@@ -102,7 +102,7 @@ class Answer:
 
     @property
     def later(self) -> bool:
-        """What failure_exception() raised is a later error of the room's, which has taken the place of the first one."""
+        """What failure_exception() raised is a later error of the room's, in the place of the first one."""
         refs = {fault.error.ref for fault in self.room.faults if fault.error is not None}
         return self.error is not None and self.room.chain(self.error)[-1].ref in refs
 
@@ -233,7 +233,7 @@ class RoomView:
         error = None if cause is None else cause.error
         if error is not None and error.origin is Origin.RELEASED:
             return error.text
-        if event.handle is None:
+        if event.handle is None or (isinstance(event, TransferMade) and event.error is not None):
             return ""
         if isinstance(event, TransferMade):
             self.oracle.adopt(event.handle)

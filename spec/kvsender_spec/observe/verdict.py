@@ -126,10 +126,14 @@ def _badness(verdict: Verdict) -> int:
 
 
 def merge(verdicts: Iterable[Verdict]) -> Verdict:
-    """The worst of several verdicts on one clause; what was observed adds up. Raises ValueError for none at all."""
+    """The worst of several verdicts on one clause; what was observed adds up. Raises ValueError for none at all.
+
+    One that simply never came up says nothing beside one that did.
+    """
     found = sorted(verdicts, key=_badness)
     if not found:
         raise ValueError("there is no verdict to merge")
+    found = [one for one in found if one.note != Reason.NEVER_OBSERVED.value] or found
     return replace(
         found[0],
         observations=sum(verdict.observations for verdict in found),

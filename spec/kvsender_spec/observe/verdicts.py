@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from kvsender_spec.clauses import Clause, claimed
 from kvsender_spec.history.events import Ability, Header, History
 from kvsender_spec.machine import Profile
+from kvsender_spec.observe.attribution import excused
 from kvsender_spec.observe.verdict import Evidence, Findings, Outcome, Reason, Verdict, Violation
 
 _NEEDS: Final[dict[str, tuple[Ability, str]]] = {
@@ -96,3 +98,19 @@ def _unobserved(
         reason = Reason.CUT_OFF
     note = f"{reason.value}: {what}" if what else reason.value
     return Outcome.INCONCLUSIVE, 0, 0, "", note
+
+
+def named(findings: Findings, names: Mapping[str, str], profile: Profile) -> Findings:
+    """With the clauses about circumstances that explain a rule, wherever the circumstance is there; and without what
+    the profile does not specify."""
+    ids = frozenset(clause.id for clause in claimed(profile))
+    violations: list[Violation] = []
+    for violation in findings.violations:
+        if excused(violation, ids):
+            continue
+        clause = names.get(violation.clause, "")
+        if clause in violation.contexts:
+            violations.append(replace(violation, clause=clause))
+            violation = replace(violation, after=violation.after or clause)
+        violations.append(violation)
+    return Findings(findings.held, violations, findings.reasons)

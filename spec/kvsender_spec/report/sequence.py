@@ -161,6 +161,9 @@ class _Sequence:
                 self._arrow(_TRANSPORT, self._lane(event.peer), said)
             case h.BytesLanded():
                 wrong = "warn" if event.late or event.foreign else ""
+                if event.handle is None:
+                    self.remark(self._teller.say(event), wrong or "remark")
+                    return
                 self._lands(event.handle, self._teller.say(event), wrong)
                 if event.whole:
                     self._landed.add(event.handle)

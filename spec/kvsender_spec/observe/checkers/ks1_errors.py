@@ -57,13 +57,12 @@ class Errors(Checker):
         room, answered = answer.room, answer.answered.first
         if answered is not None or room.faults:
             self.held("KS-1.1")
-        if answer.value is None or not room.faults:
+        first = None if answer.value is None or not room.faults else room.faults[0]
+        if first is None or first.kind is CauseKind.INTERNAL:
             return
-        first = room.faults[0]
         if answer.allowed and answer.first_terminal and answer.value is KVPoll.Failed:
-            if first.kind is not CauseKind.INTERNAL:
-                self.held("KS-1.2")
-        elif not answer.allowed and answer.value is KVPoll.Success and first.kind is not CauseKind.INTERNAL:
+            self.held("KS-1.2")
+        elif answer.value is KVPoll.Success and not answer.allowed and answer.was_terminal is None:
             self.broke("KS-1.2", f"the room fails with {first}", "poll() answered Success", room)
 
     def _shown(self, answer: Answer) -> None:

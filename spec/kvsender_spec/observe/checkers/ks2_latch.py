@@ -20,7 +20,7 @@ class Latch(Checker):
             self._failure(answer)
         elif what is CallName.SEND and not answer.started.misuse:
             self._sent(answer)
-        elif what is CallName.POLL and answer.error is None:
+        elif answer.value is not None:
             self._polled(answer)
 
     def _sent(self, answer: Answer) -> None:
