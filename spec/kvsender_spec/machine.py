@@ -369,6 +369,10 @@ class SpecHandle:
         HANDLE_MACHINE.add_model(self, initial=HandleState.CREATED)
         HANDLE_MACHINE.remove_model(self)  # bound already; the list would only keep every handle alive
 
+    def place(self, state: HandleState) -> None:
+        """Put the machine into a state, to ask what would follow from there."""
+        HANDLE_MACHINE.set_state(state, model=self)
+
     def fire(self, event: HandleEvent) -> HandleState:
         """Move; raises MachineError, without moving, where the table says never."""
         self.trigger(event.value)

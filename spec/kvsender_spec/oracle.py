@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import ErrorSeen
@@ -25,6 +25,7 @@ from kvsender_spec.machine import (
     HandleState,
     Input,
     Reply,
+    Row,
     SpecHandle,
     SpecRoom,
     State,
@@ -84,15 +85,55 @@ _REPLIES: Final = {
 }
 
 
+_Facts: TypeAlias = frozenset[Guard]
+"""The guards that hold."""
+
+
+_MOVED: Final[dict[tuple[State, Input, _Facts], tuple[State, Row]]] = {}
+_HANDLE_MOVED: Final[dict[tuple[HandleState, HandleEvent], HandleState]] = {}
+
+
+def moved(state: State, what: Input, facts: _Facts) -> tuple[State, Row]:
+    """Where the machine of the spec goes from a state, and by which row; the machine itself is asked once each.
+
+    Raises ForbiddenInput where it may not go anywhere.
+    """
+    known = _MOVED.get((state, what, facts))
+    if known is None:
+        room = SpecRoom(lambda guard: guard in facts)
+        room.place(state)
+        row = room.take(what)
+        known = _MOVED[state, what, facts] = room.state, row
+    return known
+
+
+class TrackedHandle:
+    """The state of one handle; every move is one of the physical machine of the spec."""
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        self.state = HandleState.CREATED
+
+    def fire(self, event: HandleEvent) -> HandleState:
+        """Move; raises MachineError, without moving, where the table says never."""
+        known = _HANDLE_MOVED.get((self.state, event))
+        if known is None:
+            machine = SpecHandle()
+            machine.place(self.state)
+            known = _HANDLE_MOVED[self.state, event] = machine.fire(event)
+        self.state = known
+        return known
+
+
 class RoomOracle:
     """Follows one room. All times are seconds of the clock that the sender was given."""
 
     def __init__(self, transfer_timeout_s: float) -> None:
         self._transfer_timeout_s = transfer_timeout_s
-        self._facts: dict[Guard, bool] = {}
-        self._room = SpecRoom(lambda guard: self._facts.get(guard, False))
+        self._facts: _Facts = frozenset()
         self.possible: tuple[Possible, ...] = (Possible(State.IDLE),)
-        self.handles: dict[int, SpecHandle] = {}
+        self.handles: dict[int, TrackedHandle] = {}
         self.posted_at: dict[int, float] = {}
         self._standing: list[Cause] = []
         self.closed = False
@@ -102,7 +143,7 @@ class RoomOracle:
 
     def adopt(self, handle: int) -> None:
         """The transport has made a handle for this room."""
-        self.handles[handle] = SpecHandle()
+        self.handles[handle] = TrackedHandle()
 
     def handle_event(self, handle: int, event: HandleEvent, now: float) -> HandleState:
         """What the transport told the sender about a handle. A pair that never happens leaves it as it was."""
@@ -169,7 +210,7 @@ class RoomOracle:
 
     def observed(self, error: Cause) -> None:
         """A worker was given an error by a check, while no call of the owner's was under way."""
-        self._facts = {Guard.ERROR_SEEN: True}
+        self._facts = frozenset({Guard.ERROR_SEEN})
         self.keep([self._step(possible, Input.OBSERVE, error) for possible in self.possible])
 
     def may_have_completed(self) -> None:
@@ -188,28 +229,20 @@ class RoomOracle:
         ``error`` is what a check answered during this poll. ``completion_is_there``: every handle has finished,
         whether the sender has asked or not, so that a deadline must not win (KS-3.5).
         """
-        facts = {
-            Guard.ERROR_SEEN: error is not None,
-            Guard.ALL_DONE: self.all_done,
-            Guard.DEADLINE_PASSED: self.overdue(now) and not completion_is_there,
-        }
+        seen = frozenset({Guard.ERROR_SEEN} if error is not None else ())
+        noticed = seen | ({Guard.ALL_DONE} if self.all_done else set())
+        if self.overdue(now) and not completion_is_there:
+            noticed |= {Guard.DEADLINE_PASSED}
         survivors: list[Possible] = []
         for possible in self.possible:
-            for notices in (True, False):
-                for reports in (True, False):
-                    self._facts = {
-                        Guard.ERROR_SEEN: facts[Guard.ERROR_SEEN],
-                        Guard.ALL_DONE: notices and facts[Guard.ALL_DONE],
-                        Guard.DEADLINE_PASSED: notices and facts[Guard.DEADLINE_PASSED],
-                        # A sender may report before its handles have settled if it quarantines their pages (KS-4.1),
-                        # and it may take a few polls to notice that they have.
-                        Guard.MAY_REPORT: reports,
-                    }
-                    observed = self._step(possible, Input.OBSERVE, error or DEADLINE)
-                    self._room.place(observed.state)
-                    reply = self._room.take(Input.ANSWER).reply
-                    if value in _REPLIES[reply]:
-                        survivors.append(Possible(self._room.state, observed.cause))
+            # A sender may report before its handles have settled if it quarantines their pages (KS-4.1), and it may
+            # take a few polls to notice that they have.
+            for facts in (noticed | {Guard.MAY_REPORT}, noticed, seen | {Guard.MAY_REPORT}, seen):
+                self._facts = facts
+                observed = self._step(possible, Input.OBSERVE, error or DEADLINE)
+                state, row = moved(observed.state, Input.ANSWER, facts)
+                if value in _REPLIES[row.reply]:
+                    survivors.append(Possible(state, observed.cause))
         if not survivors:
             return False
         self.keep(survivors)
@@ -243,12 +276,11 @@ class RoomOracle:
         self.keep([*self.possible, *everything])
 
     def _step(self, possible: Possible, what: Input, cause: Cause | None) -> Possible:
-        self._room.place(possible.state)
-        row = self._room.take(what)
+        state, row = moved(possible.state, what, self._facts)
         latched = possible.cause
         if Effect.LATCH in row.effects and latched is None:
             latched = cause
-        return Possible(self._room.state, latched)
+        return Possible(state, latched)
 
     def keep(self, survivors: list[Possible]) -> None:
         """These states remain, and what may befall them at any time."""
