@@ -6,6 +6,7 @@ tell it what happened; it makes the event and hands it to ``see``, in one order 
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -333,4 +334,13 @@ def message_of(message: bytes) -> str:
 def frames_of(error: BaseException) -> tuple[str, ...]:
     """The last frames in which an error was raised: file, line, function."""
     frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    return tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+
+
+def stack_of(ident: int | None) -> tuple[str, ...]:
+    """The last frames of a thread that runs: file, line, function."""
+    frame = None if ident is None else sys._current_frames().get(ident)
+    if frame is None:
+        return ()
+    frames = traceback.extract_stack(frame)[-_FRAMES:]
     return tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)

@@ -13,7 +13,7 @@ from threading import get_ident
 from typing import Final, TypeVar
 
 from kvsender_spec.faults import Point
-from kvsender_spec.history.record import frames_of
+from kvsender_spec.history.record import frames_of, stack_of
 from kvsender_spec.kit.adapter import Works
 from kvsender_spec.kit.threads import CALL_LIMIT_S, MEETING_S, Callers, Errand, looks
 from kvsender_spec.kit.transport import Fabric
@@ -32,10 +32,15 @@ def _show(error: BaseException) -> str:
 class AdapterError(Exception):
     """The adapter, not the sender, is at fault: the message names the adapter, the call and what it did."""
 
+    def __init__(self, message: str, stack: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.stack: Final = stack
+        """Where a call stands that does not return."""
+
     @property
     def frames(self) -> tuple[str, ...]:
-        """The last frames of what it raised, where it raised something."""
-        return () if self.__cause__ is None else frames_of(self.__cause__)
+        """The last frames of what it raised, or of the call that does not return."""
+        return self.stack if self.__cause__ is None else frames_of(self.__cause__)
 
 
 @dataclass(slots=True)
@@ -98,8 +103,9 @@ class Calls:
             if errand.wait(_LOOK_S):
                 return
             self.fabric.parking.let_all_go()
+        stack = stack_of(errand.ident)
         _CALLERS.replace()
-        raise AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s")
+        raise AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s", stack)
 
     # -- a second caller
 

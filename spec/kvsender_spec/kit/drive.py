@@ -17,6 +17,7 @@ from kvsender_spec.history.events import (
     KINDS,
     Ability,
     CallName,
+    CallStuck,
     Destination,
     FaultsOver,
     Header,
@@ -120,6 +121,8 @@ class Run:
         self._rooms: Final[dict[int, list[Room]]] = {}
         """By slot, the openings of it, the newest last."""
         self._opened = 0
+        self._open_call: int | None = None
+        """The caller's call that has not come back yet."""
         self._settled: set[int] | None = None
         """The rooms that were polled since everything has settled; None where something may still be in flight."""
 
@@ -219,9 +222,29 @@ class Run:
     # -- one step
 
     def apply(self, step: Step) -> None:
-        """Take one step, if it makes sense now. Raises AdapterError where the adapter breaks."""
-        if self.over or not self.applicable(step):
-            return
+        """Take one step, if it makes sense now. Raises AdapterError where the adapter breaks, which ends the run."""
+        if not self.over and self.applicable(step):
+            try:
+                self._apply(step)
+            except AdapterError as error:
+                self._broke(error)
+                raise
+
+    def _broke(self, error: AdapterError) -> None:
+        """The adapter broke: the history says so, and ends."""
+        if error.stack and self._open_call is not None:
+            of = self._open_call
+            self.recorder.add(
+                lambda seq, t, thread, _: CallStuck(
+                    seq=seq, t=t, thread=thread, of=of, after_s=self.calls.limit_s, stack=error.stack
+                )
+            )
+        self.over = True
+        self.recorder.add(
+            lambda seq, t, thread, _: RunEnded(seq=seq, t=t, thread=thread, complete=False, why=str(error))
+        )
+
+    def _apply(self, step: Step) -> None:
         self.steps.append(step)
         self.recorder.add(lambda seq, t, thread, _: StepStarted(seq=seq, t=t, thread=thread, text=str(step)))
         if step.call not in (Call.POLL, Call.FAILURE_EXCEPTION, Call.METRIC, Call.SETTLE):
@@ -358,6 +381,7 @@ class Run:
             self.calls.let_workers(round_=True)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
         of = self.recorder.call_started(CALL_NAMES[step.call], room.key, pages=pages, last=last)
+        self._open_call = of
         results, error = self.calls.make(f"{step.call}()", lambda: self._invoke(room.live_sender, step.call, pages))
         if step.call is Call.SEND:
             self.calls.let_workers()  # what they are given to post is posted within this call, and may meet another
@@ -365,6 +389,7 @@ class Run:
         if second is not None:
             self.calls.let_workers()
         self._fabric.plan.arm()
+        self._open_call = None
         self._came_back(of, room, step.call, results[0] if results else None, error)
         if second is not None:
             self._came_back(second.of, room, second.meeting.call, *second.outcome())

@@ -41,8 +41,11 @@ class Errand(Generic[_T]):
         self.results: list[_T] = []
         """One, unless it raised."""
         self.error: BaseException | None = None
+        self.ident: int | None = None
+        """The thread that makes the call; None until it has begun."""
 
     def run(self) -> None:
+        self.ident = get_ident()
         what, self._what = self._what, None
         assert what is not None
         try:
