@@ -36,7 +36,9 @@ class _Patience:
             self.polls += 1
             return self.polls >= enough
         if self.noticed_at is None:
-            if now >= over + limits.transfer_timeout_s:
+            # A sender may post in a later call of its own than send(), and its deadline counts from there.
+            began = max([over, *room.oracle.posted_at.values()])
+            if now >= began + limits.transfer_timeout_s:
                 self.polls += 1
             if self.polls >= enough:
                 self.noticed_at, self.polls = now, 0
