@@ -195,14 +195,9 @@ class Logic(ABC, Generic[T]):
 
 
 class Text(Logic[str]):
-    """A term in a language with infix operators; what is not an atom stands in parentheses."""
+    """A term in a language with infix operators, by default Python's; what is not an atom stands in parentheses."""
 
-    BOTH: str
-    EITHER: str
-    NOT: str
-    IFF: str
-    TRUE: str
-    FALSE: str
+    BOTH, EITHER, NOT, IFF, TRUE, FALSE = "and", "or", "not ", "==", "True", "False"
 
     def negation(self, term: str) -> str:
         plain = term.startswith("(") or term.replace(".", "").isidentifier()
