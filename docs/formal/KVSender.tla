@@ -439,11 +439,11 @@ FirstCause ==
 
 (* sticky_failed is the failure that the owner has been told of *)
 FailedIsSticky ==
-  (logical = "sticky_failed") <=> said = "failure"
+  (logical = "sticky_failed") <=> (said = "failure")
 
 (* done is the success that the owner has been told of *)
 SuccessIsDone ==
-  (logical = "done") <=> said = "success"
+  (logical = "done") <=> (said = "success")
 
 (* KS-6.1: owner and peers are told the same *)
 PeersAreTold ==
@@ -468,12 +468,12 @@ NoStray ==
 (* KS-2.1: the last word is the last one, until the room id is opened again *)
 Sticky ==
   \A drained \in BOOLEAN : \E r \in {Polled({}, FALSE, drained)} :
-  said = "nothing" \/ (((said = "success") <=> r.reply = "success") /\ ((said = "failure") <=> r.reply = "failed"))
+  said = "nothing" \/ (((said = "success") <=> (r.reply = "success")) /\ ((said = "failure") <=> (r.reply = "failed")))
 
 (* KS-2.4, KS-2.7: failure_exception() raises the cause of a room that has failed, and of no other *)
 CauseIsRaised ==
   \E r \in {OnFailureException(Room)} :
-  (r.reply = "raises the cause") <=> logical \in {"failed", "sticky_failed"}
+  (r.reply = "raises the cause") <=> (logical \in {"failed", "sticky_failed"})
 
 (* The owner gets its answer, unless it clears the room id and opens it again for ever. *)
 Answered == []<>(said # "nothing") \/ ([]<>cleared /\ []<>~cleared)

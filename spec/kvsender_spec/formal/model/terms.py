@@ -210,7 +210,7 @@ class Text(Logic[str]):
         return self._infix(self.EITHER, terms) or self.FALSE
 
     def iff(self, left: str, right: str) -> str:
-        return self._infix(self.IFF, [f"({left})" if not left.startswith("(") else left, right])
+        return f"(({bare(left)}) {self.IFF} ({bare(right)}))"
 
     def _infix(self, operator: str, terms: Sequence[str]) -> str:
         return f"({f' {operator} '.join(terms)})" if len(terms) > 1 else "".join(terms)
