@@ -24,6 +24,12 @@ def ending(run: Run) -> Iterator[Step]:
         yield from _end_room(run, room)
     for room in run.all_rooms():
         yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION, Call.POLL)
+    if not run.scene.silent:
+        # Background work that finds a late completion must not change what was answered; in a silent scene it finds
+        # them only after clear().
+        yield Step(Call.SETTLE)
+        for room in run.all_rooms():
+            yield from _steps(run, room, Call.POLL)
     if Ability.CLEAR in run.can:
         for room in run.all_rooms():
             yield from _steps(run, room, Call.CLEAR, Call.POLL, Call.CLEAR, Call.FAILURE_EXCEPTION, Call.POLL)

@@ -54,6 +54,8 @@ from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
 from kvsender_spec.observe.verdicts import named, verdict_of
 from kvsender_spec.oracle import Cause, CauseKind, Possible
 
+_OF_ALL_ROOMS: Final = "KS-7.1"
+"""A worker that has ended takes the rooms that it served with it: what they do then is its consequence."""
 MOST_OVERLAPPING: Final = 2
 """More calls of one room at a time than this have too many orders: the room is judged no further."""
 
@@ -70,6 +72,7 @@ class Observer:
         self.now = 0.0
         self.complete = False
         """The history has come to its end."""
+        self._all_marked = ""
         self._claimed: Final = {clause.id for clause in claimed(Profile(header.profile))}
         self._errors: Final[dict[int, ErrorSeen]] = {}
         self._handles: Final[dict[int, RoomView]] = {}
@@ -168,6 +171,10 @@ class Observer:
     def _mark(self, violations: Iterable[Violation]) -> None:
         """What breaks later in these rooms is recorded as after the first claimed clause that broke."""
         for violation in violations:
+            if violation.clause == _OF_ALL_ROOMS and not self._all_marked:
+                self._all_marked = violation.clause
+                for view in self.rooms.values():
+                    view.mark = view.mark or self._all_marked
             room = None if violation.room is None else self.rooms.get(violation.room)
             if room is not None and not room.mark and violation.clause in self._claimed:
                 room.mark = violation.clause
@@ -188,6 +195,7 @@ class Observer:
         room.reopened = bool(earlier)
         if earlier:
             room.mark = next((view.mark for view in reversed(earlier) if view.mark), "")
+        room.mark = room.mark or self._all_marked
         if self.subject.lossy:
             room.oracle.widen()
         self.rooms[room.key] = room

@@ -157,6 +157,8 @@ class RoomView:
         self.out_of_order = False
         self.handed_over = False
         """The caller has given the last chunk to a live room, whatever the sender made of it."""
+        self.dropped: tuple[Possible, ...] = ()
+        """The states in which the last send() had no right to post, where there were others in which it had."""
         self.shown: tuple[str, str] | None = None
         """Class and text of what failure_exception() raised last."""
         self.abandoned = False
@@ -338,7 +340,11 @@ class RoomView:
             what = Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED
         else:
             what = Input.SEND_NOTHING
-        return self.oracle.take(what, cause)
+        before = self.oracle.possible
+        breaks = self.oracle.take(what, cause)
+        if what is not Input.SEND_NOTHING and breaks is None:
+            self.dropped = tuple(possible for possible in before if possible.state in LATCHED)
+        return breaks
 
     def overlap(self, second: CallStarted) -> None:
         """Another call came while one ran: each may have had its effect first."""
@@ -424,6 +430,10 @@ class RoomView:
         answer.before = self.oracle.possible
         answer.allowed = self.oracle.polled(value, answer.answered.first, now, completion_is_there=answer.complete)
         self._complete = False
+        if not answer.allowed and value is KVPoll.Failed and self.dropped:
+            # It had failed before its last send(), and posted all the same.
+            answer.breaks = "KS-2.5"
+            self.oracle.keep(list(self.dropped))
         answer.first_terminal = value.terminal and self.terminal is None
         if answer.allowed:
             answer.confirms = frozenset(self.since)

@@ -42,6 +42,9 @@ class Latch(Checker):
         room, value = answer.room, answer.value
         assert value is not None
         failed = answer.was_failed or bool(room.faults)
+        if answer.breaks is not None:
+            seen = "poll() answered Failed, so that it had failed before the last send(), which posted"
+            self.broke(answer.breaks, "after a failure the transport is asked for nothing more", seen, room)
         if answer.was_terminal is not None:
             changed = value is not answer.was_terminal
             self.check("KS-2.1", not changed, answer.was_terminal.name, f"poll() answered {value.name}", room)

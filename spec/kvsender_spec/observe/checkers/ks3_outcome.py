@@ -66,7 +66,7 @@ class Outcomes(Checker):
         if not answer.allowed:
             if value is KVPoll.Success and answer.was_terminal is None and not (faulted and room.oracle.all_done):
                 self._too_early(answer, seen)
-            elif value is KVPoll.Failed and answer.was_terminal is None:
+            elif value is KVPoll.Failed and answer.was_terminal is None and answer.breaks is None:
                 self.broke("KS-3.5", answer.wanted, seen, room)
             elif not value.terminal and answer.was_terminal is None:
                 self.broke("KS-3.4", answer.wanted, seen, room)
