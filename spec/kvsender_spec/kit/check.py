@@ -162,7 +162,8 @@ def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, t
     if found is not None:
         after = outermost(clause.id, blame)
         outcome = Outcome.FAIL_AFTER if after else Outcome.FAIL
-        return Verdict(clause, outcome, max(seen, 1), max(broken, 1), after, evidence=found)
+        alongside = tally.alongside.get(clause.id, frozenset())
+        return Verdict(clause, outcome, max(seen, 1), max(broken, 1), after, evidence=found, alongside=alongside)
     if tally.errors and (seen == 0 or cut_short(tally)):
         return Verdict(clause, Outcome.ERROR, seen, note=tally.errors[0].message)
     header = Header(source=Source.SCRIPTED, vantage=tuple(KINDS), can=tuple(sorted(can or ())))

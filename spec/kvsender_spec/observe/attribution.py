@@ -29,6 +29,7 @@ NAMING: Final = (
     ("KS-5.1", "abort() was called"),
     ("KS-2.7", "failure_exception() was called in a room that may not have failed"),
     ("KS-3.2", "the room has no pages"),
+    ("KS-2.8", "the sender says of no error who caused it, or says the same of all"),
     ("KS-3.6", "its transfers finished in another order than they were posted"),
 )
 """Read from the top: the first circumstance that the shortest trace still needs names the clause."""
@@ -42,7 +43,7 @@ sender does then is not specified; it is counted apart."""
 SPEAKS_OF: Final[dict[str, frozenset[str]]] = {
     "KS-1.4": _OF_FAILURE,
     "KS-2.2": _OF_FAILURE,
-    "KS-2.4": frozenset({"KS-5.2", "KS-2.7"}),
+    "KS-2.4": frozenset({"KS-2.7"}),
     "KS-2.5": _OF_FAILURE,
     "KS-2.6": _OF_FAILURE,
     "KS-2.8": _OF_FAILURE,
@@ -51,7 +52,7 @@ SPEAKS_OF: Final[dict[str, frozenset[str]]] = {
     "KS-4.2": _OF_PAGES,
     "KS-4.3": _OF_PAGES,
     "KS-4.4": _OF_PAGES,
-    "KS-6.1": _OF_FAILURE | {"KS-5.2"},
+    "KS-6.1": _OF_FAILURE,
 }
 """The circumstances that a rule is itself about, which therefore explain nothing: an abort is a failure like others,
 and pages and notifications are looked at after clear() as before."""
@@ -144,6 +145,8 @@ class Tally:
         """
         rule = violation.clause
         left = contexts_of(violation) & self.candidates[rule] & self.claimed
+        if "KS-2.8" not in self.first:
+            left -= {"KS-2.8"}
         if self.established(rule):
             return rule
         return next((clause for clause, _ in NAMING if clause in left), rule)
@@ -161,14 +164,14 @@ class Tally:
 
 
 def _keep(examples: dict[str, Example], violation: Violation, trace: Trace) -> None:
-    """The example with the fewest circumstances, and of those the shortest."""
+    """The example with the fewest circumstances; of those the one that shows it first."""
     known = examples.get(violation.clause)
     if known is None or _size(violation, trace) < _size(known.violation, known.trace):
         examples[violation.clause] = Example(violation, trace)
 
 
-def _size(violation: Violation, trace: Trace) -> tuple[int, int]:
-    return len(contexts_of(violation)), len(trace.steps)
+def _size(violation: Violation, trace: Trace) -> tuple[int, int, int]:
+    return len(contexts_of(violation)), violation.step, len(trace.steps)
 
 
 __all__ = ["NAMING", "OWN_ERROR", "SPEAKS_OF", "Example", "Tally", "contexts_of"]

@@ -39,6 +39,7 @@ from kvsender_spec.history.events import (
     PeerSilent,
     RoomOpened,
     RunEnded,
+    StepStarted,
     TransferChecked,
     TransferMade,
     TransferPosted,
@@ -162,6 +163,8 @@ class Observer:
                 self.subject.over_since, self.subject.settles = event.t, event.settles
             case EventsDropped():
                 self._lose()
+            case StepStarted():
+                self._sight.step += 1
             case RunEnded():
                 self.complete = event.complete
             case _:

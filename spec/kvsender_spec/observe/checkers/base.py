@@ -44,6 +44,8 @@ class Sight:
         self.vantage: Final = frozenset(header.vantage)
         self.now = 0.0
         self.seq = -1
+        self.step = 0
+        """How many steps of the trace have begun."""
         self.peer_of_handle: Final[dict[int | None, str]] = {}
         self.misused = ""
         """How the transfer event that is seen misused its handle."""
@@ -125,6 +127,7 @@ class Checker:
                 "" if room is None else room.mark,
                 frozenset() if room is None else sight.contexts(room),
                 frames,
+                sight.step,
             )
         )
 
