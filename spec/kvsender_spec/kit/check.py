@@ -162,12 +162,12 @@ def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, t
     if found is not None:
         after = outermost(clause.id, blame)
         outcome = Outcome.FAIL_AFTER if after else Outcome.FAIL
-        alongside = tally.alongside.get(clause.id, frozenset())
-        return Verdict(clause, outcome, max(seen, 1), max(broken, 1), after, evidence=found, alongside=alongside)
+        with_it = tally.with_it(clause.id)
+        return Verdict(clause, outcome, max(seen, 1), max(broken, 1), after, evidence=found, alongside=with_it)
     if tally.errors and (seen == 0 or cut_short(tally)):
         return Verdict(clause, Outcome.ERROR, seen, note=tally.errors[0].message)
     header = Header(source=Source.SCRIPTED, vantage=tuple(KINDS), can=tuple(sorted(can or ())))
-    verdict = verdict_of(clause, profile, [header], Findings(tally.held, [], tally.reasons.reasons))
+    verdict = verdict_of(clause, profile, [header], Findings(tally.held, reasons=tally.reasons.reasons))
     excused = tally.excused[clause.id]
     note = f"broken {excused} times where the caller did what profile {profile.value} does not allow" if excused else ""
     return replace(verdict, note=note) if note and verdict.outcome is Outcome.PASS else verdict

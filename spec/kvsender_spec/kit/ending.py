@@ -33,9 +33,22 @@ def ending(run: Run) -> Iterator[Step]:
     if Ability.CLEAR in run.can:
         for room in run.all_rooms():
             yield from _steps(run, room, Call.CLEAR, Call.POLL, Call.CLEAR, Call.FAILURE_EXCEPTION, Call.POLL)
+        if any(run.observer.subject.peer(peer.name).returned for peer in run.world.peers):
+            yield from _new_room(run)
     yield Step(Call.SETTLE)
     for room in run.all_rooms():
         yield from _steps(run, room, Call.POLL)
+
+
+def _new_room(run: Run) -> Iterator[Step]:
+    """A peer that has come back works again for new rooms (KS-6.3): one is opened, under an id that is free again."""
+    if run.applicable(Step(Call.OPEN)):
+        yield Step(Call.OPEN)
+        room = run.openings(0)[-1]
+        for _ in room.plan_chunks:
+            yield from _steps(run, room, Call.SEND)
+        yield from _end_room(run, room)
+        yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.CLEAR, Call.POLL)
 
 
 def _needs_deadline(room: Room) -> bool:

@@ -21,8 +21,8 @@ from kvsender_spec.trace import Trace
 NAMING: Final = (
     ("KS-7.2", "two calls of one room overlapped"),
     ("KS-6.2", "a peer of other rooms was not healthy"),
-    ("KS-5.4", "another room had a fault or was given up, or there was an earlier one of the same id"),
     ("KS-6.3", "the room's own peer had come back"),
+    ("KS-5.4", "another room had a fault or was given up, or there was an earlier one of the same id"),
     ("KS-8.1", "the caller had made a mistake"),
     ("KS-5.3", "a transfer of the cleared room had finished late"),
     ("KS-5.2", "clear() was called"),
@@ -95,6 +95,8 @@ class Tally:
     """By rule: the circumstances without which it never broke first."""
     later: dict[str, Example] = field(default_factory=dict)
     """By rule: the shortest run in which it broke after another one."""
+    handled: set[str] = field(default_factory=set)
+    """The classes of errors that some run has shown to be turned into a failure."""
     reasons: Findings = field(default_factory=Findings)
     errors: list[Breakdown] = field(default_factory=list)
     claimed: frozenset[str] = frozenset(BY_ID)
@@ -107,6 +109,7 @@ class Tally:
         self.runs += 1
         self.steps += len(trace.steps)
         self.held += findings.held
+        self.handled |= findings.handled
         for clause, why in findings.reasons.items():
             self.reasons.reasons.setdefault(clause, why)
         for violation in findings.violations:
@@ -150,6 +153,16 @@ class Tally:
         if self.established(rule):
             return rule
         return next((clause for clause, _ in NAMING if clause in left), rule)
+
+    def with_it(self, rule: str) -> frozenset[str]:
+        """The rules that come before this one where the same answer breaks both.
+
+        A sender that turns some errors into a failure and lets others escape has an incomplete set of errors to catch
+        (KS-1.2); one that lets all of them escape catches none (KS-1.1).
+        """
+        first, then = ("KS-1.2", "KS-1.1") if self.handled else ("KS-1.1", "KS-1.2")
+        found = self.alongside.get(rule, frozenset())
+        return found - {then} if rule == first else found | {first} if rule == then else found
 
     def established(self, rule: str) -> str:
         """A rule that every answer breaks which breaks this one, and that needs no circumstance; empty if none."""

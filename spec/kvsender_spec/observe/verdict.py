@@ -74,6 +74,8 @@ class Findings:
 
     held: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
+    handled: set[str] = field(default_factory=set)
+    """The classes of errors that were raised, and turned into the failure of a room."""
     reasons: dict[str, tuple[Reason, str]] = field(default_factory=dict)
     """Why a clause could not be told where it came up: the reason, and which kind of event is missing."""
 
@@ -189,20 +191,17 @@ def grouped(verdicts: Sequence[Verdict]) -> list[Group]:
     return [Group(cause, tuple(rest)) for cause, rest in groups]
 
 
-def _first_shown(verdict: Verdict, failed: Sequence[Verdict]) -> tuple[bool, int, int, int, bool]:
+def _first_shown(verdict: Verdict, failed: Sequence[Verdict]) -> tuple[bool, int, int, int]:
     """MUST before SHOULD, short traces first, within a trace what is shown first, and then what says more.
 
-    A clause that is never broken without another one, which is broken without it, comes after that one. A sender that
-    turns some errors into a failure and lets others escape has an incomplete set of errors to catch: that says more
-    than that something escaped.
+    A clause that is never broken without another one, which is broken without it, comes after that one.
     """
     mine = verdict.clause.id
     depends = sum(other.clause.id in verdict.alongside and mine not in other.alongside for other in failed)
     evidence = verdict.evidence
     steps = 0 if evidence is None or evidence.trace is None else len(evidence.trace.steps)
     seq = -1 if evidence is None else evidence.violation.seq
-    partly = verdict.clause.id == "KS-1.2" and verdict.observations > verdict.broken
-    return verdict.clause.level is not Level.MUST, steps, seq, depends, not partly
+    return verdict.clause.level is not Level.MUST, steps, seq, depends
 
 
 @dataclass(frozen=True, slots=True)

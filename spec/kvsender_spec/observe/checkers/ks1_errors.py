@@ -62,6 +62,8 @@ class Errors(Checker):
             return
         if answer.allowed and answer.first_terminal and answer.value is KVPoll.Failed:
             self.held("KS-1.2")
+            if first.error is not None:
+                self.sight.findings.handled.add(first.error.type)
         elif answer.value is KVPoll.Success and not answer.allowed and answer.was_terminal is None:
             self.broke("KS-1.2", f"the room fails with {first}", "poll() answered Success", room)
 
