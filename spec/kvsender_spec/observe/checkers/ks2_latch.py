@@ -38,13 +38,19 @@ class Latch(Checker):
         elif answer.was_failed:
             self.held("KS-2.5")
 
+    def answered_untracked(self, answer: Answer) -> None:
+        if answer.value is not None and answer.was_terminal is not None:
+            self._sticky(answer, answer.value, answer.was_terminal)
+
+    def _sticky(self, answer: Answer, value: KVPoll, first: KVPoll) -> None:
+        self.check("KS-2.1", value is first, first.name, f"poll() answered {value.name}", answer.room)
+
     def _polled(self, answer: Answer) -> None:
         room, value = answer.room, answer.value
         assert value is not None
         failed = answer.was_failed or bool(room.faults)
         if answer.was_terminal is not None:
-            changed = value is not answer.was_terminal
-            self.check("KS-2.1", not changed, answer.was_terminal.name, f"poll() answered {value.name}", room)
+            self._sticky(answer, value, answer.was_terminal)
         if not answer.allowed and value is KVPoll.Success and failed:
             self.broke("KS-2.2", answer.wanted, "poll() answered Success", room)
         elif answer.allowed and failed:
