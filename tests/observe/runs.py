@@ -61,7 +61,7 @@ class Seen:
 
 @cache
 def kit_runs() -> tuple[Seen, ...]:
-    """Runs of right senders and of broken ones, always the same, the senders in turn."""
+    """Runs of right senders and of broken ones, of the same traces every time, the senders in turn."""
     by_name = {mutant.name: mutant.adapter for mutant in MUTANTS}
     adapters: list[Adapter] = [InlineAdapter(), WorkerAdapter(), *(by_name[name] for name in _VARIED)]
     each = -(-RUNS // len(adapters))
