@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from kvsender_spec.history.events import Ability
 from kvsender_spec.kit.rooms import Room
-from kvsender_spec.trace import Call, Step
-
-if TYPE_CHECKING:
-    from kvsender_spec.kit.drive import Run
+from kvsender_spec.observe.observer import Observer
+from kvsender_spec.trace import Call, Scene, Step
 
 _MOST_POLLS = 400
+
+
+class Run(Protocol):
+    """What is used of ``kvsender_spec.kit.drive.Run``."""
+
+    @property
+    def can(self) -> frozenset[Ability]: ...
+    @property
+    def scene(self) -> Scene: ...
+    @property
+    def observer(self) -> Observer: ...
+    def all_rooms(self) -> list[Room]:
+        """Every opening, oldest first."""
+
+    def openings(self, slot: int) -> list[Room]:
+        """The openings of a slot, the newest last."""
 
 
 def ending(run: Run) -> Iterator[Step]:
