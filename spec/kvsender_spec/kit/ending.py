@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from kvsender_spec.history.events import Ability
 from kvsender_spec.kit.rooms import Room
-from kvsender_spec.trace import Call, Step
-
-if TYPE_CHECKING:
-    from kvsender_spec.kit.drive import Run
+from kvsender_spec.observe.observer import Observer
+from kvsender_spec.trace import Call, Scene, Step
 
 _MOST_POLLS = 400
+
+
+class Run(Protocol):
+    """What is used of ``kvsender_spec.kit.drive.Run``."""
+
+    @property
+    def can(self) -> frozenset[Ability]: ...
+    @property
+    def scene(self) -> Scene: ...
+    @property
+    def observer(self) -> Observer: ...
+    def applicable(self, step: Step) -> bool:
+        """Whether a step makes sense where the run stands."""
+
+    def all_rooms(self) -> list[Room]:
+        """Every opening, oldest first."""
+
+    def openings(self, slot: int) -> list[Room]:
+        """The openings of a slot, the newest last."""
 
 
 def ending(run: Run) -> Iterator[Step]:
@@ -33,7 +50,7 @@ def ending(run: Run) -> Iterator[Step]:
     if Ability.CLEAR in run.can:
         for room in run.all_rooms():
             yield from _steps(run, room, Call.CLEAR, Call.POLL, Call.CLEAR, Call.FAILURE_EXCEPTION, Call.POLL)
-        if any(run.observer.subject.peer(peer.name).returned for peer in run.world.peers):
+        if any(peer.returned for peer in run.observer.subject.peers.values()):
             yield from _new_room(run)
     yield Step(Call.SETTLE)
     for room in run.all_rooms():

@@ -30,7 +30,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
 )
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input, State
-from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
+from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, UNKNOWN, Cause, CauseKind, Possible, RoomOracle
 
 _GIVING_UP: Final = {CallName.ABORT: "KS-5.1", CallName.CLEAR: "KS-5.2"}
 _INTERNAL: Final = frozenset({Origin.BASE, Origin.OTHER, Origin.USAGE, Origin.RELEASED})
@@ -97,6 +97,8 @@ class Answer:
     cause_at_stake: bool = False
     """failure_exception(): the first one since an abort() of a room that had failed already."""
     shown_before: tuple[str, str] | None = None
+    untold: bool = False
+    """Whether the answer is right depends on what may not have been seen."""
     confirms: frozenset[str] = frozenset()
     """Circumstances since the last allowed answer, which an allowed one shows to have changed nothing."""
 
@@ -164,10 +166,15 @@ class RoomView:
         self.abandoned = False
         """The sender was interrupted, or an error of the program's own went through it: what it is left in is not
         specified."""
+        self.untracked = False
+        """Events about it may have been lost, or too many of its calls overlapped: nothing is known of it any more but
+        what is seen from now on."""
         self.calls: list[Bracket] = []
         """The calls that overlap now, the first one first."""
         self.answered = Answered()
         """What the transport answers during these calls, or between calls."""
+        self._uncertain: Final[set[int]] = set()
+        """Handles about which something may not have been seen."""
         self._finished_last = -1
         self._cause_at_stake = False
         self._complete = False
@@ -191,6 +198,14 @@ class RoomView:
     @property
     def causes(self) -> list[Cause | None]:
         return [possible.cause for possible in self.oracle.possible]
+
+    def lose_track(self) -> None:
+        """From here on nothing rests on what was not seen."""
+        self.untracked = True
+        self.oracle.widen()
+        self._uncertain.update(self.oracle.handles)
+        self.abandoned = self.abandoned or any(cause.kind is CauseKind.INTERNAL for cause in self.faults)
+        self.calls.clear()
 
     def pages_in(self, *states: HandleState) -> set[int]:
         """The source pages of the handles in these states."""
@@ -258,7 +273,7 @@ class RoomView:
             self.answered.posting = self.answered.posting or cause
 
     def _move(self, handle: int, happened: HandleEvent | None, now: float) -> str:
-        if happened is None:
+        if happened is None or handle in self._uncertain:
             return ""
         if happened is HandleEvent.FINISHED and self.oracle.state_of(handle) is not HandleState.DONE:
             self.out_of_order = self.out_of_order or handle < self._finished_last
@@ -278,14 +293,14 @@ class RoomView:
         if cause is not None and self.answered.first is None:
             self.oracle.may_fault(cause)
 
-    def release(self, event: TransferReleased) -> HandleState:
-        """A handle was released. Returns the state in which it was."""
+    def release(self, event: TransferReleased) -> HandleState | None:
+        """A handle was released. Returns the state in which it was; None where that is not known."""
         state = self.oracle.state_of(event.handle)
         self.answered.any = True
         self.releases[event.handle] += 1
         if self.releases[event.handle] == 1:
             self.oracle.handle_event(event.handle, HandleEvent.RELEASED, 0.0)
-        return state
+        return None if event.handle in self._uncertain else state
 
     # -- calls of the caller
 
@@ -460,6 +475,9 @@ class RoomView:
             self.circumstance("KS-2.7")
             self.oracle.keep(live)
             return
+        if live and self.oracle.may_fail_unseen:
+            answer.untold = True
+            return
         if not answer.latched:
             answer.allowed = False
             return
@@ -471,6 +489,9 @@ class RoomView:
         open_to_it = [p for p in fitting if self.attribution_of(p) is None]
         named = [p for p in fitting if (who := self.attribution_of(p)) is not None and who.value == said]
         answer.matching = next(iter((*named, *open_to_it, *fitting)), None)
+        if answer.matching is not None and answer.matching.cause is UNKNOWN and self.oracle.may_fail_unseen:
+            answer.untold = True
+            return
         if error is None or answer.matching is None:
             answer.allowed = False
             return

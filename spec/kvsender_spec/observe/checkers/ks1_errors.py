@@ -30,6 +30,11 @@ class Errors(Checker):
             else:
                 self._returned(answer)
 
+    def answered_untracked(self, answer: Answer) -> None:
+        proper = answer.started.what is not CallName.FAILURE_EXCEPTION and not answer.started.misuse
+        if proper and answer.error is not None and answer.error.origin is Origin.TRANSPORT:
+            self.broke("KS-1.1", f"{answer.name} returns", f"{answer.name} raised {answer.error}", answer.room)
+
     def _interrupted(self, answer: Answer) -> None:
         """KS-1.4: an interrupt leaves the call of the caller's during which it came."""
         for interrupt in answer.answered.interrupts:
@@ -50,7 +55,7 @@ class Errors(Checker):
             self.broke("KS-1.2", wanted, f"{seen} instead of returning", room)
         if answered is not None or room.faults or answer.was_failed or error.origin is Origin.TRANSPORT:
             self.broke("KS-1.1", f"{answer.name} returns", seen, room, error.frames)
-        else:
+        elif not self.sight.subject.lossy:
             self.broke(OWN_ERROR, f"{answer.name} returns", seen, room, error.frames)
 
     def _returned(self, answer: Answer) -> None:

@@ -38,6 +38,13 @@ class Latch(Checker):
         elif answer.was_failed:
             self.held("KS-2.5")
 
+    def answered_untracked(self, answer: Answer) -> None:
+        if answer.value is not None and answer.was_terminal is not None:
+            self._sticky(answer, answer.value, answer.was_terminal)
+
+    def _sticky(self, answer: Answer, value: KVPoll, first: KVPoll) -> None:
+        self.check("KS-2.1", value is first, first.name, f"poll() answered {value.name}", answer.room)
+
     def _polled(self, answer: Answer) -> None:
         room, value = answer.room, answer.value
         assert value is not None
@@ -46,8 +53,7 @@ class Latch(Checker):
             seen = "poll() answered Failed, so that it had failed before the last send(), which posted"
             self.broke(answer.breaks, "after a failure the transport is asked for nothing more", seen, room)
         if answer.was_terminal is not None:
-            changed = value is not answer.was_terminal
-            self.check("KS-2.1", not changed, answer.was_terminal.name, f"poll() answered {value.name}", room)
+            self._sticky(answer, value, answer.was_terminal)
         if not answer.allowed and value is KVPoll.Success and failed:
             self.broke("KS-2.2", answer.wanted, "poll() answered Success", room)
         elif answer.allowed and failed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from kvsender_spec.contract import KVPoll
-from kvsender_spec.history.events import AnyEvent, BytesCompared, CallEnded, CallName, RunEnded
+from kvsender_spec.history.events import AnyEvent, BytesCompared, CallName, RunEnded
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
 from kvsender_spec.observe.room import Answer, RoomView
 from kvsender_spec.observe.verdict import Reason
@@ -50,7 +50,7 @@ class _Patience:
 
 class Outcomes(Checker):
     kinds: ClassVar = ANSWERS | {"bytes.compared", "faults.over"}
-    sees: ClassVar = frozenset({"bytes.compared", "run.ended", "call.ended"})
+    sees: ClassVar = frozenset({"bytes.compared", "run.ended"})
 
     def __init__(self, sight: Sight) -> None:
         super().__init__(sight)
@@ -116,10 +116,9 @@ class Outcomes(Checker):
     def see(self, event: AnyEvent, room: RoomView | None) -> None:
         if isinstance(event, BytesCompared):
             self._compared(event, room)
-        elif isinstance(event, RunEnded):
-            self._ended()
         else:
-            assert isinstance(event, CallEnded)
+            assert isinstance(event, RunEnded)
+            self._ended()
 
     def _compared(self, event: BytesCompared, room: RoomView | None) -> None:
         wanted = "nothing changes outside" if event.outside else "every peer has the sender's bytes"
