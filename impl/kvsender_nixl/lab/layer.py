@@ -19,6 +19,7 @@ from kvsender_nixl.lab.stage import Stage
 from kvsender_nixl.lab.trial import Trial
 from kvsender_spec.clauses import CLAUSES, Clause, Layer
 from kvsender_spec.history.events import (
+    AnyEvent,
     CallEnded,
     CallName,
     CallStarted,
@@ -61,6 +62,29 @@ class ScenarioResult:
     seconds: float
 
     @property
+    def events(self) -> list[AnyEvent]:
+        return [] if self.history is None else self.history.events
+
+    def error(self, ref: int) -> ErrorSeen:
+        """The error of that number."""
+        return next(event for event in self.events if isinstance(event, ErrorSeen) and event.ref == ref)
+
+    @property
+    def causes(self) -> Counter[str]:
+        """The classes of the first causes that failure_exception() showed last, once a room."""
+        shown = CallName.FAILURE_EXCEPTION
+        asked = {event.seq for event in self.events if isinstance(event, CallStarted) and event.what is shown}
+        last: dict[int | None, str] = {}
+        for event in self.events:
+            if isinstance(event, CallEnded) and event.of in asked and event.error is not None:
+                error = self.error(event.error)
+                if error.origin is not Origin.USAGE:
+                    while error.cause is not None:
+                        error = self.error(error.cause)
+                    last[event.room] = error.type
+        return Counter(last.values())
+
+    @property
     def violations(self) -> list[Violation]:
         return [violation for violation in self.findings.violations if violation.clause != OWN_ERROR]
 
@@ -76,14 +100,19 @@ class RealReport:
     processes: int
 
     @property
-    def raised(self) -> Counter[tuple[str, str]]:
-        """How often each class of error was raised by which call of the real agent."""
-        return sum((_raised(result.history) for result in self.results if result.history), Counter())
+    def raised(self) -> dict[str, Counter[str]]:
+        """How often each class of error was raised, by the call of the real agent."""
+        found: dict[str, Counter[str]] = {}
+        for result in self.results:
+            for event in result.events:
+                if isinstance(event, MayFail) and type(event) in _POINTS and event.error is not None:
+                    found.setdefault(result.error(event.error).type, Counter())[_POINTS[type(event)]] += 1
+        return found
 
     @property
     def causes(self) -> Counter[str]:
-        """How often each class was the first cause that failure_exception() showed, once a room."""
-        return sum((_causes(result.history) for result in self.results if result.history), Counter())
+        """How often each class was the first cause that failure_exception() showed last, once a room."""
+        return sum((result.causes for result in self.results), Counter())
 
 
 def run(
@@ -100,7 +129,7 @@ def run(
         profile=Profile.FULL,
         seed=stage.seed,
         runs=len(results),
-        steps=sum(isinstance(event, CallStarted) for r in results if r.history for event in r.history.events),
+        steps=sum(isinstance(event, CallStarted) for result in results for event in result.events),
         verdicts=tuple(_verdict(clause, results) for clause in CLAUSES),
         errors=tuple(Breakdown(f"scenario {r.scenario.name}: {r.note}", Trace(Scene(), ())) for r in broke),
     )
@@ -154,30 +183,3 @@ def _of_one(clause: Clause, result: ScenarioResult) -> Verdict:
     if evidence is None:
         return verdict
     return replace(verdict, evidence=replace(evidence, where=f"scenario {result.scenario.name}"))
-
-
-def _raised(history: History) -> Counter[tuple[str, str]]:
-    errors = {event.ref: event for event in history.events if isinstance(event, ErrorSeen)}
-    return Counter(
-        (errors[event.error].type, _POINTS[type(event)])
-        for event in history.events
-        if isinstance(event, MayFail) and type(event) in _POINTS and event.error is not None
-    )
-
-
-def _causes(history: History) -> Counter[str]:
-    errors = {event.ref: event for event in history.events if isinstance(event, ErrorSeen)}
-    asked = {
-        event.seq
-        for event in history.events
-        if isinstance(event, CallStarted) and event.what is CallName.FAILURE_EXCEPTION
-    }
-    last: dict[int | None, ErrorSeen] = {}
-    for event in history.events:
-        if isinstance(event, CallEnded) and event.of in asked and event.error is not None:
-            error = errors[event.error]
-            if error.origin is not Origin.USAGE:
-                while error.cause is not None:
-                    error = errors[error.cause]
-                last[event.room] = error
-    return Counter(error.type for error in last.values())

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
@@ -32,7 +31,7 @@ from kvsender_spec.front import refuse, require_writable
 from kvsender_spec.history.ndjson import write
 from kvsender_spec.kit.check import check
 from kvsender_spec.observe.attribution import Tally
-from kvsender_spec.observe.verdict import Outcome, Report, Verdict, worst_exit_code
+from kvsender_spec.observe.verdict import Outcome, Report, Verdict, Violation, worst_exit_code
 from kvsender_spec.report.json import ReportDocument, document
 from kvsender_spec.report.text import causes, counterexample, style, title
 
@@ -219,16 +218,11 @@ def _render(scripted: Report | None, real: RealReport | None, seconds: float, co
 
 def errors_seen(real: RealReport) -> str:
     """Each class with how often it was raised, and by which calls."""
-    by_class: dict[str, Counter[str]] = {}
-    for (name, call), count in real.raised.items():
-        by_class.setdefault(name, Counter())[call] += count
-    return (
-        "; ".join(
-            f"{name} {calls.total()} ({', '.join(f'{call} {count}' for call, count in sorted(calls.items()))})"
-            for name, calls in sorted(by_class.items())
-        )
-        or "none"
+    shown = (
+        f"{name} {calls.total()} ({', '.join(f'{call} {count}' for call, count in sorted(calls.items()))})"
+        for name, calls in sorted(real.raised.items())
     )
+    return "; ".join(shown) or "none"
 
 
 def _summary(scripted: Report | None, real: RealReport | None, seconds: float, code: int) -> str:
@@ -245,15 +239,6 @@ def _summary(scripted: Report | None, real: RealReport | None, seconds: float, c
     return "; ".join([*parts, f"{seconds:.1f} s"])
 
 
-class BrokenDocument(msgspec.Struct, frozen=True, kw_only=True):
-    clause: str
-    after: str
-    expected: str
-    observed: str
-    event: int
-    """Its ``seq`` in the scenario's history."""
-
-
 class ScenarioDocument(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     about: str
@@ -262,20 +247,16 @@ class ScenarioDocument(msgspec.Struct, frozen=True, kw_only=True):
     note: str
     observations: dict[str, int]
     """How often each clause was observed to hold."""
-    violations: tuple[BrokenDocument, ...]
-
-
-class RaisedDocument(msgspec.Struct, frozen=True, kw_only=True):
-    name: str = msgspec.field(name="class")
-    call: str
-    count: int
+    violations: tuple[Violation, ...]
+    """Their ``seq`` is of the scenario's history."""
 
 
 class RealDocument(msgspec.Struct, frozen=True, kw_only=True):
     report: ReportDocument
     processes: int
     scenarios: tuple[ScenarioDocument, ...]
-    errors: tuple[RaisedDocument, ...]
+    errors: dict[str, dict[str, int]]
+    """How often each class was raised by which call of the real agent."""
     causes: dict[str, int]
 
 
@@ -306,7 +287,7 @@ def _real(real: RealReport) -> RealDocument:
         report=document(real.report),
         processes=real.processes,
         scenarios=tuple(_scenario(result) for result in real.results),
-        errors=tuple(RaisedDocument(name=name, call=call, count=count) for (name, call), count in real.raised.items()),
+        errors={name: dict(calls) for name, calls in real.raised.items()},
         causes=dict(real.causes),
     )
 
@@ -319,10 +300,7 @@ def _scenario(result: ScenarioResult) -> ScenarioDocument:
         seconds=round(result.seconds, 2),
         note=result.note,
         observations=dict(sorted(result.findings.held.items())),
-        violations=tuple(
-            BrokenDocument(clause=v.clause, after=v.after, expected=v.expected, observed=v.observed, event=v.seq)
-            for v in result.violations
-        ),
+        violations=tuple(result.violations),
     )
 
 
