@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import RLock, get_ident
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from kvsender_spec.history.events import (
     AnyEvent,
@@ -73,6 +73,12 @@ class Place:
 
 
 NOWHERE: Final = Place()
+
+
+class Outside(Protocol):
+    """Makes an event that belongs to no call: something in the world, or something that was looked at."""
+
+    def __call__(self, *, seq: int, t: float, thread: int) -> AnyEvent: ...
 
 
 class Recorder:
@@ -158,6 +164,10 @@ class Recorder:
             while self._late:
                 self.add(self._late.pop(0))
             return seq
+
+    def note(self, make: Outside) -> int:
+        """Add an event that belongs to no call. Returns its seq."""
+        return self.add(lambda seq, t, thread, _: make(seq=seq, t=t, thread=thread))
 
     # -- errors
 

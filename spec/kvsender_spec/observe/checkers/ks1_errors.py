@@ -5,19 +5,43 @@ from __future__ import annotations
 from typing import ClassVar
 
 from kvsender_spec.contract import Attribution, KVPoll
-from kvsender_spec.history.events import Ability, AnyEvent, CallName, ErrorSeen, ImportProbed, Origin
-from kvsender_spec.observe.checkers.base import ANSWERS, OWN_ERROR, Checker, shown
+from kvsender_spec.history.events import (
+    Ability,
+    AnyEvent,
+    CallEnded,
+    CallName,
+    ErrorSeen,
+    ImportProbed,
+    Origin,
+    PeerAdded,
+)
+from kvsender_spec.observe.checkers.base import ANSWERS, OWN_ERROR, Checker, Sight, shown
 from kvsender_spec.observe.room import Answer, RoomView
 from kvsender_spec.oracle import CauseKind
 
 
 class Errors(Checker):
     kinds: ClassVar = ANSWERS | {"import.probed"}
-    sees: ClassVar = frozenset({"import.probed"})
+    sees: ClassVar = frozenset({"import.probed", "peer.added", "call.ended"})
+
+    def __init__(self, sight: Sight) -> None:
+        super().__init__(sight)
+        self._unconnected: set[int] = set()
+        """The calls within which connecting to a peer has raised."""
 
     def see(self, event: AnyEvent, room: RoomView | None) -> None:
-        assert isinstance(event, ImportProbed)
-        self.check("KS-1.5", not event.failure, f"import {event.module} works without nixl", event.failure or "it does")
+        match event:
+            case ImportProbed():
+                wanted = f"import {event.module} works without nixl"
+                self.check("KS-1.5", not event.failure, wanted, event.failure or "it does")
+            case PeerAdded(error=int(), call=int(call)):
+                self._unconnected.add(call)
+            case CallEnded() if room is None and event.of in self._unconnected:
+                error = None if event.error is None else self.sight.errors.get(event.error)
+                good = error is None or error.origin is not Origin.TRANSPORT
+                self.check("KS-1.1", good, "connecting to a peer returns", f"it raised {shown(error)}")
+            case _:
+                pass
 
     def answered(self, answer: Answer) -> None:
         if answer.answered.interrupts:
