@@ -56,6 +56,7 @@ from kvsender_spec.oracle import Cause, CauseKind, Possible
 
 MOST_OVERLAPPING: Final = 2
 """More calls of one room at a time than this have too many orders: the room is judged no further."""
+_WORKERS_END: Final = "KS-7.1"
 
 
 class Observer:
@@ -166,11 +167,18 @@ class Observer:
         return None if event.room is None else self.rooms.get(event.room)
 
     def _mark(self, violations: Iterable[Violation]) -> None:
-        """What breaks later in these rooms is recorded as after the first claimed clause that broke."""
+        """What breaks later in these rooms is recorded as after the first claimed clause that broke.
+
+        A worker that has ended serves no room any more, so what breaks after that in any room is after KS-7.1.
+        """
         for violation in violations:
-            room = None if violation.room is None else self.rooms.get(violation.room)
-            if room is not None and not room.mark and violation.clause in self._claimed:
-                room.mark = violation.clause
+            if violation.clause not in self._claimed:
+                continue
+            if violation.clause == _WORKERS_END:
+                self.subject.mark = violation.clause
+            for room in self.rooms.values():
+                if self.subject.mark or room.key == violation.room:
+                    room.mark = room.mark or violation.clause
 
     # -- rooms and peers
 
@@ -188,6 +196,7 @@ class Observer:
         room.reopened = bool(earlier)
         if earlier:
             room.mark = next((view.mark for view in reversed(earlier) if view.mark), "")
+        room.mark = room.mark or self.subject.mark
         if self.subject.lossy:
             room.oracle.widen()
         self.rooms[room.key] = room
