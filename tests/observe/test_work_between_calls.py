@@ -29,9 +29,11 @@ class Seen:
         self.seq += 1
         return self.seq
 
-    def open(self, key: int = 0) -> None:
-        peer = h.Destination(peer="decode0", generation=0, pages=(key,), aux=key)
-        self.observer.see(h.RoomOpened(seq=self.next, t=0.0, room=key, id=key, pages=1, aux=0, destinations=(peer,)))
+    def open(self, key: int = 0, *, pages: int = 1) -> None:
+        peer = h.Destination(peer="decode0", generation=0, pages=(key,) if pages else (), aux=key)
+        self.observer.see(
+            h.RoomOpened(seq=self.next, t=0.0, room=key, id=key, pages=pages, aux=0, destinations=(peer,))
+        )
 
     def call(self, what: h.CallName, value: str | None = None, *, room: int = 0, check: int | None = None) -> None:
         of = self.next
@@ -141,3 +143,16 @@ def test_a_word_that_the_transport_hides_need_not_be_shown(
     seen.call(h.CallName.POLL, "Failed")
     seen.failure("Failed to send")
     assert [found for found in seen.broken if found[0] != "KS-4.1"] == broken
+
+
+@pytest.mark.parametrize(("answer", "broken"), [("ERR", {"KS-3.4"}), ("DONE", {"KS-3.2", "KS-3.4"})])
+def test_a_failed_room_without_pages_that_never_ends_is_not_held_up_by_them(answer: str, broken: set[str]) -> None:
+    seen = Seen()
+    seen.open(pages=0)
+    seen.call(h.CallName.SEND)
+    seen.post(0)
+    seen.check(0, answer=answer)
+    seen.observer.see(h.FaultsOver(seq=seen.next, t=0.0, settles=True))
+    for _ in range(10):
+        seen.call(h.CallName.POLL, "Transferring")
+    assert {clause for clause, _, _ in seen.broken} == broken
