@@ -56,10 +56,9 @@ from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
 from kvsender_spec.observe.verdicts import named, verdict_of
 from kvsender_spec.oracle import UNKNOWN, Cause, CauseKind, Possible
 
-_OF_ALL_ROOMS: Final = "KS-7.1"
-"""A worker that has ended takes the rooms that it served with it: what they do then is its consequence."""
 MOST_OVERLAPPING: Final = 2
 """More calls of one room at a time than this have too many orders: the room is judged no further."""
+_WORKERS_END: Final = "KS-7.1"
 
 
 class Observer:
@@ -74,7 +73,6 @@ class Observer:
         self.now = 0.0
         self.complete = False
         """The history has come to its end."""
-        self._all_marked = ""
         self._claimed: Final = {clause.id for clause in claimed(Profile(header.profile))}
         self._errors: Final[dict[int, ErrorSeen]] = {}
         self._handles: Final[dict[int, RoomView]] = {}
@@ -173,15 +171,18 @@ class Observer:
         return None if event.room is None else self.rooms.get(event.room)
 
     def _mark(self, violations: Iterable[Violation]) -> None:
-        """What breaks later in these rooms is recorded as after the first claimed clause that broke."""
+        """What breaks later in these rooms is recorded as after the first claimed clause that broke.
+
+        A worker that has ended serves no room any more, so what breaks after that in any room is after KS-7.1.
+        """
         for violation in violations:
-            if violation.clause == _OF_ALL_ROOMS and not self._all_marked:
-                self._all_marked = violation.clause
-                for view in self.rooms.values():
-                    view.mark = view.mark or self._all_marked
-            room = None if violation.room is None else self.rooms.get(violation.room)
-            if room is not None and not room.mark and violation.clause in self._claimed:
-                room.mark = violation.clause
+            if violation.clause not in self._claimed:
+                continue
+            if violation.clause == _WORKERS_END:
+                self.subject.mark = violation.clause
+            for room in self.rooms.values():
+                if self.subject.mark or room.key == violation.room:
+                    room.mark = room.mark or violation.clause
 
     # -- rooms and peers
 
@@ -199,7 +200,7 @@ class Observer:
         room.reopened = bool(earlier)
         if earlier:
             room.mark = next((view.mark for view in reversed(earlier) if view.mark), "")
-        room.mark = room.mark or self._all_marked
+        room.mark = room.mark or self.subject.mark
         if self.subject.lossy:
             room.oracle.may_fault(UNKNOWN, from_now_on=True)
         self.rooms[room.key] = room

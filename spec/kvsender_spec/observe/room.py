@@ -47,7 +47,7 @@ class Answered:
     made: int = 0
     """How many transfers were made or tried."""
     checks: int = 0
-    """How many of the room's handles were asked about."""
+    """How often the caller's own calls asked about one of the room's handles."""
     interrupts: list[ErrorSeen] = field(default_factory=list)
     """KeyboardInterrupt or SystemExit inside a call of the transport."""
     any: bool = False
@@ -55,6 +55,11 @@ class Answered:
     @property
     def first(self) -> Cause | None:
         return self.posting or self.checking
+
+    @property
+    def posts(self) -> str:
+        """What was posted, in words."""
+        return f"{self.posted} transfers were posted" + (f", and {self.posting}" if self.posting is not None else "")
 
 
 @dataclass(slots=True)
@@ -175,6 +180,8 @@ class RoomView:
         """What the transport answers during these calls, or between calls."""
         self._uncertain: Final[set[int]] = set()
         """Handles about which something may not have been seen."""
+        self.posted_late: tuple[str, str] | None = None
+        """What was posted in no send() since the last call and may not be: the clause that it breaks, and the words."""
         self._finished_last = -1
         self._cause_at_stake = False
         self._complete = False
@@ -235,7 +242,10 @@ class RoomView:
             return Cause(CauseKind.RETURNED, text=error.shown)
         if error is not None:
             return Cause(CauseKind.INTERNAL if error.origin in _INTERNAL else CauseKind.RAISED, error)
-        return None if answer in ("PROC", "DONE", None) else Cause(CauseKind.RETURNED, text=answer)
+        if answer in ("PROC", "DONE", None):
+            return None
+        # A transport that hides its errors hides this word as well: any reason may stand for it.
+        return Cause(CauseKind.RETURNED, text="" if Ability.HIDES_ERRORS in self.can else answer)
 
     def transfer(self, event: TransferMade | TransferPosted | TransferChecked, now: float) -> str:
         """Take an answer of the transport. Returns how the handle was misused; empty if it was not."""
@@ -245,7 +255,8 @@ class RoomView:
         if cause is not None:
             self._fault(cause, checking=isinstance(event, TransferChecked))
         answered.made += isinstance(event, TransferMade)
-        answered.checks += isinstance(event, TransferChecked)
+        # A worker asks in no call of the caller's.
+        answered.checks += isinstance(event, TransferChecked) and event.call is not None
         answered.posted += isinstance(event, TransferPosted) and cause is None
         error = None if cause is None else cause.error
         if error is not None and error.origin is Origin.RELEASED:
@@ -335,7 +346,9 @@ class RoomView:
 
     def _meanwhile(self, answered: Answered, now: float, *, complete: bool) -> None:
         if answered.posting is not None or answered.posted:
-            self._posted(answered)
+            breaks = self._posted(answered)
+            if breaks is not None:
+                self.posted_late = breaks, answered.posts
         if answered.checking is not None:
             self.oracle.observed(answered.checking)
         if self.oracle.overdue(now) and not complete:
@@ -456,6 +469,7 @@ class RoomView:
 
     def follow(self, answer: Answer) -> None:
         """After the checkers: the view follows the sender, also where the specification does not."""
+        self.posted_late = None
         value = answer.value
         if value is None:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.history.events import Ability, CallName, Origin
@@ -10,12 +10,16 @@ from kvsender_spec.observe.checkers.base import ANSWERS, Checker, shown
 from kvsender_spec.observe.room import Answer
 from kvsender_spec.oracle import CauseKind
 
+_NOTHING_MORE: Final = "the transport is asked for nothing more"
+
 
 class Latch(Checker):
     kinds: ClassVar = ANSWERS
 
     def answered(self, answer: Answer) -> None:
-        what = answer.started.what
+        what, late = answer.started.what, answer.room.posted_late
+        if late is not None:
+            self.broke(late[0], _NOTHING_MORE, f"{late[1]}, in no send()", answer.room)
         if what is CallName.FAILURE_EXCEPTION:
             self._failure(answer)
         elif what is CallName.SEND and not answer.started.misuse:
@@ -30,11 +34,8 @@ class Latch(Checker):
             if answer.was_failed and answer.error.origin is not Origin.BASE:
                 self.broke("KS-2.5", "send() returns", f"send() raised {answer.error}", room)
             return
-        expected = "the transport is asked for nothing more"
         if answer.breaks is not None:
-            seen = f"{answered.posted} transfers were posted"
-            seen += f", and {answered.posting}" if answered.posting is not None else ""
-            self.broke(answer.breaks, expected, seen, room)
+            self.broke(answer.breaks, _NOTHING_MORE, answered.posts, room)
         elif answer.was_failed:
             self.held("KS-2.5")
 

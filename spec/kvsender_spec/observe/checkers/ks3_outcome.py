@@ -114,9 +114,11 @@ class Outcomes(Checker):
         )
         seen = f"the room is still {' or '.join(map(str, room.oracle.possible))}"
         by_deadline = not self.sight.subject.settles or room.unhealthy
-        if room.opened.pages == 0 and room.handed_over and not by_deadline:
+        # What keeps a room open that has failed is neither its pages nor the order in which its transfers finished.
+        undisturbed = not by_deadline and not room.faults and not room.oracle.failed
+        if room.opened.pages == 0 and room.handed_over and undisturbed:
             self.broke("KS-3.2", expected, seen, room)
-        if room.out_of_order and not room.faults and not by_deadline:
+        if room.out_of_order and undisturbed:
             self.broke("KS-3.6", expected, seen, room)
         self.broke("KS-3.4", expected, seen, room)
 
