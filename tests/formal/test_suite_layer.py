@@ -23,19 +23,19 @@ from kvsender_spec.formal.suite.hsi import suite
 from kvsender_spec.formal.suite.letters import Answer, Letter, Reading
 from kvsender_spec.kit import toy
 from kvsender_spec.kit.adapter import Adapter, World
-from kvsender_spec.kit.check import Outcome, Report, check, require_methods
+from kvsender_spec.kit.check import Outcome, Report, check
 from kvsender_spec.kit.complete import SuiteReport, run_suite
 from kvsender_spec.kit.drive import run_trace
-from kvsender_spec.kit.report import suite_lines, to_json
-from kvsender_spec.kit.report_html import to_html
-from kvsender_spec.kit.report_junit import to_junit
+from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.words import EVERY_CLAUSE, compare, play, reading_of, scene, too_long
+from kvsender_spec.report.html import to_html
+from kvsender_spec.report.json import to_json
+from kvsender_spec.report.junit import to_junit
 from kvsender_spec.trace import load
 
 
 def played(adapter: Adapter, extra: int = 0) -> SuiteReport:
-    parts = require_methods(adapter)
-    return run_suite(adapter, parts.system, parts.sender, extra)
+    return run_suite(adapter, abilities(adapter), extra)
 
 
 # ------------------------------------------------------------------------------------------------- good senders
@@ -101,7 +101,7 @@ def test_a_mutant_within_the_alphabet_is_told_apart(mutant: Mutant) -> None:
     report = hunt(mutant, 0)
     assert report.failed
     for clause, example in report.broken.items():
-        assert clause in {v.clause for v in run_trace(mutant.adapter, example.trace).findings.violations}
+        assert clause in {v.clause for v in run_trace(mutant.adapter, example.trace).observer.findings.violations}
 
 
 @pytest.mark.parametrize("mutant", [m for m in INLINE if m.name in STRICT], ids=lambda mutant: mutant.name)

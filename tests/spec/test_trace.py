@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,15 +23,27 @@ from kvsender_spec.trace import (
     parse_step,
 )
 
+_Steps: TypeAlias = st.SearchStrategy[Step]
 FAULTS = st.builds(Fault, st.sampled_from(Point), st.sampled_from(Kind), st.integers(0, 3))
-STEPS = st.builds(
-    Step,
-    st.sampled_from(Call),
-    st.integers(0, 3),
-    st.sampled_from(Progress),
-    st.none() | FAULTS,
-    st.none() | st.sampled_from(Misuse),
-    st.none() | st.builds(Meeting, st.sampled_from(Call), st.sampled_from(Point), st.integers(0, 3)),
+OF_NO_ROOM = (Call.WAIT, Call.WAIT_LONG, Call.FAULTS_OVER, Call.SETTLE)
+
+
+def _steps(calls: st.SearchStrategy[Call], rooms: st.SearchStrategy[int], openings: st.SearchStrategy[int]) -> _Steps:
+    return st.builds(
+        Step,
+        calls,
+        rooms,
+        st.sampled_from(Progress),
+        st.none() | FAULTS,
+        st.none() | st.sampled_from(Misuse),
+        st.none() | st.builds(Meeting, st.sampled_from(Call), st.sampled_from(Point), st.integers(0, 3)),
+        openings,
+    )
+
+
+STEPS = st.one_of(
+    _steps(st.sampled_from(OF_NO_ROOM), st.just(0), st.just(0)),
+    _steps(st.sampled_from([call for call in Call if call not in OF_NO_ROOM]), st.integers(0, 3), st.integers(0, 3)),
 )
 SCENES = st.builds(
     Scene,
@@ -125,9 +139,10 @@ def test_a_printed_scene_is_read_back(scene: Scene) -> None:
     assert parse_scene(str(scene)) == scene
 
 
-def test_a_wait_is_about_no_room() -> None:
-    assert parse_step("wait_long") == Step(Call.WAIT_LONG)
-    assert parse_step("wait") == Step(Call.WAIT)
+@pytest.mark.parametrize("call", OF_NO_ROOM)
+def test_a_wait_and_an_end_are_about_no_room(call: Call) -> None:
+    assert parse_step(call.value) == Step(call)
+    assert str(Step(call)) == call.value
 
 
 @pytest.mark.parametrize(
