@@ -15,7 +15,6 @@ from kvsender_spec.history.events import RoomOpened
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import check
 from kvsender_spec.kit.replay import Replay, replay
-from kvsender_spec.kit.shrink import step_of
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import contexts_of
 from kvsender_spec.observe.verdict import Evidence, Outcome, Report, Verdict, Violation, merge
@@ -103,7 +102,7 @@ def _broken(entry: Known, done: Replay, trace: Trace) -> list[Violation]:
     if history is None:
         return []
     ids = {event.room: event.id for event in history.events if isinstance(event, RoomOpened)}
-    seen = [found for found in done.violations if entry.at_end or step_of(history, found) <= steps]
+    seen = [found for found in done.violations if entry.at_end or found.step <= steps]
     return [found if found.room is None else replace(found, room=ids[found.room]) for found in seen]
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from kvsender_spec.trace import Trace, parse_scene, parse_step
+from kvsender_spec.printed import parse_scene, parse_step
+from kvsender_spec.trace import Trace
 
 
 class Kind(StrEnum):

@@ -63,7 +63,7 @@ def test_a_wrong_table_ends_with_1_and_a_trace_that_a_sender_can_be_asked(tmp_pa
         trace = load(lines)
     assert trace.steps[0].call.value == "open"
     # The reference sender does what the real tables say; one without a quarantine does what these say.
-    assert run_trace(inline.adapter, trace).findings.violations == []
+    assert run_trace(inline.adapter, trace).observer.findings.violations == []
     assert kvsender("replay", str(path), "kvsender_nixl.adapter:adapter").returncode == 0
     shown = kvsender("prove", "--engine", "python", "--chunks", "2", "--rules", WRONG)
     assert path.read_text(encoding="utf-8") in shown.stdout
@@ -120,7 +120,7 @@ def test_a_trace_of_the_model_is_told_in_the_words_of_the_kit() -> None:
         "failure_exception(0)",
         "clear(0)",
     ]
-    assert run_trace(inline.adapter, trace).findings.violations == []
+    assert run_trace(inline.adapter, trace).observer.findings.violations == []
 
 
 def test_deadlines_and_a_disconnect_of_everybody_are_steps_of_the_world() -> None:

@@ -23,19 +23,19 @@ from kvsender_spec.formal.suite.hsi import suite
 from kvsender_spec.formal.suite.letters import Answer, Letter, Reading
 from kvsender_spec.kit import toy
 from kvsender_spec.kit.adapter import Adapter, World
-from kvsender_spec.kit.check import Outcome, Report, check, require_methods
+from kvsender_spec.kit.check import Outcome, Report, check
 from kvsender_spec.kit.complete import SuiteReport, run_suite
-from kvsender_spec.kit.drive import run_trace
-from kvsender_spec.kit.report import suite_lines, to_json
-from kvsender_spec.kit.report_html import to_html
-from kvsender_spec.kit.report_junit import to_junit
+from kvsender_spec.kit.parts import abilities
+from kvsender_spec.kit.replay import replay
 from kvsender_spec.kit.words import EVERY_CLAUSE, compare, play, reading_of, scene, too_long
+from kvsender_spec.report.html import to_html
+from kvsender_spec.report.json import to_json
+from kvsender_spec.report.junit import to_junit
 from kvsender_spec.trace import load
 
 
 def played(adapter: Adapter, extra: int = 0) -> SuiteReport:
-    parts = require_methods(adapter)
-    return run_suite(adapter, parts.system, parts.sender, extra)
+    return run_suite(adapter, abilities(adapter), extra)
 
 
 # ------------------------------------------------------------------------------------------------- good senders
@@ -101,7 +101,8 @@ def test_a_mutant_within_the_alphabet_is_told_apart(mutant: Mutant) -> None:
     report = hunt(mutant, 0)
     assert report.failed
     for clause, example in report.broken.items():
-        assert clause in {v.clause for v in run_trace(mutant.adapter, example.trace).findings.violations}
+        assert example.trace is not None
+        assert replay(mutant.adapter, example.trace).shows(clause)
 
 
 @pytest.mark.parametrize("mutant", [m for m in INLINE if m.name in STRICT], ids=lambda mutant: mutant.name)
@@ -126,12 +127,12 @@ def lazy() -> Report:
 
 def test_a_difference_that_breaks_no_clause_is_told_and_decides_nothing(lazy: Report) -> None:
     assert lazy.suite is not None
-    assert lazy.suite.differences
-    assert not lazy.suite.failed
-    assert lazy.suite_outcome is Outcome.INCONCLUSIVE
+    assert lazy.suite.outcome is Outcome.INCONCLUSIVE
+    assert lazy.suite.facts["differences"]
+    assert lazy.suite.facts["broken"] == {}
     assert lazy.exit_code == 3
-    assert "differ and break no clause" in lazy.suite.summary
-    assert any("no clause is broken: a freedom of the contract, or a hole in it" in line for line in suite_lines(lazy))
+    assert "differ and break no clause" in lazy.suite.lines[0]
+    assert any("no clause is broken: a freedom of the contract, or a hole in it" in line for line in lazy.suite.lines)
 
 
 # ------------------------------------------------------------------------------------------------------ reports
@@ -144,11 +145,16 @@ def broken() -> Report:
 
 def test_a_word_that_breaks_a_clause_fails_the_check(broken: Report) -> None:
     assert broken.suite is not None
-    assert broken.with_outcome(Outcome.FAIL) == ()
-    assert (broken.suite_outcome, broken.exit_code) == (Outcome.FAIL, 1)
-    assert {"KS-1.1", "KS-1.2"} <= broken.suite.broken.keys()
-    assert broken.suite.words < broken.suite.planned
-    shown = broken.suite.shown
+    assert broken.with_outcome(Outcome.FAIL, Outcome.FAIL_AFTER) == ()
+    assert (broken.suite.outcome, broken.exit_code) == (Outcome.FAIL, 1)
+
+
+def test_the_words_that_break_a_clause_come_first_and_end_the_suite() -> None:
+    report = played(SeedAdapter(AfterTheFix))
+    assert report.failed
+    assert {"KS-1.1", "KS-1.2"} <= report.broken.keys()
+    assert report.words < report.planned
+    shown = report.shown
     assert shown == sorted(
         shown, key=lambda d: (not d.clauses, len(d.word) if d.mismatch is None else d.mismatch.at + 1)
     )
@@ -166,23 +172,25 @@ def test_every_report_has_the_suite(broken: Report, lazy: Report) -> None:
         root = ElementTree.fromstring(to_junit([report]))
         (case,) = [case for case in root.iter("testcase") if case.get("name") == "the complete suite"]
         assert [child.tag for child in case] == [kind]
-        assert report.suite.domain in (case[0].text or "")
+        domain = str(report.suite.facts["fault_domain"])
+        assert domain in (case[0].text or "")
         assert root.get("tests") == str(len(report.verdicts) + 1)
-        assert report.suite.domain in to_html([report])
+        assert domain in to_html([report])
 
 
 def test_a_report_without_the_suite_does_not_mention_it(broken: Report) -> None:
     without = replace(broken, suite=None)
-    assert (without.exit_code, without.suite_outcome) == (0, Outcome.NOT_APPLICABLE)
+    assert without.exit_code == 0
     assert "suite" not in json.loads(to_json([without]))
     assert "complete suite" not in to_html([without]) + to_junit([without])
 
 
 def test_a_passing_suite_is_a_junit_case_that_passes(broken: Report) -> None:
-    report = replace(broken, suite=SuiteReport(0, states=12, letters=15, planned=5, words=5))
+    passed = SuiteReport(0, states=12, letters=15, planned=5, words=5).summarised()
+    report = replace(broken, suite=passed)
     (case,) = [c for c in ElementTree.fromstring(to_junit([report])).iter("testcase") if "suite" in c.get("name", "")]
     assert [child.tag for child in case] == ["system-out"]
-    assert (report.suite_outcome, report.exit_code) == (Outcome.PASS, 0)
+    assert (passed.outcome, report.exit_code) == (Outcome.PASS, 0)
 
 
 def test_workers_make_it_not_applicable() -> None:
@@ -190,6 +198,8 @@ def test_workers_make_it_not_applicable() -> None:
     assert "worker threads" in report.not_applicable
     assert (report.passed, report.failed, report.words) == (False, False, 0)
     assert "not applicable" in report.summary
+    assert report.outcome is Outcome.NOT_APPLICABLE
+    assert report.summarised().lines == (f"complete suite: not applicable: {report.not_applicable}",)
 
 
 class Breaks(toy.ToyAdapter):
@@ -208,8 +218,8 @@ def test_an_adapter_that_breaks_is_no_difference(broken: Report) -> None:
     report = played(Breaks())
     assert "no room at the inn" in report.error
     assert not report.differences
-    wrapped = replace(broken, suite=report)
-    assert (wrapped.suite_outcome, wrapped.exit_code) == (Outcome.ERROR, 3)
+    wrapped = replace(broken, suite=report.summarised())
+    assert (report.outcome, wrapped.exit_code) == (Outcome.ERROR, 3)
 
 
 # ---------------------------------------------------------------------------------------------------- the command

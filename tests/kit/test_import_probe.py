@@ -12,7 +12,8 @@ from typing import cast
 import pytest
 
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.check import ClauseVerdict, Outcome, check
+from kvsender_spec.kit.check import Outcome, check
+from kvsender_spec.observe.verdict import Verdict
 
 pytest_plugins = ["pytester"]
 
@@ -38,15 +39,15 @@ def loaded(path: Path, name: str) -> Adapter:
     return cast("Adapter", module.adapter)
 
 
-def judged(adapter: Adapter) -> ClauseVerdict:
+def judged(adapter: Adapter) -> Verdict:
     (verdict,) = check(adapter, examples=1, clauses=["KS-1.5"]).verdicts
     return verdict
 
 
-def observed(verdict: ClauseVerdict) -> str:
+def observed(verdict: Verdict) -> str:
     assert verdict.outcome is Outcome.FAIL
-    assert verdict.counterexample is not None
-    return verdict.counterexample.violation.observed
+    assert verdict.evidence is not None
+    return verdict.evidence.violation.observed
 
 
 @pytest.mark.parametrize("name", ["mine_of_nobody", "no.such.package.mine", "kvsender_spec.nothing.mine", "json"])

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from kvsender_spec.kit.narrative import narrate
+from kvsender_spec.kit.record import OUTCOME_LIMIT
 from tests.kit.test_cli import ROOT, kvsender
 from tests.mutants.broken import ReleasesInFlight, SuccessAfterFailed
 from tests.mutants.inline import InlineAdapter, InlineSender
@@ -16,8 +18,6 @@ from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.adapter import Adapter, World
 from kvsender_spec.kit.check import check
 from kvsender_spec.kit.drive import run_trace
-from kvsender_spec.kit.narrative import narrate
-from kvsender_spec.kit.record import OUTCOME_LIMIT
 from kvsender_spec.kit.replay import read_trace, replay
 from kvsender_spec.kit.stage import SENDER_SIDE, unplayable
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace, TraceError

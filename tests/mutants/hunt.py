@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Final
 
+from kvsender_spec.kit.explore import Counterexample, Exploration, explore, shorten
 from tests.mutants.registry import MUTANTS, Mutant
 
 from kvsender_spec.clauses import claimed
 from kvsender_spec.kit.check import Budget, check
-from kvsender_spec.kit.explore import Counterexample, Exploration, explore, shorten
 
 IMPORT_CLAUSE: Final = "KS-1.5"
 """It is judged by an import and not by exploring."""

@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from tests.mutants.registry import MUTANTS, Mutant
 
-from kvsender_spec.kit.check import require_methods
 from kvsender_spec.kit.complete import SuiteReport, run_suite
+from kvsender_spec.kit.parts import abilities
 
 OUTSIDE: Final = {
     "CatchesBaseException": "no letter is an interrupt (KS-1.4)",
@@ -37,8 +37,7 @@ STRICT: Final = frozenset({"AsksAgain", "BlamesItself"})
 
 def hunt(mutant: Mutant, extra: int, *, strict: bool = False) -> SuiteReport:
     """Play the suite until a word breaks a clause."""
-    parts = require_methods(mutant.adapter)
-    return run_suite(mutant.adapter, parts.system, parts.sender, extra, strict=strict, most_differences=1)
+    return run_suite(mutant.adapter, abilities(mutant.adapter), extra, strict=strict, most_differences=1)
 
 
 def main(

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from tests.scenarios.printed import parse_scene, parse_step
 from tests.spec.test_trace import SCENES, STEPS
 
+from kvsender_spec.printed import parse_scene, parse_step
 from kvsender_spec.trace import Call, Scene, Step, TraceError
 
 

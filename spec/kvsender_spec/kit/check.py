@@ -132,7 +132,8 @@ def _run(adapter: Adapter, trace: Trace, tally: Tally) -> None:
 
 
 def _enough(chosen: frozenset[str]) -> Callable[[Tally], bool]:
-    return lambda tally: bool(chosen) and tally.shows(chosen)
+    """More runs cannot change the verdicts: each clause is broken first, and needs no circumstance."""
+    return lambda tally: bool(chosen) and all(tally.candidates.get(clause) == frozenset() for clause in chosen)
 
 
 def _note_import(tally: Tally, probed: History | None, blame: Blame) -> None:

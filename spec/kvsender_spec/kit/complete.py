@@ -150,9 +150,10 @@ class SuiteReport:
         return SuiteSummary(self.outcome, tuple(self._lines()), self._facts())
 
     def _lines(self) -> Iterator[str]:
-        yield f"complete suite: {self.outcome.value}: {self.summary}"
         if self.not_applicable:
+            yield f"complete suite: {self.summary}"
             return
+        yield f"complete suite: {self.outcome.value}: {self.summary}"
         yield self.domain
         for difference in self.shown:
             named = ", ".join(difference.clauses) or "no clause is broken: a freedom of the contract, or a hole in it"
