@@ -14,7 +14,7 @@ ROOT: Final = Path(__file__).parents[2]
 SPEC: Final = "kvsender_spec"
 _BASIS: Final = ("contract", "faults")
 MAY: Final[dict[str, tuple[str, ...]]] = {
-    "history": _BASIS,
+    "history": ("lines", *_BASIS),
     "observe": ("history", "oracle", "clauses", "machine", "trace", *_BASIS),
     "report": ("observe", "history", "clauses", "machine", "trace", *_BASIS),
 }
