@@ -1,6 +1,5 @@
 -------------------------------- MODULE KVSender --------------------------------
 (* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.
-
    One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that
    calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for
    each peer; handle h belongs to the chunk h / peers and to the peer h % peers. A room id that is opened again
@@ -146,22 +145,17 @@ Becomes(room) == \E r \in {room} :
 
 (***** Where events lead, and what effects do *****)
 
-Leads ==
-  [idle |->
-      [chunk_posted |-> "sending", completed |-> "never",
-       faulted |-> "failed", reported |-> "never"],
-   sending |->
-      [chunk_posted |-> "sending", completed |-> "done",
-       faulted |-> "failed", reported |-> "never"],
-   done |->
-      [chunk_posted |-> "never", completed |-> "done",
-       faulted |-> "done", reported |-> "never"],
-   failed |->
-      [chunk_posted |-> "never", completed |-> "failed",
-       faulted |-> "failed", reported |-> "sticky_failed"],
-   sticky_failed |->
-      [chunk_posted |-> "never", completed |-> "sticky_failed",
-       faulted |-> "sticky_failed", reported |-> "sticky_failed"]]
+Leads == [
+  idle |->
+  [chunk_posted |-> "sending", completed |-> "never", faulted |-> "failed", reported |-> "never"],
+  sending |->
+  [chunk_posted |-> "sending", completed |-> "done", faulted |-> "failed", reported |-> "never"],
+  done |->
+  [chunk_posted |-> "never", completed |-> "done", faulted |-> "done", reported |-> "never"],
+  failed |->
+  [chunk_posted |-> "never", completed |-> "failed", faulted |-> "failed", reported |-> "sticky_failed"],
+  sticky_failed |->
+  [chunk_posted |-> "never", completed |-> "sticky_failed", faulted |-> "sticky_failed", reported |-> "sticky_failed"]]
 
 (* An input that the table forbids, or a second word to the peers: what they are told is the clause. *)
 Broken(r, clause) == [r EXCEPT !.told = clause]
@@ -445,11 +439,11 @@ FirstCause ==
 
 (* sticky_failed is the failure that the owner has been told of *)
 FailedIsSticky ==
-  (logical = "sticky_failed") <=> said = "failure"
+  (logical = "sticky_failed") <=> (said = "failure")
 
 (* done is the success that the owner has been told of *)
 SuccessIsDone ==
-  (logical = "done") <=> said = "success"
+  (logical = "done") <=> (said = "success")
 
 (* KS-6.1: owner and peers are told the same *)
 PeersAreTold ==
@@ -474,12 +468,12 @@ NoStray ==
 (* KS-2.1: the last word is the last one, until the room id is opened again *)
 Sticky ==
   \A drained \in BOOLEAN : \E r \in {Polled({}, FALSE, drained)} :
-  said = "nothing" \/ (((said = "success") <=> r.reply = "success") /\ ((said = "failure") <=> r.reply = "failed"))
+  said = "nothing" \/ (((said = "success") <=> (r.reply = "success")) /\ ((said = "failure") <=> (r.reply = "failed")))
 
 (* KS-2.4, KS-2.7: failure_exception() raises the cause of a room that has failed, and of no other *)
 CauseIsRaised ==
   \E r \in {OnFailureException(Room)} :
-  (r.reply = "raises the cause") <=> logical \in {"failed", "sticky_failed"}
+  (r.reply = "raises the cause") <=> (logical \in {"failed", "sticky_failed"})
 
 (* The owner gets its answer, unless it clears the room id and opens it again for ever. *)
 Answered == []<>(said # "nothing") \/ ([]<>cleared /\ []<>~cleared)

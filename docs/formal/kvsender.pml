@@ -1,5 +1,4 @@
 /* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.
-
    One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that
    calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for
    each peer; handle h belongs to the chunk h / peers and to the peer h % peers. A room id that is opened again
@@ -451,7 +450,7 @@ inline sweep(at) {
 
 /***** Properties *****/
 
-inline judge() {
+inline properties() {
   /* KS-2.2: what went wrong before the end of the room is not hidden by Success */
   NoSuccessAfterFault = (!faulted || !(said == WORD_SUCCESS)); assert(NoSuccessAfterFault);
   /* KS-2.3: a failure keeps the first thing that went wrong, and nothing else is a failure */
@@ -630,7 +629,7 @@ active proctype anybody() {
        sweep(PEER(1)); skip }
   :: d_step { SOME_LEFT -> printf("> sweep, every peer disconnects\n");
        sweep(EVERYBODY); skip }
-  :: d_step { true -> printf("> judge\n");
-       judge(); skip }
+  :: d_step { true -> printf("> properties\n");
+       properties(); skip }
   od
 }

@@ -18,23 +18,20 @@ from pathlib import Path
 from platform import python_version
 from typing import Annotated, Final
 
+import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from kvsender_connectors.connectors import BY_KEY, CONNECTORS, Connector
-from kvsender_connectors.findings import FindingsError, dump, load_findings, shown
-from kvsender_connectors.judged import Judged, complaints, judge, rows
+from kvsender_connectors.findings import Result, examine
 from kvsender_connectors.page import Edition, write
-from kvsender_connectors.wheels import MSGSPEC, InstallError, install, missing
-from kvsender_connectors.witnesses import WITNESSES
-from kvsender_spec.clauses import BY_ID
+from kvsender_connectors.wheels import InstallError, install, missing
 from kvsender_spec.front import refuse
-from kvsender_spec.kit.check import EXAMPLES, LoadError, check, load_adapter
-from kvsender_spec.kit.replay import replay
-from kvsender_spec.kit.report import style
-from kvsender_spec.machine import Profile
+from kvsender_spec.kit.check import EXAMPLES
+from kvsender_spec.kit.loading import load_adapter
+from kvsender_spec.kit.parts import LoadError
+from kvsender_spec.report.json import ReportError
+from kvsender_spec.report.text import causes, counterexample, members, render_matrix
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -77,9 +74,8 @@ def check_command(
         adapter = load_adapter(connector.adapter)
     except LoadError as error:
         raise refuse(str(error), _COMMAND) from error
-    report = check(adapter, seed=seed, examples=examples, profile=Profile.FULL)
-    histories = [shown(number, replay(adapter, witness.trace)) for number, witness in enumerate(WITNESSES)]
-    json_path.write_text(dump(report, histories), encoding="utf-8")
+    findings = examine(adapter, seed=seed, examples=examples)
+    json_path.write_bytes(msgspec.json.format(msgspec.json.encode(findings), indent=1))
     # Threads of a release that are still there, such as a worker that waits for a peer, are not waited for.
     sys.stdout.flush()
     os._exit(0)
@@ -103,7 +99,7 @@ def matrix_command(
         raise refuse(
             f"not installed: {', '.join(sorted(map(str, lacking)))}; run the command `install` first", _COMMAND
         )
-    results: list[Judged] = []
+    results: list[Result] = []
     with tempfile.TemporaryDirectory() as scratch:
         for connector in chosen:
             console.print(f"check {connector.title}", markup=False)
@@ -112,18 +108,18 @@ def matrix_command(
     if page_path is not None:
         edition = Edition(datetime.now(UTC).date().isoformat(), seed, examples, _versions())
         page_path.write_text(write(edition, results), encoding="utf-8")
-    found = complaints(results)
+    found = [complaint for result in results for complaint in result.complaints]
     for complaint in found:
         console.print(complaint, style="bold red", markup=False, soft_wrap=True)
     raise typer.Exit(1 if found else 0)
 
 
-def _check_apart(connector: Connector, seed: int, examples: int, path: Path) -> Judged:
+def _check_apart(connector: Connector, seed: int, examples: int, path: Path) -> Result:
     if not path.is_file():
         _check_into(connector, seed, examples, path)
     try:
-        return judge(connector, load_findings(path.read_text(encoding="utf-8")))
-    except FindingsError as error:
+        return Result.read(connector, path.read_bytes())
+    except ReportError as error:
         raise refuse(f"{connector.key}: {error}", _COMMAND) from error
 
 
@@ -136,35 +132,23 @@ def _check_into(connector: Connector, seed: int, examples: int, path: Path) -> N
         raise refuse(f"{connector.key}: {last[-1] if last else f'exit code {done.returncode}'}", _COMMAND)
 
 
-def _print(results: Sequence[Judged], console: Console) -> None:
-    table = Table(title="published senders, profile full", title_justify="left")
-    table.add_column("clause", no_wrap=True)
+def _print(results: Sequence[Result], console: Console) -> None:
+    """What broke, by connector and cause, then the matrix."""
     for result in results:
-        table.add_column(result.connector.title.replace(", ", "\n"))
-    for clause, verdicts in rows(results):
-        words = [Text(verdict.outcome.value, style=style(verdict.outcome)) for verdict in verdicts]
-        table.add_row(f"{clause} {BY_ID[clause].name}", *words)
-    console.print(table)
-    for result in results:
-        for clause, (verdict, known) in result.fails.items():
-            head = f"{result.connector.title}: {clause} {BY_ID[clause].name}"
-            console.print(head, style="bold red", markup=False)
-            lines = [f"expected  {verdict.expected}", f"observed  {verdict.observed}"]
-            if verdict.trace is not None and verdict.trace.steps:
-                lines.append(f"scene     {verdict.trace.scene}")
-                lines += [f"  {number}. {step}" for number, step in enumerate(verdict.trace.steps, 1)]
-            if known is not None:
-                lines.append(f"{known.kind.value} {' '.join(known.references)}".rstrip() + f": {known.why}")
-            for line in lines:
-                console.print(f"  {line}", markup=False, soft_wrap=True)
+        console.print(f"\n{result.connector.title}", style="bold", markup=False)
+        for group in causes(result.report):
+            console.print(counterexample(group.cause, group.consequences), soft_wrap=True)
+            for entry in (entry for verdict in members(group) for entry in result.why(verdict.clause.id)):
+                known = f"{entry.kind.value} {' '.join(entry.references)}".rstrip()
+                console.print(f"  {known}: {entry.why}", markup=False, soft_wrap=True)
+    render_matrix([result.report for result in results], console)
 
 
 def _versions() -> list[tuple[str, str]]:
     found = [("Python", python_version())]
-    for package in ("kvsender-spec", "hypothesis", "torch", "numpy"):
+    for package in ("kvsender-spec", "hypothesis", "torch", "numpy", "msgspec"):
         try:
             found.append((package, version(package)))
         except PackageNotFoundError:
             continue
-    name, _, pinned = MSGSPEC.partition("==")
-    return [*found, (name, pinned), ("NIXL's error classes", "stand-ins of the same names")]
+    return [*found, ("NIXL's error classes", "stand-ins of the same names")]

@@ -1,141 +1,165 @@
-"""The result of one connector's check, as it travels from its process to the one that prints."""
+"""What one connector's check comes to: made in a process of its own, carried as JSON, and put beside what is known."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from kvsender_connectors.witnesses import WITNESSES
-from kvsender_spec.kit.check import Outcome, Report
-from kvsender_spec.kit.replay import Replay
-from kvsender_spec.kit.report import to_json
-from kvsender_spec.trace import Trace, load
+import msgspec
 
-SCHEMA: Final = "kvsender-connector/1"
+from kvsender_connectors.connectors import Connector
+from kvsender_connectors.known import KNOWN, Known
+from kvsender_spec.clauses import BY_ID
+from kvsender_spec.history.events import RoomOpened
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.check import check
+from kvsender_spec.kit.replay import Replay, replay
+from kvsender_spec.machine import Profile
+from kvsender_spec.observe.attribution import contexts_of
+from kvsender_spec.observe.verdict import Evidence, Outcome, Report, Verdict, Violation, merge
+from kvsender_spec.report.json import ReportDocument, ReportError, document
+from kvsender_spec.trace import Trace
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One clause's, as the kit's report has it."""
-
-    outcome: Outcome
-    observations: int
-    note: str = ""
-    expected: str = ""
-    observed: str = ""
-    trace: Trace | None = None
+SCHEMA: Final = "kvsender-connector/2"
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What became of one witness."""
+class Shown(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one known trace."""
 
     what: str
+    """The ``why`` of the entry."""
     shown: bool
-    clause: str = ""
-    """The clause that broke."""
-    expected: str = ""
     observed: str = ""
     """What was seen where it was shown; otherwise what broke instead, or nothing."""
 
 
+class Findings(msgspec.Struct, frozen=True, tag_field="schema", tag=SCHEMA):
+    """One connector's check, as it travels from its process to the one that prints."""
+
+    report: ReportDocument
+    shown: tuple[Shown, ...]
+
+
+# ------------------------------------------------------------------------------------- in the process of one connector
+
+
+def examine(adapter: Adapter, *, seed: int, examples: int, known: Sequence[Known] = KNOWN) -> Findings:
+    """Check a connector against the whole specification, and replay what is known of any connector.
+
+    The known traces are runs of the check like all others. One whose clause is about a circumstance, and is shown, is
+    evidence for that clause also where the exploration has found the rule broken in other circumstances too.
+    """
+    entries = [(entry, entry.trace) for entry in known if entry.trace is not None]
+    traces = [trace for _, trace in entries]
+    report = check(adapter, seed=seed, examples=examples, profile=Profile.FULL, traces=traces)
+    shown: list[Shown] = []
+    verdicts = {verdict.clause.id: verdict for verdict in report.verdicts}
+    for entry, trace in entries:
+        done = replay(adapter, trace, profile=Profile.FULL)
+        seen = _broken(entry, done, trace)
+        # What is left of a trace that does not fit this sender asks another question.
+        found = None if done.left_out else _shows(adapter, entry, trace, seen)
+        if found is None:
+            instead = "; ".join(f"{violation.clause}: {violation.observed}" for violation in seen)
+            shown.append(Shown(entry.why, False, instead if done.error is None else str(done.error)))
+            continue
+        clause, violation = found
+        shown.append(Shown(entry.why, True, f"{violation.clause}: {violation.observed}"))
+        if clause != violation.clause:
+            evidence = Evidence(replace(violation, clause=clause), trace=trace)
+            outcome = Outcome.FAIL_AFTER if violation.after else Outcome.FAIL
+            verdict = Verdict(BY_ID[clause], outcome, 1, 1, violation.after, evidence=evidence)
+            verdicts[clause] = merge([verdicts[clause], verdict])
+    return Findings(document(replace(report, verdicts=tuple(verdicts.values()))), tuple(shown))
+
+
+def _shows(adapter: Adapter, entry: Known, trace: Trace, seen: Sequence[Violation]) -> tuple[str, Violation] | None:
+    """The first of the entry's clauses that its trace shows here, and how; None where it shows none.
+
+    It shows a clause that it breaks. It shows a clause about a circumstance if it breaks a rule there and needs the
+    circumstance: with any one step left out, the rule never breaks for the same room without it.
+    """
+    for clause in entry.clauses:
+        for violation in seen:
+            if violation.clause == clause:
+                return clause, violation
+            if clause in contexts_of(violation):
+                alike = [
+                    other
+                    for fewer in _shorter(trace)
+                    for other in _broken(entry, replay(adapter, fewer, profile=Profile.FULL), fewer)
+                    if (other.clause, other.room) == (violation.clause, violation.room)
+                ]
+                if all(clause in contexts_of(other) for other in alike):
+                    return clause, violation
+    return None
+
+
+def _broken(entry: Known, done: Replay, trace: Trace) -> list[Violation]:
+    """What a trace breaks, with room numbers in place of keys. The end of the run counts only for an entry about it."""
+    steps, history = len(trace.steps) - len(done.left_out), done.history
+    if history is None:
+        return []
+    ids = {event.room: event.id for event in history.events if isinstance(event, RoomOpened)}
+    seen = [found for found in done.violations if entry.at_end or found.step <= steps]
+    return [found if found.room is None else replace(found, room=ids[found.room]) for found in seen]
+
+
+def _shorter(trace: Trace) -> Iterator[Trace]:
+    for number in range(len(trace.steps)):
+        yield Trace(trace.scene, trace.steps[:number] + trace.steps[number + 1 :])
+
+
+# -------------------------------------------------------------------------------------------- beside what is known
+
+
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """Everything about one connector."""
+class Result:
+    """One connector's findings, with what the table of known behaviour says about them."""
 
-    verdicts: dict[str, Verdict]
-    witnesses: tuple[Shown, ...]
-    runs: int
-    steps: int
+    connector: Connector
+    report: Report
+    traces: tuple[Shown, ...]
+    known: Sequence[Known] = KNOWN
 
+    @classmethod
+    def read(cls, connector: Connector, text: str | bytes, known: Sequence[Known] = KNOWN) -> Result:
+        """Raises ReportError for what is no JSON of ``Findings``, and for findings that name what does not exist."""
+        try:
+            findings = msgspec.json.decode(text, type=Findings)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise ReportError(f"not the findings of a connector: {error}") from error
+        return cls(connector, findings.report.restored(), findings.shown, known)
 
-class FindingsError(ValueError):
-    """A file that is not what ``dump`` writes; the message says what is missing."""
+    def why(self, clause: str) -> list[Known]:
+        """What is known to break the clause here."""
+        return [entry for entry in self.known if self.connector.key in entry.connectors and clause in entry.clauses]
 
+    def shown(self, entry: Known) -> Shown | None:
+        """What became of the entry's trace; None where it has none."""
+        if entry.trace is None:
+            return None
+        found = next((shown for shown in self.traces if shown.what == entry.why), None)
+        return found or Shown(entry.why, False, "it was not run")
 
-def shown(number: int, done: Replay) -> Shown:
-    """The result of a witness's replay. What only the end of the run breaks is not the witness's, unless it says so."""
-    witness = WITNESSES[number]
-    moments = [moment for moment in done.moments if witness.at_end or not moment.ending]
-    seen = [violation for moment in moments for violation in moment.violations]
-    for violation in seen:
-        if violation.clause in witness.clauses:
-            return Shown(witness.what, True, violation.clause, violation.expected, violation.observed)
-    instead = "; ".join(f"{violation.clause}: {violation.observed}" for violation in seen)
-    return Shown(witness.what, False, observed=str(done.error) if done.error is not None else instead)
-
-
-def dump(report: Report, witnesses: list[Shown]) -> str:
-    """As JSON, with the kit's own report inside."""
-    document: dict[str, object] = {
-        "schema": SCHEMA,
-        "report": json.loads(to_json([report])),
-        "witnesses": [asdict(witness) for witness in witnesses],
-    }
-    return json.dumps(document, indent=1) + "\n"
-
-
-def load_findings(text: str) -> Findings:
-    """Read what ``dump`` wrote. Raises FindingsError."""
-    try:
-        document: object = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FindingsError(f"not JSON: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise FindingsError(f"not a document of {SCHEMA}")
-    report = document.get("report")
-    if not isinstance(report, dict):
-        raise FindingsError("it holds no report")
-    verdicts = {_text(row, "id"): _verdict(row) for row in _rows(report, "clauses")}
-    witnesses = tuple(
-        Shown(
-            _text(row, "what"),
-            row.get("shown") is True,
-            _text(row, "clause"),
-            _text(row, "expected"),
-            _text(row, "observed"),
-        )
-        for row in _rows(document, "witnesses")
-    )
-    for number, witness in enumerate(witnesses):
-        # A history that breaks a clause is as good a trace as one that the exploration finds.
-        if witness.shown and verdicts[witness.clause].outcome is not Outcome.FAIL:
-            seen = verdicts[witness.clause].observations + 1
-            trace = WITNESSES[number].trace
-            verdicts[witness.clause] = Verdict(Outcome.FAIL, seen, "", witness.expected, witness.observed, trace)
-    return Findings(verdicts, witnesses, _number(report, "runs"), _number(report, "steps"))
-
-
-def _verdict(row: dict[str, object]) -> Verdict:
-    lines = row.get("trace")
-    trace = load([str(line) for line in lines]) if isinstance(lines, list) else None
-    return Verdict(
-        Outcome(_text(row, "verdict")),
-        _number(row, "observations"),
-        _text(row, "note"),
-        str(row.get("expected", "")),
-        str(row.get("observed", "")),
-        trace,
-    )
-
-
-def _rows(fields: dict[str, object], key: str) -> list[dict[str, object]]:
-    value = fields.get(key)
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise FindingsError(f"{key!r} is no list of objects")
-    return value
-
-
-def _text(fields: dict[str, object], key: str) -> str:
-    value = fields.get(key)
-    if not isinstance(value, str):
-        raise FindingsError(f"{key!r} is no text")
-    return value
-
-
-def _number(fields: dict[str, object], key: str) -> int:
-    value = fields.get(key)
-    if not isinstance(value, int):
-        raise FindingsError(f"{key!r} is no number")
-    return value
+    @property
+    def complaints(self) -> list[str]:
+        """What is not as the table says, a sentence each. A fail after another clause is explained by that one."""
+        key, failed = self.connector.key, {v.clause.id for v in self.report.verdicts if v.outcome.failed}
+        first = [verdict.clause.id for verdict in self.report.with_outcome(Outcome.FAIL)]
+        entries = [(entry, clause) for entry in self.known if key in entry.connectors for clause in entry.clauses]
+        found = [f"{clause} fails, and `known.py` does not say why" for clause in first if not self.why(clause)]
+        found += [
+            f"{clause} does not fail, and `known.py` says that it does: {entry.why}"
+            for entry, clause in entries
+            if clause not in failed
+        ]
+        found += [f"{verdict.clause.id}: {verdict.note}" for verdict in self.report.with_outcome(Outcome.ERROR)]
+        found += [f"a run broke: {error.message}" for error in self.report.errors]
+        for entry in self.known:
+            shown = self.shown(entry)
+            if shown is not None and shown.shown is not (key in entry.connectors):
+                came = "shown, which is new" if shown.shown else "not shown, although it is known"
+                found.append(f"“{shown.what}” was {came}" + (f" ({shown.observed})" if shown.observed else ""))
+        return [f"{key}: {line}" for line in found]

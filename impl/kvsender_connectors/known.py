@@ -1,14 +1,17 @@
-"""Why each clause fails in each release: known in public, found here, or no promise of theirs. One entry a fail.
+"""What published senders are known to do: in which of them, which clauses it breaks, why, and where it was said before.
 
-An entry that no fail needs is stale, and a fail without an entry is news; the command says both and ends with an error.
+A clause that some run breaks first needs an entry, and an entry needs clauses that fail; the command says what is
+missing and ends with an error. The trace of an entry shows it in the connectors that it names, and in no other one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from kvsender_spec.printed import parse_scene, parse_step
+from kvsender_spec.trace import Trace
 
 
 class Kind(StrEnum):
@@ -19,190 +22,282 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
+    """Something that senders do."""
+
     kind: Kind
+    connectors: tuple[str, ...]
+    clauses: tuple[str, ...]
+    """What it breaks in each of the connectors."""
     why: str
-    """What the sender does, in a sentence."""
+    """What the sender does, in a sentence. No two entries with a trace have the same one."""
     references: tuple[str, ...] = ()
     """Public issues and pull requests, as ``owner/repository#number``."""
-    drawn: bool = False
-    """It takes a clear() at just that moment, which not every exploration draws: its absence is no news."""
+    trace: Trace | None = None
+    """It is shown where one of the clauses breaks, or a rule because of the circumstance that one is about."""
+    at_end: bool = False
+    """The trace shows it only in the end of the run."""
 
 
-def _public(why: str, *references: str) -> Known:
-    return Known(Kind.PUBLIC, why, references)
-
-
-def _found(why: str) -> Known:
-    return Known(Kind.FOUND_HERE, why)
-
-
-def _ours(why: str) -> Known:
-    return Known(Kind.OURS, why)
-
-
-_SGLANG: Final = "sgl-project/sglang#"
-
-_NEVER_RELEASED: Final = _public(
-    "nobody calls release_xfer_handle(); handles go when Python drops them", f"{_SGLANG}14070", f"{_SGLANG}14072"
-)
-_CONTROL_DIES: Final = _public(
-    "a message that the control thread does not expect ends it", f"{_SGLANG}30352", f"{_SGLANG}33043"
-)
-_NO_DEADLINE: Final = _public(
-    "a peer that stays silent keeps the room open: neither NIXL nor the sender has a deadline", "ai-dynamo/nixl#2047"
-)
-_PINS_A_WORKER: Final = _found(
-    "a worker waits for one room's transfers as long as none has failed: behind a silent peer every room of its queue"
-    " starves"
-)
-_SOURCE_PAGES: Final = _public(
-    "poll() says Failed, and the owner frees the pages, while a transfer still reads them", f"{_SGLANG}38961"
-)
-_TELLS_NOBODY: Final = _public(
-    "a failure stays with the prefill side; the peer waits for its own timeout", f"{_SGLANG}36033", f"{_SGLANG}30329"
-)
-_ABORT_TELLS_NOBODY: Final = _public(
-    "abort() tells no peer, which waits for its own timeout", f"{_SGLANG}28651", f"{_SGLANG}36160"
-)
-_NO_USAGE_ERROR: Final = _ours("failure_exception() raises the same constant error whether the room has failed or not")
-_NO_CHECK_OF_PAGES: Final = _ours(
-    "page ids are not checked; what is wrong with them shows in the transport, or nowhere"
-)
-_QUEUED_UNCHECKED: Final = _ours(
-    "send() queues whatever it is given, and the worker fails the room, cuts the chunk short, or writes elsewhere"
-)
-_LATCHES_FAILED: Final = _found("failure_exception() fails and clears a room that has not failed")
-_REASON_POPPED: Final = _found(
-    "the reason is popped by the first failure_exception(); the second one blames another rank, which mutes the log"
-)
-_REASON_LAST_WRITER: Final = _found(
-    "abort() overwrites the reason of a room that has failed, and fails one that is done"
-)
-_TEXT_ONLY: Final = _found(
-    "the reason is a text: the transport's exception is not chained, its class is not named, and where a check raised,"
-    " it says that a handle was left running for 5 s that nobody had waited for"
-)
-_RECORD_STAYS: Final = _found("the failure of a cleared room stays on record and fails the next room of its number")
-_CLEARED_POLLS: Final = _ours("a sender that was cleared answers for whatever room has its number now, or for none")
-_POPPED: Final = _found("the exception is popped by the first failure_exception(); the second one raises a constant")
-_BLACKLIST: Final = _public(
-    "one failed write bars the peer for every room until it is probed or registers",
-    f"{_SGLANG}13054",
-    f"{_SGLANG}35823",
-)
-_CHUNK_OUTLIVES: Final = _found("a chunk of a cleared room ends in the next room of its number, or fails it")
-_GOES_ON: Final = _found("a chunk in hand goes on after abort() or clear(): the aux data is posted after the pages")
-
-_CONSTANT: Final = _ours("a room that fails because of a state nobody knows shows a constant, and not that state")
-
-_INLINE: Final = {
-    "KS-1.1": _public(
-        "every error of the transport leaves send() or poll() and ends the scheduler",
-        f"{_SGLANG}24296",
-        f"{_SGLANG}23551",
-    ),
-    "KS-1.2": _public("no error of the transport is caught", f"{_SGLANG}24296", f"{_SGLANG}23551"),
-    "KS-2.2": _public("abort() is not looked at: the room goes on to Success", f"{_SGLANG}24522"),
-    "KS-2.3": _CONSTANT,
-    "KS-2.5": _public("send() goes on posting after abort()", f"{_SGLANG}24522"),
-    "KS-2.7": _NO_USAGE_ERROR,
-    "KS-3.4": _public("a room that was aborted never ends", f"{_SGLANG}24522"),
-    "KS-4.3": _NEVER_RELEASED,
-    "KS-5.1": _public("send() goes on posting after abort()", f"{_SGLANG}24522"),
-    "KS-7.1": _CONTROL_DIES,
-    "KS-8.1": _NO_CHECK_OF_PAGES,
+_KEYS: Final = {
+    "11": "sglang-0.5.11",
+    "seed": "seed",
+    "12": "sglang-0.5.12",
+    "23": "sglang-0.5.23",
+    "mooncake": "mooncake-0.5.23",
 }
-
-_SEED: Final = {
-    "KS-1.1": _public(
-        "three of NIXL's classes are caught; a peer that is not found, and the others, still escape", f"{_SGLANG}23551"
-    ),
-    "KS-1.2": _public("three of NIXL's classes are caught, of twelve and RuntimeError", f"{_SGLANG}23551"),
-    "KS-2.3": _CONSTANT,
-    "KS-2.7": _NO_USAGE_ERROR,
-    "KS-3.4": _NO_DEADLINE,
-    "KS-4.1": _ours("the first error ends the room while its other transfers are in flight"),
-    "KS-4.3": _NEVER_RELEASED,
-    "KS-6.1": _TELLS_NOBODY,
-    "KS-8.1": _NO_CHECK_OF_PAGES,
+_REPOSITORIES: Final = {
+    "nixl": "ai-dynamo/nixl",
+    "sglang": "sgl-project/sglang",
+    "mooncake": "kvcache-ai/Mooncake",
 }
+_SCENE: Final = "rooms of 1 pages, 1 peer"
 
-_WORKERS: Final = {
-    "KS-1.3": _POPPED,
-    "KS-2.1": _ours("after clear() the answer is WaitingForInput, whatever it was"),
-    "KS-2.2": _public("the worker's Success, being larger, takes the place of Failed", f"{_SGLANG}30352"),
-    "KS-2.3": _POPPED,
-    "KS-2.4": _POPPED,
-    "KS-2.5": _public("a chunk that ends lifts Failed to Transferring, and the next one is posted", f"{_SGLANG}30352"),
-    "KS-2.7": _NO_USAGE_ERROR,
-    "KS-3.1": _public("the last chunk of a dense model takes no aux data along", f"{_SGLANG}25698"),
-    "KS-3.2": _public("the last chunk of a dense model takes no aux data along", f"{_SGLANG}25698"),
-    "KS-3.4": _NO_DEADLINE,
-    "KS-3.6": _public("the last chunk of a dense model takes no aux data along", f"{_SGLANG}25698"),
-    "KS-4.1": _SOURCE_PAGES,
-    "KS-4.2": _found("when one peer's transfer fails, the worker drops the others while they are in flight"),
-    "KS-3.5": _CHUNK_OUTLIVES,
-    "KS-5.1": _POPPED,
-    "KS-5.2": _CLEARED_POLLS,
-    "KS-5.4": _CHUNK_OUTLIVES,
-    "KS-6.2": _PINS_A_WORKER,
-    "KS-7.1": _CONTROL_DIES,
-    "KS-8.1": _QUEUED_UNCHECKED,
-}
 
-_SHARED: Final = {
-    "KS-2.1": _REASON_LAST_WRITER,
-    "KS-2.2": _CLEARED_POLLS,
-    "KS-2.3": _TEXT_ONLY,
-    "KS-2.4": _REASON_POPPED,
-    "KS-2.7": _LATCHES_FAILED,
-    "KS-3.1": _CLEARED_POLLS,
-    "KS-4.1": _SOURCE_PAGES,
-    "KS-5.1": _REASON_LAST_WRITER,
-    "KS-5.4": _RECORD_STAYS,
-    "KS-6.1": _ABORT_TELLS_NOBODY,
-    "KS-7.1": _CONTROL_DIES,
-    "KS-8.1": _QUEUED_UNCHECKED,
-}
-
-_NIXL_0_5_23: Final = {
-    **_SHARED,
-    "KS-1.3": _TEXT_ONLY,
-    "KS-3.3": replace(_CHUNK_OUTLIVES, drawn=True),
-    "KS-3.4": _NO_DEADLINE,
-    "KS-3.5": _RECORD_STAYS,
-    "KS-3.6": replace(_CHUNK_OUTLIVES, drawn=True),
-    "KS-4.2": _found("a transfer that was given up after 5 s goes with the worker's next chunk, while it is in flight"),
-    "KS-4.3": _NEVER_RELEASED,
-    "KS-6.2": _PINS_A_WORKER,
-}
-
-_MOONCAKE_0_5_23: Final = {
-    **_SHARED,
-    "KS-2.3": _REASON_POPPED,
-    "KS-2.5": _GOES_ON,
-    "KS-3.4": _CLEARED_POLLS,
-    "KS-3.5": _BLACKLIST,
-    "KS-4.1": _public(
-        "a write that outlasts the engine's timeout is answered -1 and goes on",
-        "kvcache-ai/Mooncake#4247",
-        f"{_SGLANG}38961",
-    ),
-    "KS-4.3": _public("a write that outlasts the engine's timeout is never freed", "kvcache-ai/Mooncake#4247"),
-    "KS-5.2": _GOES_ON,
-    "KS-5.3": _GOES_ON,
-    "KS-5.4": _BLACKLIST,
-}
-
-KNOWN: Final[Mapping[tuple[str, str], Known]] = {
-    (key, clause): known
-    for key, entries in (
-        ("sglang-0.5.11", _INLINE),
-        ("seed", _SEED),
-        ("sglang-0.5.12", _WORKERS),
-        ("sglang-0.5.23", _NIXL_0_5_23),
-        ("mooncake-0.5.23", _MOONCAKE_0_5_23),
+def _known(kind: Kind, where: str, why: str, references: str, trace: str) -> Known:
+    """``where`` is the connectors and the clauses. ``trace`` is a scene, if it is not the smallest one, and the steps;
+    with ``...`` after them they show it only in the end of the run."""
+    keys, _, clauses = where.partition(": ")
+    cited = (reference.partition("#") for reference in references.split())
+    scene, bar, steps = trace.rpartition(" | ")
+    at_end = steps.endswith("; ...")
+    run = tuple(parse_step(step) for step in steps.removesuffix("; ...").split("; ")) if steps else ()
+    return Known(
+        kind,
+        tuple(_KEYS[key] for key in keys.split()),
+        tuple(clauses.split()),
+        why,
+        tuple(f"{_REPOSITORIES[repository]}#{number}" for repository, _, number in cited),
+        Trace(parse_scene(scene if bar else _SCENE), run) if run else None,
+        at_end,
     )
-    for clause, known in entries.items()
-}
-"""By connector and clause."""
+
+
+def _public(where: str, why: str, references: str, trace: str = "") -> Known:
+    return _known(Kind.PUBLIC, where, why, references, trace)
+
+
+def _found(where: str, why: str, trace: str = "") -> Known:
+    return _known(Kind.FOUND_HERE, where, why, "", trace)
+
+
+def _ours(where: str, why: str, trace: str = "") -> Known:
+    return _known(Kind.OURS, where, why, "", trace)
+
+
+KNOWN: Final = (
+    # -- errors of the transport that leave a call
+    _public(
+        "11: KS-1.1 KS-1.2",
+        "a disconnect at the post leaves send() as an exception",
+        "sglang#24296 sglang#23551",
+        "open(0); send(0) with post=nixlRemoteDisconnectError",
+    ),
+    _public(
+        "11: KS-1.1 KS-1.2",
+        "a disconnect at a check leaves poll() as an exception",
+        "sglang#24296 sglang#23551",
+        "open(0); send(0); poll(0) with check=nixlRemoteDisconnectError",
+    ),
+    _public(
+        "11 seed: KS-1.1 KS-1.2",
+        "a peer that is not found leaves send() as an exception",
+        "sglang#23551",
+        "open(0); send(0) with make=nixlNotFoundError",
+    ),
+    _ours(
+        "11 seed: KS-3.1",
+        "a caller that catches what escaped and goes on gets Success without that chunk",
+        "rooms of 1+1 pages, 1 peer | open(0); send(0) with make=nixlNotFoundError; send(0);"
+        " poll(0) after all finished",
+    ),
+    # -- states that nobody knows
+    _ours(
+        "11 seed: KS-2.5",
+        "a post that answers a state nobody knows is taken for good: the next one follows",
+        "rooms of 1+1 pages, 1 peer | open(0); send(0) with post=returns an unknown state; send(0)",
+    ),
+    _ours(
+        "11 seed 12 23: KS-2.3 KS-3.4",
+        "a state that nobody knows is taken for a running transfer, and not shown",
+        "open(0); send(0); poll(0) with check=returns an unknown state; failure_exception(0)",
+    ),
+    # -- giving up
+    _public(
+        "11 12: KS-2.2",
+        "Success is reported after an abort",
+        "sglang#24522 sglang#30352",
+        "open(0); send(0); abort(0); poll(0) after all finished",
+    ),
+    _public("11: KS-2.5 KS-3.4", "abort() is not looked at: send() goes on posting, no end comes", "sglang#24522"),
+    _public(
+        "11 12: KS-2.5",
+        "a chunk that ends lifts Failed, and send() posts the next one",
+        "sglang#24522 sglang#30352",
+        "rooms of 1+1+1 pages, 1 peer | open(0); send(0); abort(0); poll(0) after half finished; send(0)",
+    ),
+    _found(
+        "12 23 mooncake: KS-5.1",
+        "a late abort() turns Success into Failed",
+        "open(0); send(0); poll(0) after all finished; poll(0) after all finished; abort(0); poll(0)",
+    ),
+    _found(
+        "23: KS-5.1",
+        "a later abort() takes the place of the first cause, which a check had returned",
+        "open(0); send(0); poll(0) with check=returns ERR; poll(0) after all finished; poll(0) after all finished;"
+        " abort(0); failure_exception(0)",
+    ),
+    _found(
+        "mooncake: KS-5.1",
+        "a later abort() takes the place of the first cause",
+        "open(0); send(0); poll(0) with check=nixlRemoteDisconnectError; abort(0); failure_exception(0)",
+    ),
+    _found(
+        "mooncake: KS-2.5",
+        "a chunk in hand goes on after abort(): the aux data is posted after the pages",
+        "open(0); send(0); abort(0); poll(0) after all finished; poll(0)",
+    ),
+    _found(
+        "12 mooncake: KS-5.3",
+        "a chunk in hand goes on after clear(): it posts more, or turns Failed into Success",
+        "open(0); send(0); clear(0); poll(0) after all finished; poll(0)",
+    ),
+    # -- what failure_exception() shows
+    _found(
+        "11 23: KS-2.3",
+        "the first cause, an error that a check raised, is lost",
+        "open(0); send(0); poll(0) with check=nixlRemoteDisconnectError; failure_exception(0)",
+    ),
+    _found(
+        "23: KS-1.3 KS-2.3",
+        "the reason is a text: the exception is not chained, and its class is not named",
+        "open(0); send(0) with post=KeyError; failure_exception(0)",
+    ),
+    _found(
+        "12 mooncake: KS-2.4",
+        "the first failure_exception() pops what it raises, and the second one raises something else",
+        "open(0); send(0) with post=nixlRemoteDisconnectError; failure_exception(0); failure_exception(0)",
+    ),
+    _found(
+        "12 23 mooncake: KS-2.3",
+        "failure_exception() of a sender that was cleared pops what the next room of its number has to show",
+        "open(0); clear(0); open(0); send(0) with post=nixlRemoteDisconnectError; failure_exception(0 opening 1);"
+        " failure_exception(0)",
+    ),
+    _found("12: KS-1.3", "failure_exception() of a sender that was cleared pops the next room's exception"),
+    _found(
+        "23 mooncake: KS-2.4",
+        "the second failure_exception() blames another rank",
+        "open(0); abort(0); poll(0); failure_exception(0); failure_exception(0)",
+    ),
+    _ours("11 seed 12: KS-2.7", "failure_exception() raises the same constant whether the room has failed or not"),
+    _found("23 mooncake: KS-2.7", "failure_exception() fails and clears a room that has not failed"),
+    # -- rooms of one number, and rooms of one peer
+    _ours(
+        "12 23 mooncake: KS-5.2",
+        "a sender that was cleared answers for whatever room has its number now, or for none",
+        "open(0); clear(0); open(0); send(0); poll(0) after all finished; poll(0) after all finished;"
+        " poll(0 opening 1)",
+    ),
+    _ours("mooncake: KS-3.1", "a sender that was cleared answers Success for the next room of its number"),
+    _found("23: KS-3.1", "a chunk of a cleared room ends the next room of its number before its own pages are sent"),
+    _found(
+        "23 mooncake: KS-5.4",
+        "the failure of a cleared room fails the next room of its number",
+        "open(0); abort(0); clear(0); open(0); send(0); poll(0) after all finished; poll(0) after all finished",
+    ),
+    _found(
+        "12 23: KS-5.4",
+        "a chunk of a cleared room ends in the next room of its number, or fails it",
+        "open(0); send(0); clear(0); open(0); send(0); faults_over; poll(0)",
+    ),
+    _found(
+        "12 23: KS-3.3",
+        "a chunk of a cleared room ends the next one of its number before that has sent anything",
+        "rooms of 0 pages and 1 pages, 1 peer | open(0); open(1); send(1); send(0); clear(0); open(0);"
+        " poll(1) after all finished; poll(0) after newest finished",
+    ),
+    _public(
+        "mooncake: KS-5.4 KS-3.5",
+        "one failed write bars the peer for every room until it is probed or registers",
+        "sglang#13054 sglang#35823",
+        "rooms of 1 pages and 1 pages, 1 peer | open(0); open(1); send(0) with post=nixlInvalidParamError; send(1);"
+        " poll(1)",
+    ),
+    # -- bytes
+    _public(
+        "12: KS-3.1 KS-3.2 KS-3.6",
+        "the last chunk of a dense model takes no aux data along",
+        "sglang#25698",
+        "open(0); send(0); poll(0) after all finished",
+    ),
+    # -- peers
+    _public(
+        "11 seed 12 23: KS-3.4",
+        "a peer that stays silent keeps the room open: neither NIXL nor the sender has a deadline",
+        "nixl#2047",
+        "rooms of 1 pages, 1 peer, silent at the end | open(0); send(0); ...",
+    ),
+    _found(
+        "mooncake: KS-3.4", "a worker writes synchronously: behind a silent room, the next one's timeout begins late"
+    ),
+    _found(
+        "12 23: KS-6.2",
+        "a worker waits for one room's transfers: a silent peer keeps rooms of other peers from being posted",
+        "rooms of 1 pages and 1 pages, 2 peers, one peer a room | open(0); open(1); send(0); stop(0); send(1); ...",
+    ),
+    _public(
+        "12 23 mooncake: KS-6.1",
+        "abort() tells no peer, which waits for its own timeout",
+        "sglang#28651 sglang#36160",
+        "open(0); faults_over; abort(0); settle; poll(0)",
+    ),
+    _public(
+        "seed 23 mooncake: KS-6.1",
+        "a failure at a check is not told to the peer, or without a reason",
+        "sglang#36033 sglang#30329",
+        "open(0); send(0); poll(0) after all finished with check[1]=nixlBackendError; faults_over; settle; poll(0)",
+    ),
+    # -- pages and handles
+    _public(
+        "12 23: KS-4.1",
+        "poll() says Failed, and the caller frees the pages, while a transfer still reads them",
+        "sglang#38961",
+        "open(0); send(0); poll(0) with check=KeyError; poll(0)",
+    ),
+    _ours("seed: KS-4.1", "the first error ends the room while its other transfers are in flight"),
+    _public(
+        "mooncake: KS-4.1",
+        "a write that outlasts the engine's timeout is answered -1 and goes on",
+        "mooncake#4247 sglang#38961",
+        "open(0); send(0); wait_long; poll(0)",
+    ),
+    _found(
+        "12: KS-4.2",
+        "when one peer's transfer fails, the worker drops the others while they are in flight",
+        "rooms of 1 pages and 1 pages, 2 peers | open(0); open(1); send(0) with post[1]=nixlNotPostedError; send(1)",
+    ),
+    _found(
+        "23: KS-4.2",
+        "a transfer that was given up after 5 s goes with the worker's next chunk, while it is in flight",
+        "rooms of 1 pages and 1 pages, 1 peer | open(0); send(0); poll(0) with check=returns ERR; open(1); send(1);"
+        " wait_long; poll(1)",
+    ),
+    _public(
+        "11 seed 23: KS-4.3",
+        "nobody calls release_xfer_handle(); handles go when Python drops them",
+        "sglang#14070 sglang#14072",
+    ),
+    _public("mooncake: KS-4.3", "a write that outlasts the engine's timeout is never freed", "mooncake#4247"),
+    # -- workers and wrong calls
+    _public(
+        "11 12 23 mooncake: KS-7.1",
+        "a message that the control thread does not expect ends it",
+        "sglang#30352 sglang#33043",
+    ),
+    _ours("11 seed: KS-8.1", "page ids are not checked; what is wrong with them shows in the transport, or nowhere"),
+    _ours(
+        "12 23 mooncake: KS-8.1",
+        "send() queues whatever it is given, and the worker fails the room, cuts the chunk short, or writes elsewhere",
+    ),
+)
+"""Of several entries about a clause, the first one is shown with its verdict."""

@@ -17,8 +17,6 @@ from typing import Final, TypeAlias
 Attributes: TypeAlias = Mapping[str, object]
 
 FOLDER_VARIABLE: Final = "KVSENDER_CONNECTORS_DIR"
-PACKAGES: Final = "packages"
-"""The subfolder of the packages that the releases need beside themselves."""
 
 
 class NotInstalled(ImportError):
@@ -36,13 +34,6 @@ def release_root(release: str, package: str) -> Path:
     if not root.is_dir():
         raise NotInstalled(f"{package} {release} is not installed in {folder()}: run `make connectors`")
     return root
-
-
-def add_packages() -> None:
-    """Make the packages importable that the releases need. They come last, so that nothing of the caller's changes."""
-    path = str(folder() / PACKAGES)
-    if path not in sys.path:
-        sys.path.append(path)
 
 
 def put_in_place(root: Path, shells: Iterable[str], stand_ins: Mapping[str, Attributes]) -> None:

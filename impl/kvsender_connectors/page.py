@@ -6,32 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kvsender_connectors.findings import Verdict
-from kvsender_connectors.judged import Judged, rows
-from kvsender_connectors.known import Kind, Known
-from kvsender_connectors.witnesses import WITNESSES
-from kvsender_spec.clauses import BY_ID
-from kvsender_spec.kit.check import Outcome
+from kvsender_connectors.findings import Result
+from kvsender_connectors.known import KNOWN, Kind, Known
+from kvsender_spec.observe.verdict import Group, Outcome, Verdict
+from kvsender_spec.report.text import causes, matrix, relation, title
 
-_WORDS: Final = {
-    Outcome.FAIL: "**fail**",
-    Outcome.ERROR: "**error**",
-    Outcome.INCONCLUSIVE: "not seen",
-    Outcome.PASS: "pass",
-    Outcome.NOT_APPLICABLE: "n/a",
-}
+_WORDS: Final = {Outcome.INCONCLUSIVE: "not seen", Outcome.NOT_APPLICABLE: "n/a"}
 _MARKS: Final = {Kind.PUBLIC: "¹", Kind.FOUND_HERE: "²", Kind.OURS: "³"}
 
 _INTRODUCTION: Final = """\
 What published senders do, judged by the clauses of this specification. The senders are the releases' own, from their
 wheels, unmodified; under them are the kit's scripted agent, its clock and its memory. `make connectors` makes this page
-again: it installs the releases, checks each in a process of its own, and replays each history below.
+again: it installs the releases, checks each in a process of its own, and runs each known trace below.
 
 Every release is judged against the profile **full**, so that each clause has a verdict. That is more than any of them
 promises: where a clause is this project's own, the table says so, and a fail there is no bug of theirs.
 
-Where a sender breaks a clause about something that its owner does (failure_exception() too early, abort(), a mistake),
-the check explores a second time without it, so that it hides nothing."""
+A run goes on after something broke. **fail** is a clause that some run breaks first; **fail after** another clause is
+one that is only ever broken after that one, by a caller that goes on."""
 
 _LIMITS: Final = """\
 ## What this does not show
@@ -59,7 +51,7 @@ class Edition:
     versions: Sequence[tuple[str, str]]
 
 
-def write(edition: Edition, results: Sequence[Judged]) -> str:
+def write(edition: Edition, results: Sequence[Result]) -> str:
     """The whole page."""
     versions = ", ".join(f"{name} {version}" for name, version in edition.versions)
     parts = [
@@ -70,82 +62,89 @@ def write(edition: Edition, results: Sequence[Judged]) -> str:
         "## The matrix",
         _matrix(results),
         _legend(results),
-        "## Histories",
-        "Behaviour that was known or suspected before, each with one short history. The owner's calls are those of one"
-        " room; the end of the run follows.",
-        _histories(results),
+        "## Known traces",
+        "Behaviour that is known, each with one short trace.",
+        _traces(results),
         *(_fails(result) for result in results),
         _LIMITS,
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _matrix(results: Sequence[Judged]) -> str:
+def _matrix(results: Sequence[Result]) -> str:
     lines = [_row(["clause", *(result.connector.title for result in results)]), _row(["---"] * (len(results) + 1))]
-    for clause, verdicts in rows(results):
-        cells = [_cell(clause, verdict, result) for verdict, result in zip(verdicts, results, strict=True)]
-        lines.append(_row([f"{clause} {BY_ID[clause].name}", *cells]))
+    for clause, verdicts in matrix([result.report for result in results]):
+        lines.append(_row([title(clause), *(_cell(*pair) for pair in zip(verdicts, results, strict=True))]))
     return "\n".join(lines)
 
 
-def _cell(clause: str, verdict: Verdict, result: Judged) -> str:
-    known = result.known.get((result.connector.key, clause))
-    mark = _MARKS[known.kind] if known is not None and verdict.outcome is Outcome.FAIL else ""
-    return _WORDS[verdict.outcome] + mark
+def _cell(verdict: Verdict | None, result: Result) -> str:
+    if verdict is None:
+        return "-"
+    if verdict.outcome.failed or verdict.outcome is Outcome.ERROR:
+        return f"**{verdict.text}**" + "".join(_MARKS[entry.kind] for entry in result.why(verdict.clause.id)[:1])
+    return _WORDS.get(verdict.outcome, verdict.text)
 
 
-def _legend(results: Sequence[Judged]) -> str:
+def _legend(results: Sequence[Result]) -> str:
     lines = [f"{_MARKS[kind]} {kind.value}." for kind in Kind]
-    effort = ", ".join(f"{result.connector.title}: {result.findings.runs} runs" for result in results)
+    effort = ", ".join(f"{result.connector.title}: {result.report.runs} runs" for result in results)
     return "\n".join([*(f"{line}  " for line in lines), "", f"{effort}."])
 
 
-def _histories(results: Sequence[Judged]) -> str:
+def _traces(results: Sequence[Result]) -> str:
     titles = [result.connector.title for result in results]
-    lines = [_row(["what", "history", *titles]), _row(["---"] * (len(results) + 2))]
-    for number, witness in enumerate(WITNESSES):
-        steps = ", ".join(f"`{step}`" for step in witness.trace.steps)
-        cells = ["**yes**" if result.findings.witnesses[number].shown else "no" for result in results]
-        lines.append(_row([witness.what, steps, *cells]))
+    lines = [_row(["what", "trace", *titles]), _row(["---"] * (len(results) + 2))]
+    for entry in KNOWN:
+        if entry.trace is not None:
+            steps = ", ".join(f"`{step}`" for step in entry.trace.steps)
+            shown = [result.shown(entry) for result in results]
+            cells = ["**yes**" if found is not None and found.shown else "no" for found in shown]
+            lines.append(_row([f"{', '.join(entry.clauses)}: {entry.why}", steps, *cells]))
     return "\n".join(lines)
 
 
-def _fails(result: Judged) -> str:
+def _fails(result: Result) -> str:
+    groups = causes(result.report)
     parts = [f"## {result.connector.title}"]
-    if not result.fails:
-        parts.append("No clause failed.")
-    for clause, (verdict, known) in result.fails.items():
-        parts.append(_fail(clause, verdict, known))
+    parts += [_group(group, result) for group in groups] or ["No clause failed."]
     return "\n\n".join(parts)
 
 
-def _fail(clause: str, verdict: Verdict, known: Known | None) -> str:
-    about = BY_ID[clause]
+def _group(group: Group, result: Result) -> str:
+    """One trace and what it breaks: the cause, then what else."""
+    clause, known = group.cause.clause, result.why(group.cause.clause.id)
+    others = ", ".join(verdict.clause.id for verdict in group.consequences)
+    head = f"{title(clause)} ({clause.level.value})" + (f"; with it {others}" if others else "")
     lines = [
-        f"<details><summary>{clause} {about.name} ({about.level.value}): {_escape(_why(known))}</summary>",
+        f"<details><summary>{head}: {_escape(known[0].why if known else 'not explained yet')}</summary>",
         "",
-        f"{_escape(about.text)}",
+        _escape(clause.text),
         "",
-        f"* expected: {_escape(verdict.expected)}",
-        f"* observed: {_escape(verdict.observed)}",
-        f"* {_kind(known)}",
+        *_verdict(group.cause, known),
     ]
-    if verdict.trace is not None and verdict.trace.steps:
-        lines += ["", "```", f"scene: {verdict.trace.scene}"]
-        lines += [f"{number}. {step}" for number, step in enumerate(verdict.trace.steps, 1)]
-        lines += ["then the end of the run", "```"]
+    trace = None if group.cause.evidence is None else group.cause.evidence.trace
+    if trace is not None and trace.steps:
+        lines += ["", "```", f"scene: {trace.scene}"]
+        lines += [f"{number}. {step}" for number, step in enumerate(trace.steps, 1)]
+        lines.append("```")
+    for verdict in group.consequences:
+        lines += ["", f"{title(verdict.clause)}, {relation(group.cause, verdict)}:", ""]
+        lines += _verdict(verdict, result.why(verdict.clause.id))
+        other = None if verdict.evidence is None else verdict.evidence.trace
+        if other is not None and other != trace:
+            lines.append(f"* trace: {other.scene}: {', '.join(f'`{step}`' for step in other.steps)}")
     return "\n".join([*lines, "", "</details>"])
 
 
-def _why(known: Known | None) -> str:
-    return "not explained yet" if known is None else known.why
-
-
-def _kind(known: Known | None) -> str:
-    if known is None:
-        return "not classified"
-    links = ", ".join(f"[{reference}]({_address(reference)})" for reference in known.references)
-    return known.kind.value + (f": {links}" if links else "")
+def _verdict(verdict: Verdict, known: Sequence[Known]) -> list[str]:
+    violation = None if verdict.evidence is None else verdict.evidence.violation
+    lines = [] if violation is None else [f"* expected: {_escape(violation.expected)}"]
+    lines += [] if violation is None else [f"* observed: {_escape(violation.observed)}"]
+    for entry in known:
+        links = ", ".join(f"[{reference}]({_address(reference)})" for reference in entry.references)
+        lines.append(f"* {_escape(entry.why)}: {entry.kind.value}" + (f", {links}" if links else ""))
+    return lines
 
 
 def _address(reference: str) -> str:

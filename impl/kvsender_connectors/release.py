@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
-from kvsender_connectors.loading import Attributes, add_packages, load_modules, put_in_place, release_root, substitute
+from kvsender_connectors.loading import Attributes, load_modules, put_in_place, release_root, substitute
 from kvsender_connectors.seams import Seams
 from kvsender_connectors.stand_ins import SHELLS, ServerArgs, stand_in_for_zmq
 
@@ -62,7 +62,6 @@ class Release:
 
     def __init__(self, version: str, transport: str, prefix: str, stand_ins: Mapping[str, Attributes]) -> None:
         self.version: Final = version
-        add_packages()
         stand_in_for_zmq()
         put_in_place(release_root(version, "sglang"), SHELLS, stand_ins)
         if not hasattr(logging.Logger, "warning_once"):

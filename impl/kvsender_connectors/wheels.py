@@ -1,4 +1,4 @@
-"""Installs the releases, each into a folder of its own, and the one package that they need beside torch and numpy."""
+"""Installs the releases, each into a folder of its own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from kvsender_connectors.connectors import RELEASES
-from kvsender_connectors.loading import PACKAGES, folder
+from kvsender_connectors.loading import folder
 
-MSGSPEC: Final = "msgspec==0.22.0"
-"""The structures of 0.5.23's messages are made with it."""
 TIMEOUT_S: Final = 900.0
 
 
@@ -30,9 +28,6 @@ def install(say: Callable[[str], None]) -> None:
     for release in missing():
         say(f"install sglang {release}, without its dependencies")
         _pip(release, f"sglang=={release}")
-    if not (folder() / PACKAGES / "msgspec").is_dir():
-        say(f"install {MSGSPEC}")
-        _pip(PACKAGES, MSGSPEC)
 
 
 def _marker(release: str) -> Path:

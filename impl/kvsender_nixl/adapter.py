@@ -42,6 +42,21 @@ def _metadata(peer: Peer) -> PeerMetadata:
     return PeerMetadata(peer.name, peer.agent.get_agent_metadata(), pool.layout, aux.layout)
 
 
+def attribution(error: BaseException) -> Attribution | None:
+    """Who caused what ``failure_exception`` raised."""
+    return error.attribution if isinstance(error, KVTransferError) else None
+
+
+def read_notice(message: bytes) -> Notice:
+    """A notification in the kit's words. Raises ValueError for any other message."""
+    notice = parse_notice(message)
+    if isinstance(notice, FailureNotice):
+        return Notice(NoticeKind.FAILURE, notice.room, int(notice.token), notice.reason)
+    progress = isinstance(notice, (ChunkNotice, AuxNotice))
+    kind = NoticeKind.PROGRESS if progress else NoticeKind.SUCCESS
+    return Notice(kind, notice.room, int(notice.token))
+
+
 class ListSender:
     """A sender that takes the kit's plain lists of page ids."""
 
@@ -112,15 +127,10 @@ class ReferenceSystem:
         return self._prefill.residue()
 
     def attribution(self, error: BaseException) -> Attribution | None:
-        return error.attribution if isinstance(error, KVTransferError) else None
+        return attribution(error)
 
     def read_notice(self, message: bytes) -> Notice | None:
-        notice = parse_notice(message)
-        if isinstance(notice, FailureNotice):
-            return Notice(NoticeKind.FAILURE, notice.room, int(notice.token), notice.reason)
-        progress = isinstance(notice, (ChunkNotice, AuxNotice))
-        kind = NoticeKind.PROGRESS if progress else NoticeKind.SUCCESS
-        return Notice(kind, notice.room, int(notice.token))
+        return read_notice(message)
 
 
 class ReferenceAdapter:

@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+"""A number from 0: nothing else is read from a file."""
 
 
 class Point(StrEnum):
@@ -87,7 +92,7 @@ class Fault:
 
     point: Point
     kind: Kind
-    nth: int = 0
+    nth: Count = 0
 
     def __str__(self) -> str:
         where = self.point.value if self.nth == 0 else f"{self.point.value}[{self.nth}]"

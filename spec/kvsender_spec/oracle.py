@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import ErrorSeen
@@ -85,26 +85,36 @@ _REPLIES: Final = {
 }
 
 
-_Facts: TypeAlias = frozenset[Guard]
-"""The guards that hold."""
+_NOTHING: Final[frozenset[Guard]] = frozenset()
+_ERROR_SEEN: Final = frozenset({Guard.ERROR_SEEN})
+_MAY_REPORT: Final = (frozenset({Guard.MAY_REPORT}), _NOTHING)
+_ANYTHING: Final = tuple(Possible(state, UNKNOWN if state in LATCHED else None) for state in State)
 
 
-_MOVED: Final[dict[tuple[State, Input, _Facts], tuple[State, Row]]] = {}
-_HANDLE_MOVED: Final[dict[tuple[HandleState, HandleEvent], HandleState]] = {}
+_KNOWN: Final[dict[tuple[State, Input, frozenset[Guard]], tuple[State, Row]]] = {}
+"""What the live machine has answered: it depends on nothing else, so that each case is asked once."""
 
 
-def moved(state: State, what: Input, facts: _Facts) -> tuple[State, Row]:
-    """Where the machine of the spec goes from a state, and by which row; the machine itself is asked once each.
-
-    Raises ForbiddenInput where it may not go anywhere.
-    """
-    known = _MOVED.get((state, what, facts))
-    if known is None:
-        room = SpecRoom(lambda guard: guard in facts)
-        room.place(state)
+def _taken(source: State, what: Input, facts: frozenset[Guard]) -> tuple[State, Row]:
+    """Where the live machine goes, and by which row; raises ForbiddenInput where it must not."""
+    found = _KNOWN.get((source, what, facts))
+    if found is None:
+        room = SpecRoom(facts.__contains__)
+        room.place(source)
         row = room.take(what)
-        known = _MOVED[state, what, facts] = room.state, row
-    return known
+        found = _KNOWN[source, what, facts] = room.state, row
+    return found
+
+
+def _stepped(possible: Possible, what: Input, cause: Cause | None, facts: frozenset[Guard] = _NOTHING) -> Possible:
+    state, row = _taken(possible.state, what, facts)
+    latched = possible.cause
+    if Effect.LATCH in row.effects and latched is None:
+        latched = cause
+    return Possible(state, latched)
+
+
+_HANDLE_MOVED: Final[dict[tuple[HandleState, HandleEvent], HandleState]] = {}
 
 
 class TrackedHandle:
@@ -131,13 +141,13 @@ class RoomOracle:
 
     def __init__(self, transfer_timeout_s: float) -> None:
         self._transfer_timeout_s = transfer_timeout_s
-        self._facts: _Facts = frozenset()
         self.possible: tuple[Possible, ...] = (Possible(State.IDLE),)
         self.handles: dict[int, TrackedHandle] = {}
         self.posted_at: dict[int, float] = {}
         self._standing: list[Cause] = []
         self.closed = False
         """The last chunk is posted."""
+        self._anything = False
 
     # -- facts
 
@@ -171,6 +181,16 @@ class RoomOracle:
         )
 
     @property
+    def unexplained(self) -> bool:
+        """The room has failed, and nothing that was seen says why."""
+        return all(possible.cause is UNKNOWN for possible in self.possible)
+
+    @property
+    def may_fail_unseen(self) -> bool:
+        """What would make the room fail may be what was not seen."""
+        return UNKNOWN in self._standing
+
+    @property
     def live(self) -> bool:
         """The room may still be in idle or sending."""
         return any(possible.state in (State.IDLE, State.SENDING) for possible in self.possible)
@@ -188,7 +208,7 @@ class RoomOracle:
         breaks: str | None = None
         for possible in self.possible:
             try:
-                survivors.append(self._step(possible, what, cause))
+                survivors.append(_stepped(possible, what, cause))
             except ForbiddenInput as forbidden:
                 breaks = forbidden.breaks
         if not survivors:
@@ -210,8 +230,7 @@ class RoomOracle:
 
     def observed(self, error: Cause) -> None:
         """A worker was given an error by a check, while no call of the owner's was under way."""
-        self._facts = frozenset({Guard.ERROR_SEEN})
-        self.keep([self._step(possible, Input.OBSERVE, error) for possible in self.possible])
+        self.keep([_stepped(possible, Input.OBSERVE, error, _ERROR_SEEN) for possible in self.possible])
 
     def may_have_completed(self) -> None:
         """A worker notices that the room is complete without being polled, and what comes after that is too late."""
@@ -229,18 +248,21 @@ class RoomOracle:
         ``error`` is what a check answered during this poll. ``completion_is_there``: every handle has finished,
         whether the sender has asked or not, so that a deadline must not win (KS-3.5).
         """
-        seen = frozenset({Guard.ERROR_SEEN} if error is not None else ())
-        noticed = seen | ({Guard.ALL_DONE} if self.all_done else set())
+        certain = _ERROR_SEEN if error is not None else _NOTHING
+        noticed = certain
+        if self.all_done:
+            noticed |= {Guard.ALL_DONE}
         if self.overdue(now) and not completion_is_there:
             noticed |= {Guard.DEADLINE_PASSED}
+        # It may take a few polls to notice what is there. And a sender may report before its handles have settled, if
+        # it quarantines their pages (KS-4.1).
+        seen = (noticed,) if noticed == certain else (noticed, certain)
+        views = [facts | reports for facts in seen for reports in _MAY_REPORT]
         survivors: list[Possible] = []
         for possible in self.possible:
-            # A sender may report before its handles have settled if it quarantines their pages (KS-4.1), and it may
-            # take a few polls to notice that they have.
-            for facts in (noticed | {Guard.MAY_REPORT}, noticed, seen | {Guard.MAY_REPORT}, seen):
-                self._facts = facts
-                observed = self._step(possible, Input.OBSERVE, error or DEADLINE)
-                state, row = moved(observed.state, Input.ANSWER, facts)
+            for view in views:
+                observed = _stepped(possible, Input.OBSERVE, error or DEADLINE, view)
+                state, row = _taken(observed.state, Input.ANSWER, view)
                 if value in _REPLIES[row.reply]:
                     survivors.append(Possible(state, observed.cause))
         if not survivors:
@@ -261,7 +283,7 @@ class RoomOracle:
         else:
             states = [Possible(State.IDLE), Possible(State.SENDING)]
             states += [Possible(State.FAILED, cause) for cause in causes]
-        self._standing.clear()
+        self._standing = [cause for cause in self._standing if cause is UNKNOWN]
         self.keep(states)
 
     def faulted(self, cause: Cause) -> None:
@@ -270,20 +292,14 @@ class RoomOracle:
         self.keep(latched or [Possible(State.FAILED, cause)])
 
     def widen(self) -> None:
-        """Nothing is known any more: every state and every cause is possible, now and later."""
-        self.may_fault(UNKNOWN, from_now_on=True)
-        everything = [Possible(state, UNKNOWN if state in LATCHED else None) for state in State]
-        self.keep([*self.possible, *everything])
-
-    def _step(self, possible: Possible, what: Input, cause: Cause | None) -> Possible:
-        state, row = moved(possible.state, what, self._facts)
-        latched = possible.cause
-        if Effect.LATCH in row.effects and latched is None:
-            latched = cause
-        return Possible(state, latched)
+        """Nothing is known any more: every state is possible, with any cause, now and later."""
+        self._anything = True
+        self.possible = _ANYTHING
 
     def keep(self, survivors: list[Possible]) -> None:
         """These states remain, and what may befall them at any time."""
+        if self._anything:
+            return
         self.possible = tuple(survivors)
         for cause in self._standing:
             survivors = [*survivors, *self._failed_by(cause)]

@@ -119,7 +119,7 @@ def test_a_release_that_is_not_there_says_what_to_do(module: str, tmp_path: Path
 def test_the_package_needs_neither_torch_nor_nixl_nor_sglang() -> None:
     program = """
 import importlib, pkgutil, sys
-for name in ("nixl", "torch", "sglang", "mooncake", "msgspec", "zmq"):
+for name in ("nixl", "torch", "sglang", "mooncake", "zmq"):
     sys.modules[name] = None
 import kvsender_connectors
 for module in pkgutil.iter_modules(kvsender_connectors.__path__):

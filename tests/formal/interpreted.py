@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, assert_never
 
-from kvsender_spec.formal.explicit.judge import NEVER_REACHED, Step, owed
+from kvsender_spec.formal.explicit.owed import NEVER_REACHED, Step, owed
 from kvsender_spec.formal.explicit.search import Exploration, Found, Tree
 from kvsender_spec.formal.model.effects import BLAMES, OPEN
 from kvsender_spec.formal.model.handles import IN_FLIGHT, SILENT, STRAY, Kind, Op, handle_ops
@@ -104,8 +104,7 @@ class Model:
     def _polls(self, state: ModelState) -> Iterator[Action]:
         """A deadline is tried where a row depends on it, a drain where the answer does."""
         own, logical = self.own(state), state.control.logical
-        minds = any(row.guard is Guard.DEADLINE_PASSED for row in self.rules.rows_for(logical, Input.OBSERVE))
-        overdue = minds and any(code in IN_FLIGHT for code in own)
+        overdue = self.rules.minds(logical) and any(code in IN_FLIGHT for code in own)
         first = len(state.handles) - len(own)
         for at in troubles(own, first, self.bounds.peers) if self.rules.asks(logical) else (None,):
             for late in (False, True) if overdue and at is None else (False,):
@@ -123,7 +122,7 @@ class Model:
             case Act.FINISH:
                 assert isinstance(action.at, AtHandle), action
                 landing = bytearray(state.handles)
-                landing[action.at.place] = self.ops[Op.FINISH][landing[action.at.place]]
+                landing[action.at.place] = self.ops[Op.FINISHED][landing[action.at.place]]
                 return Outcome(Reply.NOTHING, state._replace(handles=bytes(landing)))
             case Act.SEND | Act.SEND_LAST:
                 return self._send(state, action)
@@ -144,7 +143,7 @@ class Model:
                 return Outcome(Reply.NOTHING, ModelState(call.control, call.own))
             case Act.SWEEP:
                 swept = state.handles[: state.control.swept * self.bounds.peers]
-                kept = self._asked(swept, 0, action).translate(self.ops[Op.RELEASE]).translate(self.ops[Op.FORGET])
+                kept = self._asked(swept, 0, action).translate(self.ops[Op.RELEASED]).translate(self.ops[Op.FORGOTTEN])
                 return Outcome(Reply.NOTHING, state._replace(handles=kept + state.handles[len(swept) :]))
             case _:
                 assert_never(action.act)
@@ -174,7 +173,7 @@ class Model:
     def _asked(self, handles: bytes, first: int, action: Action) -> bytes:
         """What these handles are once they have been asked, and those that the action names have raised."""
         raised = victims(handles, first, action.at, self.bounds.peers)
-        return bytes(self.ops[Op.FAIL if n in raised else Op.ANSWER][code] for n, code in enumerate(handles))
+        return bytes(self.ops[Op.FAILING if n in raised else Op.ANSWERING][code] for n, code in enumerate(handles))
 
     def _observed(self, state: ModelState, action: Action) -> Call:
         """The first half of a poll: the handles are asked, and the room makes of it what the rows say."""
@@ -214,8 +213,7 @@ def explore(rules: Rules, bounds: Bounds, *, first_only: bool = False) -> Explor
     result = Exploration(bounds)
     start = initial(bounds)
     numbers = {start: 0}
-    tree = Tree()
-    tree.add(0, None)
+    tree = Tree([0], [None])
     todo = deque([start])
     known: set[str] = set()
     while todo:
@@ -233,7 +231,8 @@ def explore(rules: Rules, bounds: Bounds, *, first_only: bool = False) -> Explor
                 return result
             if outcome.after not in numbers:
                 numbers[outcome.after] = len(numbers)
-                tree.add(number, action)
+                tree.parents.append(number)
+                tree.actions.append(action)
                 todo.append(outcome.after)
     result.states = len(numbers)
     return result

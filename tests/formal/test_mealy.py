@@ -76,7 +76,7 @@ class Counts(SpecSender):
 
 
 def test_an_abstraction_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvsender_spec.formal.mealy.MOST_STATES", 50)
+    monkeypatch.setattr("kvsender_spec.formal.suite.sender.MOST_STATES", 50)
     with pytest.raises(OverflowError, match="more than 50 states"):
         explore(tuple(Letter), lambda: Counts(Reading.PATIENT))
 

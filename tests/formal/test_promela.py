@@ -11,6 +11,7 @@ from tests.formal.tools import needs_spin
 
 from kvsender_spec.formal.engines import promela
 from kvsender_spec.formal.engines.engine import PEERS_ANSWER, PEERS_SILENT, EngineFailed, Fair, ToolMissing
+from kvsender_spec.formal.engines.lowering import ANSWERED, CHECKED
 from kvsender_spec.formal.engines.spin import find_tool, run_spin
 from kvsender_spec.formal.model.state import Bounds, TooLarge
 from kvsender_spec.formal.pages import PAGES
@@ -84,7 +85,7 @@ def test_spin_finds_a_planted_fault(name: str, tmp_path: Path) -> None:
 
 
 def test_every_property_has_a_planted_fault() -> None:
-    assert set(promela.CHECKED) <= set(FAULTS)
+    assert set(CHECKED) <= set(FAULTS)
 
 
 @needs_spin
@@ -93,12 +94,12 @@ def test_the_owner_gets_its_answer_and_no_fairness_is_idle(fair: frozenset[Fair]
     assert run_spin(SPEC, Bounds(2, 1), tmp_path, LIMIT_S, fair=fair).violations == ()
     for dropped in fair:
         result = run_spin(SPEC, Bounds(1, 1), tmp_path, LIMIT_S, fair=fair - {dropped})
-        assert [violation.property for violation in result.violations] == [promela.ANSWERED], dropped
+        assert [violation.property for violation in result.violations] == [ANSWERED], dropped
         assert "and then for ever:" in result.violations[0].trace
 
 
 @needs_spin
 def test_a_room_that_never_completes_is_found(tmp_path: Path) -> None:
     (violation,) = run_spin(tables.NEVER_CLOSES, Bounds(1, 1), tmp_path, LIMIT_S, fair=PEERS_ANSWER).violations
-    assert violation.property == promela.ANSWERED
+    assert violation.property == ANSWERED
     assert "send_last" in violation.trace

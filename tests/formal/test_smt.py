@@ -201,10 +201,12 @@ def test_a_ranking_can_fail_in_each_of_its_obligations(ranking: Ranking, relatio
     assert failures(ranking) == set()
     below = replace(ranking, rank=lambda r, s: [z3.IntVal(-1), *ranking.rank(r, s)])
     assert failures(below) == {"every rank is natural"}
-    # Every deed is needed: without it there are states in which nothing helps.
-    for number in range(len(ranking.deeds(relation, relation.before))):
-        assert "some deed helps" in failures(without_deed(ranking, number))
-    impossible = replace(ranking, deeds=lambda r, s: [deed._replace(is_done_by=nobody) for deed in ranking.deeds(r, s)])
+    # Every helpful action is needed: without it there are states in which nothing helps.
+    for number in range(len(ranking.helpful(relation, relation.before))):
+        assert "some action helps" in failures(without_helpful(ranking, number))
+    impossible = replace(
+        ranking, helpful=lambda r, s: [action._replace(is_done_by=nobody) for action in ranking.helpful(r, s)]
+    )
     assert failures(impossible) == {"is possible"}
     # Every number of the rank is needed: without it some step is no progress.
     for number in range(len(ranking.rank(relation, relation.before))):
@@ -214,8 +216,8 @@ def test_a_ranking_can_fail_in_each_of_its_obligations(ranking: Ranking, relatio
     assert failures(ranking, idle)
 
 
-def without_deed(ranking: Ranking, number: int) -> Ranking:
-    return replace(ranking, deeds=lambda r, s: without(ranking.deeds(r, s), number))
+def without_helpful(ranking: Ranking, number: int) -> Ranking:
+    return replace(ranking, helpful=lambda r, s: without(ranking.helpful(r, s), number))
 
 
 def without_number(ranking: Ranking, number: int) -> Ranking:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from kvsender_spec.kit.explore import Counterexample, explore, shorten
+from kvsender_spec.kit.judge import Violation
 from tests.mutants.broken import NotSticky
 from tests.mutants.clause_by_clause import DeadlineFirst
 from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
@@ -13,8 +15,6 @@ from kvsender_spec.kit.adapter import NUM_PAGES, NoticeKind, RoomPlan, World
 from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.check import Outcome, UnknownClause, check, load_adapter
 from kvsender_spec.kit.drive import Run, run_trace
-from kvsender_spec.kit.explore import Counterexample, explore, shorten
-from kvsender_spec.kit.judge import Violation
 from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace
 
 SMALL = InlineAdapter(InlineSender)

@@ -14,6 +14,11 @@ from typing import NoReturn
 from xml.etree import ElementTree
 
 import pytest
+from kvsender_spec.kit.drawing import machine, sequence
+from kvsender_spec.kit.markup import printable, tag, text
+from kvsender_spec.kit.report import to_json, worst_exit_code
+from kvsender_spec.kit.report_html import to_html
+from kvsender_spec.kit.report_junit import to_junit
 from tests.kit.test_cli import kvsender
 from tests.mutants.broken import BROKEN
 from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
@@ -24,12 +29,7 @@ from kvsender_spec.contract import KVPoll
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.adapter import World
 from kvsender_spec.kit.check import Budget, Outcome, Report, check
-from kvsender_spec.kit.drawing import machine, sequence
 from kvsender_spec.kit.drive import run_trace
-from kvsender_spec.kit.markup import printable, tag, text
-from kvsender_spec.kit.report import to_json, worst_exit_code
-from kvsender_spec.kit.report_html import to_html
-from kvsender_spec.kit.report_junit import to_junit
 from kvsender_spec.machine import NEXT, Profile, State
 from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace, load
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from kvsender_spec.kit.explore import Counterexample
+from kvsender_spec.kit.judge import Violation
 
 from kvsender_spec.clauses import BY_ID, CLAUSES
 from kvsender_spec.kit import suite
 from kvsender_spec.kit.check import Budget, ClauseVerdict, Outcome, Report
-from kvsender_spec.kit.explore import Counterexample
-from kvsender_spec.kit.judge import Violation
 from kvsender_spec.kit.suite import DeclarationError, SenderConformance
 from kvsender_spec.kit.toy import ToyAdapter
 from kvsender_spec.machine import Profile

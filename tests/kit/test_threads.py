@@ -10,6 +10,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from kvsender_spec.kit.explore import MOST_ERRORS
 from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
 
 from kvsender_spec.contract import INIT_AGENT, KVPoll
@@ -19,7 +20,6 @@ from kvsender_spec.kit.adapter import RoomPlan, World
 from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.check import Outcome, check
 from kvsender_spec.kit.drive import run_trace
-from kvsender_spec.kit.explore import MOST_ERRORS
 from kvsender_spec.kit.transport import Fabric, ScriptedAgent, ScriptedHandle
 from kvsender_spec.trace import Call, Meeting, Progress, Scene, Step, Trace
 

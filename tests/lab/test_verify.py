@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from kvsender_nixl.agent import ERROR_CLASSES
 from kvsender_nixl.exchange import FailureNotice, parse_notice
-from kvsender_nixl.lab.layer import run
+from kvsender_nixl.lab import trial as lab_trial
+from kvsender_nixl.lab.layer import ScenarioResult, run
 from kvsender_nixl.lab.process import NIXL_ENV
 from kvsender_nixl.lab.scenarios import SCENARIOS, SILENCE, Scenario
 from kvsender_nixl.lab.stage import Plant, Stage
 from kvsender_nixl.lab.trial import Trial
-from kvsender_nixl.lab.verify import exit_code
-from kvsender_nixl.lab.witness import Through
+from kvsender_nixl.lab.verify import VerifyDocument
 from kvsender_spec.clauses import CLAUSES, Layer
-from kvsender_spec.contract import KVPoll
-from kvsender_spec.kit.check import Outcome
+from kvsender_spec.contract import KVPoll, KVTransferError
+from kvsender_spec.history.events import RunEnded
+from kvsender_spec.history.ndjson import read, write
+from kvsender_spec.history.recording_agent import ReleasedHandle, Through
+from kvsender_spec.observe.observer import observe
+from kvsender_spec.observe.verdict import Outcome
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -40,23 +45,30 @@ def command(*arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedPro
 
 @pytest.mark.timeout(400)
 def test_whole_run(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    done = command("--json", str(path), timeout_s=180)
+    path, histories = tmp_path / "report.json", tmp_path / "new" / "histories"
+    done = command("--json", str(path), "--histories", str(histories), timeout_s=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads(path.read_text())
-    assert report["exit_code"] == 0
-    assert report["seconds"] < 90
-    real = {row["id"]: row for row in report["real"]["clauses"]}
-    scripted = {row["id"]: row for row in report["scripted"]["clauses"]}
+    report = msgspec.json.decode(path.read_bytes(), type=VerifyDocument)
+    assert report.exit_code == 0
+    assert report.seconds < 200
+    assert report.scripted is not None
+    assert report.real is not None
     for clause in CLAUSES:
         assert clause.id in done.stdout
-        for layer, rows in ((Layer.SCRIPTED, scripted), (Layer.REAL, real)):
+        for layer, column in ((Layer.SCRIPTED, report.scripted), (Layer.REAL, report.real.report)):
             if layer in clause.layers and clause.id != "KS-7.1":  # the reference sender has no workers
-                assert rows[clause.id]["verdict"] == "pass", clause.id
-                assert rows[clause.id]["observations"] >= 1, clause.id
-    assert [row["name"] for row in report["real"]["scenarios"]] == [scenario.name for scenario in SCENARIOS]
-    seen = {row["class"] for row in report["real"]["errors"]}
-    assert seen == {"nixlRemoteDisconnectError", "nixlNotFoundError", "nixlBackendError"}
+                assert column.clause(clause.id).verdict is Outcome.PASS, clause.id
+                assert column.clause(clause.id).observations >= 1, clause.id
+    early = report.real.report.clause("KS-3.5")
+    assert early.verdict is Outcome.NOT_APPLICABLE
+    assert "bytes.landed" in early.note
+    assert [row.name for row in report.real.scenarios] == [scenario.name for scenario in SCENARIOS]
+    assert report.real.errors.keys() == {"nixlRemoteDisconnectError", "nixlNotFoundError", "nixlBackendError"}
+    for scenario in report.real.scenarios:
+        found = observe(read(histories / f"{scenario.name}.ndjson"))
+        assert found.complete
+        assert dict(found.findings.held) == scenario.observations
+        assert tuple(found.findings.violations) == scenario.violations
     assert "nixlRemoteDisconnectError" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
@@ -74,6 +86,7 @@ def test_only_and_list() -> None:
     ("arguments", "word"),
     [
         (("--json", "/nowhere/report.json"), "/nowhere/report.json"),
+        (("--histories", "/proc/nowhere"), "/proc/nowhere"),
         (("--only", "no-such"), "no-such"),
         (("--only", "misuse", "--seed", "x"), "seed"),
     ],
@@ -157,6 +170,81 @@ class FalseAlarm(Through[Any, Any]):
         return state
 
 
+class Reuser(Through[Any, Any]):
+    """A released handle is asked about once more, and nobody sees what is raised."""
+
+    def release_xfer_handle(self, handle: Any) -> None:
+        super().release_xfer_handle(handle)
+        with suppress(ReleasedHandle):
+            super().check_xfer_state(handle)
+
+
+def letting_escape(prefill: Any) -> None:
+    """An error of connecting to a peer leaves register_peer()."""
+    connect = prefill._peers._open
+
+    def open_(metadata: Any) -> Any:
+        try:
+            return connect(metadata)
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    def register_peer(metadata: Any) -> None:
+        register(metadata)
+        if raised:
+            raise raised.pop()
+
+    raised: list[Exception] = []
+    register = prefill.register_peer
+    prefill._peers._open = open_
+    prefill.register_peer = register_peer
+
+
+def endless(prefill: Any) -> None:
+    """poll() never answers a terminal value."""
+    make = prefill.sender
+
+    def sender(room: int) -> Any:
+        made = make(room)
+        poll = made.poll
+
+        def never() -> KVPoll:
+            answer: KVPoll = poll()
+            return KVPoll.Transferring if answer.terminal else answer
+
+        made.poll = never
+        return made
+
+    prefill.sender = sender
+
+
+def escaping(prefill: Any) -> None:
+    """poll() raises the first cause once, instead of answering Failed."""
+    make = prefill.sender
+
+    def sender(room: int) -> Any:
+        made = make(room)
+        poll = made.poll
+        raised: list[Exception] = []
+
+        def raise_once() -> KVPoll:
+            answer: KVPoll = poll()
+            if answer is KVPoll.Failed and not raised:
+                with pytest.raises(KVTransferError) as caught:
+                    made.failure_exception()
+                cause = caught.value.__cause__
+                assert isinstance(cause, Exception)
+                raised.append(cause)
+                raise cause
+            return answer
+
+        made.poll = raise_once
+        return made
+
+    prefill.sender = sender
+
+
 def forgetful(prefill: Any) -> None:
     """The prefill side says that every page is free."""
     prefill.quarantined_pages = frozenset
@@ -220,23 +308,42 @@ def stage() -> Iterator[Stage]:
         pytest.param(Plant(wire=MuteAboutFailures), "one-of-three-killed", {"KS-6.1"}, id="mute-about-failures"),
         pytest.param(Plant(wire=NextPage), "one-peer-contiguous", {"KS-3.1"}, id="next-page"),
         pytest.param(Plant(wire=FalseAlarm), "out-of-order", {"KS-4.2"}, id="false-alarm"),
-        pytest.param(Plant(prefill=forgetful), "stopped", {"KS-4.1"}, id="forgetful"),
+        pytest.param(Plant(wire=Reuser), "misuse", {"KS-4.3"}, id="reuser"),
+        pytest.param(Plant(prefill=letting_escape), "unreachable", {"KS-1.1"}, id="letting-escape"),
+        pytest.param(Plant(prefill=escaping), "killed-before-post", {"KS-1.1"}, id="escaping"),
+        pytest.param(Plant(prefill=endless), "no-pages", {"KS-3.2", "KS-3.4"}, id="endless"),
+        pytest.param(Plant(prefill=forgetful), "stopped", {"KS-4.1", "KS-4.4"}, id="forgetful"),
         pytest.param(Plant(prefill=two_faced), "no-pages", {"KS-6.1"}, id="two-faced"),
         pytest.param(Plant(prefill=relapsing), "killed-before-post", {"KS-2.1"}, id="relapsing"),
     ],
 )
-def test_planted_mistake_is_found(stage: Stage, plant: Plant, scenario: str, clauses: set[str]) -> None:
+def test_planted_mistake_is_found(
+    stage: Stage, plant: Plant, scenario: str, clauses: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # With short deadlines no planted silence takes long.
+    monkeypatch.setattr(lab_trial, "LIMIT_S", 2.0)
     chosen = replace(BY_NAME[scenario], options=SILENCE)
     stage.plant = plant
     try:
-        report = run(stage, [chosen])
+        real = run(stage, [chosen])
     finally:
         stage.plant = Plant()
-    (result,) = report.results
+    (result,) = real.results
     assert result.outcome is Outcome.FAIL, result.note
-    assert clauses <= {violation.clause for violation in result.violations}, result.violations
-    assert exit_code(None, report) == 1
+    first = {violation.clause for violation in result.violations if violation.after in ("", violation.clause)}
+    assert clauses <= first, result.violations
+    assert real.report.exit_code == 1
+    verdict = next(verdict for verdict in real.report.verdicts if verdict.clause.id in clauses)
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.evidence is not None
+    assert verdict.evidence.where == f"scenario {scenario}"
+    assert_same_from_file(result, tmp_path / "history.ndjson")
+
+
+def assert_same_from_file(result: ScenarioResult, path: Path) -> None:
+    assert result.history is not None
+    write(result.history, path)
+    assert observe(read(path)).findings == result.findings
 
 
 # ------------------------------------------------------------------------------------------------- no vacuous verdicts
@@ -247,32 +354,45 @@ def test_error_is_no_pass(stage: Stage) -> None:
         raise TimeoutError("nobody came")
 
     def sees_nothing(trial: Trial, stage: Stage) -> None:
-        trial.findings.check("KS-2.1", True, "", "")
+        trial.findings.held["KS-2.1"] += 1
+
+    def misses_its_plan(trial: Trial, stage: Stage) -> None:
+        trial.findings.held["KS-3.3"] += 1
+        trial.plan(True, "the first thing", "")
+        trial.plan(False, "the second thing", "another one")
 
     scenarios = [
         Scenario("raises", "", ("KS-2.2",), raises),
         Scenario("sees-nothing", "", ("KS-2.1", "KS-6.1"), sees_nothing),
+        Scenario("misses-its-plan", "", ("KS-3.3",), misses_its_plan),
     ]
-    report = run(stage, scenarios)
-    raised, blind = report.results
-    assert raised.outcome is blind.outcome is Outcome.ERROR
+    real = run(stage, scenarios)
+    raised, blind, unplanned = real.results
+    assert raised.outcome is blind.outcome is unplanned.outcome is Outcome.ERROR
     assert "nobody came" in raised.note
+    assert raised.history is not None
+    ended = raised.history.events[-1]
+    assert isinstance(ended, RunEnded)
+    assert not ended.complete
+    assert "nobody came" in ended.why
     assert "KS-6.1" in blind.note
-    outcomes = {verdict.clause.id: verdict.outcome for verdict in report.verdicts}
-    assert outcomes["KS-2.2"] is outcomes["KS-6.1"] is Outcome.ERROR
+    assert "the second thing; observed: another one" in unplanned.note
+    assert "the first thing" not in unplanned.note
+    outcomes = {verdict.clause.id: verdict.outcome for verdict in real.report.verdicts}
+    assert outcomes["KS-2.2"] is outcomes["KS-6.1"] is outcomes["KS-3.3"] is Outcome.ERROR
     assert outcomes["KS-3.1"] is Outcome.NOT_APPLICABLE
-    assert exit_code(None, report) == 3
+    assert real.report.exit_code == 3
 
 
 def test_blind_run_is_inconclusive(stage: Stage) -> None:
     def sees_nothing(trial: Trial, stage: Stage) -> None: ...
 
     blind = [replace(scenario, run=sees_nothing, judges=()) for scenario in SCENARIOS]
-    report = run(stage, blind)
+    report = run(stage, blind).report
     outcomes = {verdict.clause.id: verdict.outcome for verdict in report.verdicts}
     assert outcomes["KS-3.1"] is Outcome.INCONCLUSIVE
     assert outcomes["KS-1.4"] is Outcome.NOT_APPLICABLE
-    assert exit_code(None, report) == 3
+    assert report.exit_code == 3
 
 
 def test_stopped_processes_are_ended() -> None:

@@ -11,6 +11,7 @@ import time
 from typing import Annotated
 
 import typer
+from kvsender_spec.kit.explore import explore
 from rich import box
 from rich.console import Console
 from rich.progress import track
@@ -20,7 +21,10 @@ from tests.mutants.registry import CORRECT, MUTANTS
 
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, load_adapter
+<<<<<<< HEAD
 from kvsender_spec.kit.walk import walk
+=======
+>>>>>>> core
 
 REFERENCE = "kvsender_nixl.adapter:adapter"
 

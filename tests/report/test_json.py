@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from tests.report.made import HOSTILE, LONG, TRACE, breaking, failing, hostile, passing, undecided
 
@@ -40,6 +41,7 @@ def test_it_is_read_back(make: Callable[[], Report]) -> None:
     (read,) = load_report(to_json([report]))
     assert read == document(report)
     assert read.exit_code == report.exit_code
+    assert document(read.restored()) == msgspec.structs.replace(read, suite=None)
     assert [clause.verdict for clause in read.clauses] == [verdict.outcome for verdict in report.verdicts]
     for clause, verdict in zip(read.clauses, report.verdicts, strict=True):
         if verdict.evidence is not None and verdict.evidence.trace is not None:
@@ -54,6 +56,14 @@ def test_several_reports_are_one_document_and_the_worst_decides() -> None:
     read = load_report(to_json([passing(), failing()]))
     assert [report.adapter for report in read] == ["good", "swallows"]
     assert json.loads(to_json([passing(), undecided()]))["exit_code"] == 3
+
+
+def test_what_does_not_exist_is_not_restored() -> None:
+    (read,) = load_report(to_json([failing()]))
+    for change in ({"id": "KS-9.9"}, {"expected": "x", "trace": ("nonsense",)}):
+        clause = msgspec.structs.replace(read.clauses[0], **change)
+        with pytest.raises(ReportError, match=r"KS-9\.9|KS-1\.1"):
+            msgspec.structs.replace(read, clauses=(clause,)).restored()
 
 
 def test_a_clause_is_found_and_what_is_missing_is_named() -> None:

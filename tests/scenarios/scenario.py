@@ -15,8 +15,9 @@ A block ends with an empty line; lines that start with ``#`` are remarks. A comm
 in which the kit prints it, so the shortest trace of a report can be pasted here, or one of these two::
 
     min(0, 1)   what two ranks of one request agree on, if these two rooms were theirs
-    end         the end of a run, as the kit ends every run: each room is polled to its end, asked and cleared; told is
-                what the transport was asked, without the polls that answered that the room goes on
+    end         the end of a run, as the kit ends every run: each room is polled to its end, asked and cleared; told are
+                the steps in which the transport or a peer was told something, without the polls that answered that the
+                room goes on
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kvsender_spec.contract import KVPoll
-from kvsender_spec.faults import Point
-from kvsender_spec.kit.adapter import Adapter, CountsResidue, Notice, Quarantines
-from kvsender_spec.kit.drive import Run
-from kvsender_spec.kit.narrative import answer, deed, message, narrate, told
-from kvsender_spec.kit.record import Moment
-from kvsender_spec.kit.stage import ROOM_IDS, SENDER_SIDE, unplayable
-from kvsender_spec.kit.transport import TransportEvent
-from kvsender_spec.trace import Call, TraceError, parse_scene, parse_step
+from kvsender_spec.history import events as h
+from kvsender_spec.kit.adapter import Adapter, Quarantines
+from kvsender_spec.kit.drive import CALL_NAMES, Run
+from kvsender_spec.kit.rooms import Room
+from kvsender_spec.kit.stage import ROOM_IDS, unplayable_scene
+from kvsender_spec.printed import parse_scene, parse_step
+from kvsender_spec.report.plain import short
+from kvsender_spec.report.told import MESSAGE_LIMIT, TRANSPORT_CALLS, Moment, Teller, TransportCall, moments, narrate
+from kvsender_spec.trace import WORLD_CALLS, TraceError
 
 RULE: Final = "----"
 _SCENE: Final = "scene: "
@@ -97,22 +99,44 @@ def parse(name: str, text: str) -> Scenario:
     return Scenario(name, tuple(parts))
 
 
+_HAPPENINGS: Final = (
+    h.PeerLost,
+    h.PeerSilent,
+    h.PeerResumed,
+    h.PeerReturned,
+    h.ClockAdvanced,
+    h.ControlArrived,
+    h.WorkerEnded,
+    h.FaultsOver,
+)
+_DONE: Final[dict[type[h.Event], str]] = {
+    h.TransferMade: "made",
+    h.TransferReleased: "released",
+    h.NotificationSent: "sent",
+    h.PeerAdded: "added",
+    h.PeerRemoved: "removed",
+}
+"""What is said of a call of the transport that has no answer of its own."""
+
+
 class Player:
-    """Plays the commands of one scenario, one after the other, and writes down what is seen."""
+    """Plays the commands of one scenario, one after the other, and writes down what the history says of each."""
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter: Final = adapter
         self._run: Run | None = None
-        self._moments_told = 0
+        self._events_told = 0
         self._quarantined: frozenset[int] = frozenset()
-        self._openings: dict[int, int] = {}
-        """The room of each incarnation, in the order in which they were opened."""
 
     @property
     def run(self) -> Run:
         if self._run is None:
             raise TraceError("there is no scene yet: begin with scene: rooms of 1 pages, 1 peer")
         return self._run
+
+    @property
+    def _events(self) -> list[h.AnyEvent]:
+        return self.run.history.events
 
     def play(self, command: str) -> list[str]:
         """The transcript of a command. Raises TraceError, which names the word, for one that nobody knows."""
@@ -126,19 +150,23 @@ class Player:
         if not self.run.applicable(step):
             raise TraceError(f"{command!r} makes no sense here")
         self.run.apply(step)
-        (moment,) = self._fresh()
-        if step.call is Call.OPEN and moment.incarnation is not None:
-            self._openings[moment.incarnation] = step.room
-        return self._tell(moment)
+        lines = [line for moment in self._fresh() for line in self._told(moment)]
+        room = None if step.call in WORLD_CALLS else self.run.room_of(step)
+        if room is not None:
+            # Causes that read alike are told apart by which object they are, which no transcript can show.
+            possible = dict.fromkeys(map(str, self.run.observer.possible(room.key)))
+            lines.append(f"state: {' or '.join(possible)}")
+        return [*lines, *self._quarantine()]
 
     def _set(self, text: str) -> list[str]:
         if self._run is not None:
             raise TraceError("'scene' comes a second time")
         scene = parse_scene(text)
-        reason = unplayable(scene)
+        reason = unplayable_scene(scene)
         if reason:
             raise TraceError(reason)
         self._run = Run(self._adapter, scene)
+        self._fresh()
         lines: list[str] = []
         for slot in range(len(scene.chunks)):
             targets = self._run.stage.plan(slot, 0).destinations
@@ -150,21 +178,22 @@ class Player:
         self.run.finish()
         lines: list[str] = []
         for moment in self._fresh():
-            seen = self._seen(moment)
-            if seen and not any(moment.outcome == f"answered {poll.name}" for poll in KVPoll if not poll.terminal):
-                lines += [deed(moment.what), *(f"  {line}" for line in [*seen, *self._owner(moment)])]
-        lines += [f"{self._room(incarnation)}: {self._polled(incarnation).name}" for incarnation in self._openings]
+            answers = [event.value for event in moment.events if isinstance(event, h.CallEnded) and event.value]
+            seen = any(isinstance(event, (*TRANSPORT_CALLS, h.NotificationHeard)) for event in moment.events)
+            if seen and all(KVPoll[answer].terminal for answer in answers):
+                lines += [moment.title, *(f"  {line}" for line in self._told(moment))]
+        for room in self.run.all_rooms():
+            lines.append(f"room {room.slot}{self._opening(room.key)}: {self._polled(room).name}")
         lines.append(f"quarantined pages: {_numbers(self._pages())}")
-        handles = self.run.stage.fabric.handles
-        held = [number for number, handle in handles.items() if handle.agent == SENDER_SIDE]
-        lines.append(f"handles held: {_numbers(held)}")
-        if isinstance(self.run.system, CountsResidue):
-            lines.append(f"entries about rooms: {self.run.system.residue()}")
-        return lines
+        made = {event.handle for event in self._events if isinstance(event, h.TransferMade) and event.error is None}
+        released = {e.handle for e in self._events if isinstance(e, h.TransferReleased) and e.error is None}
+        lines.append(f"handles held: {_numbers(handle for handle in made - released if handle is not None)}")
+        kept = [event.entries for event in self._events if isinstance(event, h.KeptCounted)]
+        return [*lines, *(f"entries about rooms: {entries}" for entries in kept if entries is not None)]
 
     def _least(self, command: str) -> str:
         slots = command.removeprefix("min(").removesuffix(")").split(", ")
-        opened = {str(room): incarnation for incarnation, room in self._openings.items()}
+        opened = {str(room.slot): room for room in self.run.all_rooms()}
         unknown = [slot for slot in slots if slot not in opened]
         if unknown or command != f"min({', '.join(slots)})":
             raise TraceError(f"{unknown[0] if unknown else command!r} is no room that is open: write min(0, 1)")
@@ -172,48 +201,67 @@ class Player:
         return f"{', '.join(poll.name for poll in polls)} -> {min(polls).name}"
 
     def _fresh(self) -> list[Moment]:
-        fresh = self.run.record.moments[self._moments_told :]
-        self._moments_told += len(fresh)
-        return fresh
+        """What has happened since the last command, by step."""
+        fresh = self._events[self._events_told :]
+        self._events_told += len(fresh)
+        return moments(h.History(header=self.run.history.header, events=fresh))
 
-    def _tell(self, moment: Moment) -> list[str]:
-        lines = [*self._seen(moment), *self._owner(moment)]
-        if moment.possible:
-            # Causes that read alike are told apart by which object they are, which no transcript can show.
-            lines.append(f"state: {' or '.join(dict.fromkeys(map(str, moment.possible)))}")
-        happened = deed(moment.what).partition(": ")[2]
-        return [*([happened] if happened else []), *lines, *self._quarantine()]
+    def _told(self, moment: Moment) -> list[str]:
+        teller = Teller(self.run.history)
+        return [line for event in moment.events if (line := self._line(teller, event))]
 
-    def _seen(self, moment: Moment) -> list[str]:
-        lines = [_line(event) for event in moment.events]
-        return [*lines, *(f"{peer} is told: {self._notice(notice)}" for peer, notice in moment.notices)]
+    def _line(self, teller: Teller, event: h.AnyEvent) -> str:
+        """One event; empty for what the command says itself, and for what no transcript shows."""
+        if isinstance(event, TRANSPORT_CALLS):
+            return f"{self._asked(teller, event)} -> {teller.answer(event) or _DONE[type(event)]}"
+        match event:
+            case h.NotificationHeard():
+                reason = f": {event.reason}" if event.reason else ""
+                opening = self._opening(event.incarnation)
+                return f"{event.peer} is told: {event.says} of room {event.id}{reason}{opening}"
+            case h.CallEnded():
+                call = self._events[event.of]
+                if not isinstance(call, h.CallStarted) or call.what not in CALL_NAMES.values():
+                    return ""
+                thread = f", in thread {call.thread}" if call.thread else ""
+                return f"owner{thread}: {teller.outcome(event)}{self._cause(teller, event.error)}"
+            case _:
+                return teller.say(event) if isinstance(event, _HAPPENINGS) else ""
 
-    @staticmethod
-    def _owner(moment: Moment) -> list[str]:
-        return [f"owner: {moment.outcome}"] if moment.outcome else []
+    def _asked(self, teller: Teller, event: TransportCall) -> str:
+        """A call that the transport got, and about which peer."""
+        match event:
+            case h.TransferMade():
+                return f"{event.peer}: make" + ("" if event.handle is None else f" handle {event.handle}")
+            case h.NotificationSent():
+                return f"{event.peer}: notify {short(event.message, MESSAGE_LIMIT)}"
+            case h.PeerAdded():
+                return f"{event.peer}: add"
+            case h.PeerRemoved():
+                return f"{event.peer}: remove"
+            case _:
+                peers = (e.peer for e in self._events if isinstance(e, h.TransferMade) and e.handle == event.handle)
+                return f"{next(peers)}: {teller.request(event)}"
 
-    def _notice(self, notice: Notice) -> str:
-        opening = "" if notice.incarnation is None else self._opening(notice.incarnation)
-        return f"{told(notice)}{opening}"
+    def _cause(self, teller: Teller, ref: int | None) -> str:
+        error = None if ref is None else self.run.observer.error(ref)
+        return "" if error is None or error.cause is None else f", from {teller.error(error.cause)}"
 
-    def _opening(self, incarnation: int) -> str:
+    def _opening(self, key: int | None) -> str:
         """Which opening of a room it is, where the room was opened more than once."""
-        same = [other for other, room in self._openings.items() if room == self._openings[incarnation]]
-        return f" (opening {same.index(incarnation) + 1})" if len(same) > 1 else ""
+        room = next((room for room in self.run.all_rooms() if room.key == key), None)
+        same = [] if room is None else self.run.openings(room.slot)
+        return f" (opening {same.index(room) + 1})" if room is not None and len(same) > 1 else ""
 
-    def _room(self, incarnation: int) -> str:
-        return f"room {self._openings[incarnation]}{self._opening(incarnation)}"
-
-    def _polled(self, incarnation: int) -> KVPoll:
+    def _polled(self, room: Room) -> KVPoll:
         """What the room's last poll has answered."""
-        answers = [m.outcome for m in self.run.record.moments if m.incarnation == incarnation]
-        polls = [poll for said in answers for poll in KVPoll if said == f"answered {poll.name}"]
-        if not polls:
-            raise TraceError(f"{self._room(incarnation)} has not been polled")
-        return polls[-1]
+        for event in reversed(self._events):
+            if isinstance(event, h.CallEnded) and event.room == room.key and event.value is not None:
+                return KVPoll[event.value]
+        raise TraceError(f"room {room.slot}{self._opening(room.key)} has not been polled")
 
     def _pages(self) -> frozenset[int]:
-        """The pages that the owner must not reuse."""
+        """The pages that the owner must not reuse. A history has them only after a terminal answer: ask for them."""
         system = self.run.system
         return system.quarantined_pages() if isinstance(system, Quarantines) else frozenset()
 
@@ -227,17 +275,11 @@ def _numbers(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(numbers))) or "none"
 
 
-def _line(event: TransportEvent) -> str:
-    """One call that the transport got, and its answer."""
-    what = message(event) if event.point is Point.NOTIFY else "" if event.handle is None else f"handle {event.handle}"
-    return " ".join(word for word in (f"{event.peer}:", event.point, what, "->", answer(event)) if word)
-
-
 def play(scenario: Scenario, adapter: Adapter) -> tuple[str, Run]:
     """Play a scenario. Returns the file as it should be, and the run.
 
-    Raises ScenarioError for a command that nobody knows or that cannot be taken where it stands, and where a judge of
-    the kit has found that a clause is broken: a transcript of that would be no golden one.
+    Raises ScenarioError for a command that nobody knows or that cannot be taken where it stands, and where the
+    observer has found that a clause is broken: a transcript of that would be no golden one.
     """
     player = Player(adapter)
     transcripts: list[list[str]] = []
@@ -246,9 +288,9 @@ def play(scenario: Scenario, adapter: Adapter) -> tuple[str, Run]:
             transcript = player.play(block.command)
         except TraceError as error:
             raise ScenarioError(f"{scenario.name}, line {block.line}: {error}") from None
-        violations = player.run.findings.violations
+        violations = player.run.observer.findings.violations
         if violations:
-            story = "\n".join([*map(str, violations), *narrate(player.run.record.moments)])
+            story = "\n".join(narrate(player.run.history, violations))
             raise ScenarioError(f"{scenario.name}, line {block.line}: {block.command} breaks a clause\n{story}")
         # An empty line would end the block.
         transcripts.append([line.replace("\n", "\\n") for line in transcript])

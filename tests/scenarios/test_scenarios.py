@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from tests.mutants.seed import after_the_fix
 from tests.scenarios.scenario import Scenario, ScenarioError, parse, play
 
 from kvsender_nixl.adapter import adapter
@@ -53,7 +54,7 @@ def compare(path: Path, *, rewrite: bool) -> Scenario:
     old = path.read_text(encoding="utf-8")
     scenario = parse(path.name, old)
     new, run = play(scenario, adapter)
-    unseen = [clause for clause in scenario.facts.get("Clauses", []) if not run.findings.held[clause]]
+    unseen = [clause for clause in scenario.facts.get("Clauses", []) if not run.observer.findings.held[clause]]
     if unseen:
         pytest.fail(f"{path.name} is said to show {', '.join(unseen)}, but nothing of the kind was observed", False)
     if old == new:
@@ -181,3 +182,37 @@ def test_the_option_rewrites_and_its_absence_does_not(pytester: pytest.Pytester)
 def test_what_is_no_command_is_an_error_with_file_line_and_word(old: str, new: str, message: str) -> None:
     with pytest.raises(ScenarioError, match=message):
         play(parse("small.txt", SMALL.replace(old, new)), adapter)
+
+
+BROKEN: Final = """\
+# Clauses: KS-1.1
+scene: rooms of 1 pages, 1 peer
+
+open(0)
+
+send(0) with post=nixlNotFoundError
+"""
+
+
+def test_no_transcript_is_made_of_a_broken_clause() -> None:
+    play(parse("broken.txt", BROKEN), adapter)
+    with pytest.raises(ScenarioError, match=r"broken.txt, line 6: send\(0\) with .* breaks a clause") as caught:
+        play(parse("broken.txt", BROKEN), after_the_fix)
+    assert "!      breaks KS-1.2 CATCH-SET (MUST)" in str(caught.value).splitlines()
+
+
+def test_a_clause_that_is_not_shown_fails(tmp_path: Path) -> None:
+    path = written(tmp_path, "# Clauses: KS-1.1, KS-6.3\n" + SMALL)
+    with pytest.raises(pytest.fail.Exception, match=r"is said to show .*KS-6.3, but nothing of the kind was observed"):
+        compare(path, rewrite=True)
+
+
+def test_a_call_of_another_thread_is_told_apart() -> None:
+    commands = ["open(0)", "send(0)", "poll(0) meeting abort from another thread at check"]
+    text = "\n\n".join(["scene: rooms of 1 pages, 1 peer", *commands])
+    transcript = play(parse("meeting.txt", text), adapter)[0].rpartition("----\n")[2].splitlines()
+    assert [line for line in transcript if line.startswith("owner")] == [
+        "owner: answered Transferring",
+        "owner, in thread 1: returned",
+    ]
+    assert transcript[-1] == "state: failed (aborted)"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,31 +17,18 @@ from kvsender_spec.trace import (
     Trace,
     TraceError,
     load,
-    parse_scene,
-    parse_step,
 )
 
-_Steps: TypeAlias = st.SearchStrategy[Step]
 FAULTS = st.builds(Fault, st.sampled_from(Point), st.sampled_from(Kind), st.integers(0, 3))
-OF_NO_ROOM = (Call.WAIT, Call.WAIT_LONG, Call.FAULTS_OVER, Call.SETTLE)
-
-
-def _steps(calls: st.SearchStrategy[Call], rooms: st.SearchStrategy[int], openings: st.SearchStrategy[int]) -> _Steps:
-    return st.builds(
-        Step,
-        calls,
-        rooms,
-        st.sampled_from(Progress),
-        st.none() | FAULTS,
-        st.none() | st.sampled_from(Misuse),
-        st.none() | st.builds(Meeting, st.sampled_from(Call), st.sampled_from(Point), st.integers(0, 3)),
-        openings,
-    )
-
-
-STEPS = st.one_of(
-    _steps(st.sampled_from(OF_NO_ROOM), st.just(0), st.just(0)),
-    _steps(st.sampled_from([call for call in Call if call not in OF_NO_ROOM]), st.integers(0, 3), st.integers(0, 3)),
+STEPS = st.builds(
+    Step,
+    st.sampled_from(Call),
+    st.integers(0, 3),
+    st.sampled_from(Progress),
+    st.none() | FAULTS,
+    st.none() | st.sampled_from(Misuse),
+    st.none() | st.builds(Meeting, st.sampled_from(Call), st.sampled_from(Point), st.integers(0, 3)),
+    st.integers(0, 3),
 )
 SCENES = st.builds(
     Scene,
@@ -74,14 +59,23 @@ GOOD = Trace(Scene(), (Step(Call.SEND), Step(Call.POLL, fault=Fault(Point.CHECK,
             "kvsender-trace/9",
             "line 1: format must be 'kvsender-trace/1', not 'kvsender-trace/9'",
         ),
-        (0, '"peers": 1', '"peers": -1', "line 1: peers must be a number from 0, not -1"),
-        (0, "[[1]]", "[[]]", r"line 1: chunks must be lists of page counts, not \[\]"),
-        (0, '"silent": false', '"silent": 3', "line 1: silent must be true or false, not 3"),
-        (1, "send", "sned", "line 2: 'sned' is not one of: open, send"),
-        (1, '"room": 0', '"room": "x"', "line 2: room must be a number from 0, not 'x'"),
-        (2, "nixlBackendError", "nixlSurprise", "line 3: 'nixlSurprise' is not one of: nixlNotPostedError"),
+        (0, '"peers": 1', '"peers": -1', "line 1: peers: Expected `int` >= 0: '-1'"),
+        (0, "[[1]]", "[[]]", r"line 1: chunks\[0\]: Expected `array` of length >= 1: '\[\[\]\]'"),
+        (0, "[[1]]", "[]", r"line 1: chunks: Expected `array` of length >= 1: '\[\]'"),
+        (0, "[[1]]", "[[1, -2]]", r"line 1: chunks\[0\]\[1\]: Expected `int` >= 0: '\[\[1, -2\]\]'"),
+        (0, '"silent": false', '"silent": 3', "line 1: silent: Expected `bool`, got `int`: '3'"),
+        (1, "send", "sned", "line 2: call: Invalid enum value 'sned'"),
+        (1, '"call"', '"clal"', "line 2: Object missing required field `call`: .*clal"),
+        (1, '"room": 0', '"room": "x"', "line 2: room: Expected `int`, got `str`: '\"x\"'"),
+        (1, '"room": 0', '"room": -1', "line 2: room: Expected `int` >= 0: '-1'"),
+        (1, '"room": 0', '"room": true', "line 2: room: Expected `int`, got `bool`: 'true'"),
+        (1, '"room": 0', '"room": 0.5', "line 2: room: Expected `int`, got `float`: '0.5'"),
+        (1, '"room": 0', '"opening": -1', "line 2: opening: Expected `int` >= 0: '-1'"),
+        (2, "nixlBackendError", "nixlSurprise", "line 3: fault.kind: Invalid enum value 'nixlSurprise'"),
+        (2, '"nth": 0', '"nth": -7', "line 3: fault.nth: Expected `int` >= 0: .*-7"),
+        (2, '"fault": {', '"fault": [{', r"line 3: fault: Expected `object \| null`, got `array`"),
         (2, "}", "", "line 3: not JSON"),
-        (2, '{"call"', '[{"call"', "line 3: not JSON"),
+        (2, '{"call"', '[{"call"', "line 3: Expected `object`, got `array`: '\\[{"),
     ],
 )
 def test_what_cannot_be_read_is_named(number: int, old: str, new: str, message: str) -> None:
@@ -92,10 +86,45 @@ def test_what_cannot_be_read_is_named(number: int, old: str, new: str, message: 
         load(lines)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("9" * 5000, r"room: Integer value out of range: '9{79}\.\.\. \(5002 characters\)"),
+        ("-" + "9" * 5000, "room: Integer value out of range: '-999"),
+        ("1e400", "room: Number out of range: '1e400'"),
+        ("NaN", "not JSON"),
+        ("[" * 100_000, r"room: Expected `int`, got `array`: .*\[\[\[\.\.\. \(\d+ characters\)"),
+        ('0, "more": ' + "[" * 100_000, "nested too deeply: '{"),
+        ('0, "more": "\udcff"', r"not UTF-8: '\\udcff' at character 37"),
+        ('0, "misuse": "' + "x" * 5000 + '"', r"misuse: Invalid enum value 'x{60}\.\.\. \(5021 characters\): '\"x"),
+        ("0\x00", "not JSON: "),
+    ],
+    ids=["digits", "digits below 0", "exponent", "NaN", "brackets", "brackets nobody reads", "bytes", "word", "NUL"],
+)
+def test_hostile_lines_are_errors_and_no_tracebacks(value: str, message: str) -> None:
+    with pytest.raises(TraceError, match=f"^line 2: {message}"):
+        load([GOOD[0], f'{{"call": "send", "room": {value}}}'])
+
+
+def test_the_written_form_leaves_out_what_a_step_does_not_say() -> None:
+    assert GOOD == [
+        '{"format": "kvsender-trace/1", "chunks": [[1]], "peers": 1, "dummies": 0, "shared": true, '
+        '"done_at_post": false, "drops_metadata": false, "silent": false}',
+        '{"call": "send", "room": 0}',
+        '{"call": "poll", "room": 0, "fault": {"point": "check", "kind": "nixlBackendError", "nth": 0}}',
+    ]
+
+
+def test_what_is_left_out_has_its_default_and_what_is_unknown_is_ignored() -> None:
+    assert load(['{"format": "kvsender-trace/1"}', '{"call": "poll", "why": 1, "misuse": null}']) == Trace(
+        Scene(), (Step(Call.POLL),)
+    )
+
+
 def test_an_empty_file_is_no_trace() -> None:
     with pytest.raises(TraceError, match="line 1: the trace is empty"):
         load(["", "  "])
-    with pytest.raises(TraceError, match="line 1: expected an object"):
+    with pytest.raises(TraceError, match="line 1: Expected `object`, got `array`"):
         load(["[1]"])
 
 
@@ -127,61 +156,3 @@ def test_what_is_returned_is_not_raised(kind: Kind) -> None:
 def test_the_stand_ins_share_no_base_but_exception() -> None:
     assert len(STAND_INS) == 12
     assert all(error.__mro__[1] is Exception for error in STAND_INS.values())
-
-
-@given(STEPS)
-def test_a_printed_step_is_read_back(step: Step) -> None:
-    assert parse_step(str(step)) == step
-
-
-@given(SCENES)
-def test_a_printed_scene_is_read_back(scene: Scene) -> None:
-    assert parse_scene(str(scene)) == scene
-
-
-@pytest.mark.parametrize("call", OF_NO_ROOM)
-def test_a_wait_and_an_end_are_about_no_room(call: Call) -> None:
-    assert parse_step(call.value) == Step(call)
-    assert str(Step(call)) == call.value
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("sned(0)", "'sned' is not one of: open, send"),
-        ("send", r"'send' names no room or peer: write send\(0\)"),
-        ("send(x)", "'x' is no number from 0"),
-        ("send(²)", "'²' is no number from 0"),
-        ("send(0", r"'send\(0' is no step: did you mean 'send\(0\)'"),
-        ("send(0) ", "is no number from 0"),
-        ("send(00)", r"did you mean 'send\(0\)'"),
-        ("poll(0) after some finished", "'some' is not one of: none, all"),
-        ("poll(0) after all", r"did you mean 'poll\(0\) after all finished'"),
-        ("poll(0) with chekc=KeyError", "'chekc' is not one of: make, post"),
-        ("poll(0) with check=nixlSurprise", "'nixlSurprise' is not one of: nixlNotPostedError"),
-        ("poll(0) with check[x]=KeyError", "'x' is no number from 0"),
-        ("send(0) with a bad page", "'a bad page' is not one of: page out of range"),
-        ("poll(0) with check=KeyError with check=TypeError", "did you mean 'poll.0. with check=TypeError'"),
-        ("poll(0) meeting abrot from another thread at check", "'abrot' is not one of: open"),
-        ("poll(0) meeting abort", "'' is not one of: make"),
-        ("", "'' is not one of: open"),
-    ],
-)
-def test_what_is_no_printed_step_is_named(text: str, message: str) -> None:
-    with pytest.raises(TraceError, match=message):
-        parse_step(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "'' is no beginning of a scene"),
-        ("rooms of 1+x pages, 1 peer", "'x' is no number from 0"),
-        ("rooms of 1 pages, 2 peer", "did you mean 'rooms of 1 pages, 2 peers'"),
-        ("rooms of 1 pages", "did you mean 'rooms of 1 pages, 1 peer'"),
-        ("rooms of 1 pages, 1 peer, very silent", "'very silent' is no part of a scene"),
-    ],
-)
-def test_what_is_no_printed_scene_is_named(text: str, message: str) -> None:
-    with pytest.raises(TraceError, match=message):
-        parse_scene(text)

@@ -35,9 +35,9 @@ from kvsender_nixl.lab.peer import (
     Touched,
 )
 from kvsender_nixl.lab.process import serve
-from kvsender_nixl.lab.witness import Through
 from kvsender_nixl.receiver import Decode, KVReceiver
 from kvsender_spec.contract import DlistT, HandleT, KVPoll, KVTransferError
+from kvsender_spec.history.recording_agent import Through
 
 if TYPE_CHECKING:
     pass

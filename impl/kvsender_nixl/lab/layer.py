@@ -1,8 +1,8 @@
-"""The real layer: runs scenarios and gives each clause a verdict, in the words of the kit.
+"""The real layer: runs scenarios, and makes one report of their histories.
 
 No vacuous pass: a clause that a scenario is there for, and did not observe, makes the scenario an error; so does
-anything that is raised in it, or does not happen in time, and is not known to be the sender's fault. An error speaks
-against every clause that the scenario is there for.
+anything that is raised in it, that does not happen in time, or that does not come out as planned, unless a violation
+explains it. An error speaks against every clause that the scenario is there for.
 """
 
 from __future__ import annotations
@@ -10,50 +10,109 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 from kvsender_nixl.lab.scenarios import SCENARIOS, Scenario
 from kvsender_nixl.lab.stage import Stage
-from kvsender_nixl.lab.trial import Broken, Trial
+from kvsender_nixl.lab.trial import Trial
 from kvsender_spec.clauses import CLAUSES, Clause, Layer
-from kvsender_spec.kit.check import Outcome
-from kvsender_spec.kit.judge import Violation
+from kvsender_spec.history.events import (
+    AnyEvent,
+    CallEnded,
+    CallName,
+    CallStarted,
+    ErrorSeen,
+    History,
+    MayFail,
+    NotificationSent,
+    Origin,
+    PeerAdded,
+    TransferChecked,
+    TransferMade,
+    TransferPosted,
+    TransferReleased,
+)
+from kvsender_spec.machine import Profile
+from kvsender_spec.observe.attribution import OWN_ERROR
+from kvsender_spec.observe.verdict import Breakdown, Findings, Outcome, Report, Verdict, Violation, merge
+from kvsender_spec.observe.verdicts import verdict_of
+from kvsender_spec.trace import Scene, Trace
+
+SUBJECT: Final = "the reference sender on real NIXL"
+_POINTS: Final[dict[type[MayFail], str]] = {
+    TransferMade: "make",
+    TransferPosted: "post",
+    TransferChecked: "check",
+    TransferReleased: "release",
+    NotificationSent: "notify",
+    PeerAdded: "connect",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioResult:
     scenario: Scenario
-    outcome: Outcome
-    held: Counter[str]
-    violations: tuple[Violation, ...]
+    history: History | None
+    """None where the prefill side could not be made."""
+    findings: Findings
     note: str
     """Why it is an error, in full; empty otherwise."""
     seconds: float
 
+    @property
+    def events(self) -> list[AnyEvent]:
+        return [] if self.history is None else self.history.events
 
-@dataclass(frozen=True, slots=True)
-class RealVerdict:
-    clause: Clause
-    outcome: Outcome
-    observations: int
-    note: str = ""
-    violations: tuple[tuple[str, Violation], ...] = ()
-    """With the name of the scenario."""
+    def error(self, ref: int) -> ErrorSeen:
+        """The error of that number."""
+        return next(event for event in self.events if isinstance(event, ErrorSeen) and event.ref == ref)
+
+    @property
+    def causes(self) -> Counter[str]:
+        """The classes of the first causes that failure_exception() showed last, once a room."""
+        shown = CallName.FAILURE_EXCEPTION
+        asked = {event.seq for event in self.events if isinstance(event, CallStarted) and event.what is shown}
+        last: dict[int | None, str] = {}
+        for event in self.events:
+            if isinstance(event, CallEnded) and event.of in asked and event.error is not None:
+                error = self.error(event.error)
+                if error.origin is not Origin.USAGE:
+                    while error.cause is not None:
+                        error = self.error(error.cause)
+                    last[event.room] = error.type
+        return Counter(last.values())
+
+    @property
+    def violations(self) -> list[Violation]:
+        return [violation for violation in self.findings.violations if violation.clause != OWN_ERROR]
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome.FAIL if self.violations else Outcome.ERROR if self.note else Outcome.PASS
 
 
 @dataclass(frozen=True, slots=True)
 class RealReport:
+    report: Report
     results: tuple[ScenarioResult, ...]
-    verdicts: tuple[RealVerdict, ...]
-    raised: Counter[tuple[str, str]]
-    """How often each class of error was raised by which call of the real agent."""
-    causes: Counter[str]
-    """How often each class was the first cause that failure_exception() showed."""
     processes: int
 
-    def verdict(self, clause: str) -> RealVerdict:
-        return next(verdict for verdict in self.verdicts if verdict.clause.id == clause)
+    @property
+    def raised(self) -> dict[str, Counter[str]]:
+        """How often each class of error was raised, by the call of the real agent."""
+        found: dict[str, Counter[str]] = {}
+        for result in self.results:
+            for event in result.events:
+                if isinstance(event, MayFail) and type(event) in _POINTS and event.error is not None:
+                    found.setdefault(result.error(event.error).type, Counter())[_POINTS[type(event)]] += 1
+        return found
+
+    @property
+    def causes(self) -> Counter[str]:
+        """How often each class was the first cause that failure_exception() showed last, once a room."""
+        return sum((result.causes for result in self.results), Counter())
 
 
 def run(
@@ -64,51 +123,63 @@ def run(
     for scenario in scenarios:
         on_start(scenario)
         results.append(run_scenario(stage, scenario))
-    verdicts = tuple(_verdict(clause, results) for clause in CLAUSES)
-    return RealReport(tuple(results), verdicts, stage.raised.copy(), stage.causes.copy(), stage.launched)
+    broke = [result for result in results if result.outcome is Outcome.ERROR]
+    report = Report(
+        adapter=SUBJECT,
+        profile=Profile.FULL,
+        seed=stage.seed,
+        runs=len(results),
+        steps=sum(isinstance(event, CallStarted) for result in results for event in result.events),
+        verdicts=tuple(_verdict(clause, results) for clause in CLAUSES),
+        errors=tuple(Breakdown(f"scenario {r.scenario.name}: {r.note}", Trace(Scene(), ())) for r in broke),
+    )
+    return RealReport(report, tuple(results), stage.launched)
 
 
 def run_scenario(stage: Stage, scenario: Scenario) -> ScenarioResult:
     began = time.monotonic()
     stage.warm()  # what the scenario may break starts while its prefill side does
     trial: Trial | None = None
-    note = ""
+    note = why = ""
     try:
         trial = Trial(stage, scenario.name, scenario.options)
         scenario.run(trial, stage)
-    except Broken:
-        pass  # the findings say what is broken
     except Exception as error:
-        note = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
-    held = Counter[str]() if trial is None else trial.findings.held
-    violations = () if trial is None else tuple(trial.findings.violations)
-    if trial is not None:
-        trial.close()
-    unseen = [clause for clause in scenario.judges if not held[clause]]
-    if not note and not violations and unseen:
+        why = f"{type(error).__name__}: {error}"
+        note = f"{why}\n{traceback.format_exc()}"
+    if trial is None:
+        return ScenarioResult(scenario, None, Findings(), note, time.monotonic() - began)
+    trial.close(why)
+    findings = trial.findings
+    unseen = [clause for clause in scenario.judges if not findings.held[clause]]
+    own = [violation.observed for violation in findings.violations if violation.clause == OWN_ERROR]
+    if not note and own:
+        note = f"the sender's or the lab's own error: {own[0]}"
+    elif not note and trial.unplanned:
+        note = f"it did not come out as planned: {'; '.join(trial.unplanned)}"
+    elif not note and unseen:
         note = f"it is there for {', '.join(unseen)}, and has not observed it"
-    outcome = Outcome.FAIL if violations else Outcome.ERROR if note else Outcome.PASS
-    return ScenarioResult(scenario, outcome, held, violations, note, time.monotonic() - began)
+    return ScenarioResult(scenario, trial.history, findings, note, time.monotonic() - began)
 
 
-def _verdict(clause: Clause, results: Iterable[ScenarioResult]) -> RealVerdict:
-    results = tuple(results)
-    violations = tuple(
-        (result.scenario.name, violation)
-        for result in results
-        for violation in result.violations
-        if violation.clause == clause.id
-    )
-    seen = sum(result.held[clause.id] for result in results) + len(violations)
-    if violations:
-        return RealVerdict(clause, Outcome.FAIL, seen, violations=violations)
-    broke = [result for result in results if result.outcome is Outcome.ERROR and clause.id in result.scenario.judges]
+def _verdict(clause: Clause, results: Sequence[ScenarioResult]) -> Verdict:
+    """The worst of all scenarios; a scenario that did not come to its end speaks against what it is there for."""
+    verdicts = [_of_one(clause, result) for result in results]
+    broke = [r.scenario.name for r in results if r.outcome is Outcome.ERROR and clause.id in r.scenario.judges]
     if broke:
-        names = ", ".join(result.scenario.name for result in broke)
-        return RealVerdict(clause, Outcome.ERROR, seen, f"not judged to the end: {names}")
-    if seen:
-        return RealVerdict(clause, Outcome.PASS, seen)
-    whole = {result.scenario.name for result in results} == {scenario.name for scenario in SCENARIOS}
-    if whole and Layer.REAL in clause.layers:
-        return RealVerdict(clause, Outcome.INCONCLUSIVE, 0, "never observed")
-    return RealVerdict(clause, Outcome.NOT_APPLICABLE, 0, "no scenario that ran is about it")
+        verdicts.append(Verdict(clause, Outcome.ERROR, note=f"not judged to the end: {', '.join(broke)}"))
+    verdict = merge(verdicts)
+    whole = {result.scenario.name for result in results} >= {scenario.name for scenario in SCENARIOS}
+    if verdict.outcome is Outcome.INCONCLUSIVE and not (whole and Layer.REAL in clause.layers):
+        note = f"no scenario that ran is about it ({verdict.note})"
+        return replace(verdict, outcome=Outcome.NOT_APPLICABLE, note=note)
+    return verdict
+
+
+def _of_one(clause: Clause, result: ScenarioResult) -> Verdict:
+    headers = [] if result.history is None else [result.history.header]
+    verdict = verdict_of(clause, Profile.FULL, headers, result.findings, history=result.history)
+    evidence = verdict.evidence
+    if evidence is None:
+        return verdict
+    return replace(verdict, evidence=replace(evidence, where=f"scenario {result.scenario.name}"))

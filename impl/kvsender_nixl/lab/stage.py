@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvsender_nixl.lab.memory import OWNER, Memory
 from kvsender_nixl.lab.peer import DecodePeer
-from kvsender_nixl.lab.witness import Ticket
 from kvsender_nixl.prefill import Prefill
 from kvsender_spec.contract import Transport
+from kvsender_spec.history.recording_agent import Ticket
 
 if TYPE_CHECKING:
     from nixl._api import nixl_prepped_dlist_handle, nixl_xfer_handle
@@ -46,10 +45,6 @@ class Stage:
     def __init__(self, seed: int, plant: Plant | None = None) -> None:
         self.seed: Final = seed
         self.plant = Plant() if plant is None else plant
-        self.raised: Final[Counter[tuple[str, str]]] = Counter()
-        """How often each class of real error was raised by which call."""
-        self.causes: Final[Counter[str]] = Counter()
-        """How often each class was the first cause that failure_exception() showed."""
         self.pristine: Final = Memory.filled(seed, OWNER)
         self.launched = 0
         """How many processes were started."""

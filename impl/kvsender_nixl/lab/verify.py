@@ -8,17 +8,16 @@ the command was used wrongly or something is not installed, 3 none fails but som
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -27,11 +26,14 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsender_nixl.lab.process import NIXL_ENV
-from kvsender_spec.clauses import CLAUSES, Clause, Layer, Level
+from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.front import refuse, require_writable
-from kvsender_spec.kit.check import Outcome, Report, check
-from kvsender_spec.kit.explore import Exploration
-from kvsender_spec.kit.report import counterexample, style, to_json
+from kvsender_spec.history.ndjson import write
+from kvsender_spec.kit.check import check
+from kvsender_spec.observe.attribution import Tally
+from kvsender_spec.observe.verdict import Outcome, Report, Verdict, Violation, worst_exit_code
+from kvsender_spec.report.json import ReportDocument, document
+from kvsender_spec.report.text import causes, counterexample, style, title
 
 if TYPE_CHECKING:
     from kvsender_nixl.lab.layer import RealReport, ScenarioResult
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-SCHEMA: Final = "kvsender-verify/1"
+SCHEMA: Final = "kvsender-verify/2"
 SCRIPTED: Final = "scripted"
 """The name of the scripted layer among the scenarios."""
 RUNS: Final = 500
@@ -67,6 +69,7 @@ def _terminated(number: int, _: FrameType | None) -> None:
 def verify(
     seed: Annotated[int, typer.Option(help="fixes the scripted exploration, and the bytes")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="write the report there as well")] = None,
+    histories: Annotated[Path | None, typer.Option(help="keep the history of each scenario in this folder")] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="SCENARIO", help="only this one; repeatable")] = None,
     list_them: Annotated[bool, typer.Option("--list", help="list the scenarios and stop")] = False,
 ) -> None:
@@ -83,6 +86,7 @@ def verify(
     if wanted - names:
         raise refuse(f"no such scenario: {', '.join(sorted(wanted - names))}; --list shows them all", _COMMAND)
     require_writable(json_path, "--json", _COMMAND)
+    _make_folder(histories)
     logging.disable(logging.CRITICAL)  # a careful sender logs every fault, and here there are thousands
     signal.signal(signal.SIGTERM, _terminated)  # so that no stopped process is left behind
     chosen = [scenario for scenario in SCENARIOS if scenario.name in wanted]
@@ -96,11 +100,28 @@ def verify(
     ) as progress:
         scripted, real = _run(seed, SCRIPTED in wanted, chosen, progress)
     seconds = time.monotonic() - began
-    code = exit_code(scripted, real)
+    code = worst_exit_code(_reports(scripted, real))
     _render(scripted, real, seconds, code)
     if json_path is not None:
-        json_path.write_text(as_json(scripted, real, seed, seconds, code), encoding="utf-8")
+        json_path.write_bytes(as_json(scripted, real, seed, seconds, code))
+    if histories is not None and real is not None:
+        for result in real.results:
+            if result.history is not None:
+                write(result.history, histories / f"{result.scenario.name}.ndjson")
     raise typer.Exit(code)
+
+
+def _make_folder(path: Path | None) -> None:
+    if path is not None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise refuse(f"cannot make {path}: {error.strerror}; choose another --histories path", _COMMAND) from error
+        require_writable(path / "history.ndjson", "--histories", _COMMAND)
+
+
+def _reports(scripted: Report | None, real: RealReport | None) -> list[Report]:
+    return [report for report in (scripted, None if real is None else real.report) if report is not None]
 
 
 def _run(
@@ -119,7 +140,7 @@ def _run(
         if with_scripted:
             task = progress.add_task("scripted transport", total=RUNS)
 
-            def show(found: Exploration) -> None:
+            def show(found: Tally) -> None:
                 progress.update(task, completed=min(found.runs, RUNS))
 
             scripted = check(adapter, seed=seed, examples=RUNS, on_run=show)
@@ -154,42 +175,14 @@ def _list(scenarios: Iterable[Scenario]) -> None:
     Console(highlight=False).print(table)
 
 
-# ------------------------------------------------------------------------------------------------------- the verdict
-
-
-def exit_code(scripted: Report | None, real: RealReport | None) -> int:
-    """0 pass, 1 a MUST clause fails in some layer, 3 none fails but a scenario or a MUST clause could not be judged."""
-    outcomes: list[Outcome] = []
-    for clause in CLAUSES:
-        if clause.level is Level.MUST:
-            outcomes += [
-                outcome
-                for layer, outcome in ((Layer.SCRIPTED, _scripted(scripted, clause)), (Layer.REAL, _real(real, clause)))
-                if outcome is Outcome.FAIL or layer in clause.layers
-            ]
-    if Outcome.FAIL in outcomes:
-        return 1
-    errors = real is not None and any(result.outcome is Outcome.ERROR for result in real.results)
-    return 3 if errors or Outcome.ERROR in outcomes or Outcome.INCONCLUSIVE in outcomes else 0
-
-
-def _scripted(report: Report | None, clause: Clause) -> Outcome:
-    if report is None:
-        return Outcome.NOT_APPLICABLE
-    return next(verdict.outcome for verdict in report.verdicts if verdict.clause is clause)
-
-
-def _real(report: RealReport | None, clause: Clause) -> Outcome:
-    return Outcome.NOT_APPLICABLE if report is None else report.verdict(clause.id).outcome
-
-
 # -------------------------------------------------------------------------------------------------------- the report
 
 
-def _cell(outcome: Outcome, observations: int) -> Text:
-    if outcome is Outcome.NOT_APPLICABLE or (outcome is Outcome.INCONCLUSIVE and not observations):
-        return Text("-" if outcome is Outcome.NOT_APPLICABLE else outcome.value, style=style(outcome))
-    return Text(f"{outcome.value} {observations:>6}", style=style(outcome))
+def _cell(verdict: Verdict | None) -> Text:
+    if verdict is None or verdict.outcome is Outcome.NOT_APPLICABLE:
+        return Text("-", style="dim")
+    observations = f" {verdict.observations:>6}" if verdict.observations else ""
+    return Text(f"{verdict.text}{observations}", style=style(verdict.outcome))
 
 
 def _render(scripted: Report | None, real: RealReport | None, seconds: float, code: int) -> None:
@@ -197,73 +190,39 @@ def _render(scripted: Report | None, real: RealReport | None, seconds: float, co
     table = Table(title="the reference sender against the specification", title_justify="left")
     table.add_column("clause", no_wrap=True)
     table.add_column("level", no_wrap=True)
-    for heading in ("scripted transport", "real NIXL"):
+    columns = (("scripted transport", scripted), ("real NIXL", None if real is None else real.report))
+    for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for clause in CLAUSES:
-        here = None if scripted is None else next(v for v in scripted.verdicts if v.clause is clause)
-        there = None if real is None else real.verdict(clause.id)
-        table.add_row(
-            f"{clause.id} {clause.name}",
-            clause.level.value,
-            Text("-", style="dim") if here is None else _cell(here.outcome, here.observations),
-            Text("-", style="dim") if there is None else _cell(there.outcome, there.observations),
+        found = (
+            None if report is None else next(v for v in report.verdicts if v.clause is clause) for _, report in columns
         )
+        table.add_row(title(clause), clause.level.value, *map(_cell, found))
     console.print(table)
-    for verdict in () if scripted is None else scripted.with_outcome(Outcome.FAIL):
-        console.print(counterexample(verdict))
+    for report in _reports(scripted, real):
+        for group in causes(report):
+            console.print(counterexample(group.cause, group.consequences), soft_wrap=True)
+        for error in report.errors:
+            console.print(f"[bold red]error[/]: {escape(error.message.rstrip())}", soft_wrap=True)
     if real is not None:
-        _render_real(real, console)
-    for line in _unjudged(scripted, real):
-        console.print(f"[yellow]not judged[/]: {escape(line)}", soft_wrap=True)
+        console.print(f"errors of the real agent: {errors_seen(real)}", soft_wrap=True)
+        shown = ", ".join(f"{name} {count}" for name, count in sorted(real.causes.items()))
+        console.print(f"first causes that the sender showed: {shown or 'none'}", soft_wrap=True)
+    for where, judged in columns:
+        # A clause that a layer should have judged and could not.
+        for verdict in () if judged is None else judged.with_outcome(Outcome.ERROR, Outcome.INCONCLUSIVE):
+            line = f"{verdict.clause.id} on {where}: {verdict.note}"
+            console.print(f"[yellow]not judged[/]: {escape(line)}", soft_wrap=True)
     console.print(_summary(scripted, real, seconds, code), soft_wrap=True)
-
-
-def _unjudged(scripted: Report | None, real: RealReport | None) -> list[str]:
-    """The clauses that a layer should have judged and could not, and why."""
-    open_ended = (Outcome.ERROR, Outcome.INCONCLUSIVE)
-    lines = [
-        f"{verdict.clause.id} on the scripted transport: {verdict.note}"
-        for verdict in (() if scripted is None else scripted.verdicts)
-        if verdict.outcome in open_ended
-    ]
-    return lines + [
-        f"{verdict.clause.id} on real NIXL: {verdict.note}"
-        for verdict in (() if real is None else real.verdicts)
-        if verdict.outcome in open_ended
-    ]
-
-
-def _render_real(real: RealReport, console: Console) -> None:
-    for result in real.results:
-        for violation in result.violations:
-            console.print(
-                f"[bold red]{violation.clause}[/] in scenario {result.scenario.name}\n"
-                f"  expected  {escape(_short(violation.expected))}\n"
-                f"  observed  {escape(_short(violation.observed))}"
-            )
-        if result.outcome is Outcome.ERROR:
-            console.print(f"[bold red]error[/] in scenario {result.scenario.name}: {escape(result.note.rstrip())}")
-    console.print(f"errors of the real agent: {errors_seen(real)}", soft_wrap=True)
-    shown = ", ".join(f"{name} {count}" for name, count in sorted(real.causes.items()))
-    console.print(f"first causes that the sender showed: {shown or 'none'}", soft_wrap=True)
-
-
-def _short(text: str, limit: int = 400) -> str:
-    return text if len(text) <= limit else f"{text[:limit]} ..."
 
 
 def errors_seen(real: RealReport) -> str:
     """Each class with how often it was raised, and by which calls."""
-    by_class: dict[str, Counter[str]] = {}
-    for (name, call), count in real.raised.items():
-        by_class.setdefault(name, Counter())[call] += count
-    return (
-        "; ".join(
-            f"{name} {calls.total()} ({', '.join(f'{call} {count}' for call, count in sorted(calls.items()))})"
-            for name, calls in sorted(by_class.items())
-        )
-        or "none"
+    shown = (
+        f"{name} {calls.total()} ({', '.join(f'{call} {count}' for call, count in sorted(calls.items()))})"
+        for name, calls in sorted(real.raised.items())
     )
+    return "; ".join(shown) or "none"
 
 
 def _summary(scripted: Report | None, real: RealReport | None, seconds: float, code: int) -> str:
@@ -272,7 +231,7 @@ def _summary(scripted: Report | None, real: RealReport | None, seconds: float, c
     if scripted is not None:
         parts.append(f"scripted {len(scripted.with_outcome(Outcome.PASS))} clauses pass in {scripted.runs} runs")
     if real is not None:
-        passed = sum(verdict.outcome is Outcome.PASS for verdict in real.verdicts)
+        passed = len(real.report.with_outcome(Outcome.PASS))
         well = sum(result.outcome is Outcome.PASS for result in real.results)
         parts.append(
             f"real {passed} clauses pass in {well} of {len(real.results)} scenarios, {real.processes} peer processes"
@@ -280,52 +239,69 @@ def _summary(scripted: Report | None, real: RealReport | None, seconds: float, c
     return "; ".join([*parts, f"{seconds:.1f} s"])
 
 
-def as_json(scripted: Report | None, real: RealReport | None, seed: int, seconds: float, code: int) -> str:
-    """Both layers; the scripted one is the report of ``kvsender check`` as it is."""
-    document: dict[str, object] = {
-        "schema": SCHEMA,
-        "seed": seed,
-        "seconds": round(seconds, 1),
-        "exit_code": code,
-        "scripted": None if scripted is None else json.loads(to_json([scripted])),
-        "real": None if real is None else _real_as_json(real),
-    }
-    return json.dumps(document, indent=2) + "\n"
+class ScenarioDocument(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    about: str
+    outcome: Outcome
+    seconds: float
+    note: str
+    observations: dict[str, int]
+    """How often each clause was observed to hold."""
+    violations: tuple[Violation, ...]
+    """Their ``seq`` is of the scenario's history."""
 
 
-def _real_as_json(real: RealReport) -> dict[str, object]:
-    return {
-        "processes": real.processes,
-        "clauses": [
-            {
-                "id": verdict.clause.id,
-                "name": verdict.clause.name,
-                "level": verdict.clause.level.value,
-                "verdict": verdict.outcome.value,
-                "observations": verdict.observations,
-                "note": verdict.note,
-                "violations": [
-                    {"scenario": name, "expected": violation.expected, "observed": violation.observed}
-                    for name, violation in verdict.violations
-                ],
-            }
-            for verdict in real.verdicts
-        ],
-        "scenarios": [_result_as_json(result) for result in real.results],
-        "errors": [{"class": name, "call": call, "count": count} for (name, call), count in real.raised.items()],
-        "causes": dict(real.causes),
-    }
+class RealDocument(msgspec.Struct, frozen=True, kw_only=True):
+    report: ReportDocument
+    processes: int
+    scenarios: tuple[ScenarioDocument, ...]
+    errors: dict[str, dict[str, int]]
+    """How often each class was raised by which call of the real agent."""
+    causes: dict[str, int]
 
 
-def _result_as_json(result: ScenarioResult) -> dict[str, object]:
-    return {
-        "name": result.scenario.name,
-        "about": result.scenario.about,
-        "outcome": result.outcome.value,
-        "seconds": round(result.seconds, 2),
-        "note": result.note,
-        "observations": dict(sorted(result.held.items())),
-    }
+class VerifyDocument(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=SCHEMA):
+    """Both layers, each as the report that ``kvsender check`` would write."""
+
+    seed: int
+    seconds: float
+    exit_code: int
+    scripted: ReportDocument | None
+    real: RealDocument | None
+
+
+def as_json(scripted: Report | None, real: RealReport | None, seed: int, seconds: float, code: int) -> bytes:
+    """Both layers, for programs."""
+    whole = VerifyDocument(
+        seed=seed,
+        seconds=round(seconds, 1),
+        exit_code=code,
+        scripted=None if scripted is None else document(scripted),
+        real=None if real is None else _real(real),
+    )
+    return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
+
+
+def _real(real: RealReport) -> RealDocument:
+    return RealDocument(
+        report=document(real.report),
+        processes=real.processes,
+        scenarios=tuple(_scenario(result) for result in real.results),
+        errors={name: dict(calls) for name, calls in real.raised.items()},
+        causes=dict(real.causes),
+    )
+
+
+def _scenario(result: ScenarioResult) -> ScenarioDocument:
+    return ScenarioDocument(
+        name=result.scenario.name,
+        about=result.scenario.about,
+        outcome=result.outcome,
+        seconds=round(result.seconds, 2),
+        note=result.note,
+        observations=dict(sorted(result.findings.held.items())),
+        violations=tuple(result.violations),
+    )
 
 
 if __name__ == "__main__":

@@ -65,6 +65,10 @@ class Rules:
         """send() asks the transport in the states in which a post has a row."""
         return any(self.rows_for(source, what) for what in POSTING)
 
+    def minds(self, source: State) -> bool:
+        """A row of OBSERVE depends on the transfer timeout there."""
+        return any(row.guard is Guard.DEADLINE_PASSED for row in self.rows_for(source, Input.OBSERVE))
+
 
 POSTING: Final = (Input.SEND_ACCEPTED, Input.SEND_LAST_ACCEPTED, Input.SEND_REJECTED)
 """What send() can come to once it has asked the transport."""

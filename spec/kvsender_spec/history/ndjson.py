@@ -7,12 +7,10 @@ A history without ``run.ended`` is incomplete, which is not an error.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -38,32 +36,21 @@ from kvsender_spec.history.events import (
     TransferReleased,
     kind_of,
 )
+from kvsender_spec.lines import MOST_SHOWN, decoded, require_format, shown
 
 MOST_BYTES: Final = 1 << 20
 """The longest line in bytes; no more of a longer one is read."""
 MOST_EVENTS: Final = 1_000_000
 """The most events of one history: all of them are kept in memory."""
-MOST_SHOWN: Final = 80
-"""The most characters of a bad value that a message quotes."""
-
-_T = TypeVar("_T")
 
 
 class HistoryError(ValueError):
     """A history that cannot be read or written; the message names the line and the value."""
 
 
-class _Format(msgspec.Struct):
-    """What is read of a header before anything else: another version may have other fields."""
-
-    format: str = ""
-
-
 _ENCODER: Final = msgspec.json.Encoder()
-_FORMATS: Final = msgspec.json.Decoder(_Format)
 _HEADERS: Final = msgspec.json.Decoder(Header)
 _EVENTS: Final[msgspec.json.Decoder[AnyEvent]] = msgspec.json.Decoder(AnyEvent)
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def dump(history: History) -> Iterator[str]:
@@ -75,7 +62,7 @@ def dump(history: History) -> Iterator[str]:
         try:
             yield _ENCODER.encode(part).decode() + "\n"
         except (TypeError, ValueError) as error:
-            raise HistoryError(f"line {number}: {_shown(repr(part))} cannot be written: {error}") from error
+            raise HistoryError(f"line {number}: {shown(repr(part))} cannot be written: {error}") from error
 
 
 def write(history: History, target: Path | BinaryIO) -> None:
@@ -110,11 +97,7 @@ def check(history: History) -> None:
     pairs = zip((history.header, *history.events), (again.header, *again.events), strict=True)
     for number, (ours, theirs) in enumerate(pairs, 1):
         if ours != theirs:
-            raise HistoryError(f"line {number}: {_shown(repr(ours))} would be read as {_shown(repr(theirs))}")
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text)} characters)"
+            raise HistoryError(f"line {number}: {shown(repr(ours))} would be read as {shown(repr(theirs))}")
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
@@ -124,7 +107,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
         if not raw:
             return
         if len(raw) > MOST_BYTES:
-            beginning = _shown(repr(raw[:MOST_SHOWN]))
+            beginning = shown(repr(raw[:MOST_SHOWN]))
             raise HistoryError(f"line {number}: longer than {MOST_BYTES} bytes; it begins with {beginning}")
         try:
             yield number, raw.decode()
@@ -145,7 +128,7 @@ def _parse(lines: Iterable[tuple[int, str]]) -> History:
         if header is None:
             header = _header(number, line)
             continue
-        event = _decoded(number, line, _EVENTS)
+        event = decoded(number, line, _EVENTS, HistoryError)
         problem = known.refuses(event)
         if problem:
             raise HistoryError(f"line {number}: {problem}")
@@ -158,41 +141,12 @@ def _parse(lines: Iterable[tuple[int, str]]) -> History:
 
 
 def _header(number: int, line: str) -> Header:
-    found = _decoded(number, line, _FORMATS).format
-    if found != FORMAT:
-        raise HistoryError(f"line {number}: format must be {FORMAT!r}, not {_shown(repr(found))}")
-    header = _decoded(number, line, _HEADERS)
+    require_format(number, line, FORMAT, HistoryError)
+    header = decoded(number, line, _HEADERS, HistoryError)
     for kind in header.vantage:
         if kind not in KINDS:
-            raise HistoryError(f"line {number}: vantage names {_shown(repr(kind))}, which is no kind of event")
+            raise HistoryError(f"line {number}: vantage names {shown(repr(kind))}, which is no kind of event")
     return header
-
-
-def _decoded(number: int, line: str, decoder: msgspec.json.Decoder[_T]) -> _T:
-    try:
-        return decoder.decode(line)
-    except msgspec.ValidationError as error:
-        problem = _named(str(error), line)
-    except msgspec.DecodeError as error:
-        cut = not line.endswith("\n")
-        what = "the file ends in the middle of the line" if cut else f"not JSON: {error}"
-        problem = f"{what}: {_shown(repr(line))}"
-    except RecursionError:
-        problem = f"nested too deeply: {_shown(repr(line))}"
-    raise HistoryError(f"line {number}: {problem}")
-
-
-def _named(problem: str, line: str) -> str:
-    """What msgspec says of a value, with the value, which it does not always name."""
-    what, _, path = problem.partition(" - at ")
-    field = re.match(r"`\$\.(\w+)", path)
-    value = line.strip()
-    if field is not None:
-        # Where the rest of the line is bad as well, the whole line is quoted.
-        with suppress(msgspec.DecodeError, RecursionError, KeyError):
-            value = bytes(_FIELDS.decode(line)[field[1]]).decode()
-        what = f"{path.strip('`').removeprefix('$.')}: {what}"
-    return f"{what}: {_shown(repr(value))}"
 
 
 class _Known:
@@ -216,7 +170,7 @@ class _Known:
         if self._ended:
             yield f"{kind_of(type(event))} comes after run.ended"
         if event.seq != self._seq:
-            yield f"seq must be {self._seq}, not {_shown(str(event.seq))}"
+            yield f"seq must be {self._seq}, not {shown(str(event.seq))}"
         self._seq += 1
         if event.t < self._t:
             yield f"t goes back: {event.t} after {self._t}"
@@ -236,7 +190,7 @@ class _Known:
                 yield "" if self._running.get(event.of, True) else f"call {event.of} has ended already"
                 self._running[event.of] = isinstance(event, CallStuck)
                 if isinstance(event, CallEnded) and event.value not in (None, *KVPoll.__members__):
-                    yield f"value {_shown(repr(event.value))} is none of {', '.join(KVPoll.__members__)}"
+                    yield f"value {shown(repr(event.value))} is none of {', '.join(KVPoll.__members__)}"
             case TransferMade(handle=int(handle)):
                 yield self._introduces("handle", handle, self._handles)
             case TransferPosted() | TransferChecked() | TransferReleased() | BytesLanded():
@@ -257,11 +211,11 @@ class _Known:
 
     def _introduces(self, field: str, value: int, known: set[int]) -> str:
         if value in known:
-            return f"{field} {_shown(str(value))} is introduced twice"
+            return f"{field} {shown(str(value))} is introduced twice"
         known.add(value)
         return ""
 
     def _dangles(self, field: str, value: int | None, known: set[int] | dict[int, bool], missing: str) -> str:
         if value is None or value in known or self._lost:
             return ""
-        return f"{field} {_shown(str(value))}: no {missing}"
+        return f"{field} {shown(str(value))}: no {missing}"

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import RLock, get_ident
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from kvsender_spec.history.events import (
     AnyEvent,
@@ -75,6 +75,12 @@ class Place:
 NOWHERE: Final = Place()
 
 
+class Outside(Protocol):
+    """Makes an event that belongs to no call: something in the world, or something that was looked at."""
+
+    def __call__(self, *, seq: int, t: float, thread: int) -> AnyEvent: ...
+
+
 class Recorder:
     """Records one run. Safe to call from any thread.
 
@@ -86,10 +92,11 @@ class Recorder:
         header: Header,
         classes: ErrorClasses,
         now: Callable[[], float],
-        see: Callable[[AnyEvent], object] = lambda _: None,
+        see: Callable[[AnyEvent], object] | None = None,
         shown: Callable[[BaseException], str] | None = None,
     ) -> None:
         self.history: Final = History(header=header)
+        self._events: Final = self.history.events
         self.classes: Final = classes
         self._now: Final = now
         self._see: Final = see
@@ -98,6 +105,8 @@ class Recorder:
         self._threads: Final[dict[int, int]] = {}
         self._calls: Final[dict[int, list[int]]] = {}
         """For each thread the calls that are open in it."""
+        self._began: Final[dict[int, int]] = {}
+        """The thread of each open call."""
         self._errors = 0
         self._unmarkable: Final[dict[int, tuple[BaseException, int]]] = {}
         self._last_t = 0.0
@@ -113,7 +122,7 @@ class Recorder:
     @property
     def seq(self) -> int:
         """The number of the next event."""
-        return len(self.history.events)
+        return len(self._events)
 
     # -- what every event has
 
@@ -123,12 +132,6 @@ class Recorder:
         if number is None:
             number = self._threads[ident] = max([1, *self._threads.values()]) + 1
         return number
-
-    def _head(self) -> tuple[int, float, int, int | None]:
-        thread = self._thread()
-        calls = self._calls.get(thread)
-        self._last_t = max(self._last_t, self._now())
-        return len(self.history.events), self._last_t, thread, calls[-1] if calls else None
 
     def add(self, make: Callable[[int, float, int, int | None], AnyEvent]) -> int:
         """Add the event that ``make`` makes of seq, time, thread and enclosing call. Returns its seq."""
@@ -141,15 +144,30 @@ class Recorder:
                 return -1
             self._adding = True
             try:
-                event = make(*self._head())
-                self.history.events.append(event)
-                self._see(event)
+                # This is what a live system pays for each event, so that nothing here is a call that need not be one.
+                now = self._now()
+                if now > self._last_t:
+                    self._last_t = now
+                thread = self._threads.get(get_ident())
+                if thread is None:
+                    thread = self._thread()
+                calls = self._calls.get(thread)
+                seq = len(self._events)
+                event = make(seq, self._last_t, thread, calls[-1] if calls else None)
+                self._events.append(event)
+                if self._see is not None:
+                    self._see(event)
             finally:
                 self._adding = False
-            self._ended = isinstance(event, RunEnded)
+            if type(event) is RunEnded:
+                self._ended = True
             while self._late:
                 self.add(self._late.pop(0))
-            return event.seq
+            return seq
+
+    def note(self, make: Outside) -> int:
+        """Add an event that belongs to no call. Returns its seq."""
+        return self.add(lambda seq, t, thread, _: make(seq=seq, t=t, thread=thread))
 
     # -- errors
 
@@ -214,14 +232,19 @@ class Recorder:
         misuse: str = "",
     ) -> int:
         """A call begins in this thread."""
-        with self._lock:
-            seq = self.add(
-                lambda seq, t, thread, _: CallStarted(
-                    seq=seq, t=t, thread=thread, room=room, what=what, pages=tuple(pages), last=last, misuse=misuse
-                )
+        seq = self.add(
+            lambda seq, t, thread, _: CallStarted(
+                seq=seq, t=t, thread=thread, room=room, what=what, pages=tuple(pages), last=last, misuse=misuse
             )
-            self._calls.setdefault(self._thread(), []).append(seq)
-            return seq
+        )
+        thread = self._threads.get(get_ident(), 0)
+        calls = self._calls.get(thread)
+        if calls is None:
+            self._calls[thread] = [seq]
+        else:
+            calls.append(seq)
+        self._began[seq] = thread
+        return seq
 
     def call_ended(
         self,
@@ -233,86 +256,81 @@ class Recorder:
         attribution: str | None = None,
     ) -> None:
         """It came back."""
-        with self._lock:
-            ref = self.error(error)
-            began = next((thread for thread, calls in self._calls.items() if of in calls), 0)
-            if began in self._calls and of in self._calls[began]:
-                self._calls[began].remove(of)
-            self.add(
-                lambda seq, t, _, __: CallEnded(
-                    seq=seq, t=t, thread=began, room=room, of=of, value=value, error=ref, attribution=attribution
-                )
+        ref = None if error is None else self.error(error)
+        began = self._began.pop(of, None)
+        if began is None:
+            began = 0
+        else:
+            self._calls[began].remove(of)
+        self.add(
+            lambda seq, t, _, __: CallEnded(
+                seq=seq, t=t, thread=began, room=room, of=of, value=value, error=ref, attribution=attribution
             )
+        )
 
     # -- calls of the transport
 
     def made(
         self, peer: str, handle: int | None, place: Place, message: bytes, error: BaseException | None, *, refused: bool
     ) -> None:
-        with self._lock:
-            ref = self.error(error, refused=refused)
-            self.add(
-                lambda seq, t, thread, call: TransferMade(
-                    seq=seq,
-                    t=t,
-                    thread=thread,
-                    call=call,
-                    room=place.room,
-                    peer=peer,
-                    handle=handle,
-                    generation=place.generation,
-                    pages=tuple(place.pages),
-                    target=tuple(place.target),
-                    aux=place.aux,
-                    message=message_of(message),
-                    error=ref,
-                )
+        ref = None if error is None else self.error(error, refused=refused)
+        self.add(
+            lambda seq, t, thread, call: TransferMade(
+                seq=seq,
+                t=t,
+                thread=thread,
+                call=call,
+                room=place.room,
+                peer=peer,
+                handle=handle,
+                generation=place.generation,
+                pages=tuple(place.pages),
+                target=tuple(place.target),
+                aux=place.aux,
+                message=message_of(message),
+                error=ref,
             )
+        )
 
     def posted(self, handle: int, answer: str | None, error: BaseException | None) -> None:
-        with self._lock:
-            ref = self.error(error)
-            self.add(
-                lambda seq, t, thread, call: TransferPosted(
-                    seq=seq, t=t, thread=thread, call=call, handle=handle, answer=answer, error=ref
-                )
+        ref = None if error is None else self.error(error)
+        self.add(
+            lambda seq, t, thread, call: TransferPosted(
+                seq=seq, t=t, thread=thread, call=call, handle=handle, answer=answer, error=ref
             )
+        )
 
     def checked(self, handle: int, answer: str | None, error: BaseException | None) -> None:
-        with self._lock:
-            ref = self.error(error)
-            self.add(
-                lambda seq, t, thread, call: TransferChecked(
-                    seq=seq, t=t, thread=thread, call=call, handle=handle, answer=answer, error=ref
-                )
+        ref = None if error is None else self.error(error)
+        self.add(
+            lambda seq, t, thread, call: TransferChecked(
+                seq=seq, t=t, thread=thread, call=call, handle=handle, answer=answer, error=ref
             )
+        )
 
     def released(self, handle: int, how: Literal["call", "last reference"], error: BaseException | None) -> None:
-        with self._lock:
-            ref = self.error(error)
-            self.add(
-                lambda seq, t, thread, call: TransferReleased(
-                    seq=seq, t=t, thread=thread, call=call, handle=handle, how=how, error=ref
-                )
+        ref = None if error is None else self.error(error)
+        self.add(
+            lambda seq, t, thread, call: TransferReleased(
+                seq=seq, t=t, thread=thread, call=call, handle=handle, how=how, error=ref
             )
+        )
 
     def notified(self, peer: str, message: bytes, error: BaseException | None) -> None:
-        with self._lock:
-            ref = self.error(error)
-            self.add(
-                lambda seq, t, thread, call: NotificationSent(
-                    seq=seq, t=t, thread=thread, call=call, peer=peer, message=message_of(message), error=ref
-                )
+        ref = None if error is None else self.error(error)
+        self.add(
+            lambda seq, t, thread, call: NotificationSent(
+                seq=seq, t=t, thread=thread, call=call, peer=peer, message=message_of(message), error=ref
             )
+        )
 
     def peer_added(self, peer: str, generation: int, error: BaseException | None) -> None:
-        with self._lock:
-            ref = self.error(error)
-            self.add(
-                lambda seq, t, thread, call: PeerAdded(
-                    seq=seq, t=t, thread=thread, call=call, peer=peer, generation=generation, error=ref
-                )
+        ref = None if error is None else self.error(error)
+        self.add(
+            lambda seq, t, thread, call: PeerAdded(
+                seq=seq, t=t, thread=thread, call=call, peer=peer, generation=generation, error=ref
             )
+        )
 
 
 def text_of(error: BaseException) -> str:

@@ -150,8 +150,12 @@ class Calls:
             )
 
     def _busy(self) -> int:
+        """A worker that has ended takes no work any more, whatever is still queued for it."""
         assert self.system is not None
-        return self.system.busy()
+        working = self.system.busy()
+        if working and not all(worker.is_alive() for worker in self.system.workers()):
+            return min(working, sum(worker.is_alive() for worker in self.system.workers()))
+        return working
 
     def close(self) -> None:
         """End the run's workers."""

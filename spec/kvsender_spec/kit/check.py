@@ -13,6 +13,7 @@ from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.blame import Blame, attribute, outermost
 from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.complete import SuiteReport, run_suite
+from kvsender_spec.kit.drive import run_trace
 from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import LoadError, abilities, claiming
 from kvsender_spec.kit.probe import probe_import
@@ -72,12 +73,14 @@ def check(
     profile: Profile | None = None,
     strict: bool = False,
     suite: int | None = None,
+    traces: Iterable[Trace] = (),
     on_run: Callable[[Tally], None] = lambda _: None,
     on_word: Callable[[SuiteReport], None] = lambda _: None,
 ) -> Report:
     """Explore the adapter's sender, then shorten and attribute what broke. ``clauses`` limits the verdicts to some ids,
     ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a MUST.
     ``suite`` adds the complete suite for so many extra states, which is about all the clauses that are claimed.
+    ``traces`` are run before anything is drawn, and count like all other runs.
 
     A run in which the adapter breaks judges nothing, and the next one goes on. Where it breaks in too many, the walk
     ends, and every clause that had not failed by then has the outcome ERROR.
@@ -94,6 +97,8 @@ def check(
     tally = Tally(claimed=ids)
     try:
         can = abilities(adapter)
+        for trace in traces:
+            _run(adapter, trace, tally)
         walk(adapter, seed_number=seed, examples=examples, into=tally, enough=_enough(chosen), on_run=on_run)
     except AdapterError as error:
         tally.errors.append(Breakdown(str(error), Trace(Scene(), ()), error.frames))
@@ -116,6 +121,14 @@ def check(
         errors=(*tally.errors, *blame.errors),
         suite=None if played is None else played.summarised(),
     )
+
+
+def _run(adapter: Adapter, trace: Trace, tally: Tally) -> None:
+    try:
+        run = run_trace(adapter, trace)
+        tally.add(Trace(run.scene, tuple(run.steps)), run.observer.findings)
+    except AdapterError as error:
+        tally.errors.append(Breakdown(str(error), trace, error.frames))
 
 
 def _enough(chosen: frozenset[str]) -> Callable[[Tally], bool]:
@@ -163,11 +176,12 @@ def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, t
     if found is not None:
         after = outermost(clause.id, blame)
         outcome = Outcome.FAIL_AFTER if after else Outcome.FAIL
-        return Verdict(clause, outcome, max(seen, 1), max(broken, 1), after, evidence=found)
+        with_it = tally.with_it(clause.id)
+        return Verdict(clause, outcome, max(seen, 1), max(broken, 1), after, evidence=found, alongside=with_it)
     if tally.errors and (seen == 0 or cut_short(tally)):
         return Verdict(clause, Outcome.ERROR, seen, note=tally.errors[0].message)
     header = Header(source=Source.SCRIPTED, vantage=tuple(KINDS), can=tuple(sorted(can or ())))
-    verdict = verdict_of(clause, profile, [header], Findings(tally.held, [], tally.reasons.reasons))
+    verdict = verdict_of(clause, profile, [header], Findings(tally.held, reasons=tally.reasons.reasons))
     excused = tally.excused[clause.id]
     note = f"broken {excused} times where the caller did what profile {profile.value} does not allow" if excused else ""
     return replace(verdict, note=note) if note and verdict.outcome is Outcome.PASS else verdict

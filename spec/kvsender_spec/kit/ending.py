@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from kvsender_spec.history.events import Ability
 from kvsender_spec.kit.rooms import Room
-from kvsender_spec.trace import Call, Step
-
-if TYPE_CHECKING:
-    from kvsender_spec.kit.drive import Run
+from kvsender_spec.observe.observer import Observer
+from kvsender_spec.trace import Call, Scene, Step
 
 _MOST_POLLS = 400
+
+
+class Run(Protocol):
+    """What is used of ``kvsender_spec.kit.drive.Run``."""
+
+    @property
+    def can(self) -> frozenset[Ability]: ...
+    @property
+    def scene(self) -> Scene: ...
+    @property
+    def observer(self) -> Observer: ...
+    def applicable(self, step: Step) -> bool:
+        """Whether a step makes sense where the run stands."""
+
+    def all_rooms(self) -> list[Room]:
+        """Every opening, oldest first."""
+
+    def openings(self, slot: int) -> list[Room]:
+        """The openings of a slot, the newest last."""
 
 
 def ending(run: Run) -> Iterator[Step]:
@@ -24,12 +41,31 @@ def ending(run: Run) -> Iterator[Step]:
         yield from _end_room(run, room)
     for room in run.all_rooms():
         yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION, Call.POLL)
+    if not run.scene.silent:
+        # Background work that finds a late completion must not change what was answered; in a silent scene it finds
+        # them only after clear().
+        yield Step(Call.SETTLE)
+        for room in run.all_rooms():
+            yield from _steps(run, room, Call.POLL)
     if Ability.CLEAR in run.can:
         for room in run.all_rooms():
             yield from _steps(run, room, Call.CLEAR, Call.POLL, Call.CLEAR, Call.FAILURE_EXCEPTION, Call.POLL)
+        if any(peer.returned for peer in run.observer.subject.peers.values()):
+            yield from _new_room(run)
     yield Step(Call.SETTLE)
     for room in run.all_rooms():
         yield from _steps(run, room, Call.POLL)
+
+
+def _new_room(run: Run) -> Iterator[Step]:
+    """A peer that has come back works again for new rooms (KS-6.3): one is opened, under an id that is free again."""
+    if run.applicable(Step(Call.OPEN)):
+        yield Step(Call.OPEN)
+        room = run.openings(0)[-1]
+        for _ in room.plan_chunks:
+            yield from _steps(run, room, Call.SEND)
+        yield from _end_room(run, room)
+        yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.CLEAR, Call.POLL)
 
 
 def _needs_deadline(room: Room) -> bool:

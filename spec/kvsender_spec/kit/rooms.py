@@ -20,7 +20,9 @@ class Room:
         self.key: Final = plan.incarnation
         self.memories: Final = {d.peer.name: d.peer.memory for d in plan.destinations}
         """Each peer's memory as of now: a peer that restarts has another one, which this room never wrote to."""
+        self.plan_chunks: Final = tuple(chunks)
         self.chunks: Final = list(chunks)
+        """Those that are still to be sent."""
         self.sent_pages: Final[list[int]] = []
         self.sender: Sender | None = None
         """None while it is being made."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from kvsender_spec.history.events import History, StepStarted
+from kvsender_spec.history.events import History
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.drive import run_trace
@@ -73,8 +73,7 @@ class _Shrinker:
 
     def _cut_after(self, best: Shown) -> Shown:
         """Without the steps after the one that shows the violation."""
-        number = step_of(best.history, best.violation)
-        shown = self.play(Trace(best.trace.scene, best.trace.steps[:number]))
+        shown = self.play(Trace(best.trace.scene, best.trace.steps[: best.violation.step]))
         return best if shown is None else shown
 
 
@@ -101,11 +100,6 @@ def shrink(adapter: Adapter, example: Example, *, first: bool = True) -> Shown |
     shrinker = _Shrinker(adapter, rule, contexts_of(example.violation), first=first)
     shown = shrinker.play(example.trace)
     return None if shown is None else shrinker.shrink(shown)
-
-
-def step_of(history: History, violation: Violation) -> int:
-    """How many steps had been begun when the violation was seen."""
-    return sum(1 for event in history.events[: violation.seq + 1] if isinstance(event, StepStarted))
 
 
 def _simpler(trace: Trace) -> Iterator[Trace]:

@@ -21,14 +21,15 @@ from kvsender_spec.trace import Trace
 NAMING: Final = (
     ("KS-7.2", "two calls of one room overlapped"),
     ("KS-6.2", "a peer of other rooms was not healthy"),
-    ("KS-5.4", "another room had a fault or was given up, or there was an earlier one of the same id"),
     ("KS-6.3", "the room's own peer had come back"),
+    ("KS-5.4", "another room had a fault or was given up, or there was an earlier one of the same id"),
     ("KS-8.1", "the caller had made a mistake"),
     ("KS-5.3", "a transfer of the cleared room had finished late"),
     ("KS-5.2", "clear() was called"),
     ("KS-5.1", "abort() was called"),
     ("KS-2.7", "failure_exception() was called in a room that may not have failed"),
     ("KS-3.2", "the room has no pages"),
+    ("KS-2.8", "the sender says of no error who caused it, or says the same of all"),
     ("KS-3.6", "its transfers finished in another order than they were posted"),
 )
 """Read from the top: the first circumstance that the shortest trace still needs names the clause."""
@@ -42,7 +43,7 @@ sender does then is not specified; it is counted apart."""
 SPEAKS_OF: Final[dict[str, frozenset[str]]] = {
     "KS-1.4": _OF_FAILURE,
     "KS-2.2": _OF_FAILURE,
-    "KS-2.4": frozenset({"KS-5.2", "KS-2.7"}),
+    "KS-2.4": frozenset({"KS-2.7"}),
     "KS-2.5": _OF_FAILURE,
     "KS-2.6": _OF_FAILURE,
     "KS-2.8": _OF_FAILURE,
@@ -51,7 +52,7 @@ SPEAKS_OF: Final[dict[str, frozenset[str]]] = {
     "KS-4.2": _OF_PAGES,
     "KS-4.3": _OF_PAGES,
     "KS-4.4": _OF_PAGES,
-    "KS-6.1": _OF_FAILURE | {"KS-5.2"},
+    "KS-6.1": _OF_FAILURE,
 }
 """The circumstances that a rule is itself about, which therefore explain nothing: an abort is a failure like others,
 and pages and notifications are looked at after clear() as before."""
@@ -94,6 +95,8 @@ class Tally:
     """By rule: the circumstances without which it never broke first."""
     later: dict[str, Example] = field(default_factory=dict)
     """By rule: the shortest run in which it broke after another one."""
+    handled: set[str] = field(default_factory=set)
+    """The classes of errors that some run has shown to be turned into a failure."""
     reasons: Findings = field(default_factory=Findings)
     errors: list[Breakdown] = field(default_factory=list)
     claimed: frozenset[str] = frozenset(BY_ID)
@@ -106,6 +109,7 @@ class Tally:
         self.runs += 1
         self.steps += len(trace.steps)
         self.held += findings.held
+        self.handled |= findings.handled
         for clause, why in findings.reasons.items():
             self.reasons.reasons.setdefault(clause, why)
         for violation in findings.violations:
@@ -144,9 +148,21 @@ class Tally:
         """
         rule = violation.clause
         left = contexts_of(violation) & self.candidates[rule] & self.claimed
+        if "KS-2.8" not in self.first:
+            left -= {"KS-2.8"}
         if self.established(rule):
             return rule
         return next((clause for clause, _ in NAMING if clause in left), rule)
+
+    def with_it(self, rule: str) -> frozenset[str]:
+        """The rules that come before this one where the same answer breaks both.
+
+        A sender that turns some errors into a failure and lets others escape has an incomplete set of errors to catch
+        (KS-1.2); one that lets all of them escape catches none (KS-1.1).
+        """
+        first, then = ("KS-1.2", "KS-1.1") if self.handled else ("KS-1.1", "KS-1.2")
+        found = self.alongside.get(rule, frozenset())
+        return found - {then} if rule == first else found | {first} if rule == then else found
 
     def established(self, rule: str) -> str:
         """A rule that every answer breaks which breaks this one, and that needs no circumstance; empty if none."""
@@ -161,14 +177,14 @@ class Tally:
 
 
 def _keep(examples: dict[str, Example], violation: Violation, trace: Trace) -> None:
-    """The example with the fewest circumstances, and of those the shortest."""
+    """The example with the fewest circumstances; of those the one that shows it first."""
     known = examples.get(violation.clause)
     if known is None or _size(violation, trace) < _size(known.violation, known.trace):
         examples[violation.clause] = Example(violation, trace)
 
 
-def _size(violation: Violation, trace: Trace) -> tuple[int, int]:
-    return len(contexts_of(violation)), len(trace.steps)
+def _size(violation: Violation, trace: Trace) -> tuple[int, int, int]:
+    return len(contexts_of(violation)), violation.step, len(trace.steps)
 
 
 __all__ = ["NAMING", "OWN_ERROR", "SPEAKS_OF", "Example", "Tally", "contexts_of"]

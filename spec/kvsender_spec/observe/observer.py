@@ -39,6 +39,7 @@ from kvsender_spec.history.events import (
     PeerSilent,
     RoomOpened,
     RunEnded,
+    StepStarted,
     TransferChecked,
     TransferMade,
     TransferPosted,
@@ -46,16 +47,18 @@ from kvsender_spec.history.events import (
     WorkerEnded,
 )
 from kvsender_spec.machine import Profile
+from kvsender_spec.observe.attribution import CALLER
 from kvsender_spec.observe.checkers import CHECKERS
 from kvsender_spec.observe.checkers.base import Checker, Sight
 from kvsender_spec.observe.peers import PeerView, SubjectView
 from kvsender_spec.observe.room import Answer, Answered, Bracket, RoomView
 from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
 from kvsender_spec.observe.verdicts import named, verdict_of
-from kvsender_spec.oracle import Cause, CauseKind, Possible
+from kvsender_spec.oracle import UNKNOWN, Cause, CauseKind, Possible
 
 MOST_OVERLAPPING: Final = 2
 """More calls of one room at a time than this have too many orders: the room is judged no further."""
+_WORKERS_END: Final = "KS-7.1"
 
 
 class Observer:
@@ -159,6 +162,8 @@ class Observer:
                 self.subject.over_since, self.subject.settles = event.t, event.settles
             case EventsDropped():
                 self._lose()
+            case StepStarted():
+                self._sight.step += 1
             case RunEnded():
                 self.complete = event.complete
             case _:
@@ -166,11 +171,18 @@ class Observer:
         return None if event.room is None else self.rooms.get(event.room)
 
     def _mark(self, violations: Iterable[Violation]) -> None:
-        """What breaks later in these rooms is recorded as after the first claimed clause that broke."""
+        """What breaks later in these rooms is recorded as after the first claimed clause that broke.
+
+        A worker that has ended serves no room any more, so what breaks after that in any room is after KS-7.1.
+        """
         for violation in violations:
-            room = None if violation.room is None else self.rooms.get(violation.room)
-            if room is not None and not room.mark and violation.clause in self._claimed:
-                room.mark = violation.clause
+            if violation.clause not in self._claimed:
+                continue
+            if violation.clause == _WORKERS_END:
+                self.subject.mark = violation.clause
+            for room in self.rooms.values():
+                if self.subject.mark or room.key == violation.room:
+                    room.mark = room.mark or violation.clause
 
     # -- rooms and peers
 
@@ -188,8 +200,9 @@ class Observer:
         room.reopened = bool(earlier)
         if earlier:
             room.mark = next((view.mark for view in reversed(earlier) if view.mark), "")
+        room.mark = room.mark or self.subject.mark
         if self.subject.lossy:
-            room.oracle.widen()
+            room.oracle.may_fault(UNKNOWN, from_now_on=True)
         self.rooms[room.key] = room
         for destination in room.targets.values():
             for page in destination.pages:
@@ -253,6 +266,7 @@ class Observer:
 
     def _transfer(self, event: TransferMade | TransferPosted | TransferChecked) -> RoomView | None:
         room = self._route(event)
+        self._sight.misused = ""
         if isinstance(event, TransferMade):
             self._sight.peer_of_handle[event.handle] = event.peer
         error = None if event.error is None else self._errors.get(event.error)
@@ -263,6 +277,8 @@ class Observer:
                 self._disconnected(self.subject.peer(name), room)
         if room is None:
             return None
+        if event.error is not None and error is None:
+            self._lose_track(room)  # what the transport answered was lost
         if not isinstance(event, TransferMade) and event.handle not in room.pages:
             return room  # its transfer.made was lost
         if isinstance(event, TransferMade) and event.handle is not None and event.error is None:
@@ -283,7 +299,7 @@ class Observer:
             return None
         self._sight.released_in = None
         if event.error is not None:
-            room.other_error(event.error)
+            self._other_error(room, event.error)
         else:
             self._sight.released_in = room.release(event)
         return room
@@ -298,8 +314,13 @@ class Observer:
             if error is not None and error.disconnect:
                 self._disconnected(self.subject.peer(event.peer), room)
             if room is not None:
-                room.other_error(event.error)
+                self._other_error(room, event.error)
         return room
+
+    def _other_error(self, room: RoomView, ref: int) -> None:
+        if ref not in self._errors:
+            self._lose_track(room)
+        room.other_error(ref)
 
     def _landed(self, event: BytesLanded) -> RoomView | None:
         room = self.rooms.get(event.room) if event.handle is None and event.room is not None else None
@@ -313,10 +334,11 @@ class Observer:
         return room
 
     def _heard(self, event: NotificationHeard) -> RoomView | None:
-        rooms = [room for room in self.rooms.values() if room.opened.id == event.id]
         if event.incarnation is not None:
-            rooms = [room for room in rooms if room.key == event.incarnation]
-        return rooms[-1] if rooms else None
+            return self.rooms.get(event.incarnation)
+        rooms = [room for room in self.rooms.values() if room.opened.id == event.id]
+        # A newer room of that id may be one of which nothing was seen.
+        return rooms[-1] if rooms and not rooms[-1].untracked else None
 
     # -- calls
 
@@ -346,8 +368,11 @@ class Observer:
     def _judge(self, room: RoomView, brackets: list[Bracket]) -> None:
         """The calls that overlapped, each as if it had been alone, in the order in which they had their effect."""
         answered, room.answered = room.answered, Answered()
+        if any(b.ended is not None and b.ended.error not in (None, *self._errors) for b in brackets):
+            self._lose_track(room)
+            return
         if len(brackets) > MOST_OVERLAPPING:
-            room.oracle.widen()
+            self._lose_track(room)
             self.findings.reasons.setdefault("KS-7.2", (Reason.NOT_RECORDED, "too many overlapping calls"))
             return
         first = brackets[0]
@@ -363,10 +388,13 @@ class Observer:
     def _answer(self, room: RoomView, answer: Answer) -> None:
         known = len(self.findings.violations)
         self._sight.around(room)
-        if not room.abandoned or answer.error is not None:
+        if not answer.untold and (not room.abandoned or answer.error is not None):
             self._sight.seq = answer.ended.seq
             for checker in self._checkers:
-                checker.answered(answer)
+                if room.untracked:
+                    checker.answered_untracked(answer)
+                else:
+                    checker.answered(answer)
         room.follow(answer)
         given_up = answer.started.what in (CallName.ABORT, CallName.CLEAR) and room.oracle.failed
         if room.faults or given_up:
@@ -378,9 +406,15 @@ class Observer:
     def _lose(self) -> None:
         self.subject.lossy = True
         for room in self.rooms.values():
-            room.oracle.widen()
-            room.calls.clear()
+            self._lose_track(room)
         self._calls.clear()
+        for clause in CLAUSES:
+            self.findings.reasons.setdefault(clause.id, (Reason.LOST, ""))
+
+    def _lose_track(self, room: RoomView) -> None:
+        room.lose_track()
+        # The caller may have done unseen what the profile does not allow it, which would excuse what follows.
+        room.contexts.update(CALLER - self._claimed)
 
 
 def _in_order(brackets: list[Bracket]) -> list[Bracket]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 from kvsender_spec.oracle import Cause
@@ -67,7 +66,8 @@ class SubjectView:
     settles: bool = True
     lossy: bool = False
     """Events were lost: what rests on absence cannot be told any more."""
-    marks: Counter[str] = field(default_factory=Counter)
+    mark: str = ""
+    """The clause that broke for all rooms together, such as KS-7.1 when a worker ended."""
 
     def peer(self, name: str) -> PeerView:
         found = self.peers.get(name)

@@ -30,7 +30,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
 )
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input, State
-from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
+from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, UNKNOWN, Cause, CauseKind, Possible, RoomOracle
 
 _GIVING_UP: Final = {CallName.ABORT: "KS-5.1", CallName.CLEAR: "KS-5.2"}
 _INTERNAL: Final = frozenset({Origin.BASE, Origin.OTHER, Origin.USAGE, Origin.RELEASED})
@@ -47,7 +47,7 @@ class Answered:
     made: int = 0
     """How many transfers were made or tried."""
     checks: int = 0
-    """How many of the room's handles were asked about."""
+    """How often the caller's own calls asked about one of the room's handles."""
     interrupts: list[ErrorSeen] = field(default_factory=list)
     """KeyboardInterrupt or SystemExit inside a call of the transport."""
     any: bool = False
@@ -55,6 +55,11 @@ class Answered:
     @property
     def first(self) -> Cause | None:
         return self.posting or self.checking
+
+    @property
+    def posts(self) -> str:
+        """What was posted, in words."""
+        return f"{self.posted} transfers were posted" + (f", and {self.posting}" if self.posting is not None else "")
 
 
 @dataclass(slots=True)
@@ -97,6 +102,8 @@ class Answer:
     cause_at_stake: bool = False
     """failure_exception(): the first one since an abort() of a room that had failed already."""
     shown_before: tuple[str, str] | None = None
+    untold: bool = False
+    """Whether the answer is right depends on what may not have been seen."""
     confirms: frozenset[str] = frozenset()
     """Circumstances since the last allowed answer, which an allowed one shows to have changed nothing."""
 
@@ -157,15 +164,24 @@ class RoomView:
         self.out_of_order = False
         self.handed_over = False
         """The caller has given the last chunk to a live room, whatever the sender made of it."""
+        self.dropped: tuple[Possible, ...] = ()
+        """The states in which the last send() had no right to post, where there were others in which it had."""
         self.shown: tuple[str, str] | None = None
         """Class and text of what failure_exception() raised last."""
         self.abandoned = False
         """The sender was interrupted, or an error of the program's own went through it: what it is left in is not
         specified."""
+        self.untracked = False
+        """Events about it may have been lost, or too many of its calls overlapped: nothing is known of it any more but
+        what is seen from now on."""
         self.calls: list[Bracket] = []
         """The calls that overlap now, the first one first."""
         self.answered = Answered()
         """What the transport answers during these calls, or between calls."""
+        self._uncertain: Final[set[int]] = set()
+        """Handles about which something may not have been seen."""
+        self.posted_late: tuple[str, str] | None = None
+        """What was posted in no send() since the last call and may not be: the clause that it breaks, and the words."""
         self._finished_last = -1
         self._cause_at_stake = False
         self._complete = False
@@ -189,6 +205,14 @@ class RoomView:
     @property
     def causes(self) -> list[Cause | None]:
         return [possible.cause for possible in self.oracle.possible]
+
+    def lose_track(self) -> None:
+        """From here on nothing rests on what was not seen."""
+        self.untracked = True
+        self.oracle.widen()
+        self._uncertain.update(self.oracle.handles)
+        self.abandoned = self.abandoned or any(cause.kind is CauseKind.INTERNAL for cause in self.faults)
+        self.calls.clear()
 
     def pages_in(self, *states: HandleState) -> set[int]:
         """The source pages of the handles in these states."""
@@ -218,7 +242,10 @@ class RoomView:
             return Cause(CauseKind.RETURNED, text=error.shown)
         if error is not None:
             return Cause(CauseKind.INTERNAL if error.origin in _INTERNAL else CauseKind.RAISED, error)
-        return None if answer in ("PROC", "DONE", None) else Cause(CauseKind.RETURNED, text=answer)
+        if answer in ("PROC", "DONE", None):
+            return None
+        # A transport that hides its errors hides this word as well: any reason may stand for it.
+        return Cause(CauseKind.RETURNED, text="" if Ability.HIDES_ERRORS in self.can else answer)
 
     def transfer(self, event: TransferMade | TransferPosted | TransferChecked, now: float) -> str:
         """Take an answer of the transport. Returns how the handle was misused; empty if it was not."""
@@ -228,7 +255,8 @@ class RoomView:
         if cause is not None:
             self._fault(cause, checking=isinstance(event, TransferChecked))
         answered.made += isinstance(event, TransferMade)
-        answered.checks += isinstance(event, TransferChecked)
+        # A worker asks in no call of the caller's.
+        answered.checks += isinstance(event, TransferChecked) and event.call is not None
         answered.posted += isinstance(event, TransferPosted) and cause is None
         error = None if cause is None else cause.error
         if error is not None and error.origin is Origin.RELEASED:
@@ -256,7 +284,7 @@ class RoomView:
             self.answered.posting = self.answered.posting or cause
 
     def _move(self, handle: int, happened: HandleEvent | None, now: float) -> str:
-        if happened is None:
+        if happened is None or handle in self._uncertain:
             return ""
         if happened is HandleEvent.FINISHED and self.oracle.state_of(handle) is not HandleState.DONE:
             self.out_of_order = self.out_of_order or handle < self._finished_last
@@ -276,14 +304,14 @@ class RoomView:
         if cause is not None and self.answered.first is None:
             self.oracle.may_fault(cause)
 
-    def release(self, event: TransferReleased) -> HandleState:
-        """A handle was released. Returns the state in which it was."""
+    def release(self, event: TransferReleased) -> HandleState | None:
+        """A handle was released. Returns the state in which it was; None where that is not known."""
         state = self.oracle.state_of(event.handle)
         self.answered.any = True
         self.releases[event.handle] += 1
         if self.releases[event.handle] == 1:
             self.oracle.handle_event(event.handle, HandleEvent.RELEASED, 0.0)
-        return state
+        return None if event.handle in self._uncertain else state
 
     # -- calls of the caller
 
@@ -318,7 +346,9 @@ class RoomView:
 
     def _meanwhile(self, answered: Answered, now: float, *, complete: bool) -> None:
         if answered.posting is not None or answered.posted:
-            self._posted(answered)
+            breaks = self._posted(answered)
+            if breaks is not None:
+                self.posted_late = breaks, answered.posts
         if answered.checking is not None:
             self.oracle.observed(answered.checking)
         if self.oracle.overdue(now) and not complete:
@@ -338,7 +368,11 @@ class RoomView:
             what = Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED
         else:
             what = Input.SEND_NOTHING
-        return self.oracle.take(what, cause)
+        before = self.oracle.possible
+        breaks = self.oracle.take(what, cause)
+        if what is not Input.SEND_NOTHING and breaks is None:
+            self.dropped = tuple(possible for possible in before if possible.state in LATCHED)
+        return breaks
 
     def overlap(self, second: CallStarted) -> None:
         """Another call came while one ran: each may have had its effect first."""
@@ -424,6 +458,10 @@ class RoomView:
         answer.before = self.oracle.possible
         answer.allowed = self.oracle.polled(value, answer.answered.first, now, completion_is_there=answer.complete)
         self._complete = False
+        if not answer.allowed and value is KVPoll.Failed and self.dropped:
+            # It had failed before its last send(), and posted all the same.
+            answer.breaks = "KS-2.5"
+            self.oracle.keep(list(self.dropped))
         answer.first_terminal = value.terminal and self.terminal is None
         if answer.allowed:
             answer.confirms = frozenset(self.since)
@@ -431,6 +469,7 @@ class RoomView:
 
     def follow(self, answer: Answer) -> None:
         """After the checkers: the view follows the sender, also where the specification does not."""
+        self.posted_late = None
         value = answer.value
         if value is None:
             return
@@ -450,6 +489,9 @@ class RoomView:
             self.circumstance("KS-2.7")
             self.oracle.keep(live)
             return
+        if live and self.oracle.may_fail_unseen:
+            answer.untold = True
+            return
         if not answer.latched:
             answer.allowed = False
             return
@@ -461,6 +503,9 @@ class RoomView:
         open_to_it = [p for p in fitting if self.attribution_of(p) is None]
         named = [p for p in fitting if (who := self.attribution_of(p)) is not None and who.value == said]
         answer.matching = next(iter((*named, *open_to_it, *fitting)), None)
+        if answer.matching is not None and answer.matching.cause is UNKNOWN and self.oracle.may_fail_unseen:
+            answer.untold = True
+            return
         if error is None or answer.matching is None:
             answer.allowed = False
             return

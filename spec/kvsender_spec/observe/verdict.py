@@ -64,6 +64,8 @@ class Violation:
     """Clauses about circumstances that were there and may be why, such as KS-5.2 after a clear()."""
     frames: tuple[str, ...] = ()
     """The last frames of an error of the sender's or the adapter's own."""
+    step: int = 0
+    """How many steps of the trace had begun when it was seen."""
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class Findings:
 
     held: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
+    handled: set[str] = field(default_factory=set)
+    """The classes of errors that were raised, and turned into the failure of a room."""
     reasons: dict[str, tuple[Reason, str]] = field(default_factory=dict)
     """Why a clause could not be told where it came up: the reason, and which kind of event is missing."""
 
@@ -102,6 +106,8 @@ class Verdict:
     """For FAIL_AFTER: the clause that broke first."""
     note: str = ""
     evidence: Evidence | None = None
+    alongside: frozenset[str] = frozenset()
+    """The clauses that the same answers broke, whenever this one broke first."""
 
     @property
     def text(self) -> str:
@@ -166,7 +172,8 @@ def grouped(verdicts: Sequence[Verdict]) -> list[Group]:
     failed = [verdict for verdict in verdicts if verdict.outcome.failed]
     causes = [verdict for verdict in failed if verdict.outcome is Outcome.FAIL]
     groups: list[tuple[Verdict, list[Verdict]]] = []
-    for verdict in sorted(causes, key=_first_shown):
+    order = sorted(range(len(causes)), key=[_first_shown(verdict, failed) for verdict in causes].__getitem__)
+    for verdict in (causes[number] for number in order):
         trace = None if verdict.evidence is None else verdict.evidence.trace
         same = [g for g in groups if trace is not None and g[0].evidence is not None and g[0].evidence.trace == trace]
         if same:
@@ -184,17 +191,17 @@ def grouped(verdicts: Sequence[Verdict]) -> list[Group]:
     return [Group(cause, tuple(rest)) for cause, rest in groups]
 
 
-def _first_shown(verdict: Verdict) -> tuple[bool, int, int, bool]:
+def _first_shown(verdict: Verdict, failed: Sequence[Verdict]) -> tuple[bool, int, int, int]:
     """MUST before SHOULD, short traces first, within a trace what is shown first, and then what says more.
 
-    A sender that turns some errors into a failure and lets others escape has an incomplete set of errors to catch: that
-    says more than that something escaped.
+    A clause that is never broken without another one, which is broken without it, comes after that one.
     """
+    mine = verdict.clause.id
+    depends = sum(other.clause.id in verdict.alongside and mine not in other.alongside for other in failed)
     evidence = verdict.evidence
     steps = 0 if evidence is None or evidence.trace is None else len(evidence.trace.steps)
     seq = -1 if evidence is None else evidence.violation.seq
-    partly = verdict.clause.id == "KS-1.2" and verdict.observations > verdict.broken
-    return verdict.clause.level is not Level.MUST, steps, seq, not partly
+    return verdict.clause.level is not Level.MUST, steps, seq, depends
 
 
 @dataclass(frozen=True, slots=True)

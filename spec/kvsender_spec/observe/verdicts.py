@@ -113,4 +113,4 @@ def named(findings: Findings, names: Mapping[str, str], profile: Profile) -> Fin
             violations.append(replace(violation, clause=clause))
             violation = replace(violation, after=violation.after or clause)
         violations.append(violation)
-    return Findings(findings.held, violations, findings.reasons)
+    return Findings(findings.held, violations, reasons=findings.reasons)

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from kvsender_spec.clauses import Level
+from kvsender_spec.clauses import BY_ID, Level
 from kvsender_spec.machine import Profile
-from kvsender_spec.observe.verdict import Breakdown, Outcome, Report, Verdict, worst_exit_code
+from kvsender_spec.observe.verdict import Breakdown, Evidence, Outcome, Report, Verdict, Violation, worst_exit_code
 from kvsender_spec.trace import Trace, TraceError, load
 
 SCHEMA: Final = "kvsender-report/2"
@@ -68,6 +68,28 @@ class ClauseDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         except TraceError as error:
             raise ReportError(f"the trace of {self.id}: {error}") from error
 
+    def restored(self) -> Verdict:
+        """The verdict that was written, without its history. Raises ReportError for a clause that does not exist, and
+        for a trace that cannot be read."""
+        if self.id not in BY_ID:
+            raise ReportError(f"there is no clause {self.id!r}")
+        evidence = None
+        if self.expected is not None:
+            seq = -1 if self.first_event is None else self.first_event
+            contexts = frozenset(self.contexts)
+            violation = Violation(
+                self.id,
+                self.expected,
+                self.observed or "",
+                seq,
+                after=self.after,
+                contexts=contexts,
+                frames=self.frames,
+            )
+            evidence = Evidence(violation, self.where, None if self.trace is None else self.load_trace())
+        clause = BY_ID[self.id]
+        return Verdict(clause, self.verdict, self.observations, self.broken, self.after, self.note, evidence)
+
 
 class ReportDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="schema", tag=SCHEMA):
     """One check of one adapter."""
@@ -93,6 +115,25 @@ class ReportDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
                 return document
         known = ", ".join(document.id for document in self.clauses) or "no clause"
         raise ReportError(f"the report on {self.adapter} is about {known}, not {clause!r}")
+
+    def restored(self) -> Report:
+        """The report that was written, without its histories and the complete suite. Raises ReportError for what cannot
+        be read."""
+        try:
+            errors = tuple(Breakdown(error.message, load(error.trace), error.frames) for error in self.errors)
+        except TraceError as error:
+            raise ReportError(f"the trace of an error: {error}") from error
+        return Report(
+            self.adapter,
+            self.profile,
+            self.seed,
+            self.runs,
+            self.steps,
+            tuple(clause.restored() for clause in self.clauses),
+            self.strict,
+            claims=None if self.claims is self.profile else self.claims,
+            errors=errors,
+        )
 
 
 class CollectionDocument(

@@ -7,16 +7,22 @@ from typing import Final
 
 from kvsender_spec.formal.model.effects import ARRIVE, BLAME, EFFECTS, LEAVE, OPEN, SAY
 from kvsender_spec.formal.model.handles import HANDLES, NONE, STRAY, HandleOps, Kind, name_of
+from kvsender_spec.formal.model.predicates import CAUSE_IS_RAISED, INVARIANTS, STICKY
 from kvsender_spec.formal.model.terms import Change, Var
 from kvsender_spec.formal.rules import Rules, undecided
-from kvsender_spec.machine import Event, Guard, Input, Row, State
+from kvsender_spec.machine import Event, Input, Row, State
 
 ABOUT: Final = (
+    "Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.",
     "One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that",
     "calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for",
     "each peer; handle h belongs to the chunk h / peers and to the peer h % peers. A room id that is opened again",
     "has the chunks that are left, so that every handle of every incarnation has a place of its own.",
 )
+CHECKED: Final = tuple(rule.name for rule in (*INVARIANTS, STICKY, CAUSE_IS_RAISED))
+"""The predicates that TLC and SPIN check, in this order."""
+ANSWERED: Final = "Answered"
+"""The liveness property that they check."""
 FIELDS: Final[Mapping[str, str]] = {
     Var.LOGICAL: "the logical machine",
     Var.CAUSE: "what is latched: nothing, the first thing that went wrong, or a later one",
@@ -75,38 +81,17 @@ def leads(rules: Rules, event: Event) -> dict[State, tuple[State, ...]]:
     return {dest: sources for dest, sources in found.items() if sources}
 
 
-def asking(rules: Rules) -> tuple[State, ...]:
-    return tuple(state for state in State if rules.asks(state))
-
-
-def posting(rules: Rules) -> tuple[State, ...]:
-    return tuple(state for state in State if rules.posts(state))
-
-
-def minding(rules: Rules) -> tuple[State, ...]:
-    """The states in which a row of OBSERVE depends on the transfer timeout."""
-    return tuple(
-        state
-        for state in State
-        if any(row.guard is Guard.DEADLINE_PASSED for row in rules.rows_for(state, Input.OBSERVE))
-    )
-
-
 def handle_sets(ops: HandleOps) -> dict[str, tuple[str, ...]]:
     """The sets of handles that a model speaks of, as names: the kinds of the predicates, and what the rules say."""
     kinds = (Kind.PLACED, Kind.IN_FLIGHT, Kind.SILENT, Kind.UNDONE, Kind.RELEASED_EARLY, Kind.STRAY)
     unsettled = bytes(code for code in range(NONE, STRAY + 1) if code not in ops.settled)
     sets = {**{kind.name.lower(): kind.value for kind in kinds}, "waited_for": unsettled, "due": ops.due}
-    return {name: names(codes) for name, codes in sets.items()}
+    return {name: tuple(map(name_of, sorted(codes))) for name, codes in sets.items()}
 
 
 def changes(table: bytes) -> dict[str, str]:
     """What a map of handles changes, by name."""
     return {name_of(code): name_of(table[code]) for code in range(1, len(HANDLES) + 1) if table[code] != code}
-
-
-def names(handles: bytes) -> tuple[str, ...]:
-    return tuple(name_of(code) for code in sorted(set(handles)))
 
 
 def listed(head: str, items: Iterable[str], brackets: tuple[str, str]) -> list[str]:

@@ -9,57 +9,31 @@ Effects and predicates are renderings of those in ``model``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, assert_never
+from typing import Final
 
 from kvsender_spec.formal.engines import lowering as low
 from kvsender_spec.formal.engines.engine import Fair
+from kvsender_spec.formal.engines.languages import PROMELA, among, asserted, identifier, promela_step, promela_value
 from kvsender_spec.formal.model.effects import BLAMES
-from kvsender_spec.formal.model.handles import CREATED, OPS, STRAY, handle_ops, name_of
+from kvsender_spec.formal.model.handles import CREATED, STRAY, Op, handle_ops, name_of
 from kvsender_spec.formal.model.predicates import CAUSE_IS_RAISED, INVARIANTS, STICKY, Predicate
 from kvsender_spec.formal.model.state import Bounds, Cause, Control, Told
-from kvsender_spec.formal.model.terms import (
-    CONTROL,
-    TRUE,
-    Atom,
-    Change,
-    Demand,
-    Either,
-    Is,
-    Map,
-    NoneOf,
-    Same,
-    Scope,
-    Set,
-    Term,
-    Text,
-    Var,
-    bare,
-)
+from kvsender_spec.formal.model.terms import CONTROL, Either, NoneOf, Term, Var, bare
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.machine import Event, Input, Reply, Row, State
-
-ANSWERED: Final = "Answered"
-"""The liveness property, which a violation of SPIN's claim ``answered`` is."""
-CHECKED: Final = tuple(rule.name for rule in (*INVARIANTS, STICKY, CAUSE_IS_RAISED))
-"""What is asserted."""
 
 
 def model(rules: Rules, bounds: Bounds) -> str:
     """The whole model at these bounds."""
     low.check(rules)
     parts = (_head(bounds), _words(), _handles(rules), _variables(rules), _effects(rules), _rows(rules))
-    rest = (_calls(rules, bounds), _judge(), _processes(bounds))
+    rest = (_calls(rules, bounds), _properties(), _processes(bounds))
     return "\n".join("\n".join(part) + "\n" for part in (*parts, *rest))
 
 
 def lazy(fair: frozenset[Fair]) -> tuple[str, ...]:
     """The macros that leave only these actors fair."""
     return tuple(f"LAZY_{one.name}" for one in Fair if one not in fair)
-
-
-def identifier(clause: str) -> str:
-    """A clause as a name: KS-6.1 is KS_6_1."""
-    return clause.replace("-", "_").replace(".", "_")
 
 
 def clause(identifier: str) -> str:
@@ -78,89 +52,25 @@ def _defines(words: Iterable[str]) -> list[str]:
     return [f"#define {word} {number}" for number, word in enumerate(words)]
 
 
-def _among(subject: str, words: Iterable[str]) -> str:
-    found = [f"{subject} == {word}" for word in words]
-    return "(" + " || ".join(found) + ")" if found else "false"
-
-
 def _in(states: Iterable[State]) -> str:
-    return _among(Var.LOGICAL, (state.name for state in states))
+    return among(Var.LOGICAL, (state.name for state in states))
 
 
 def _macro(head: str, text: str) -> list[str]:
     return low.wrapped(f"#define {head}", text.split(" "), " \\")
 
 
-def _value(value: object) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case State():
-            return value.name
-        case Cause():
-            return f"CAUSE_{value.name}"
-        case Told():
-            return f"WORD_{value.name}"
-        case Reply():
-            return f"REPLY_{value.name}"
-        case _:
-            return str(value)
-
-
-class _Promela(Text):
-    """A term about the variables, and the handle of number ``i``."""
-
-    BOTH, EITHER, NOT, IFF, TRUE, FALSE = "&&", "||", "!", "==", "true", "false"
-
-    def atom(self, atom: Atom, before: bool) -> str:
-        assert not before, atom
-        match atom:
-            case Is(which, (bool() as value,)):
-                return f"{'' if value else '!'}{which}"
-            case Is(which, values):
-                return _among(which, map(_value, values))
-            case Same(left, right):
-                return f"({left} == {right})"
-            case NoneOf(scope, kind):
-                other = "i < OWN || " if scope is Scope.OWN else ""
-                return f"({other}!IS_{kind.name}(handles[i]))"
-            case _:
-                raise TypeError(f"{atom} is not about a state")
-
-
-_TEXT: Final = _Promela()
-
-
 def _about_handles(term: Term) -> bool:
     """Whether a term is to be asserted of each handle. Raises TypeError where that would not be the same."""
     found = isinstance(term, NoneOf) or (isinstance(term, Either) and any(map(_about_handles, term.terms)))
-    if not found and "handles[i]" in _TEXT.of(term):
+    if not found and "handles[i]" in PROMELA.of(term):
         raise TypeError(f"{term} says more of handles than that none is of a kind, or else something of the room")
     return found
 
 
-def _asserted(name: str, condition: str) -> str:
-    return f"{name} = {condition}; assert({name})"
-
-
-def _judged(rule: Predicate, indent: str) -> list[str]:
-    words = f"{_asserted(rule.name, _TEXT.of(rule.term))};".split(" ")
+def _checked(rule: Predicate, indent: str) -> list[str]:
+    words = f"{asserted(rule.name, PROMELA.of(rule.term))};".split(" ")
     return [f"{indent}/* {rule.text} */", *low.wrapped(f"{indent}{words[0]}", words[1:])]
-
-
-def _changed(change: Change) -> str:
-    match change:
-        case Set(which, value, when):
-            new = value if isinstance(value, Var) else _value(value)
-            return f"{which} = {new if when is TRUE else f'({bare(_TEXT.of(when))} -> {new} : {which})'}"
-        case Map(op, scope, when):
-            first = "OWN" if scope is Scope.OWN else "0"
-            loop = f"for (i : {first} .. HANDLES - 1) {{ handles[i] = {op.upper()}(handles[i]) }}"
-            return loop if when is TRUE else f"if :: {bare(_TEXT.of(when))} -> {loop} :: else fi"
-        case Demand(term, breaks):
-            return _asserted(identifier(breaks), _TEXT.of(term))
-        case _:
-            assert_never(change)
 
 
 # ------------------------------------------------------------------------------------------------------------- parts
@@ -168,9 +78,7 @@ def _changed(change: Change) -> str:
 
 def _head(bounds: Bounds) -> list[str]:
     return [
-        "/* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.",
-        "",
-        *(f"   {line}" for line in low.ABOUT),
+        "/* " + "\n   ".join(low.ABOUT),
         "",
         "   spin -a kvsender.pml",
         "   safety:   gcc -O2 -DSAFETY -DNOCLAIM -DNOREDUCE -o pan pan.c && ./pan",
@@ -187,7 +95,7 @@ def _words() -> list[str]:
     return [
         "/***** Words *****/",
         "",
-        *(line for words in (State, Cause, Told, Reply) for line in _defines(map(_value, words))),
+        *(line for words in (State, Cause, Told, Reply) for line in _defines(map(promela_value, words))),
         "/* Who raises in a look at the handles, or rejects a post: the one of that number, a peer, everybody. */",
         "#define PEER(p) (100 + p)",
         "#define EVERYBODY 200",
@@ -200,11 +108,11 @@ def _handles(rules: Rules) -> list[str]:
     lines = ["/***** What befalls a handle: what the sender knows of it, _LANDED, _RELEASED *****/", ""]
     lines += _defines(_handle(name_of(code)) for code in range(STRAY + 1))
     for name, members in low.handle_sets(ops).items():
-        lines += _macro(f"IS_{name.upper()}(c)", _among("c", map(_handle, members)))
-    for op, says in OPS.items():
+        lines += _macro(f"IS_{name.upper()}(c)", among("c", map(_handle, members)))
+    for op in Op:
         changed = low.changes(ops[op])
         cases = "".join(f"(c == {_handle(before)} -> {_handle(after)} : " for before, after in changed.items())
-        lines += [f"/* {says} */", *_macro(f"{op.upper()}(c)", f"{cases}c{')' * len(changed)}")]
+        lines += [f"/* {op.value} */", *_macro(f"{op.name}(c)", f"{cases}c{')' * len(changed)}")]
     return [
         *lines,
         f"#define ACCEPTED {_handle(name_of(ops.accepted))}",
@@ -228,7 +136,7 @@ def _variables(rules: Rules) -> list[str]:
         "/* What a call knows while it runs is no part of the state. */",
         *(f"hidden byte {name};" for name in ("i", "raises", *hidden)),
         "/* A property that does not hold is the name in a failed assertion. */",
-        *(f"hidden byte {name};" for name in (*CHECKED, *breakable)),
+        *(f"hidden byte {name};" for name in (*low.CHECKED, *breakable)),
         "",
         "/* The handles of this incarnation; those before them are the system's to look after. */",
         "#define OWN (base * PEERS)",
@@ -240,7 +148,7 @@ def _variables(rules: Rules) -> list[str]:
 def _effects(rules: Rules) -> list[str]:
     lines = ["/***** Where events lead, and what effects do *****/", ""]
     for name, parts in low.CHANGES.items():
-        lines += low.wrapped(f"inline {name}() {{", [*"; ".join(map(_changed, parts)).split(" "), "}"])
+        lines += low.wrapped(f"inline {name}() {{", [*"; ".join(map(promela_step, parts)).split(" "), "}"])
     for event in Event:
         lines += [f"inline move_{event.value}() {{", "  if"]
         lines += [f"  :: {_in(sources)} -> logical = {dest.name}" for dest, sources in low.leads(rules, event).items()]
@@ -261,14 +169,14 @@ def _rows(rules: Rules) -> list[str]:
 def _row(row: Row) -> str:
     steps = [f"{effect.value}()" for effect in row.effects]
     steps.append("arrive()" if row.event is None else f"move_{row.event.value}()")
-    return "; ".join([*steps, f"reply = {_value(row.reply)}"])
+    return "; ".join([*steps, f"reply = {promela_value(row.reply)}"])
 
 
 def _decision(rules: Rules, what: Input) -> Iterator[str]:
     for states, rows, breaks in low.groups(rules, what):
         yield f"  :: {_in(states)} ->"
         if breaks is not None:
-            yield f"     {_asserted(identifier(breaks), 'false')}"
+            yield f"     {asserted(identifier(breaks), 'false')}"
         for depth, (place, row) in enumerate(rows):
             tried = f"row{place}()" if row.guard is None else f"if :: {row.guard.value} -> row{place}() :: else ->"
             yield "     " + "  " * depth + tried
@@ -282,20 +190,20 @@ def _calls(rules: Rules, bounds: Bounds) -> list[str]:
     text = _CALLS.strip("\n")
     for name, value in {
         "CREATED": _handle(name_of(CREATED)),
-        "BLAMES": bare(_TEXT.of(BLAMES)),
-        "STICKY": "\n".join(_judged(STICKY, "  ")),
-        "CAUSE_IS_RAISED": "\n".join(_judged(CAUSE_IS_RAISED, "  ")),
+        "BLAMES": bare(PROMELA.of(BLAMES)),
+        "STICKY": "\n".join(_checked(STICKY, "  ")),
+        "CAUSE_IS_RAISED": "\n".join(_checked(CAUSE_IS_RAISED, "  ")),
     }.items():
         text = text.replace(f"${name}", value)
     return [
         "/***** What the calls do *****/",
         "",
         "/* The owner has a chunk, and the sender hands it to the transport. */",
-        *_macro("HAS_A_CHUNK", f"(!closed && posted < CHUNKS && {_in(low.posting(rules))})"),
-        f"#define ASKING {_in(low.asking(rules))}",
+        *_macro("HAS_A_CHUNK", f"(!closed && posted < CHUNKS && {_in(filter(rules.posts, State))})"),
+        f"#define ASKING {_in(filter(rules.asks, State))}",
         "#define STRIKES(at, h) (at == EVERYBODY || at == h || at == PEER(h % PEERS))",
         "#define IS_LATE(h) (h >= OWN && IS_IN_FLIGHT(handles[h]))",
-        *_macro("MAY_BE_LATE", f"({_in(low.minding(rules))} && {some('IS_LATE')})"),
+        *_macro("MAY_BE_LATE", f"({_in(filter(rules.minds, State))} && {some('IS_LATE')})"),
         "#define IS_LEFT(h) (h < SWEPT && IS_DUE(handles[h]))",
         *_macro("SOME_LEFT", some("IS_LEFT")),
         "",
@@ -383,14 +291,14 @@ inline sweep(at) {
 """
 
 
-def _judge() -> list[str]:
+def _properties() -> list[str]:
     return [
         "/***** Properties *****/",
         "",
-        "inline judge() {",
-        *(line for rule in INVARIANTS if not _about_handles(rule.term) for line in _judged(rule, "  ")),
+        "inline properties() {",
+        *(line for rule in INVARIANTS if not _about_handles(rule.term) for line in _checked(rule, "  ")),
         "  for (i : 0 .. HANDLES - 1) {",
-        *(line for rule in INVARIANTS if _about_handles(rule.term) for line in _judged(rule, "    ")),
+        *(line for rule in INVARIANTS if _about_handles(rule.term) for line in _checked(rule, "    ")),
         "    skip",
         "  }",
         "}",
@@ -422,25 +330,22 @@ def _processes(bounds: Bounds) -> Iterator[str]:
         ("cleared && posted < CHUNKS", "open", "begin(); reopen()"),
         ("SOME_LEFT", "sweep", "sweep(NOBODY)"),
         *(("SOME_LEFT", f"sweep, {words}", f"sweep({who})") for who, words in trouble),
-        ("true", "judge", "judge()"),
+        ("true", "properties", "properties()"),
     ]
     yield "/***** Who acts: a process for each actor that weak fairness is about, and one for everything else *****/"
+    actors: dict[Fair, list[tuple[str, list[tuple[str, str, str]]]]] = {
+        Fair.SEND: [("sender", sends)],
+        Fair.POLL: [("poller", [("true", "poll", "poll(NOBODY, false, false)")])],
+        Fair.FINISH: [
+            (f"transport_{h}", [(f"IS_SILENT(handles[{h}])", f"finish({h})", f"handles[{h}] = FINISHED(handles[{h}])")])
+            for h in handles
+        ],
+        Fair.LATE: [("late_poller", [("MAY_BE_LATE", "poll, late", "poll(NOBODY, true, false)")])],
+        Fair.DRAINED: [("drained_poller", [("true", "poll, drained", "poll(NOBODY, false, true)")])],
+    }
     for fair in Fair:
-        match fair:
-            case Fair.SEND:
-                yield from _process("sender", sends, fair)
-            case Fair.POLL:
-                yield from _process("poller", [("true", "poll", "poll(NOBODY, false, false)")], fair)
-            case Fair.LATE:
-                yield from _process("late_poller", [("MAY_BE_LATE", "poll, late", "poll(NOBODY, true, false)")], fair)
-            case Fair.DRAINED:
-                yield from _process("drained_poller", [("true", "poll, drained", "poll(NOBODY, false, true)")], fair)
-            case Fair.FINISH:
-                for h in handles:
-                    step = f"handles[{h}] = FINISHED(handles[{h}])"
-                    yield from _process(f"transport_{h}", [(f"IS_SILENT(handles[{h}])", f"finish({h})", step)], fair)
-            case _:
-                assert_never(fair)
+        for name, options in actors[fair]:
+            yield from _process(name, options, fair)
     yield from _process("anybody", others, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import time
@@ -21,6 +22,7 @@ from kvsender_spec.formal.engines.engine import (
     run,
     spent,
 )
+from kvsender_spec.formal.engines.lowering import ANSWERED
 from kvsender_spec.formal.model.state import Bounds
 from kvsender_spec.formal.rules import Rules
 
@@ -54,9 +56,13 @@ def run_spin(
         directory = Path(name)
         (directory / "kvsender.pml").write_text(promela.model(rules, bounds), encoding="utf-8")
         before = spent()
-        clock = _Clock(time.monotonic() + timeout_s)
+        end = time.monotonic() + timeout_s  # one limit for several programs
+
+        def left() -> float:
+            return max(0.1, end - time.monotonic())
+
         lazy = () if fair is None else promela.lazy(fair)
-        made = run([spin, *(f"-D{macro}" for macro in lazy), "-a", "kvsender.pml"], directory, clock.left())
+        made = run([spin, *(f"-D{macro}" for macro in lazy), "-a", "kvsender.pml"], directory, left())
         if made.code or "Error" in made.output:
             raise EngineFailed(f"spin refuses the model:\n{last_lines(made.output)}")
         # Fairness over as many processes as there are handles needs more than the two words that it gets by default.
@@ -64,9 +70,10 @@ def run_spin(
         level = "-O0" if bounds.handles <= 6 else "-O2"
         kind = (level, "-DSAFETY", "-DNOCLAIM") if fair is None else (level, "-DNFAIR=4")
         how = (f"-m{DEPTH}", "-w20") if fair is None else (f"-m{DEPTH}", "-w20", "-a", "-f")
-        _build(gcc, "pan", kind, directory, clock)
-        output = run([directory / "pan", *how], directory, clock.left()).output
-        states, errors = _states(output), _errors(output)
+        _build(gcc, "pan", kind, directory, left())
+        output = run([directory / "pan", *how], directory, left()).output
+        states = _number(r"([\d.e+]+) states, stored", output)
+        errors = _number(r"^State-vector .*errors: (\d+)", output)
         unfinished = any(
             words in output for words in ("max search depth too small", "reached -DMEMLIM", "out of memory")
         )
@@ -76,46 +83,26 @@ def run_spin(
         if errors:
             # What goes deep first finds long counterexamples, so a second run looks for the shortest.
             if fair is None:
-                _build(gcc, "short", (*kind, "-DREACH"), directory, clock)
-                output = run([directory / "short", *how, "-i"], directory, clock.left()).output
-            trace = run([directory / "pan", "-r"], directory, clock.left()).output
+                _build(gcc, "short", (*kind, "-DREACH"), directory, left())
+                output = run([directory / "short", *how, "-i"], directory, left()).output
+            trace = run([directory / "pan", "-r"], directory, left()).output
             violations = (Violation(_violated(output), _trace(trace)),)
         seconds = spent() - before
         return EngineResult(ENGINE, bounds, states, None, violations, seconds)
 
 
-class _Clock:
-    """One limit for several programs."""
-
-    def __init__(self, end: float) -> None:
-        self._end: Final = end
-
-    def left(self) -> float:
-        return max(0.1, self._end - time.monotonic())
-
-
-def _build(gcc: Path, name: str, macros: Sequence[str], directory: Path, clock: _Clock) -> None:
+def _build(gcc: Path, name: str, macros: Sequence[str], directory: Path, timeout_s: float) -> None:
     # Without reduction: the states are to be counted, not only to be sufficient.
     words = ["-w", "-DNOREDUCE", f"-DMEMLIM={MEMORY_MB}", *macros, "-o", name, "pan.c"]
-    made = run([gcc, *words], directory, clock.left())
+    made = run([gcc, *words], directory, timeout_s)
     if made.code:
         raise EngineFailed(f"gcc refuses what spin made of the model:\n{last_lines(made.output)}")
 
 
-def _states(output: str) -> int | None:
-    """From a line like "     2151 states, stored"."""
-    for line in output.splitlines():
-        if "states, stored" in line:
-            return int(float(line.split()[0]))
-    return None
-
-
-def _errors(output: str) -> int | None:
-    """From a line like "State-vector 92 byte, depth reached 20, errors: 0"."""
-    for line in output.splitlines():
-        if line.startswith("State-vector") and "errors:" in line:
-            return int(line.split()[-1])
-    return None
+def _number(pattern: str, output: str) -> int | None:
+    """The number in the first line that has one there."""
+    found = re.search(pattern, output, re.MULTILINE)
+    return None if found is None else int(float(found[1]))
 
 
 def _violated(output: str) -> str:
@@ -127,7 +114,7 @@ def _violated(output: str) -> str:
         if asserted and int(depth.rstrip(")")) < shallowest:
             found, shallowest = promela.clause(name.strip("()")), int(depth.rstrip(")"))
         elif "acceptance cycle" in line:
-            found = promela.ANSWERED
+            found = ANSWERED
     return found
 
 
@@ -138,6 +125,6 @@ def _trace(output: str) -> str:
         _, found, words = line.partition("> ")
         if "START OF CYCLE" in line:
             kept.append("and then for ever:")
-        elif found and line.strip().startswith(">") and words != "judge":
+        elif found and line.strip().startswith(">") and words != "properties":
             kept.append(words)
     return "\n".join(kept)

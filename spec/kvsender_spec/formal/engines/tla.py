@@ -8,43 +8,23 @@ are renderings of those in ``model``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, assert_never
+from typing import Final
 
 from kvsender_spec.formal.engines import lowering as low
 from kvsender_spec.formal.engines.engine import Fair
+from kvsender_spec.formal.engines.languages import OF_CALL, OF_STATE, camel, tla_record, tla_value
 from kvsender_spec.formal.model.effects import BLAMES
-from kvsender_spec.formal.model.handles import CREATED, OPS, STRAY, handle_ops, name_of
+from kvsender_spec.formal.model.handles import CREATED, STRAY, Op, handle_ops, name_of
 from kvsender_spec.formal.model.predicates import CAUSE_IS_RAISED, INVARIANTS, STICKY, Predicate
 from kvsender_spec.formal.model.state import Bounds, Cause, Control, Told
-from kvsender_spec.formal.model.terms import (
-    CONTROL,
-    TRUE,
-    Atom,
-    Both,
-    Change,
-    Demand,
-    Is,
-    Map,
-    NoneOf,
-    Same,
-    Scope,
-    Set,
-    Term,
-    Text,
-    Var,
-    bare,
-)
+from kvsender_spec.formal.model.terms import CONTROL, Var
 from kvsender_spec.formal.rules import Rules
-from kvsender_spec.machine import Event, Guard, Input, Reply, Row, State
+from kvsender_spec.machine import Guard, Input, Reply, Row, State
 
 MODULE: Final = "KVSender"
 UNBROKEN: Final = "NothingBroken"
 """The invariant that a forbidden step violates. It comes first, since such a step may violate others too."""
 TYPE_OK: Final = "TypeOK"
-CHECKED: Final = (UNBROKEN, TYPE_OK, *(rule.name for rule in (*INVARIANTS, STICKY, CAUSE_IS_RAISED)))
-"""The state predicates, in the order in which TLC looks at them."""
-ANSWERED: Final = "Answered"
-"""The liveness property."""
 
 
 def module(rules: Rules) -> str:
@@ -56,9 +36,10 @@ def module(rules: Rules) -> str:
 
 def config(bounds: Bounds, fair: frozenset[Fair] | None = None) -> str:
     """What TLC is to check at these bounds: all that is safety, or that the owner gets its answer."""
-    specification = "Spec" if fair is None else "FairSpec"
-    lines = [f"SPECIFICATION {specification}", "CONSTANTS", f"  Chunks = {bounds.chunks}", f"  Peers = {bounds.peers}"]
-    lines += ["INVARIANTS", *(f"  {name}" for name in CHECKED)] if fair is None else [f"PROPERTY {ANSWERED}"]
+    lines = ["SPECIFICATION Spec", "INVARIANTS", *(f"  {name}" for name in (UNBROKEN, TYPE_OK, *low.CHECKED))]
+    if fair is not None:
+        lines = ["SPECIFICATION FairSpec", f"PROPERTY {low.ANSWERED}"]
+    lines += ["CONSTANTS", f"  Chunks = {bounds.chunks}", f"  Peers = {bounds.peers}"]
     return "\n".join(lines) + "\n"
 
 
@@ -69,10 +50,6 @@ def fair_module(name: str, fair: frozenset[Fair]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- words
-
-
-def _camel(word: str) -> str:
-    return "".join(part.capitalize() for part in word.split("_"))
 
 
 def _set(words: Iterable[str]) -> str:
@@ -87,92 +64,6 @@ def _comment(text: str) -> str:
     return f"(* {text} *)"
 
 
-def _value(value: object) -> str:
-    match value:
-        case bool():
-            return str(value).upper()
-        case State():
-            return f'"{value.value}"'
-        case Reply():
-            return f'"{value.value}"'
-        case Cause():
-            return f'"{value.name}"'.lower()
-        case Told():
-            return f'"{value.name}"'.lower()
-        case _:
-            return str(value)
-
-
-class _Tla(Text):
-    """A term about the variables, or about the record of a call. What only a call knows is always in its record."""
-
-    BOTH, EITHER, NOT, IFF, TRUE, FALSE = "/\\", "\\/", "~", "<=>", "TRUE", "FALSE"
-
-    def __init__(self, *, in_call: bool) -> None:
-        self._in_call: Final = in_call
-
-    def variable(self, which: Var) -> str:
-        return f"r.{which}" if self._in_call or which not in CONTROL else which.value
-
-    def atom(self, atom: Atom, before: bool) -> str:
-        assert not before, atom
-        match atom:
-            case Is(which, (bool() as value,)):
-                return self.variable(which) if value else f"~{self.variable(which)}"
-            case Is(which, (value,)):
-                return f"{self.variable(which)} = {_value(value)}"
-            case Is(which, values):
-                return f"{self.variable(which)} \\in {{{', '.join(map(_value, values))}}}"
-            case Same(left, right):
-                return f"{self.variable(left)} = {self.variable(right)}"
-            case NoneOf(scope, kind):
-                place = "Own" if scope is Scope.OWN else "Handles"
-                return f"(\\A h \\in {place} : handles[h] \\notin {_camel(kind.name.lower())})"
-            case _:
-                raise TypeError(f"{atom} is not about a state")
-
-    def implies(self, premise: str, conclusion: str) -> str:
-        return self._infix("=>", [premise, conclusion])
-
-    def lines(self, term: Term) -> list[str]:
-        """A definition's body: a conjunction is a list."""
-        if isinstance(term, Both):
-            return [f"/\\ {self.of(one)}" for one in term.terms]
-        return [bare(self.of(term))]
-
-
-_OF_STATE: Final = _Tla(in_call=False)
-_OF_CALL: Final = _Tla(in_call=True)
-
-
-def _changed(changes: Iterable[Change]) -> list[str]:
-    """The record ``r`` after the changes."""
-    updates: list[str] = []
-    demands: list[Demand] = []
-    for change in changes:
-        match change:
-            case Demand():
-                demands.append(change)
-            case Set(which, value, when):
-                new = _OF_CALL.variable(value) if isinstance(value, Var) else _value(value)
-                updates.append(_update(which, new, when))
-            case Map(op, scope, when):
-                updates.append(
-                    _update("handles", f"{'Each' if scope is Scope.OWN else 'Every'}({_camel(op)}, @)", when)
-                )
-            case _:
-                assert_never(change)
-    lines = low.listed("  [r EXCEPT", updates, ("", "]"))
-    for demand in demands:
-        lines = [f"  IF {_OF_CALL.of(demand.term)} THEN", *(f"  {line}" for line in lines)]
-        lines[-1] += f' ELSE Broken(r, "{demand.clause}")'
-    return lines
-
-
-def _update(field: str, new: str, when: Term) -> str:
-    return f"!.{field} = {new if when is TRUE else f'IF {_OF_CALL.of(when)} THEN {new} ELSE @'}"
-
-
 # ------------------------------------------------------------------------------------------------------------- parts
 
 
@@ -180,9 +71,7 @@ def _head() -> list[str]:
     codes = (f'"{name_of(code)}"' for code in range(STRAY + 1))
     return [
         f"{'-' * 32} MODULE {MODULE} {'-' * 32}",
-        "(* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.",
-        "",
-        "   " + "\n   ".join(low.ABOUT) + " *)",
+        "(* " + "\n   ".join(low.ABOUT) + " *)",
         "EXTENDS Integers",
         "",
         "CONSTANTS Chunks, Peers",
@@ -203,18 +92,18 @@ def _handles(rules: Rules) -> list[str]:
     ops = handle_ops(rules)
     lines = ["(***** What befalls a handle: what the sender knows of it, _landed, _released *****)", ""]
     for name, members in low.handle_sets(ops).items():
-        lines += low.listed(f"{_camel(name)} ==", (f'"{member}"' for member in members), ("{", "}"))
+        lines += low.listed(f"{camel(name)} ==", (f'"{member}"' for member in members), ("{", "}"))
     lines += [
         "",
         _comment("The states in which send() posts, in which poll() asks, and in which it minds the transfer timeout."),
-        f"Posting == {_states(low.posting(rules))}",
-        f"Asking == {_states(low.asking(rules))}",
-        f"Minding == {_states(low.minding(rules))}",
+        f"Posting == {_states(filter(rules.posts, State))}",
+        f"Asking == {_states(filter(rules.asks, State))}",
+        f"Minding == {_states(filter(rules.minds, State))}",
         "",
     ]
-    for op, says in OPS.items():
+    for op in Op:
         cases = [f'c = "{before}" -> "{after}"' for before, after in low.changes(ops[op]).items()]
-        lines += [_comment(says), f"{_camel(op)}(c) =="]
+        lines += [_comment(op.value), f"{camel(op.name.lower())}(c) =="]
         lines += ["  CASE " + "\n    [] ".join([*cases, "OTHER -> c"]) if cases else "  c"]
     return [*lines, f'Accepted == "{name_of(ops.accepted)}"', f'Rejected == "{name_of(ops.rejected)}"']
 
@@ -222,9 +111,9 @@ def _handles(rules: Rules) -> list[str]:
 def _variables() -> list[str]:
     fields: dict[str, str] = {**low.FIELDS, "handles": "one code for each chunk and peer"}
     record = [f"{name} |-> {name}" for name in fields]
-    record += [f"{Var.CAUSE_NOW} |-> {_value(Cause.NONE)}", f"{Var.ADOPTED} |-> TRUE"]
-    record += [*(f"{guard.value} |-> FALSE" for guard in Guard), f"{Var.REPLY} |-> {_value(Reply.NOTHING)}"]
-    begins = [f"{name} = {_value(value)}" for name, value in zip(CONTROL, Control(), strict=True)]
+    record += [f"{Var.CAUSE_NOW} |-> {tla_value(Cause.NONE)}", f"{Var.ADOPTED} |-> TRUE"]
+    record += [*(f"{guard.value} |-> FALSE" for guard in Guard), f"{Var.REPLY} |-> {tla_value(Reply.NOTHING)}"]
+    begins = [f"{name} = {tla_value(value)}" for name, value in zip(CONTROL, Control(), strict=True)]
     return [
         "(***** The room *****)",
         "",
@@ -255,15 +144,10 @@ def _variables() -> list[str]:
 
 
 def _room(rules: Rules) -> list[str]:
-    lines = ["(***** Where events lead, and what effects do *****)", "", "Leads =="]
-    for state in State:
-        cells = ((event, rules.next[state][event]) for event in Event)
-        pairs = [f'{event.value} |-> "{"never" if to is None else to.value}"' for event, to in cells]
-        lines += [
-            f"  {'[' if state is State.IDLE else ' '}{state.value} |->",
-            f"      [{', '.join(pairs[:2])},",
-            f"       {', '.join(pairs[2:])}],",
-        ]
+    lines = ["(***** Where events lead, and what effects do *****)", "", "Leads == ["]
+    for state, cells in rules.next.items():
+        pairs = (f'{event.value} |-> "{"never" if to is None else to.value}"' for event, to in cells.items())
+        lines += [f"  {state.value} |->", f"  [{', '.join(pairs)}],"]
     lines[-1] = lines[-1].removesuffix(",") + "]"
     lines += [
         "",
@@ -274,7 +158,7 @@ def _room(rules: Rules) -> list[str]:
         "",
     ]
     for name, parts in low.CHANGES.items():
-        lines += [f"{_camel(name)}(r) ==", *_changed(parts)]
+        lines += [f"{camel(name)}(r) ==", *tla_record(parts)]
     return [
         *lines,
         "Move(r, event) == Arrive([r EXCEPT !.logical = Leads[r.logical][event]])",
@@ -290,14 +174,14 @@ def _rows(rules: Rules) -> list[str]:
         lines += ["", _comment(f"{place}. {low.in_words(row)}"), f"Row{place}(r) == {_row(row)}"]
     lines += ["", "(***** Which row decides: the first one whose guard holds *****)"]
     for what in Input:
-        lines += ["", f"On{_camel(what.value)}(r) ==", *_decision(rules, what)]
+        lines += ["", f"On{camel(what.value)}(r) ==", *_decision(rules, what)]
     return lines
 
 
 def _row(row: Row) -> str:
     text = "r"
     for effect in row.effects:
-        text = f"{_camel(effect.value)}({text})"
+        text = f"{camel(effect.value)}({text})"
     text = f"Arrive({text})" if row.event is None else f'Move({text}, "{row.event.value}")'
     return f'Says({text}, "{row.reply.value}")'
 
@@ -314,7 +198,7 @@ def _decision(rules: Rules, what: Input) -> list[str]:
 
 
 def _steps() -> list[str]:
-    text = _STEPS.replace("$CREATED", name_of(CREATED)).replace("$BLAMES", _OF_CALL.of(BLAMES))
+    text = _STEPS.replace("$CREATED", name_of(CREATED)).replace("$BLAMES", OF_CALL.of(BLAMES))
     text = text.replace("$FIELDS", ", ".join(low.FIELDS))
     return [*text.strip("\n").splitlines(), *(f"{_fair_name(fair)} == {_FAIRNESS[fair]}" for fair in Fair)]
 
@@ -412,7 +296,7 @@ Spec == Init /\ [][Next]_vars
 
 
 def _fair_name(fair: Fair) -> str:
-    return f"Fair{_camel(fair.value)}"
+    return f"Fair{camel(fair.value)}"
 
 
 _FAIRNESS: Final[Mapping[Fair, str]] = {
@@ -441,7 +325,7 @@ TypeOK ==
 
 def _defined(rule: Predicate, answers: str = "") -> list[str]:
     """A predicate of a state, or of what a call ``r`` answers in it."""
-    body = [answers] * bool(answers) + _OF_STATE.lines(rule.term)
+    body = [answers] * bool(answers) + OF_STATE.lines(rule.term)
     return ["", _comment(rule.text), f"{rule.name} ==", *(f"  {line}" for line in body)]
 
 
@@ -454,5 +338,5 @@ def _properties() -> list[str]:
         *_defined(CAUSE_IS_RAISED, "\\E r \\in {OnFailureException(Room)} :"),
         "",
         _comment("The owner gets its answer, unless it clears the room id and opens it again for ever."),
-        f'{ANSWERED} == []<>(said # "nothing") \\/ ([]<>cleared /\\ []<>~cleared)',
+        f'{low.ANSWERED} == []<>(said # "nothing") \\/ ([]<>cleared /\\ []<>~cleared)',
     ]

@@ -27,6 +27,7 @@ from kvsender_spec.formal.engines.engine import (
     run,
     spent,
 )
+from kvsender_spec.formal.engines.lowering import ANSWERED
 from kvsender_spec.formal.model.handles import STRAY, name_of
 from kvsender_spec.formal.model.state import Act, Bounds, Cause, Control, ModelState, Told
 from kvsender_spec.formal.rules import Rules
@@ -139,7 +140,7 @@ def _violated(line: str) -> str | None:
     if line.startswith("Error: Invariant "):
         return words[2]
     if line.startswith("Error: Temporal properties were violated"):
-        return tla.ANSWERED
+        return ANSWERED
     return None
 
 

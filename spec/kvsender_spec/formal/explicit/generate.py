@@ -13,21 +13,11 @@ from contextlib import contextmanager
 from copy import copy
 from typing import Final, TypeAlias
 
-from kvsender_spec.formal.explicit.judge import NEVER_REACHED, Step, owed
+from kvsender_spec.formal.explicit.owed import NEVER_REACHED, Step, owed
 from kvsender_spec.formal.model.effects import BLAMES, OPEN
 from kvsender_spec.formal.model.handles import IN_FLIGHT, SILENT, STRAY, Kind, Op, handle_ops
 from kvsender_spec.formal.model.predicates import UNDECIDED
-from kvsender_spec.formal.model.state import (
-    EVERYBODY,
-    Act,
-    Action,
-    At,
-    AtHandle,
-    AtPeer,
-    Bounds,
-    Control,
-    ModelState,
-)
+from kvsender_spec.formal.model.state import EVERYBODY, Act, Action, At, AtHandle, AtPeer, Bounds, Control, ModelState
 from kvsender_spec.formal.model.steps import BLAMED, CALLS, Call, chunk, posting
 from kvsender_spec.formal.model.terms import Atom, NoneOf, Scope, Text
 from kvsender_spec.formal.rules import Rules
@@ -45,8 +35,6 @@ def without(codes: bytes) -> bytes:
 
 class _Code(Text):
     """A term about handles as Python. ``seen`` names those at the time of the reply; ``o`` are the ones before."""
-
-    BOTH, EITHER, NOT, IFF, TRUE, FALSE = "and", "or", "not ", "==", "True", "False"
 
     def __init__(self, const: Callable[[bytes], str], seen: str) -> None:
         self._const: Final = const
@@ -123,7 +111,7 @@ class _Writer:
         return f"h[:{self.first}] + {own}" if self.first else own
 
     def emit(self, action: Action, after: str, call: Call | None = None, seen: str = "b''") -> None:
-        """One step: judged as far as its control goes, then written, with the conditions that are left."""
+        """One step, and what it breaks: decided as far as its control goes, then written as conditions on handles."""
         number = self.graph.action(action)
         control, reply = (self.control, Reply.NOTHING) if call is None else (call.control, call.reply)
         step = Step.of(self.rules, self.control, action, reply, control)
@@ -139,7 +127,7 @@ class _Writer:
     def _finish(self) -> None:
         for place in range(self.graph.bounds.handles):
             with self.block(f"if h[{place}] in {self.const(SILENT)}"):
-                landed = f"h[{place}:{place + 1}].translate({self.op(Op.FINISH)})"
+                landed = f"h[{place}:{place + 1}].translate({self.op(Op.FINISHED)})"
                 self.emit(Action(Act.FINISH, AtHandle(place)), f"h[:{place}] + {landed} + h[{place + 1}:]")
 
     # -- the owner
@@ -189,18 +177,18 @@ class _Writer:
             self.line("t = o")
             self._conclude(Action(Act.POLL))
             return
-        self.line(f"a = o.translate({self.op(Op.ANSWER)})")
+        self.line(f"a = o.translate({self.op(Op.ANSWERING)})")
         self.line("t = a")
         self._conclude(Action(Act.POLL))
-        rows = self.rules.rows_for(self.control.logical, Input.OBSERVE)
-        if any(row.guard is Guard.DEADLINE_PASSED for row in rows):
+        if self.rules.minds(self.control.logical):
             with self.block(f"if {self.some('o', IN_FLIGHT)}"):
                 self.line("t = a")
                 self._conclude(Action(Act.POLL, late=True))
-        self._troubles("o", self.first, self.graph.bounds.handles, self.op(Op.FAIL), self._poll)
 
-    def _poll(self, at: At) -> None:
-        self._conclude(Action(Act.POLL, at))
+        def poll(at: At) -> None:
+            self._conclude(Action(Act.POLL, at))
+
+        self._troubles("o", self.first, self.graph.bounds.handles, self.op(Op.FAILING), poll)
 
     def _troubles(self, source: str, first: int, end: int, fail: str, conclude: Callable[[At], None]) -> None:
         """What may raise in one look at ``source``; ``a`` is what the same look makes of it if nothing does."""
@@ -267,10 +255,10 @@ class _Writer:
         self.line(f"s = h[:{swept}]")
         self.line(f"e = h[{swept}:]")
         with self.block(f"if {self.some('s', self.ops.due)}"):
-            self.line(f"a = s.translate({self.op(Op.ANSWER, Op.RELEASE, Op.FORGET)})")
+            self.line(f"a = s.translate({self.op(Op.ANSWERING, Op.RELEASED, Op.FORGOTTEN)})")
             self.line("t = a")
             self._sweep(None)
-            self._troubles("s", 0, swept, self.op(Op.FAIL, Op.RELEASE, Op.FORGET), self._sweep)
+            self._troubles("s", 0, swept, self.op(Op.FAILING, Op.RELEASED, Op.FORGOTTEN), self._sweep)
 
     def _sweep(self, at: At) -> None:
         self.emit(Action(Act.SWEEP, at), "t + e")
@@ -308,15 +296,11 @@ class Generated:
             self.actions.append(action)
         return self._action_numbers[action]
 
-    def source(self, number: int) -> str:
-        """The code for one control point."""
-        return _Writer(self, self.controls[number]).write()
-
     def step(self, number: int) -> Function:
         """The function of one control point."""
         written = self._steps[number]
         if written is None:
-            source = self.source(number)
+            source = _Writer(self, self.controls[number]).write()
 
             def bad(clause: str, text: str, handles: bytes, action: int) -> None:
                 self.broken.setdefault(clause, (text, number, handles, action))

@@ -55,37 +55,34 @@ class _Play:
             case Act.POLL:
                 self._poll(before, action)
             case Act.FAILURE_EXCEPTION | Act.ABORT | Act.CLEAR:
-                self._add(Step(_PLAIN[action.act], progress=self._progress(before)))
+                self.steps.append(Step(_PLAIN[action.act], progress=self._progress(before)))
             case Act.OPEN:
                 self.rooms.append([])
-                self._add(Step(Call.OPEN))
-
-    def _add(self, step: Step) -> None:
-        self.steps.append(step)
+                self.steps.append(Step(Call.OPEN))
 
     def _send(self, before: ModelState, action: Action) -> None:
         self.rooms[-1].append(action.act)
         fault = Fault(Point.POST, Kind.BACKEND, action.at.peer) if isinstance(action.at, AtPeer) else None
-        self._add(Step(Call.SEND, progress=self._progress(before), fault=fault))
+        self.steps.append(Step(Call.SEND, progress=self._progress(before), fault=fault))
 
     def _poll(self, before: ModelState, action: Action) -> None:
         asked = self._flying(before)
         progress = self._progress(before)
         if action.late:
-            self._add(Step(Call.WAIT_LONG))
+            self.steps.append(Step(Call.WAIT_LONG))
         if action.drained:
-            self._add(Step(Call.WAIT))
+            self.steps.append(Step(Call.WAIT))
         fault = None
         match action.at:
             case Everybody():
                 self.steps += (Step(Call.KILL, peer) for peer in range(self.model.bounds.peers))
             case AtPeer(peer):
-                self._add(Step(Call.KILL, peer))
+                self.steps.append(Step(Call.KILL, peer))
             case AtHandle(place):
                 fault = Fault(Point.CHECK, Kind.BACKEND, asked.index(place))
             case None:
                 pass
-        self._add(Step(Call.POLL, progress=progress, fault=fault))
+        self.steps.append(Step(Call.POLL, progress=progress, fault=fault))
 
     def _flying(self, state: ModelState) -> list[int]:
         """The places of the room's own handles that are in flight."""

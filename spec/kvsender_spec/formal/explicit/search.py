@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kvsender_spec.formal.explicit.generate import Generated, without
-from kvsender_spec.formal.explicit.judge import NEVER_REACHED
+from kvsender_spec.formal.explicit.owed import NEVER_REACHED
 from kvsender_spec.formal.model.state import Action, Bounds, Control, ModelState, TooLarge
 from kvsender_spec.formal.rules import Rules
 
@@ -36,16 +36,12 @@ class Exploration:
     """CPU time."""
 
 
+@dataclass(slots=True)
 class Tree:
-    """How each state was first reached."""
+    """How each state was first reached: from which one, by which action; the first state by none."""
 
-    def __init__(self) -> None:
-        self.parents: list[int] = []
-        self.actions: list[Action | None] = []
-
-    def add(self, parent: int, action: Action | None) -> None:
-        self.parents.append(parent)
-        self.actions.append(action)
+    parents: list[int]
+    actions: list[Action | None]
 
     def way(self, number: int) -> tuple[Action, ...]:
         """The actions that lead to a state; the first state has none."""
@@ -111,9 +107,7 @@ def explore_generated(
         here += 1
         if len(handles) > MOST_STATES:
             raise TooLarge(f"{bounds} has more than {MOST_STATES} states; 4x2 and 3x2 fit")
-    tree = Tree()
-    tree.parents = parents
-    tree.actions = [None if action < 0 else generated.actions[action] for action in actions]
+    tree = Tree(parents, [None if action < 0 else generated.actions[action] for action in actions])
     result = Exploration(bounds, len(handles), transitions)
     for clause, (text, control, at, action) in generated.broken.items():
         way = tree.way(numbers[control, at])

@@ -27,7 +27,7 @@ EFFECTS: Final[Mapping[Effect, tuple[Change, ...]]] = {
     Effect.ADOPT: (Set(Var.ADOPTED, True),),
     Effect.CLOSE: (Set(Var.CLOSED, True),),
     Effect.LATCH: (Set(Var.CAUSE, Var.CAUSE_NOW, var(Var.CAUSE, Cause.NONE)),),
-    Effect.RELEASE: (Map(Op.RELEASE),),
+    Effect.RELEASE: (Map(Op.RELEASED),),
     Effect.QUARANTINE: (Set(Var.QUARANTINED, True), Map(Op.OVERDUE)),
     Effect.TELL_SUCCESS: _tell(Told.SUCCESS),
     Effect.TELL_FAILURE: _tell(Told.FAILURE),
@@ -50,12 +50,12 @@ BLAMES: Final = either(var(Var.ERROR_SEEN), both(var(Var.DEADLINE_PASSED), Not(v
 SPOKEN: Final[Mapping[Reply, Told]] = {Reply.SUCCESS: Told.SUCCESS, Reply.FAILED: Told.FAILURE}
 SAY: Final = tuple(Set(Var.SAID, word, both(SILENT, var(Var.REPLY, reply))) for reply, word in SPOKEN.items())
 """poll() returns: its first terminal value is the room's."""
-LEAVE: Final = (Map(Op.FORGET, when=Not(SILENT)),)
+LEAVE: Final = (Map(Op.FORGOTTEN, when=Not(SILENT)),)
 """And once there is one, what is settled and released needs no place any more."""
 
 OPEN: Final[tuple[Change, ...]] = (
     Map(Op.OVERDUE, Scope.ALL),
-    Map(Op.FORGET, Scope.ALL),
+    Map(Op.FORGOTTEN, Scope.ALL),
     Set(Var.LOGICAL, State.IDLE),
     Set(Var.CAUSE, Cause.NONE),
     *(Set(flag, False) for flag in (Var.FAULTED, Var.CLOSED, Var.CLEARED, Var.QUARANTINED)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum, StrEnum, unique
+from enum import Enum, unique
 from typing import Final, NamedTuple
 
 from kvsender_spec.formal.rules import Rules
@@ -89,25 +89,15 @@ class Kind(Enum):
     STRAY = bytes([STRAY])
 
 
-class Op(StrEnum):
-    """What befalls a handle."""
+class Op(Enum):
+    """What befalls a handle, in words."""
 
-    FINISH = "finished"
-    ANSWER = "answering"
-    FAIL = "failing"
-    RELEASE = "released"
-    OVERDUE = "overdue"
-    FORGET = "forgotten"
-
-
-OPS: Final[Mapping[Op, str]] = {
-    Op.FINISH: "The transport finishes it; nobody knows yet.",
-    Op.ANSWER: "It is asked, and answers what is so: DONE where it has landed, PROC otherwise.",
-    Op.FAIL: "It is asked, and raises, unless it has landed already.",
-    Op.RELEASE: "It is released where it has settled, each once.",
-    Op.OVERDUE: "What is in flight now is in doubt. So is what a cleared room leaves to the next one.",
-    Op.FORGET: "The room is over: what is settled and released needs no place any more.",
-}
+    FINISHED = "The transport finishes it; nobody knows yet."
+    ANSWERING = "It is asked, and answers what is so: DONE where it has landed, PROC otherwise."
+    FAILING = "It is asked, and raises, unless it has landed already."
+    RELEASED = "It is released where it has settled, each once."
+    OVERDUE = "What is in flight now is in doubt. So is what a cleared room leaves to the next one."
+    FORGOTTEN = "The room is over: what is settled and released needs no place any more."
 
 
 @dataclass(frozen=True)
@@ -166,7 +156,7 @@ def handle_ops(rules: Rules) -> HandleOps:
     return HandleOps(
         maps,
         settled=bytes([NONE]) + codes(*(rules.releasable | rules.quiet)),
-        due=bytes(code for code in PLACED if code in UNSETTLED or maps[Op.RELEASE][code] != code),
+        due=bytes(code for code in PLACED if code in UNSETTLED or maps[Op.RELEASED][code] != code),
         accepted=after(created, HandleEvent.ACCEPTED),
         rejected=after(created, HandleEvent.REJECTED),
     )

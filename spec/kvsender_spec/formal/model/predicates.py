@@ -71,10 +71,7 @@ INVARIANTS: Final = (
     Predicate(
         "FirstCause",
         "KS-2.3: a failure keeps the first thing that went wrong, and nothing else is a failure",
-        both(
-            Implies(IS_LATCHED, both(FAULTED, FIRST_CAUSE)),
-            either(IS_LATCHED, var(Var.CAUSE, Cause.NONE)),
-        ),
+        both(Implies(IS_LATCHED, both(FAULTED, FIRST_CAUSE)), either(IS_LATCHED, var(Var.CAUSE, Cause.NONE))),
     ),
     Predicate("FailedIsSticky", "sticky_failed is the failure that the owner has been told of", FAILED_IS_STICKY),
     Predicate("SuccessIsDone", "done is the success that the owner has been told of", SUCCESS_IS_DONE),
@@ -220,10 +217,7 @@ PROPERTIES: Final = (
     Predicate(
         "KS-5.2",
         "clear() fails a live room and changes no other",
-        Implies(
-            _act(Act.CLEAR),
-            both(var(Var.CLEARED), Implies(_WAS_OVER, _CLEARED), either(_WAS_OVER, IS_LATCHED)),
-        ),
+        Implies(_act(Act.CLEAR), both(var(Var.CLEARED), Implies(_WAS_OVER, _CLEARED), either(_WAS_OVER, IS_LATCHED))),
     ),
     Predicate("KS-5.3", "late events change nothing but handles", Implies(_act(Act.FINISH, Act.SWEEP), _UNCHANGED)),
     Predicate(

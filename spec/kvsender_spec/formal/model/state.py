@@ -54,7 +54,7 @@ class Told(IntEnum):
 
 
 class Control(NamedTuple):
-    """A state without its handles. No row depends on ``faulted``, ``said`` and ``told``: they are to judge by."""
+    """A state without its handles. No row depends on ``faulted``, ``said`` and ``told``: only predicates do."""
 
     logical: State = State.IDLE
     cause: Cause = Cause.NONE

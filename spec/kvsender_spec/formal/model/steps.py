@@ -19,10 +19,10 @@ from typing import Final
 
 from kvsender_spec.formal.model.effects import ARRIVE, BLAME, EFFECTS, LEAVE, SAY
 from kvsender_spec.formal.model.handles import CREATED, HandleOps
-from kvsender_spec.formal.model.state import Act, Action, AtPeer, Bounds, Cause, Control, Told
+from kvsender_spec.formal.model.state import Act, Action, AtPeer, Bounds, Cause, Control
 from kvsender_spec.formal.model.terms import TRUE, Atom, Change, Demand, Is, Map, Same, Set, Term, Var, reduce
 from kvsender_spec.formal.rules import Rules
-from kvsender_spec.machine import Input, Reply, State
+from kvsender_spec.machine import Input, Reply
 
 CALLS: Final = {
     Act.SEND_NOTHING: Input.SEND_NOTHING,
@@ -42,22 +42,14 @@ class Call:
     makes of it a map that does the same to any handles.
     """
 
-    logical: State
-    cause: Cause
-    faulted: bool
-    closed: bool
-    cleared: bool
-    quarantined: bool
-    base: int
-    posted: int
-    said: Told
-    told: Told
-
     def __init__(self, rules: Rules, ops: HandleOps, control: Control, own: bytes) -> None:
         self.rules: Final = rules
         self.ops: Final = ops
-        for name, value in zip(Control._fields, control, strict=True):
-            setattr(self, name, value)
+        self.logical, self.cause = control.logical, control.cause
+        self.faulted, self.closed = control.faulted, control.closed
+        self.cleared, self.quarantined = control.cleared, control.quarantined
+        self.base, self.posted = control.base, control.posted
+        self.said, self.told = control.said, control.told
         self.own = own
         self.cause_now = Cause.NONE
         self.adopted = False

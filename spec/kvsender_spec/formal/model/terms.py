@@ -195,14 +195,9 @@ class Logic(ABC, Generic[T]):
 
 
 class Text(Logic[str]):
-    """A term in a language with infix operators; what is not an atom stands in parentheses."""
+    """A term in a language with infix operators, by default Python's; what is not an atom stands in parentheses."""
 
-    BOTH: str
-    EITHER: str
-    NOT: str
-    IFF: str
-    TRUE: str
-    FALSE: str
+    BOTH, EITHER, NOT, IFF, TRUE, FALSE = "and", "or", "not ", "==", "True", "False"
 
     def negation(self, term: str) -> str:
         plain = term.startswith("(") or term.replace(".", "").isidentifier()
@@ -215,7 +210,7 @@ class Text(Logic[str]):
         return self._infix(self.EITHER, terms) or self.FALSE
 
     def iff(self, left: str, right: str) -> str:
-        return self._infix(self.IFF, [f"({left})" if not left.startswith("(") else left, right])
+        return f"(({bare(left)}) {self.IFF} ({bare(right)}))"
 
     def _infix(self, operator: str, terms: Sequence[str]) -> str:
         return f"({f' {operator} '.join(terms)})" if len(terms) > 1 else "".join(terms)

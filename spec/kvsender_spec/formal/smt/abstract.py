@@ -29,13 +29,6 @@ class Words(Generic[_E]):
     def __call__(self, member: _E) -> z3.DatatypeRef:
         return self._constants[member]
 
-    def named(self, constant: z3.DatatypeRef) -> _E:
-        """The member that a constant stands for, as in a solver's model."""
-        return next(member for member, own in self._constants.items() if own.decl().name() == constant.decl().name())
-
-    def one_of(self, term: z3.DatatypeRef, members: Iterable[_E]) -> z3.BoolRef:
-        return either(term == self(member) for member in members)
-
 
 YES: Final = z3.BoolVal(True)
 NO: Final = z3.BoolVal(False)

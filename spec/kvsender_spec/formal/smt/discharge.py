@@ -79,31 +79,33 @@ class _Proof:
         relation = self.relation
         before, after = ranking.rank(relation, relation.before), ranking.rank(relation, step.after)
         better = z3.Or(z3.Not(ranking.short(step.after)), _lower(after, before))
-        deeds = zip(ranking.deeds(relation, relation.before), ranking.deeds(relation, step.after), strict=True)
-        for deed, still in deeds:
-            helps = z3.And(ranking.short(relation.before), deed.helps)
+        helpful = zip(ranking.helpful(relation, relation.before), ranking.helpful(relation, step.after), strict=True)
+        for action, still in helpful:
+            helps = z3.And(ranking.short(relation.before), action.helps)
             waits = z3.And(_equal(after, before), still.helps)
-            step_helps = deed.is_done_by(step)
+            step_helps = action.is_done_by(step)
             claim = z3.Or(better, z3.And(waits, z3.Not(step_helps)))
-            yield _Owed(f"{ranking.name}: {deed.name}", str(step), z3.Implies(helps, claim))
+            yield _Owed(f"{ranking.name}: {action.name}", str(step), z3.Implies(helps, claim))
 
     def _in_general(self) -> Iterator[_Owed]:
-        """A ranking is of natural numbers, some deed helps everywhere, and it is possible there."""
+        """A ranking is of natural numbers, some action helps everywhere, and it is possible there."""
         relation = self.relation
         for ranking in self.rankings:
             short = ranking.short(relation.before)
             natural = both(n >= 0 for n in ranking.rank(relation, relation.before))
             yield _Owed(ranking.name, "every rank is natural", z3.Implies(short, natural))
-            deeds = ranking.deeds(relation, relation.before)
-            yield _Owed(ranking.name, "some deed helps", z3.Implies(short, either(deed.helps for deed in deeds)))
-            for deed in deeds:
+            helpful = ranking.helpful(relation, relation.before)
+            yield _Owed(
+                ranking.name, "some action helps", z3.Implies(short, either(action.helps for action in helpful))
+            )
+            for action in helpful:
                 possible = either(
-                    self._can(z3.And(step.guard, deed.is_done_by(step)))
+                    self._can(z3.And(step.guard, action.is_done_by(step)))
                     for step in relation.transitions
                     if step.act not in ranking.ignores
                 )
-                claim = z3.Implies(z3.And(short, deed.helps), possible)
-                yield _Owed(f"{ranking.name}: {deed.name}", "is possible", claim)
+                claim = z3.Implies(z3.And(short, action.helps), possible)
+                yield _Owed(f"{ranking.name}: {action.name}", "is possible", claim)
 
     def _can(self, when: z3.BoolRef) -> z3.BoolRef:
         """The world can choose so: it can if nothing raises, with the deadlines passed or not."""

@@ -10,7 +10,7 @@ Most are terms of ``model.predicates``, or in its language. What only counters c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import z3
 
@@ -51,24 +51,18 @@ from kvsender_spec.formal.smt.abstract import YES, Abstract, Counters, Formula, 
 from kvsender_spec.formal.smt.relation import Relation
 from kvsender_spec.machine import Reply, State
 
-
-class Lemma(NamedTuple):
-    """``holds(relation, state)``."""
-
-    name: str
-    text: str
-    holds: Callable[[Relation, Abstract], z3.BoolRef]
+_S = TypeVar("_S", Abstract, Transition)
 
 
-class StepLemma(NamedTuple):
-    """``holds(relation, transition)``."""
+class Lemma(NamedTuple, Generic[_S]):
+    """``holds(relation, state)``, or of steps ``holds(relation, transition)``."""
 
     name: str
     text: str
-    holds: Callable[[Relation, Transition], z3.BoolRef]
+    holds: Callable[[Relation, _S], z3.BoolRef]
 
 
-def _of_states(name: str, text: str, *terms: Term) -> Lemma:
+def _of_states(name: str, text: str, *terms: Term) -> Lemma[Abstract]:
     return Lemma(name, text, lambda _relation, state: about(state).of(both(*terms)))
 
 
@@ -132,7 +126,7 @@ _SENT: Final = var(Var.LOGICAL, State.SENDING, State.DONE)
 _CLOSED: Final = var(Var.CLOSED)
 _NOTHING_POSTED: Final = Same(Var.POSTED, Var.BASE)
 
-LEMMAS: Final = (
+LEMMAS: Final[tuple[Lemma[Abstract], ...]] = (
     Lemma("numbers", "0 <= base <= posted <= chunks, and no counter is below zero", _numbers),
     Lemma("accounts", "every handle that was made is counted once, in one place", _accounts),
     Lemma("every chunk", "every posted chunk has handles, and nothing else has", _every_chunk),
@@ -208,10 +202,6 @@ def _posts(relation: Relation, step: Transition) -> z3.BoolRef:
     return z3.And(about(before).of(SILENT), step.after.posted == before.posted + 1)
 
 
-def _allowed(_relation: Relation, step: Transition) -> z3.BoolRef:
-    return z3.Not(step.broken)
-
-
 def _reports(relation: Relation, step: Transition) -> z3.BoolRef:
     if step.act is not Act.POLL or step.seen is None:
         return YES
@@ -227,18 +217,18 @@ def _fresh(relation: Relation, step: Transition) -> z3.BoolRef:
     return z3.And(handed_over, total(after.own.values()) == 0)
 
 
-def _of_steps(rule: Predicate) -> StepLemma:
+def _of_steps(rule: Predicate) -> Lemma[Transition]:
     """A property of steps. Of two for one clause the second has a number, so that each can be named."""
     same = [one for one in PROPERTIES if one.name == rule.name]
     name = rule.name if rule is same[0] else f"{rule.name} ({same.index(rule) + 1})"
-    return StepLemma(name, rule.text, lambda relation, step: _holds(relation, step, rule.term))
+    return Lemma(name, rule.text, lambda relation, step: _holds(relation, step, rule.term))
 
 
-STEP_LEMMAS: Final = (
+STEP_LEMMAS: Final[tuple[Lemma[Transition], ...]] = (
     *map(_of_steps, PROPERTIES),
-    StepLemma("success", "a first Success comes when every handle of every chunk is DONE", _success),
-    StepLemma("posts", "nothing is posted but by a send(), and nothing after the answer", _posts),
-    StepLemma("allowed", "no forbidden input, and no second word to the peers", _allowed),
-    StepLemma("reports", "at the report all has settled or had its time", _reports),
-    StepLemma("room isolation", "a room id that is opened again has no handles yet; nothing else begins one", _fresh),
+    Lemma("success", "a first Success comes when every handle of every chunk is DONE", _success),
+    Lemma("posts", "nothing is posted but by a send(), and nothing after the answer", _posts),
+    Lemma("allowed", "no forbidden input, and no second word to the peers", lambda _, step: z3.Not(step.broken)),
+    Lemma("reports", "at the report all has settled or had its time", _reports),
+    Lemma("room isolation", "a room id that is opened again has no handles yet; nothing else begins one", _fresh),
 )

@@ -33,11 +33,6 @@ class SmtResult:
     seconds: float
     """CPU time."""
 
-    def __str__(self) -> str:
-        lines = [f"z3: {self.proved} of {self.obligations} obligations proved in {self.seconds:.1f} s"]
-        lines += [f"{failure.lemma}, {failure.action}: {failure.text}" for failure in self.failures]
-        return "\n".join(lines)
-
 
 def require_z3() -> None:
     if find_spec("z3") is None:

@@ -32,13 +32,13 @@ def _silent(state: Abstract) -> z3.BoolRef:
     return about(state).of(IS_SILENT)
 
 
-class Deed(NamedTuple):
-    """A deed that is not put off for ever, and the states in which it helps."""
+class Helpful(NamedTuple):
+    """An action that is not put off for ever, and the states in which it helps."""
 
     name: str
     helps: z3.BoolRef
     is_done_by: Callable[[Transition], z3.BoolRef]
-    """Of the steps, which are this deed; it may depend on what the world chooses."""
+    """Of the steps, which are this action; it may depend on what the world chooses."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Ranking:
     short: Callable[[Abstract], z3.BoolRef]
     """The goal is not reached, and is owed."""
     rank: Callable[[Relation, Abstract], Sequence[z3.ArithRef]]
-    deeds: Callable[[Relation, Abstract], Sequence[Deed]]
+    helpful: Callable[[Relation, Abstract], Sequence[Helpful]]
     ends: frozenset[Act]
     """Steps after which nothing is owed any more."""
     ignores: frozenset[Act] = frozenset()
@@ -75,29 +75,25 @@ def _answering_rank(relation: Relation, state: Abstract) -> Sequence[z3.ArithRef
     return (_phase(state), _left(relation, state), count(state.own, _FLYING))
 
 
-def _answering_deeds(_relation: Relation, state: Abstract) -> Sequence[Deed]:
+def _answering_helpful(_relation: Relation, state: Abstract) -> Sequence[Helpful]:
     flying = count(state.own, _FLYING) > 0
     waits = z3.Not(_sends(state))
     return (
-        Deed("send", _sends(state), _acts(Act.SEND, Act.SEND_LAST)),
-        Deed(
-            "finish",
-            z3.And(waits, flying),
-            lambda step: z3.BoolVal(step.act is Act.FINISH and step.own),
-        ),
-        Deed("poll", z3.And(waits, z3.Not(flying)), _acts(Act.POLL)),
+        Helpful("send", _sends(state), _acts(Act.SEND, Act.SEND_LAST)),
+        Helpful("finish", z3.And(waits, flying), lambda step: z3.BoolVal(step.act is Act.FINISH and step.own)),
+        Helpful("poll", z3.And(waits, z3.Not(flying)), _acts(Act.POLL)),
     )
 
 
-def _silent_deeds(relation: Relation, state: Abstract) -> Sequence[Deed]:
+def _silent_helpful(relation: Relation, state: Abstract) -> Sequence[Helpful]:
     flying = count(relation.before.own, _FLYING) > 0
     choice = relation.choice
     raised = total(choice.raising.values()) > 0
     # Where nothing flies, or the room has failed already, there is no transfer deadline to wait for.
     in_time = either([choice.late, raised, z3.Not(flying), z3.Not(_alive(relation.before))])
     return (
-        Deed("send", _sends(state), _acts(Act.SEND, Act.SEND_LAST)),
-        Deed(
+        Helpful("send", _sends(state), _acts(Act.SEND, Act.SEND_LAST)),
+        Helpful(
             "poll after the deadlines",
             z3.Not(_sends(state)),
             lambda step: both([z3.BoolVal(step.act is Act.POLL), choice.drained, in_time]),
@@ -117,15 +113,15 @@ def _sweeping_rank(relation: Relation, state: Abstract) -> Sequence[z3.ArithRef]
     return (_left(relation, state), kept, _swept(state, SILENT))
 
 
-def _sweeping_deeds(_relation: Relation, state: Abstract) -> Sequence[Deed]:
+def _sweeping_helpful(_relation: Relation, state: Abstract) -> Sequence[Helpful]:
     flying = _swept(state, SILENT) > 0
     return (
-        Deed(
+        Helpful(
             "finish",
             flying,
             lambda step: z3.And(z3.BoolVal(step.act is Act.FINISH), z3.Or(z3.BoolVal(not step.own), step.after.over)),
         ),
-        Deed("sweep", z3.Not(flying), _acts(Act.SWEEP)),
+        Helpful("sweep", z3.Not(flying), _acts(Act.SWEEP)),
     )
 
 
@@ -135,7 +131,7 @@ RANKINGS: Final = (
         "where every handle settles, poll() ends in Success or Failed: (phase, chunks left, handles in flight)",
         _silent,
         _answering_rank,
-        _answering_deeds,
+        _answering_helpful,
         ends=frozenset({Act.OPEN}),
     ),
     Ranking(
@@ -143,7 +139,7 @@ RANKINGS: Final = (
         "where no handle ever finishes, the deadlines end poll() in Failed: (phase, chunks left)",
         _silent,
         lambda relation, state: (_phase(state), _left(relation, state)),
-        _silent_deeds,
+        _silent_helpful,
         ends=frozenset({Act.OPEN}),
         ignores=frozenset({Act.FINISH}),
     ),
@@ -152,7 +148,7 @@ RANKINGS: Final = (
         "what a room leaves behind is released: (chunks left, handles not yet left behind, in flight)",
         lambda state: _swept(state, (*HELD, STRAY)) > 0,
         _sweeping_rank,
-        _sweeping_deeds,
+        _sweeping_helpful,
         ends=frozenset(),
     ),
 )

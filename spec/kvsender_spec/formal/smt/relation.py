@@ -108,7 +108,7 @@ class Relation:
         self.ops: Final = handle_ops(rules)
         ops = self.ops
         own = self._closed_under_maps({NONE, STRAY, CREATED, ops.accepted, ops.rejected})
-        old = self._closed_under_maps({ops[Op.FORGET][ops[Op.OVERDUE][code]] for code in own})
+        old = self._closed_under_maps({ops[Op.FORGOTTEN][ops[Op.OVERDUE][code]] for code in own})
         self.chunks: Final = z3.Int("chunks")
         self.peers: Final = z3.Int("peers")
         self.before: Final = Abstract(
@@ -237,7 +237,7 @@ class Relation:
                     continue
                 landing = dict(counters)
                 landing[code] = landing[code] - 1
-                landing[self.ops[Op.FINISH][code]] = landing[self.ops[Op.FINISH][code]] + 1
+                landing[self.ops[Op.FINISHED][code]] = landing[self.ops[Op.FINISHED][code]] + 1
                 after = replace(state, own=landing) if own else replace(state, old=landing)
                 path = f"{'own' if own else 'earlier'} {name_of(code)}"
                 yield Transition(Act.FINISH, path, counters[code] > 0, after, own=own)
@@ -302,8 +302,7 @@ class Relation:
                 Var.DEADLINE_PASSED: choice.late,
             }
             call = replace(call, state=replace(state, own=own), known={**call.known, **facts})
-            minds = any(row.guard is Guard.DEADLINE_PASSED for row in self.rules.rows_for(source, Input.OBSERVE))
-            overdue = both([z3.BoolVal(minds), raised == 0, count(state.own, IN_FLIGHT) > 0])
+            overdue = both([YES if self.rules.minds(source) else NO, raised == 0, count(state.own, IN_FLIGHT) > 0])
             asked = both([self._raises(state.own, choice.raising), z3.Implies(choice.late, overdue)])
         call = self._changed(call, BLAME, call.formula.of(BLAMES))
         for taken in self._take(call, Input.OBSERVE):
@@ -350,12 +349,12 @@ class Relation:
         answers: dict[int, list[z3.ArithRef]] = {code: [] for code in counters}
         for code, n in counters.items():
             fails = raising.get(code, z3.IntVal(0))
-            answers[self.ops[Op.ANSWER][code]].append(n - fails)
-            answers[self.ops[Op.FAIL][code]].append(fails)
+            answers[self.ops[Op.ANSWERING][code]].append(n - fails)
+            answers[self.ops[Op.FAILING][code]].append(fails)
         return {code: total(terms) for code, terms in answers.items()}
 
     def _swept(self, counters: Counters, raising: Counters) -> Counters:
-        return translate(translate(self._answered(counters, raising), self.ops[Op.RELEASE]), self.ops[Op.FORGET])
+        return translate(translate(self._answered(counters, raising), self.ops[Op.RELEASED]), self.ops[Op.FORGOTTEN])
 
     def _sweepable(self, counters: Counters) -> z3.BoolRef:
         """There is something that a sweep can ask or release."""

@@ -44,18 +44,21 @@ class Sight:
         self.vantage: Final = frozenset(header.vantage)
         self.now = 0.0
         self.seq = -1
+        self.step = 0
+        """How many steps of the trace have begun."""
         self.peer_of_handle: Final[dict[int | None, str]] = {}
         self.misused = ""
         """How the transfer event that is seen misused its handle."""
         self.released_in: HandleState | None = None
-        """The state in which the handle was that the release which is seen is about; None if the release raised."""
+        """The state in which the handle was that the release which is seen is about; None if the release raised, or if
+        that is not known."""
         self.other_room_faulted = False
         self.other_peer_unhealthy = False
 
     def around(self, room: RoomView) -> None:
         """What else is wrong in the world, for a room whose answer is looked at."""
         self.other_room_faulted = bool(self.subject.faulted - {room.key})
-        self.other_peer_unhealthy = not room.unhealthy and any(
+        self.other_peer_unhealthy = not (room.unhealthy or self.subject.lossy) and any(
             peer.ever_unhealthy for name, peer in self.subject.peers.items() if name not in room.targets
         )
 
@@ -101,6 +104,10 @@ class Checker:
     def answered(self, answer: Answer) -> None:
         """A call of the caller came back."""
 
+    def answered_untracked(self, answer: Answer) -> None:
+        """A call about an untracked room came back: only what the call itself, or an answer before it, shows can be
+        told."""
+
     def see(self, event: AnyEvent, room: RoomView | None) -> None:
         """An event of one of the kinds that it sees, after the views have taken it."""
 
@@ -125,6 +132,7 @@ class Checker:
                 "" if room is None else room.mark,
                 frozenset() if room is None else sight.contexts(room),
                 frames,
+                sight.step,
             )
         )
 

@@ -5,19 +5,43 @@ from __future__ import annotations
 from typing import ClassVar
 
 from kvsender_spec.contract import Attribution, KVPoll
-from kvsender_spec.history.events import Ability, AnyEvent, CallName, ErrorSeen, ImportProbed, Origin
-from kvsender_spec.observe.checkers.base import ANSWERS, OWN_ERROR, Checker, shown
+from kvsender_spec.history.events import (
+    Ability,
+    AnyEvent,
+    CallEnded,
+    CallName,
+    ErrorSeen,
+    ImportProbed,
+    Origin,
+    PeerAdded,
+)
+from kvsender_spec.observe.checkers.base import ANSWERS, OWN_ERROR, Checker, Sight, shown
 from kvsender_spec.observe.room import Answer, RoomView
 from kvsender_spec.oracle import CauseKind
 
 
 class Errors(Checker):
     kinds: ClassVar = ANSWERS | {"import.probed"}
-    sees: ClassVar = frozenset({"import.probed"})
+    sees: ClassVar = frozenset({"import.probed", "peer.added", "call.ended"})
+
+    def __init__(self, sight: Sight) -> None:
+        super().__init__(sight)
+        self._unconnected: set[int] = set()
+        """The calls within which connecting to a peer has raised."""
 
     def see(self, event: AnyEvent, room: RoomView | None) -> None:
-        assert isinstance(event, ImportProbed)
-        self.check("KS-1.5", not event.failure, f"import {event.module} works without nixl", event.failure or "it does")
+        match event:
+            case ImportProbed():
+                wanted = f"import {event.module} works without nixl"
+                self.check("KS-1.5", not event.failure, wanted, event.failure or "it does")
+            case PeerAdded(error=int(), call=int(call)):
+                self._unconnected.add(call)
+            case CallEnded() if room is None and event.of in self._unconnected:
+                error = None if event.error is None else self.sight.errors.get(event.error)
+                good = error is None or error.origin is not Origin.TRANSPORT
+                self.check("KS-1.1", good, "connecting to a peer returns", f"it raised {shown(error)}")
+            case _:
+                pass
 
     def answered(self, answer: Answer) -> None:
         if answer.answered.interrupts:
@@ -29,6 +53,11 @@ class Errors(Checker):
                 self._escaped(answer, answer.error)
             else:
                 self._returned(answer)
+
+    def answered_untracked(self, answer: Answer) -> None:
+        proper = answer.started.what is not CallName.FAILURE_EXCEPTION and not answer.started.misuse
+        if proper and answer.error is not None and answer.error.origin is Origin.TRANSPORT:
+            self.broke("KS-1.1", f"{answer.name} returns", f"{answer.name} raised {answer.error}", answer.room)
 
     def _interrupted(self, answer: Answer) -> None:
         """KS-1.4: an interrupt leaves the call of the caller's during which it came."""
@@ -50,7 +79,7 @@ class Errors(Checker):
             self.broke("KS-1.2", wanted, f"{seen} instead of returning", room)
         if answered is not None or room.faults or answer.was_failed or error.origin is Origin.TRANSPORT:
             self.broke("KS-1.1", f"{answer.name} returns", seen, room, error.frames)
-        else:
+        elif not self.sight.subject.lossy:
             self.broke(OWN_ERROR, f"{answer.name} returns", seen, room, error.frames)
 
     def _returned(self, answer: Answer) -> None:
@@ -62,6 +91,8 @@ class Errors(Checker):
             return
         if answer.allowed and answer.first_terminal and answer.value is KVPoll.Failed:
             self.held("KS-1.2")
+            if first.error is not None:
+                self.sight.findings.handled.add(first.error.type)
         elif answer.value is KVPoll.Success and not answer.allowed and answer.was_terminal is None:
             self.broke("KS-1.2", f"the room fails with {first}", "poll() answered Success", room)
 
@@ -80,4 +111,7 @@ class Errors(Checker):
         if self.sight.has(Ability.ATTRIBUTION):
             said = answer.ended.attribution
             wanted = Attribution.INTERNAL.value
+            # A sender that names the wrong one for every error has KS-2.8 wrong, and this as its consequence.
+            answer.room.contexts.add("KS-2.8")
             self.check("KS-1.3", said == wanted, wanted, said or "none", answer.room)
+            answer.room.contexts.discard("KS-2.8")

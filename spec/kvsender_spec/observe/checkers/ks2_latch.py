@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.history.events import Ability, CallName, Origin
@@ -10,12 +10,16 @@ from kvsender_spec.observe.checkers.base import ANSWERS, Checker, shown
 from kvsender_spec.observe.room import Answer
 from kvsender_spec.oracle import CauseKind
 
+_NOTHING_MORE: Final = "the transport is asked for nothing more"
+
 
 class Latch(Checker):
     kinds: ClassVar = ANSWERS
 
     def answered(self, answer: Answer) -> None:
-        what = answer.started.what
+        what, late = answer.started.what, answer.room.posted_late
+        if late is not None:
+            self.broke(late[0], _NOTHING_MORE, f"{late[1]}, in no send()", answer.room)
         if what is CallName.FAILURE_EXCEPTION:
             self._failure(answer)
         elif what is CallName.SEND and not answer.started.misuse:
@@ -30,21 +34,27 @@ class Latch(Checker):
             if answer.was_failed and answer.error.origin is not Origin.BASE:
                 self.broke("KS-2.5", "send() returns", f"send() raised {answer.error}", room)
             return
-        expected = "the transport is asked for nothing more"
         if answer.breaks is not None:
-            seen = f"{answered.posted} transfers were posted"
-            seen += f", and {answered.posting}" if answered.posting is not None else ""
-            self.broke(answer.breaks, expected, seen, room)
+            self.broke(answer.breaks, _NOTHING_MORE, answered.posts, room)
         elif answer.was_failed:
             self.held("KS-2.5")
+
+    def answered_untracked(self, answer: Answer) -> None:
+        if answer.value is not None and answer.was_terminal is not None:
+            self._sticky(answer, answer.value, answer.was_terminal)
+
+    def _sticky(self, answer: Answer, value: KVPoll, first: KVPoll) -> None:
+        self.check("KS-2.1", value is first, first.name, f"poll() answered {value.name}", answer.room)
 
     def _polled(self, answer: Answer) -> None:
         room, value = answer.room, answer.value
         assert value is not None
         failed = answer.was_failed or bool(room.faults)
+        if answer.breaks is not None:
+            seen = "poll() answered Failed, so that it had failed before the last send(), which posted"
+            self.broke(answer.breaks, "after a failure the transport is asked for nothing more", seen, room)
         if answer.was_terminal is not None:
-            changed = value is not answer.was_terminal
-            self.check("KS-2.1", not changed, answer.was_terminal.name, f"poll() answered {value.name}", room)
+            self._sticky(answer, value, answer.was_terminal)
         if not answer.allowed and value is KVPoll.Success and failed:
             self.broke("KS-2.2", answer.wanted, "poll() answered Success", room)
         elif answer.allowed and failed:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from kvsender_spec.contract import KVPoll
-from kvsender_spec.history.events import AnyEvent, BytesCompared, CallEnded, CallName, RunEnded
+from kvsender_spec.history.events import AnyEvent, BytesCompared, CallName, RunEnded
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
 from kvsender_spec.observe.room import Answer, RoomView
 from kvsender_spec.observe.verdict import Reason
@@ -14,13 +14,15 @@ _TRUTH = "bytes.compared"
 
 
 class _Patience:
-    """How much of its time a room has had since the faults were over (KS-3.4).
+    """How much of its time a room has had since the faults were over and it owes an end (KS-3.4).
 
-    A room that nothing holds up has as many polls as handles, plus two. One that only a deadline can end has so many to
-    notice the transfer deadline, then the drain timeout, then so many again.
+    Where time is real it first has ``settle_s``. Then a room that nothing holds up has as many polls as handles, plus
+    two. One that only a deadline can end has so many to notice the transfer deadline, then the drain timeout, then so
+    many again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owes_since: float) -> None:
+        self._owes_since: Final = owes_since
         self.polls = 0
         self.noticed_at: float | None = None
 
@@ -30,14 +32,15 @@ class _Patience:
         if over is None:
             return False
         enough = sight.enough_polls(room)
-        if now < over + limits.settle_s:
+        began = max(over, self._owes_since)
+        if now < began + limits.settle_s:
             return False
         if sight.subject.settles and not room.unhealthy:
             self.polls += 1
             return self.polls >= enough
         if self.noticed_at is None:
             # A sender may post in a later call of its own than send(), and its deadline counts from there.
-            began = max([over, *room.oracle.posted_at.values()])
+            began = max([began, *room.oracle.posted_at.values()])
             if now >= began + limits.transfer_timeout_s:
                 self.polls += 1
             if self.polls >= enough:
@@ -50,7 +53,7 @@ class _Patience:
 
 class Outcomes(Checker):
     kinds: ClassVar = ANSWERS | {"bytes.compared", "faults.over"}
-    sees: ClassVar = frozenset({"bytes.compared", "run.ended", "call.ended"})
+    sees: ClassVar = frozenset({"bytes.compared", "run.ended"})
 
     def __init__(self, sight: Sight) -> None:
         super().__init__(sight)
@@ -58,15 +61,17 @@ class Outcomes(Checker):
         self._told: set[int] = set()
 
     def answered(self, answer: Answer) -> None:
-        if answer.started.what is not CallName.POLL or answer.value is None:
-            return
         room, value = answer.room, answer.value
+        if room.owes_an_end and room.key not in self._patience:
+            self._patience[room.key] = _Patience(self.sight.now)
+        if answer.started.what is not CallName.POLL or value is None:
+            return
         seen = f"poll() answered {value.name}"
         faulted = answer.was_failed or bool(room.faults)
         if not answer.allowed:
             if value is KVPoll.Success and answer.was_terminal is None and not (faulted and room.oracle.all_done):
                 self._too_early(answer, seen)
-            elif value is KVPoll.Failed and answer.was_terminal is None:
+            elif value is KVPoll.Failed and answer.was_terminal is None and answer.breaks is None:
                 self.broke("KS-3.5", answer.wanted, seen, room)
             elif not value.terminal and answer.was_terminal is None:
                 self.broke("KS-3.4", answer.wanted, seen, room)
@@ -100,26 +105,29 @@ class Outcomes(Checker):
         """KS-3.4: nothing goes wrong any more, and the caller has polled often enough."""
         if value.terminal or not room.owes_an_end or room.key in self._told or self.sight.subject.lossy:
             return
-        patience = self._patience.setdefault(room.key, _Patience())
-        if not patience.polled(self.sight, room):
+        if not self._patience[room.key].polled(self.sight, room):
             return
         self._told.add(room.key)
-        expected = f"a terminal answer within {len(room.oracle.handles) + 2} polls"
+        settle_s = self.sight.header.limits.settle_s
+        expected = (
+            f"a terminal answer within {f'{settle_s} s and ' * bool(settle_s)}{len(room.oracle.handles) + 2} polls"
+        )
         seen = f"the room is still {' or '.join(map(str, room.oracle.possible))}"
         by_deadline = not self.sight.subject.settles or room.unhealthy
-        if room.opened.pages == 0 and room.handed_over and not by_deadline:
+        # What keeps a room open that has failed is neither its pages nor the order in which its transfers finished.
+        undisturbed = not by_deadline and not room.faults and not room.oracle.failed
+        if room.opened.pages == 0 and room.handed_over and undisturbed:
             self.broke("KS-3.2", expected, seen, room)
-        if room.out_of_order and not room.faults and not by_deadline:
+        if room.out_of_order and undisturbed:
             self.broke("KS-3.6", expected, seen, room)
         self.broke("KS-3.4", expected, seen, room)
 
     def see(self, event: AnyEvent, room: RoomView | None) -> None:
         if isinstance(event, BytesCompared):
             self._compared(event, room)
-        elif isinstance(event, RunEnded):
-            self._ended()
         else:
-            assert isinstance(event, CallEnded)
+            assert isinstance(event, RunEnded)
+            self._ended()
 
     def _compared(self, event: BytesCompared, room: RoomView | None) -> None:
         wanted = "nothing changes outside" if event.outside else "every peer has the sender's bytes"

@@ -43,7 +43,7 @@ class Peers(Checker):
             case PeerAdded() | CallStarted():
                 work = (CallName.RECONNECT, CallName.SWEEP)
                 self._added(at_a_call=isinstance(event, CallStarted) and event.what not in work)
-            case RunEnded():
+            case RunEnded(complete=True):
                 self._added(at_a_call=True)
                 self._told()
             case _:

@@ -1,0 +1,123 @@
+"""Steps and scenes in the words in which the kit prints them, read back: what a report says can be pasted."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.lines import shown
+from kvsender_spec.trace import Call, Meeting, Misuse, Progress, Scene, Step, TraceError
+
+MOST_DIGITS: Final = 9
+_OF_NOTHING: Final = frozenset(call for call in Call if "(" not in str(Step(call)))
+_E = TypeVar("_E", bound=StrEnum)
+
+
+def _last_words(scene: Scene) -> str:
+    return str(scene).rpartition(", ")[2]
+
+
+_NOT_SHARED: Final = _last_words(Scene(shared=False))
+_DONE_AT_POST: Final = _last_words(Scene(done_at_post=True))
+_DROPS_METADATA: Final = _last_words(Scene(drops_metadata=True))
+_SILENT: Final = _last_words(Scene(silent=True))
+
+
+def parse_step(text: str) -> Step:
+    """Read what ``str`` makes of a step. ``wait`` and ``wait_long``, which are about no room, may come without one.
+
+    Raises TraceError, which names the word, for anything else.
+    """
+    alone, met, thread = text.partition(" meeting ")
+    what, *details = alone.split(" with ")
+    name_and_room, after, finished = what.partition(" after ")
+    name, bracket, number = name_and_room.partition("(")
+    number, _, opening = number.removesuffix(")").partition(" opening ")
+    call = _named(Call, name)
+    if not bracket and call not in _OF_NOTHING:
+        raise TraceError(f"{name_and_room!r} names no room or peer: write {name}(0)")
+    fault: Fault | None = None
+    misuse: Misuse | None = None
+    for detail in details:
+        if "=" in detail:
+            fault = _parse_fault(detail)
+        else:
+            misuse = _named(Misuse, detail)
+    step = Step(
+        call,
+        room=_count(number) if bracket else 0,
+        progress=_named(Progress, finished.removesuffix(" finished")) if after else Progress.NONE,
+        fault=fault,
+        misuse=misuse,
+        meeting=_parse_meeting(thread) if met else None,
+        opening=_count(opening) if opening else 0,
+    )
+    # There is one way to write a step; this refuses what the lines above read too kindly.
+    written = str(step)
+    if text != written:
+        raise TraceError(f"{text!r} is no step: did you mean {written!r}?")
+    return step
+
+
+def _parse_fault(text: str) -> Fault:
+    where, _, kind = text.partition("=")
+    point, nth = _parse_point(where)
+    return Fault(point, _named(Kind, kind), nth)
+
+
+def _parse_meeting(text: str) -> Meeting:
+    call, _, where = text.partition(" from another thread at ")
+    point, nth = _parse_point(where)
+    return Meeting(_named(Call, call), point, nth)
+
+
+def _parse_point(text: str) -> tuple[Point, int]:
+    point, bracket, nth = text.partition("[")
+    return _named(Point, point), _count(nth.removesuffix("]")) if bracket else 0
+
+
+def parse_scene(text: str) -> Scene:
+    """Read what ``str`` makes of a scene. Raises TraceError, which names the words, for anything else."""
+    rooms, *words = text.split(", ")
+    if not rooms.startswith("rooms of "):
+        raise TraceError(f"{rooms!r} is no beginning of a scene: write rooms of 1+1 pages, 2 peers")
+    chunks = tuple(
+        tuple(_count(pages) for pages in room.removesuffix(" pages").split("+"))
+        for room in rooms.removeprefix("rooms of ").split(" and ")
+    )
+    peers = 1
+    dummies = 0
+    for word in words:
+        number, _, what = word.partition(" ")
+        if what in ("peer", "peers"):
+            peers = _count(number)
+        elif what == "dummy":
+            dummies = _count(number)
+        elif word not in (_NOT_SHARED, _DONE_AT_POST, _DROPS_METADATA, _SILENT):
+            raise TraceError(f"{word!r} is no part of a scene")
+    scene = Scene(
+        chunks,
+        peers,
+        dummies,
+        shared=_NOT_SHARED not in words,
+        done_at_post=_DONE_AT_POST in words,
+        drops_metadata=_DROPS_METADATA in words,
+        silent=_SILENT in words,
+    )
+    if str(scene) != text:
+        raise TraceError(f"{text!r} is no scene: did you mean {str(scene)!r}?")
+    return scene
+
+
+def _named(members: type[_E], text: str) -> _E:
+    try:
+        return members(text)
+    except ValueError:
+        raise TraceError(f"{text!r} is not one of: {', '.join(members)}") from None
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
+        raise TraceError(f"{shown(repr(text))} is no number from 0 with at most {MOST_DIGITS} digits")
+    return int(text)
