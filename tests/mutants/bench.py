@@ -11,7 +11,6 @@ import time
 from typing import Annotated
 
 import typer
-from kvsender_spec.kit.explore import explore
 from rich import box
 from rich.console import Console
 from rich.progress import track
@@ -21,10 +20,7 @@ from tests.mutants.registry import CORRECT, MUTANTS
 
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, load_adapter
-<<<<<<< HEAD
 from kvsender_spec.kit.walk import walk
-=======
->>>>>>> core
 
 REFERENCE = "kvsender_nixl.adapter:adapter"
 

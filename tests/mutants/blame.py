@@ -21,22 +21,8 @@ from tests.mutants.registry import MUTANTS
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.observe.verdict import Outcome
 
-<<<<<<< HEAD
-CONTEXTS: Final = frozenset(clause for clause, _ in NAMING) - {"KS-3.2", "KS-3.6"}
-"""Clauses about circumstances alone: the two others are rules that an answer can break by itself."""
-=======
-
-def chosen(only: list[str]) -> list[int]:
-    """The numbers of the mutants: all of them, or those that are named or whose clause is."""
-    known = {name for mutant in MUTANTS for name in (mutant.name, mutant.breaks)}
-    if unknown := sorted(set(only) - known):
-        raise typer.BadParameter(f"no such mutant or clause: {', '.join(unknown)}")
-    return [n for n, mutant in enumerate(MUTANTS) if not only or mutant.name in only or mutant.breaks in only]
-
-
 CONTEXTS: Final = frozenset({"KS-2.7", "KS-5.1", "KS-5.2", "KS-5.3", "KS-5.4", "KS-6.2", "KS-6.3", "KS-7.2", "KS-8.1"})
 """Clauses about circumstances."""
->>>>>>> core
 MOST_FIRST_MISSED: Final = 4
 """Own clause first in the report: for all but so many."""
 
