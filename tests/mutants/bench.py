@@ -11,7 +11,6 @@ import time
 from typing import Annotated
 
 import typer
-from kvsender_spec.kit.explore import explore
 from rich import box
 from rich.console import Console
 from rich.progress import track
@@ -21,15 +20,16 @@ from tests.mutants.registry import CORRECT, MUTANTS
 
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, load_adapter
+from kvsender_spec.kit.walk import walk
 
 REFERENCE = "kvsender_nixl.adapter:adapter"
 
 
 def speed(adapter: Adapter, runs: int) -> tuple[int, float]:
     """How many steps a number of runs took, and for how long."""
-    explore(adapter, seed_number=0, examples=5)  # what happens once only is not what is measured
+    walk(adapter, seed_number=0, examples=5)  # what happens once only is not what is measured
     began = time.process_time()
-    steps = explore(adapter, seed_number=1, examples=runs).steps
+    steps = walk(adapter, seed_number=1, examples=runs).steps
     return steps, time.process_time() - began
 
 

@@ -7,30 +7,19 @@ are blamed although the mutant is about none. Exit codes: 0 the bars hold, 1 one
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from tests.mutants.pool import CORES, chosen, each
 from tests.mutants.registry import MUTANTS
 
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.observe.verdict import Outcome
-
-
-def chosen(only: list[str]) -> list[int]:
-    """The numbers of the mutants: all of them, or those that are named or whose clause is."""
-    known = {name for mutant in MUTANTS for name in (mutant.name, mutant.breaks)}
-    if unknown := sorted(set(only) - known):
-        raise typer.BadParameter(f"no such mutant or clause: {', '.join(unknown)}")
-    return [n for n, mutant in enumerate(MUTANTS) if not only or mutant.name in only or mutant.breaks in only]
-
 
 CONTEXTS: Final = frozenset({"KS-2.7", "KS-5.1", "KS-5.2", "KS-5.3", "KS-5.4", "KS-6.2", "KS-6.3", "KS-7.2", "KS-8.1"})
 """Clauses about circumstances."""
@@ -93,23 +82,17 @@ def blamed(number: int, seed: int, examples: int) -> Blamed:
     )
 
 
-def all_blamed(numbers: Iterable[int], *, seed: int, examples: int, jobs: int) -> list[Blamed]:
-    """One process for each core: a mutant's threads and hypothesis' own state stay apart from the next one's."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(blamed, number, seed, examples) for number in numbers]
-        return [done.result() for done in waiting]
-
-
 def main(
     only: Annotated[list[str] | None, typer.Argument(help="Mutants, or clauses; all when none is given.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of every check.")] = 0,
     budget: Annotated[Budget, typer.Option(help="How many runs a check may take.")] = Budget.QUICK,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = len(os.sched_getaffinity(0)),
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = CORES,
     traces: Annotated[bool, typer.Option(help="Print the shortest traces as well.")] = False,
 ) -> None:
     """Check every mutant, and print whom the report blames."""
     console = Console(highlight=False, soft_wrap=True)
-    found = all_blamed(chosen(only or []), seed=seed, examples=budget.examples, jobs=jobs)
+    work = partial(blamed, seed=seed, examples=budget.examples)
+    found = list(each(work, chosen(only or []), jobs=jobs))
     for row in found:
         mark = "first" if row.first else "caught" if row.caught else "MISSED"
         words = [f"{MUTANTS[row.mutant].name} {row.own} {mark}:", *row.failed]

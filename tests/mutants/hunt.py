@@ -1,22 +1,27 @@
-"""How soon a mutant is killed: explore until its clause is broken, and note what else broke on the way."""
+"""How soon a mutant is killed: walk until its clause is shown, then ask attribution whether that clause is blamed."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
-from kvsender_spec.kit.explore import Counterexample, Exploration, explore, shorten
 from tests.mutants.registry import MUTANTS, Mutant
 
 from kvsender_spec.clauses import claimed
+from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.check import Budget, check
+from kvsender_spec.kit.shrink import show, shrink
+from kvsender_spec.kit.walk import walk
+from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally
+from kvsender_spec.trace import Trace
 
 IMPORT_CLAUSE: Final = "KS-1.5"
 """It is judged by an import and not by exploring."""
+WAIT_RUNS: Final = 16
+"""So many more runs often show that the clause needs no circumstance, and cost less than the shortening of a trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +33,16 @@ class Hunt:
     runs: int
     cpu_s: float
     first_run: dict[str, int]
-    """Each clause that was broken, with the number of the first run that broke it."""
-    example: Counterexample | None
-    """The shortest run that broke the mutant's clause, as it was found."""
+    """Each clause that has caught it, with the number of the first run that shows it. A rule that attribution explains
+    by the mutant's own clause is that one's."""
+    example: Example | None
+    """A run for which the mutant's own clause is blamed; None where it never is."""
+    shortest: bool
+    """Attribution has shortened the example."""
 
     @property
     def killed(self) -> bool:
-        return self.mutant.breaks in self.first_run
+        return self.example is not None
 
     @property
     def first(self) -> bool:
@@ -46,35 +54,91 @@ class Hunt:
         """No other clause had caught it before, nor in the same run."""
         own = self.first_run.get(self.mutant.breaks)
         others = [run for clause, run in self.first_run.items() if clause != self.mutant.breaks]
-        return own is not None and all(own < other for other in others)
+        return self.killed and own is not None and all(own < other for other in others)
+
+
+@dataclass(slots=True)
+class _Pursuit:
+    """What a walk has shown of one mutant so far, and whether its own clause is blamed for it."""
+
+    mutant: Mutant
+    to_the_end: bool
+    first_run: dict[str, int] = field(default_factory=dict)
+    example: Example | None = None
+    shortest: bool = False
+    tried_at: int = 0
+    """The run after which attribution was last asked, or the clause was first shown."""
+
+    def note(self, tally: Tally) -> None:
+        """Note the rules that the last run has broken first."""
+        for rule in tally.first:
+            self.first_run.setdefault(rule, tally.runs)
+
+    def enough(self, tally: Tally) -> bool:
+        """Whether the clause is blamed by now. Attribution is asked seldom: it runs a trace many times."""
+        own = self.mutant.breaks
+        if self.to_the_end or not tally.shows({own}):
+            return False
+        if own in tally.first and not tally.candidates[own]:
+            # It is broken first, and in no particular circumstance: no shortening can name another clause.
+            return self.conclude(tally)
+        if not self.tried_at:
+            self.tried_at = tally.runs
+        elif tally.runs >= max(2 * self.tried_at, self.tried_at + WAIT_RUNS):
+            self.tried_at = tally.runs
+            return self.conclude(tally)
+        return False
+
+    def conclude(self, tally: Tally) -> bool:
+        """Find out whether the mutant's own clause is blamed, by the means that the kit's check has."""
+        own = self.mutant.breaks
+        if self.example is not None or not tally.shows({own}):
+            return self.example is not None
+        if own in tally.first and not tally.candidates[own]:
+            if show(self.mutant.adapter, tally.first[own].trace, own) is not None:
+                self.example = tally.first[own]
+            return self.example is not None
+        blame = attribute(self.mutant.adapter, tally, frozenset({own}))
+        found = blame.evidence.get(own)
+        if found is None or found.trace is None or own in blame.after:
+            return False
+        self.example, self.shortest = Example(found.violation, found.trace), True
+        explained = {rule for rule, clause in blame.after.items() if clause == own}
+        explained |= {OWN_ERROR} if own in tally.candidates.get(OWN_ERROR, ()) else set()
+        runs = [self.first_run.pop(rule) for rule in explained & self.first_run.keys()]
+        self.first_run[own] = min(runs, default=self.first_run.get(own, tally.runs))
+        return True
 
 
 def hunt(mutant: Mutant, *, seed: int, examples: int = Budget.CI.examples, to_the_end: bool = False) -> Hunt:
-    """Explore until the mutant's clause is broken; ``to_the_end``: all the runs, to see what else breaks."""
+    """Walk until the mutant's clause is blamed; ``to_the_end``: all the runs, to see what else breaks."""
     began = time.process_time()
     if mutant.breaks == IMPORT_CLAUSE:
         (verdict,) = check(mutant.adapter, seed=seed, examples=1, clauses=[IMPORT_CLAUSE]).verdicts
-        found = {IMPORT_CLAUSE: 1} if verdict.counterexample is not None else {}
-        return Hunt(mutant, seed, 1, time.process_time() - began, found, verdict.counterexample)
-    first_run: dict[str, int] = {}
-    judged = {clause.id for clause in claimed(mutant.adapter.profile)}
+        found = verdict.evidence
+        example = None if found is None or found.trace is None else Example(found.violation, found.trace)
+        caught = {} if example is None else {IMPORT_CLAUSE: 1}
+        return Hunt(mutant, seed, 1, time.process_time() - began, caught, example, True)
+    judged = frozenset(clause.id for clause in claimed(mutant.adapter.profile))
+    pursuit = _Pursuit(mutant, to_the_end)
+    tally = Tally(claimed=judged)
+    walk(mutant.adapter, seed_number=seed, examples=examples, into=tally, enough=pursuit.enough, on_run=pursuit.note)
+    pursuit.conclude(tally)
+    first_run = {clause: run for clause, run in pursuit.first_run.items() if clause in judged}
+    return Hunt(mutant, seed, tally.runs, time.process_time() - began, first_run, pursuit.example, pursuit.shortest)
 
-    def note(exploration: Exploration) -> None:
-        for clause in exploration.broken.keys() & judged:
-            first_run.setdefault(clause, exploration.runs)
 
-    wanted = frozenset[str]() if to_the_end else frozenset({mutant.breaks})
-    seen = explore(mutant.adapter, seed_number=seed, examples=examples, wanted=wanted, on_run=note)
-    return Hunt(mutant, seed, seen.runs, time.process_time() - began, first_run, seen.broken.get(mutant.breaks))
-
-
-def shortest(hunts: Iterable[Hunt]) -> Counterexample | None:
+def shortest(hunts: Iterable[Hunt]) -> Trace | None:
     """The shortest trace that can be made of what the hunts of one mutant have found."""
-    found = [(hunt.mutant, hunt.example) for hunt in hunts if hunt.example is not None]
+    found = [(hunt, hunt.example) for hunt in hunts if hunt.example is not None]
     if not found:
         return None
-    mutant, example = min(found, key=lambda pair: len(pair[1].trace.steps))
-    return shorten(mutant.adapter, example) if example.trace.steps else example
+    short = [example.trace for hunt, example in found if hunt.shortest]
+    if short:
+        return min(short, key=lambda trace: len(trace.steps))
+    hunt, example = min(found, key=lambda pair: len(pair[1].trace.steps))
+    shown = shrink(hunt.mutant.adapter, example)
+    return example.trace if shown is None else shown.trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +148,10 @@ class Campaign:
     mutant: int
     """Its number in the registry."""
     killed: tuple[int, ...]
-    """The seeds on which its own clause has caught it."""
+    """The seeds on which its own clause is blamed."""
     survived: tuple[int, ...]
     runs: tuple[int, ...]
-    """To each kill."""
+    """To the first run that shows it."""
     cpu_s: float
     """To each kill or survival, on average."""
     firsts: int
@@ -95,7 +159,7 @@ class Campaign:
     alone: int
     """On how many of them none had in the same run either."""
     broke: frozenset[str]
-    """Every clause that any of the hunts has seen broken."""
+    """Every clause that any of the hunts has seen broken before anything else in its room."""
     steps: int | None
     """Of the shortest trace."""
     trace: str
@@ -104,6 +168,7 @@ class Campaign:
 
 def campaign(number: int, seeds: tuple[int, ...], examples: int, breadth: int) -> Campaign:
     """Everything about one mutant of the registry, by its number there."""
+    logging.disable(logging.CRITICAL)
     mutant = MUTANTS[number]
     hunts = [hunt(mutant, seed=seed, examples=examples) for seed in seeds]
     broad = hunt(mutant, seed=seeds[0], examples=breadth, to_the_end=True) if breadth else hunts[0]
@@ -117,16 +182,6 @@ def campaign(number: int, seeds: tuple[int, ...], examples: int, breadth: int) -
         sum(hunt.first for hunt in hunts),
         sum(hunt.alone for hunt in hunts),
         frozenset().union(*(hunt.first_run for hunt in (*hunts, broad))),
-        None if short is None else len(short.trace.steps),
-        "" if short is None else "; ".join([str(short.trace.scene), *map(str, short.trace.steps)]),
+        None if short is None else len(short.steps),
+        "" if short is None else "; ".join([str(short.scene), *map(str, short.steps)]),
     )
-
-
-def campaigns(
-    numbers: Iterable[int], *, seeds: tuple[int, ...], examples: int, breadth: int, jobs: int
-) -> Iterator[Campaign]:
-    """One process for each core: a mutant's threads and hypothesis' own state stay apart from the next one's."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(campaign, number, seeds, examples, breadth) for number in numbers]
-        for done in waiting:
-            yield done.result()

@@ -1,20 +1,21 @@
-"""The kill matrix: ``python -m tests.mutants.matrix`` hunts every broken sender, and prints which clause caught it.
+"""The kill matrix: ``python -m tests.mutants.matrix`` hunts every broken sender, and prints which clause is blamed.
 
-Exit codes: 0 every mutant is killed on every seed within the budget, and every clause has a mutant that no other clause
-catches before it; 1 not so; 2 the command was used wrongly.
+Exit codes: 0 for every mutant its own clause is blamed on every seed within the budget, and every clause has a mutant
+that no other clause catches before it; 1 not so; 2 the command was used wrongly.
 """
 
 from __future__ import annotations
 
-import os
 import sys
+from functools import partial
 from typing import Annotated, Final
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from tests.mutants.hunt import Campaign, campaigns
+from tests.mutants.hunt import Campaign, campaign
+from tests.mutants.pool import CORES, chosen, each
 from tests.mutants.registry import MUTANTS
 
 from kvsender_spec.clauses import CLAUSES
@@ -23,14 +24,6 @@ from kvsender_spec.kit.check import Budget
 MOST_STEPS: Final = 8
 """What the shortest trace of nine mutants of ten must not exceed."""
 WIDTH: Final = 160
-
-
-def chosen(only: list[str]) -> list[int]:
-    """The numbers of the mutants to hunt: all of them, or those that are named or whose clause is."""
-    known = {name for mutant in MUTANTS for name in (mutant.name, mutant.breaks)}
-    if unknown := sorted(set(only) - known):
-        raise typer.BadParameter(f"no such mutant or clause: {', '.join(unknown)}")
-    return [n for n, mutant in enumerate(MUTANTS) if not only or mutant.name in only or mutant.breaks in only]
 
 
 def render(found: list[Campaign], seeds: int, console: Console) -> None:
@@ -59,7 +52,9 @@ def render(found: list[Campaign], seeds: int, console: Console) -> None:
         name = f"{mutant.name}{' *' if mutant.threads else ''}"
         table.add_row(name, *marks, f"{len(row.killed)}/{seeds}", most, steps)
     console.print(table)
-    console.print("K: the clause it is meant to break has caught it; ?: it has not; x: this one has as well")
+    console.print(
+        "K: the clause it is meant to break is blamed; ?: it is not; x: this one was broken first in some room as well"
+    )
     console.print("*: written with worker threads")
 
 
@@ -98,7 +93,7 @@ def main(
     first_seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
     budget: Annotated[Budget, typer.Option(help="How many runs a hunt may take.")] = Budget.CI,
     breadth: Annotated[int, typer.Option(min=0, help="Runs that look for whatever else a mutant breaks.")] = 150,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = len(os.sched_getaffinity(0)),
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = CORES,
 ) -> None:
     """Hunt every mutant with several seeds, and print mutant x clause."""
     numbers = chosen(only or [])
@@ -106,7 +101,8 @@ def main(
     found: list[Campaign] = []
     span = tuple(range(first_seed, first_seed + seeds))
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
-    for row in campaigns(numbers, seeds=span, examples=budget.examples, breadth=breadth, jobs=jobs):
+    work = partial(campaign, seeds=span, examples=budget.examples, breadth=breadth)
+    for row in each(work, numbers, jobs=jobs):
         found.append(row)
         mutant = MUTANTS[row.mutant]
         progress.print(

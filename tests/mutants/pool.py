@@ -1,0 +1,34 @@
+"""Which mutants a command is about, and one process for each core: their threads and hypothesis' state stay apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from typing import Final, TypeVar
+
+import typer
+from tests.mutants.registry import MUTANTS
+
+CORES: Final = len(os.sched_getaffinity(0))
+_T = TypeVar("_T")
+
+
+def chosen(only: Iterable[str]) -> list[int]:
+    """The numbers of the mutants: all of them, or those that are named or whose clause is.
+
+    Raises typer.BadParameter for a name that is neither.
+    """
+    wanted = set(only)
+    known = {name for mutant in MUTANTS for name in (mutant.name, mutant.breaks)}
+    if unknown := sorted(wanted - known):
+        raise typer.BadParameter(f"no such mutant or clause: {', '.join(unknown)}")
+    return [n for n, mutant in enumerate(MUTANTS) if not wanted or {mutant.name, mutant.breaks} & wanted]
+
+
+def each(work: Callable[[int], _T] | partial[_T], numbers: Iterable[int], *, jobs: int) -> Iterator[_T]:
+    """What comes of the work for each mutant, by its number in the registry, in order."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, numbers)
