@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from tests.mutants.registry import MUTANTS, Mutant
 
-from kvsender_spec.kit.complete import SuiteReport, run_suite
+from kvsender_spec.kit.search.complete import SuiteReport, run_suite
 from kvsender_spec.kit.parts import abilities
 
 OUTSIDE: Final = {
