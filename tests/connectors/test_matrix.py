@@ -14,7 +14,8 @@ from kvsender_connectors.findings import Findings, Result, Shown, examine
 from kvsender_connectors.known import KNOWN, Kind, Known
 from kvsender_connectors.page import Edition, write
 from kvsender_spec.clauses import BY_ID, CLAUSES
-from kvsender_spec.kit.stage import unplayable
+from kvsender_spec.kit.adapter import RoomPlan, World
+from kvsender_spec.kit.run.stage import unplayable
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.verdict import Breakdown, Evidence, Outcome, Report, Verdict, Violation
 from kvsender_spec.report.json import ReportError, document
@@ -154,3 +155,29 @@ def test_a_trace_shows_a_circumstance_only_where_it_needs_it() -> None:
     (shown,) = findings.shown
     assert not shown.shown
     assert "KS-3.4" in shown.observed
+
+
+class _Flipping(seed.SeedSender):
+    """abort() makes a failure of whatever the room has come to."""
+
+    def abort(self) -> None:
+        self._send_failed = True
+
+
+class _FlippingSystem(seed.SeedSystem):
+    def sender(self, plan: RoomPlan) -> _Flipping:
+        return _Flipping(self._world, plan)
+
+
+class _FlippingAdapter(seed.Adapter):
+    def open(self, world: World) -> _FlippingSystem:
+        return _FlippingSystem(world)
+
+
+def test_a_circumstance_that_a_trace_needs_is_evidence_for_its_clause() -> None:
+    entry = next(entry for entry in KNOWN if entry.why == "a late abort() turns Success into Failed")
+    findings = examine(_FlippingAdapter(), seed=0, examples=1, known=[entry])
+    assert findings.shown == (Shown(entry.why, True, "KS-2.1: poll() answered Failed"),)
+    assert findings.report.clause("KS-5.1").verdict is Outcome.FAIL
+    without = examine(seed.adapter, seed=0, examples=1, known=[entry])
+    assert without.shown == (Shown(entry.why, False),), "the seed has no abort()"

@@ -10,11 +10,11 @@ from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
 from kvsender_spec.clauses import BY_ID, Level
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.adapter import NUM_PAGES, NoticeKind, RoomPlan, World
-from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.check import Outcome, UnknownClause, check, load_adapter
-from kvsender_spec.kit.drive import Run, run_trace
-from kvsender_spec.kit.shrink import show, shrink
-from kvsender_spec.kit.walk import walk
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.drive import Run, run_trace
+from kvsender_spec.kit.search.shrink import show, shrink
+from kvsender_spec.kit.search.walk import walk
 from kvsender_spec.observe.attribution import Example
 from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace
 

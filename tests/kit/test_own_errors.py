@@ -21,8 +21,8 @@ from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.history.events import ErrorSeen
 from kvsender_spec.kit.adapter import World
 from kvsender_spec.kit.check import Outcome, Report, check
-from kvsender_spec.kit.drive import Run, run_trace
 from kvsender_spec.kit.replay import replay
+from kvsender_spec.kit.run.drive import Run, run_trace
 from kvsender_spec.kit.toy import ToyAdapter, ToySender, ToySystem
 from kvsender_spec.machine import State
 from kvsender_spec.observe.attribution import OWN_ERROR, Tally

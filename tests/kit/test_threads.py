@@ -14,13 +14,13 @@ from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
 
 from kvsender_spec.contract import INIT_AGENT, KVPoll
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.kit import calls
 from kvsender_spec.kit.adapter import RoomPlan, World
-from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.check import Outcome, check
-from kvsender_spec.kit.drive import run_trace
-from kvsender_spec.kit.transport import Fabric, ScriptedAgent, ScriptedHandle
-from kvsender_spec.kit.walk import MOST_ERRORS
+from kvsender_spec.kit.run import calls
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent, ScriptedHandle
+from kvsender_spec.kit.search.walk import MOST_ERRORS
 from kvsender_spec.trace import Call, Meeting, Progress, Scene, Step, Trace
 
 # ------------------------------------------------------------------------------------------- what an adapter may break

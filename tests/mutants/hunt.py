@@ -13,8 +13,8 @@ from tests.mutants.registry import MUTANTS, Mutant
 from kvsender_spec.clauses import claimed
 from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.check import Budget, check
-from kvsender_spec.kit.shrink import show, shrink
-from kvsender_spec.kit.walk import walk
+from kvsender_spec.kit.search.shrink import show, shrink
+from kvsender_spec.kit.search.walk import walk
 from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally
 from kvsender_spec.trace import Trace
 

@@ -10,7 +10,7 @@ import sys
 from kvsender_spec.report import html, json, junit, sequence, svg, text, told
 print(sorted({name.split(".")[1] for name in sys.modules if name.startswith("kvsender_spec.")}))
 """
-ALLOWED = {"clauses", "contract", "faults", "history", "machine", "observe", "report", "trace"}
+ALLOWED = {"clauses", "contract", "faults", "history", "lines", "machine", "observe", "report", "trace"}
 
 
 def test_nothing_but_what_a_report_is_about_is_loaded() -> None:

@@ -19,7 +19,7 @@ from kvsender_nixl.agent import create_agent
 from kvsender_nixl.buffers import AuxBuffers, KVPool
 from kvsender_nixl.lab.memory import LAYERS, NUM_PAGES, NUM_SLOTS, SHAPES, Tally
 from kvsender_nixl.lab.peer import DecodePeer
-from kvsender_nixl.lab.recording import Recording
+from kvsender_nixl.lab.recording import LIMIT_S, STEP_S, Recording, TimeUp
 from kvsender_nixl.lab.stage import Stage
 from kvsender_nixl.lab.watched import WatchedRoom
 from kvsender_nixl.prefill import Prefill
@@ -32,7 +32,6 @@ from kvsender_spec.history.events import (
     Destination,
     FaultsOver,
     KeptCounted,
-    PagesHeld,
     PeerLost,
     PeerResumed,
     PeerReturned,
@@ -47,16 +46,9 @@ from kvsender_spec.history.recording_agent import RecordingAgent, Transfer
 if TYPE_CHECKING:
     from kvsender_nixl.lab.stage import RealPrefill
 
-LIMIT_S: Final = 10.0
-"""How long anything is waited for that should happen at once. Long, because other jobs may share the machine."""
 _MARGIN_S: Final = 5.0
-_STEP_S: Final = 0.0005
 _MOST_ESCAPES: Final = 20
 """How often poll() may raise before a room is given up."""
-
-
-class TimeUp(Exception):
-    """Something did not happen in time: the scenario cannot go on."""
 
 
 class Trial(Recording):
@@ -151,14 +143,6 @@ class Trial(Recording):
 
         self.call(CallName.RECONNECT, register)
 
-    def until(self, what: str, done: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
-        """Wait. Raises TimeUp when the time is up."""
-        deadline = time.monotonic() + limit_s
-        while not done():
-            if time.monotonic() > deadline:
-                raise TimeUp(f"not within {limit_s} s: {what}")
-            time.sleep(_STEP_S)
-
     def late_bytes(self, room: WatchedRoom, peer: DecodePeer, resume: Callable[[], None]) -> tuple[Tally, Tally]:
         """The room has reported, and its caller reuses what it may; only then does a held peer take the bytes.
 
@@ -224,7 +208,9 @@ class Trial(Recording):
         ]
         meanwhile()
         self.tell(partial(RoomOpened, room=key, id=number, pages=num_pages, aux=slot, destinations=tuple(destinations)))
-        watched = WatchedRoom(self, self.observer.rooms[key], chunks, source, {peer.name: peer for peer in peers})
+        watched = WatchedRoom(
+            self, self.prefill, self.observer.rooms[key], chunks, source, {peer.name: peer for peer in peers}
+        )
         self.rooms.append(watched)
         watched.init(infos, slot)
         return watched
@@ -233,11 +219,6 @@ class Trial(Recording):
         free = self._targets.setdefault(peer.name, list(range(NUM_PAGES)))
         pages = tuple(self._take(free, num_pages, scattered))
         return Destination(peer=peer.name, generation=self._generations.get(peer.name, 0), pages=pages, aux=slot)
-
-    def hold(self, room: int | None) -> None:
-        """Ask for the pages that must not be reused: after a terminal answer of this room, or at the end."""
-        held = tuple(sorted(self.prefill.quarantined_pages()))
-        self.tell(partial(PagesHeld, room=room, pages=held))
 
     def end(self, *rooms: WatchedRoom, settles: bool = True) -> None:
         """Nothing goes wrong from here on: poll these rooms in turn until all have ended.
@@ -257,7 +238,7 @@ class Trial(Recording):
             if not waiting:
                 break
             escapes += sum(room.poll() is None for room in waiting)
-            time.sleep(_STEP_S)
+            time.sleep(STEP_S)
         late = [f"room {room.number} is {room.states}" for room in rooms if not room.view.ended]
         if late:
             raise TimeUp(f"no terminal answer: {', '.join(late)}")
@@ -291,7 +272,7 @@ class Trial(Recording):
         for room in self.rooms:
             self._ask_receivers(room)
         self._look_outside()
-        self.hold(None)
+        self.held(self.prefill.quarantined_pages(), None)
         entries = self.prefill.residue()
         in_flight = self.prefill.close()
         self.tell(partial(KeptCounted, entries=entries, in_flight=in_flight))

@@ -10,6 +10,7 @@ import numpy as np
 
 from kvsender_nixl.exchange import TransferInfo
 from kvsender_nixl.lab.peer import DecodePeer
+from kvsender_nixl.lab.recording import Recording
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import BytesCompared, CallEnded, CallName
 from kvsender_spec.machine import HandleState
@@ -17,8 +18,7 @@ from kvsender_spec.observe.room import RoomView
 from kvsender_spec.trace import Misuse
 
 if TYPE_CHECKING:
-    from kvsender_nixl.lab.stage import RealSender
-    from kvsender_nixl.lab.trial import Trial
+    from kvsender_nixl.lab.stage import RealPrefill, RealSender
 
 
 class WatchedRoom:
@@ -26,13 +26,15 @@ class WatchedRoom:
 
     def __init__(
         self,
-        trial: Trial,
+        trial: Recording,
+        prefill: RealPrefill,
         view: RoomView,
         chunks: Sequence[int],
         source: Sequence[int],
         peers: dict[str, DecodePeer],
     ) -> None:
         self._trial: Final = trial
+        self._prefill: Final = prefill
         self._left: Final = list(source)
         self._made: RealSender | None = None
         self._compared = False
@@ -49,7 +51,7 @@ class WatchedRoom:
         """What the peers want arrives, and the caller makes the sender."""
 
         def init() -> None:
-            prefill = self._trial.prefill
+            prefill = self._prefill
             for info in infos:
                 prefill.add_transfer_info(info)
             self._made = prefill.sender(self.number)
@@ -106,7 +108,7 @@ class WatchedRoom:
             self._compared = True
             self._compare()
         if self.view.ended:
-            self._trial.hold(self.key)
+            self._trial.held(self._prefill.quarantined_pages(), self.key)
         return answer if isinstance(answer, KVPoll) else None
 
     def failure(self) -> str | None:
