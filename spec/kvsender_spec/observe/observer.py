@@ -49,7 +49,7 @@ from kvsender_spec.history.events import (
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import CALLER
 from kvsender_spec.observe.checkers import CHECKERS
-from kvsender_spec.observe.checkers.base import Checker, Sight
+from kvsender_spec.observe.checkers.base import OWN_ERROR, Checker, Sight
 from kvsender_spec.observe.peers import PeerView, SubjectView
 from kvsender_spec.observe.room import Answer, Answered, Bracket, RoomView
 from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
@@ -171,12 +171,12 @@ class Observer:
         return None if event.room is None else self.rooms.get(event.room)
 
     def _mark(self, violations: Iterable[Violation]) -> None:
-        """What breaks later in these rooms is recorded as after the first claimed clause that broke.
+        """What breaks later in these rooms is recorded as after the first claimed clause that broke, or the own error.
 
         A worker that has ended serves no room any more, so what breaks after that in any room is after KS-7.1.
         """
         for violation in violations:
-            if violation.clause not in self._claimed:
+            if violation.clause not in self._claimed and violation.clause != OWN_ERROR:
                 continue
             if violation.clause == _WORKERS_END:
                 self.subject.mark = violation.clause
