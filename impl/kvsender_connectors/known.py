@@ -300,4 +300,3 @@ KNOWN: Final = (
         "send() queues whatever it is given, and the worker fails the room, cuts the chunk short, or writes elsewhere",
     ),
 )
-"""Of several entries about a clause, the first one is shown with its verdict."""
