@@ -13,7 +13,7 @@ from typing import Final
 
 from kvsender_spec.contract import Clock
 from kvsender_spec.faults import STAND_INS
-from kvsender_spec.kit.transport import ScriptedAgent, ScriptedHandle
+from kvsender_spec.kit.scripted.fabric import ScriptedAgent, ScriptedHandle
 
 FAILED: Final = -1
 RPC_PORT: Final = 29_999

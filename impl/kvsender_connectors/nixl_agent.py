@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from kvsender_spec.contract import Operation
-from kvsender_spec.kit.cargo import Indices, Region, Rows
-from kvsender_spec.kit.transport import ScriptedAgent, ScriptedDescs, ScriptedDlist, ScriptedHandle
+from kvsender_spec.kit.scripted.copies import Indices, Region, Rows
+from kvsender_spec.kit.scripted.fabric import ScriptedAgent, ScriptedDescs, ScriptedDlist, ScriptedHandle
 
 BACKEND: Final = "UCX"
 

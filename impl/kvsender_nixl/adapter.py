@@ -20,7 +20,7 @@ from kvsender_nixl.side import KVTransferMetric
 from kvsender_spec.contract import Attribution, KVPoll, KVTransferError, KVUsageError
 from kvsender_spec.faults import STAND_INS
 from kvsender_spec.kit.adapter import Memory, Notice, NoticeKind, Peer, RoomPlan, World
-from kvsender_spec.kit.transport import ScriptedDlist, ScriptedHandle
+from kvsender_spec.kit.scripted.fabric import ScriptedDlist, ScriptedHandle
 from kvsender_spec.machine import Profile
 
 

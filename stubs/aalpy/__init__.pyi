@@ -1,4 +1,4 @@
-# What kvsender_spec.kit.learn uses of AALpy, which has annotations but no py.typed. Letters and outputs are any hashable
+# What kvsender_spec.kit.search.learn uses of AALpy, which has annotations but no py.typed. Letters and outputs are any hashable
 # objects there; here they are the strings that this project passes.
 from abc import ABC, abstractmethod
 from typing import Literal

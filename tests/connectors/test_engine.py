@@ -8,7 +8,7 @@ from kvsender_connectors.engine import FAILED, ScriptedEngine
 from kvsender_connectors.wire import Layout, session
 from kvsender_spec.faults import STAND_INS, Fault, Kind, Point
 from kvsender_spec.kit.adapter import Memory
-from kvsender_spec.kit.stage import SENDER_SIDE, Stage
+from kvsender_spec.kit.run.stage import SENDER_SIDE, Stage
 from kvsender_spec.trace import Scene
 
 PEER = session(30_000)

@@ -16,7 +16,7 @@ from kvsender_connectors.page import Edition, write
 from kvsender_spec.clauses import BY_ID, CLAUSES
 from kvsender_spec.kit.adapter import RoomPlan, World
 from kvsender_spec.kit.check import check
-from kvsender_spec.kit.stage import unplayable
+from kvsender_spec.kit.run.stage import unplayable
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.verdict import Breakdown, Evidence, Outcome, Report, Verdict, Violation
 from kvsender_spec.printed import parse_step

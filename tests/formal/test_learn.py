@@ -20,8 +20,8 @@ from kvsender_spec.formal.suite.letters import Answer, Letter, Reading, Word
 from kvsender_spec.formal.suite.mealy import difference
 from kvsender_spec.kit import toy
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.automata import to_markdown, to_svg, verdict
-from kvsender_spec.kit.learn import CannotLearn, Learned, learn, learn_words
+from kvsender_spec.kit.search.automata import to_markdown, to_svg, verdict
+from kvsender_spec.kit.search.learn import CannotLearn, Learned, learn, learn_words
 from kvsender_spec.kit.replay import read_trace, replay
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -104,7 +104,7 @@ def test_without_aalpy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_command_without_aalpy_is_wrong_use() -> None:
-    program = "import sys; sys.modules['aalpy'] = None; from kvsender_spec.kit.cli import main; main()"
+    program = "import sys; sys.modules['aalpy'] = None; from kvsender_spec.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, "learn", "kvsender_spec.kit.toy:adapter"],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,

@@ -12,7 +12,7 @@ import pytest
 from kvsender_spec.formal.suite.letters import Answer, Letter, Reading, Word
 from kvsender_spec.formal.suite.mealy import Mealy, difference, minimise, separate
 from kvsender_spec.formal.suite.sender import SpecSender, explore, extract
-from kvsender_spec.kit.learn import Ask, learn_words
+from kvsender_spec.kit.search.learn import Ask, learn_words
 
 STATES = {Reading.PATIENT: 16, Reading.PROMPT: 12}
 machine_of = cache(extract)

@@ -15,7 +15,7 @@ from kvsender_spec.formal.explicit.playable import NotPlayable, playable
 from kvsender_spec.formal.model.state import EVERYBODY, Act, Action, AtHandle, AtPeer, Bounds
 from kvsender_spec.formal.prove import Engine, prove
 from kvsender_spec.formal.rules import SPEC
-from kvsender_spec.kit.drive import run_trace
+from kvsender_spec.kit.run.drive import run_trace
 from kvsender_spec.trace import load
 
 WRONG = "tests.formal.tables:FORGETS_THE_PAGES"

@@ -29,7 +29,7 @@ from kvsender_spec.history.events import (
 )
 from kvsender_spec.history.record import ErrorClasses, Place, Recorder
 from kvsender_spec.history.recording_agent import RecordingAgent, ReleasedHandle, Through, Transfer
-from kvsender_spec.kit.transport import Fabric
+from kvsender_spec.kit.scripted.fabric import Fabric
 
 PAGE, PAGES = 16, 4
 

@@ -18,7 +18,7 @@ from kvsender_nixl.receiver import Decode, KVReceiver
 from kvsender_nixl.sender import KVSender, SenderOptions
 from kvsender_spec.contract import KVPoll, KVTransferError
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.kit.transport import Fabric, ScriptedAgent, ScriptedHandle
+from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent, ScriptedHandle
 from kvsender_spec.machine import Profile
 
 LAYERS: Final = 2

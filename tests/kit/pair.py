@@ -17,7 +17,7 @@ import numpy as np
 from kvsender_nixl.lab.process import PeerError, PeerProcess, PeerRaised
 from kvsender_spec.contract import Operation, Transport
 from kvsender_spec.faults import Kind
-from kvsender_spec.kit.transport import Fabric, UseAfterRelease
+from kvsender_spec.kit.scripted.fabric import Fabric, UseAfterRelease
 
 Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def kvsender(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    program = "from kvsender_spec.kit.cli import main; main()"
+    program = "from kvsender_spec.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=240
     )

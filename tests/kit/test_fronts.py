@@ -29,7 +29,7 @@ from kvsender_spec.contract import KVPoll
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.adapter import World
 from kvsender_spec.kit.check import Budget, Outcome, Report, check
-from kvsender_spec.kit.drive import run_trace
+from kvsender_spec.kit.run.drive import run_trace
 from kvsender_spec.machine import NEXT, Profile, State
 from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace, load
 

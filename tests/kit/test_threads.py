@@ -10,17 +10,17 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from kvsender_spec.kit.explore import MOST_ERRORS
 from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
 
 from kvsender_spec.contract import INIT_AGENT, KVPoll
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.kit import calls
 from kvsender_spec.kit.adapter import RoomPlan, World
-from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.check import Outcome, check
-from kvsender_spec.kit.drive import run_trace
-from kvsender_spec.kit.transport import Fabric, ScriptedAgent, ScriptedHandle
+from kvsender_spec.kit.run import calls
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent, ScriptedHandle
+from kvsender_spec.kit.search.walk import MOST_ERRORS
 from kvsender_spec.trace import Call, Meeting, Progress, Scene, Step, Trace
 
 # ------------------------------------------------------------------------------------------- what an adapter may break
@@ -67,7 +67,7 @@ def test_after_a_call_that_never_returned_others_do() -> None:
             run_trace(InlineAdapter(HangsOnce), trace)
     finally:
         gate.set()
-    assert run_trace(InlineAdapter(InlineSender), trace).findings.violations == []
+    assert run_trace(InlineAdapter(InlineSender), trace).observer.findings.violations == []
 
 
 def test_one_broken_run_is_told_and_the_others_are_judged() -> None:
@@ -110,7 +110,7 @@ def test_a_forked_process_has_callers_of_its_own() -> None:
     child = os.fork()
     if child == 0:
         try:
-            os._exit(len(run_trace(InlineAdapter(), trace).findings.violations))
+            os._exit(len(run_trace(InlineAdapter(), trace).observer.findings.violations))
         finally:
             os._exit(100)  # an AdapterError: the call did not return
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -153,17 +153,17 @@ def test_the_second_caller_comes_at_the_call_of_the_transport_and_from_another_t
     run = run_trace(
         Keeps(), Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, meeting=meeting), Step(Call.POLL)))
     )
-    assert made[0].seen[:2] == [("poll", "kvsender-owner"), ("abort", "kvsender-other")]
-    assert run.findings.violations == []
-    assert run.findings.held["KS-7.2"] == 1
+    assert made[-1].seen[:2] == [("poll", "kvsender-owner"), ("abort", "kvsender-other")]
+    assert run.observer.findings.violations == []
+    assert run.observer.findings.held["KS-7.2"] == 2, "each of the two calls is an observation"
 
 
 def test_a_meeting_whose_point_is_never_reached_is_no_observation() -> None:
     meeting = Meeting(Call.ABORT, Point.CHECK, nth=1)
     steps = (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, meeting=meeting))
     run = run_trace(InlineAdapter(InlineSender), Trace(Scene(), steps))
-    assert run.findings.held["KS-7.2"] == 0
-    assert run.findings.violations == []
+    assert run.observer.findings.held["KS-7.2"] == 0
+    assert run.observer.findings.violations == []
 
 
 def test_what_goes_wrong_only_with_two_threads_is_blamed_on_nothing_else() -> None:
@@ -175,17 +175,20 @@ def test_what_goes_wrong_only_with_two_threads_is_blamed_on_nothing_else() -> No
     report = check(InlineAdapter(Unlocked), examples=500)
     (verdict,) = report.with_outcome(Outcome.FAIL)
     assert verdict.clause.id == "KS-7.2"
-    assert verdict.counterexample is not None
-    assert any(step.meeting is not None for step in verdict.counterexample.trace.steps)
-    assert len(verdict.counterexample.trace.steps) <= 8
+    # The rules that two calls at once break are told, and are told to be that clause's.
+    assert {other.after for other in report.with_outcome(Outcome.FAIL_AFTER)} == {"KS-7.2"}
+    assert verdict.evidence is not None
+    assert verdict.evidence.trace is not None
+    assert any(step.meeting is not None for step in verdict.evidence.trace.steps)
+    assert len(verdict.evidence.trace.steps) <= 8
 
 
 def test_of_two_polls_that_meet_the_one_that_ends_the_room_came_last() -> None:
     meeting = Meeting(Call.POLL, Point.CHECK)
     steps = (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, progress=Progress.ALL, meeting=meeting))
     run = run_trace(InlineAdapter(InlineSender), Trace(Scene(), steps))
-    assert run.findings.violations == []
-    assert run.findings.held["KS-7.2"] == 1
+    assert run.observer.findings.violations == []
+    assert run.observer.findings.held["KS-7.2"] == 2, "each of the two calls is an observation"
 
 
 # ------------------------------------------------------------------------------------------------------------ parking

@@ -30,7 +30,7 @@ from kvsender_spec.faults import (
     Point,
     make_error,
 )
-from kvsender_spec.kit.transport import (
+from kvsender_spec.kit.scripted.fabric import (
     Fabric,
     Link,
     ScriptedAgent,

@@ -20,7 +20,7 @@ from tests.mutants.registry import CORRECT, MUTANTS
 
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, load_adapter
-from kvsender_spec.kit.walk import walk
+from kvsender_spec.kit.search.walk import walk
 
 REFERENCE = "kvsender_nixl.adapter:adapter"
 

@@ -13,8 +13,8 @@ from tests.mutants.registry import MUTANTS, Mutant
 from kvsender_spec.clauses import claimed
 from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.check import Budget, check
-from kvsender_spec.kit.shrink import show, shrink
-from kvsender_spec.kit.walk import walk
+from kvsender_spec.kit.search.shrink import show, shrink
+from kvsender_spec.kit.search.walk import walk
 from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally
 from kvsender_spec.trace import Trace
 
@@ -66,8 +66,8 @@ class _Pursuit:
     first_run: dict[str, int] = field(default_factory=dict)
     example: Example | None = None
     shortest: bool = False
-    tried_at: int = 0
-    """The run after which attribution was last asked, or the clause was first shown."""
+    next_try: int = 0
+    """The run after which attribution is asked next; 0 before the clause is shown."""
 
     def note(self, tally: Tally) -> None:
         """Note the rules that the last run has broken first."""
@@ -82,10 +82,10 @@ class _Pursuit:
         if own in tally.first and not tally.candidates[own]:
             # It is broken first, and in no particular circumstance: no shortening can name another clause.
             return self.conclude(tally)
-        if not self.tried_at:
-            self.tried_at = tally.runs
-        elif tally.runs >= max(2 * self.tried_at, self.tried_at + WAIT_RUNS):
-            self.tried_at = tally.runs
+        if not self.next_try:
+            self.next_try = tally.runs + WAIT_RUNS
+        elif tally.runs >= self.next_try:
+            self.next_try = 2 * tally.runs
             return self.conclude(tally)
         return False
 

@@ -33,7 +33,7 @@ from kvsender_spec.kit.adapter import (
     RoomPlan,
     World,
 )
-from kvsender_spec.kit.transport import ScriptedAgent, ScriptedDlist, ScriptedHandle
+from kvsender_spec.kit.scripted.fabric import ScriptedAgent, ScriptedDlist, ScriptedHandle
 from kvsender_spec.machine import Profile, State
 
 _S = TypeVar("_S", bound="InlineSender")

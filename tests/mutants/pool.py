@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from typing import Final, TypeVar
 
@@ -28,7 +27,7 @@ def chosen(only: Iterable[str]) -> list[int]:
     return [n for n, mutant in enumerate(MUTANTS) if not wanted or {mutant.name, mutant.breaks} & wanted]
 
 
-def each(work: Callable[[int], _T] | partial[_T], numbers: Iterable[int], *, jobs: int) -> Iterator[_T]:
+def each(work: Callable[[int], _T], numbers: Iterable[int], *, jobs: int) -> Iterator[_T]:
     """What comes of the work for each mutant, by its number in the registry, in order."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         yield from pool.map(work, numbers)

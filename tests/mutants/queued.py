@@ -25,7 +25,7 @@ from kvsender_spec.contract import (
 )
 from kvsender_spec.faults import STAND_INS, Kind
 from kvsender_spec.kit.adapter import NUM_PAGES, Destination, NoticeKind, RoomPlan
-from kvsender_spec.kit.transport import ScriptedHandle
+from kvsender_spec.kit.scripted.fabric import ScriptedHandle
 from kvsender_spec.machine import LATCHED, State
 
 if TYPE_CHECKING:

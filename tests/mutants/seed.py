@@ -14,7 +14,7 @@ from tests.mutants.inline import BACKEND, CANCELLED, REMOTE_DISCONNECT, Prefill
 from kvsender_spec.contract import KVPoll, KVUsageError
 from kvsender_spec.faults import STAND_INS
 from kvsender_spec.kit.adapter import RoomPlan, World
-from kvsender_spec.kit.transport import ScriptedHandle
+from kvsender_spec.kit.scripted.fabric import ScriptedHandle
 from kvsender_spec.machine import Profile
 
 

@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from tests.mutants.registry import MUTANTS, Mutant
 
-from kvsender_spec.kit.complete import SuiteReport, run_suite
 from kvsender_spec.kit.parts import abilities
+from kvsender_spec.kit.search.complete import SuiteReport, run_suite
 
 OUTSIDE: Final = {
     "CatchesBaseException": "no letter is an interrupt (KS-1.4)",

@@ -18,8 +18,8 @@ from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.history.events import Ability
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Outcome, check
-from kvsender_spec.kit.drive import run_trace
 from kvsender_spec.kit.parts import abilities
+from kvsender_spec.kit.run.drive import run_trace
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
 
 SEED = 1

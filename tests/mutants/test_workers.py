@@ -10,7 +10,7 @@ from tests.mutants.workers import Engine
 
 from kvsender_spec.contract import Attribution, KVPoll, KVTransferError
 from kvsender_spec.faults import STAND_INS, Fault, Kind, Point
-from kvsender_spec.kit.stage import Stage
+from kvsender_spec.kit.run.stage import Stage
 from kvsender_spec.trace import Scene
 
 PATIENCE_S = 5.0

@@ -20,7 +20,7 @@ from tests.mutants.queued import LOG, NIXL_ERRORS, Fate, Flight, PeerGaveUp, Que
 from kvsender_spec.contract import Attribution, KVTransferError, KVUsageError
 from kvsender_spec.faults import STAND_INS
 from kvsender_spec.kit.adapter import Memory, Notice, NoticeKind, Peer, RoomPlan, World
-from kvsender_spec.kit.transport import ScriptedAgent, ScriptedDescs
+from kvsender_spec.kit.scripted.fabric import ScriptedAgent, ScriptedDescs
 from kvsender_spec.machine import Profile
 
 JOIN_S: Final = 5.0

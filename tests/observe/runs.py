@@ -15,8 +15,8 @@ from tests.mutants.workers import WorkerAdapter
 from kvsender_spec.history.events import History
 from kvsender_spec.history.ndjson import read
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.drive import run_trace
-from kvsender_spec.kit.walk import walk
+from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.search.walk import walk
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Findings
 from kvsender_spec.trace import Trace

@@ -29,9 +29,9 @@ from typing import Final
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history import events as h
 from kvsender_spec.kit.adapter import Adapter, Quarantines
-from kvsender_spec.kit.drive import CALL_NAMES, Run
-from kvsender_spec.kit.rooms import Room
-from kvsender_spec.kit.stage import ROOM_IDS, unplayable_scene
+from kvsender_spec.kit.run.drive import CALL_NAMES, Run
+from kvsender_spec.kit.run.rooms import Room
+from kvsender_spec.kit.run.stage import ROOM_IDS, unplayable_scene
 from kvsender_spec.printed import parse_scene, parse_step
 from kvsender_spec.report.plain import short
 from kvsender_spec.report.told import MESSAGE_LIMIT, TRANSPORT_CALLS, Moment, Teller, TransportCall, moments, narrate

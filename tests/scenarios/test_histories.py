@@ -15,8 +15,8 @@ from kvsender_nixl.adapter import adapter
 from kvsender_spec.history import events as h
 from kvsender_spec.history import ndjson
 from kvsender_spec.kit.blame import attribute
-from kvsender_spec.kit.drive import Run, run_trace
-from kvsender_spec.kit.walk import walk
+from kvsender_spec.kit.run.drive import Run, run_trace
+from kvsender_spec.kit.search.walk import walk
 from kvsender_spec.observe.observer import observe
 
 EXAMPLES: Final = 100

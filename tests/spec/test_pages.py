@@ -64,7 +64,7 @@ def test_the_specification_needs_neither_nixl_nor_torch_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "kvsender_spec.kit.cli" in done.stdout
+    assert "kvsender_spec.cli" in done.stdout
     assert "kvsender_spec.machine" in done.stdout
 
 

@@ -15,7 +15,7 @@ from kvsender_connectors.wire import ORDER, Layout
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.faults import STAND_INS, Kind
 from kvsender_spec.kit.adapter import Destination, Notice, RoomPlan, World
-from kvsender_spec.kit.transport import ScriptedHandle
+from kvsender_spec.kit.scripted.fabric import ScriptedHandle
 from kvsender_spec.machine import Profile
 
 TRANSPORT_ERRORS: Final = tuple(

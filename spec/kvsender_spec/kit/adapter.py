@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Final, Protocol, runtime_checkable
 
 from kvsender_spec.contract import Attribution, Sender
-from kvsender_spec.kit.transport import Fabric, ScriptedAgent
+from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent
 from kvsender_spec.machine import Profile
 
 MOST_ROOMS: Final = 3

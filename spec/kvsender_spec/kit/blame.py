@@ -8,9 +8,9 @@ import msgspec
 
 from kvsender_spec.history.events import Header, History
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.calls import AdapterError
-from kvsender_spec.kit.drive import run_trace
-from kvsender_spec.kit.shrink import Shown, show, shrink
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.search.shrink import Shown, show, shrink
 from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally, excused
 from kvsender_spec.observe.verdict import Breakdown, Evidence
 from kvsender_spec.trace import Trace

@@ -11,13 +11,13 @@ from kvsender_spec.clauses import BY_ID, CLAUSES, Clause, claimed
 from kvsender_spec.history.events import KINDS, Ability, Header, History, Source
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.blame import Blame, attribute, outermost
-from kvsender_spec.kit.calls import AdapterError
-from kvsender_spec.kit.complete import SuiteReport, run_suite
-from kvsender_spec.kit.drive import run_trace
 from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import LoadError, abilities, claiming
 from kvsender_spec.kit.probe import probe_import
-from kvsender_spec.kit.walk import cut_short, walk
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.search.complete import SuiteReport, run_suite
+from kvsender_spec.kit.search.walk import cut_short, walk
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import observe

@@ -21,9 +21,9 @@ from kvsender_spec.kit.adapter import (
     TakesControl,
     Works,
 )
-from kvsender_spec.kit.calls import AdapterError, Calls
-from kvsender_spec.kit.stage import Stage
-from kvsender_spec.kit.transport import UseAfterRelease
+from kvsender_spec.kit.run.calls import AdapterError, Calls
+from kvsender_spec.kit.run.stage import Stage
+from kvsender_spec.kit.scripted.fabric import UseAfterRelease
 from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Scene
 

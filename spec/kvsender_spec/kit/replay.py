@@ -8,10 +8,10 @@ from pathlib import Path
 from kvsender_spec.clauses import BY_ID, Level, claimed
 from kvsender_spec.history.events import History
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.calls import AdapterError
-from kvsender_spec.kit.drive import Run
 from kvsender_spec.kit.parts import abilities, claiming
-from kvsender_spec.kit.stage import unplayable
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.drive import Run
+from kvsender_spec.kit.run.stage import unplayable
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import OWN_ERROR, contexts_of, excused
 from kvsender_spec.observe.verdict import Violation

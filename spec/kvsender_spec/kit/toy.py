@@ -11,7 +11,7 @@ from typing import NoReturn
 from kvsender_spec.contract import INIT_AGENT, KVPoll, KVUsageError, TransferTimeout
 from kvsender_spec.faults import STAND_INS
 from kvsender_spec.kit.adapter import NUM_PAGES, Destination, Memory, RoomPlan, World
-from kvsender_spec.kit.transport import ScriptedDlist, ScriptedHandle
+from kvsender_spec.kit.scripted.fabric import ScriptedDlist, ScriptedHandle
 from kvsender_spec.machine import Profile
 
 TRANSPORT_ERRORS: tuple[type[Exception], ...] = (*STAND_INS.values(), RuntimeError)  # YOURS: what your sender catches

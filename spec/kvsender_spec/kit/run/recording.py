@@ -18,9 +18,9 @@ from kvsender_spec.history.events import (
 )
 from kvsender_spec.history.record import NOWHERE, Place, Recorder, message_of
 from kvsender_spec.kit.adapter import Notifies, RoomPlan, Works
-from kvsender_spec.kit.calls import AdapterError, Calls
-from kvsender_spec.kit.stage import SENDER_SIDE, Stage
-from kvsender_spec.kit.transport import ScriptedHandle, TransportEvent
+from kvsender_spec.kit.run.calls import AdapterError, Calls
+from kvsender_spec.kit.run.stage import SENDER_SIDE, Stage
+from kvsender_spec.kit.scripted.fabric import ScriptedHandle, TransportEvent
 
 
 class FabricRecorder:

@@ -19,9 +19,9 @@ from kvsender_spec.formal.suite.letters import Answer, Letter, Reading, Word
 from kvsender_spec.formal.suite.mealy import Mealy, difference, minimise
 from kvsender_spec.formal.suite.sender import SpecMachine, extract
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.complete import examine
 from kvsender_spec.kit.parts import abilities
-from kvsender_spec.kit.words import (
+from kvsender_spec.kit.search.complete import examine
+from kvsender_spec.kit.search.words import (
     EVERY_CLAUSE,
     Mismatch,
     lacking,

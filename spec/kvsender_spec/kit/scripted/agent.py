@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from kvsender_spec.contract import INIT_AGENT, Operation
 from kvsender_spec.faults import BASE_KINDS, NONSENSE, PROGRAMMING_KINDS, RETURNED_BY_TRANSPORT, Fault, Kind, Point
-from kvsender_spec.kit.cargo import (
+from kvsender_spec.kit.scripted.copies import (
     MEMORY,
     WRITES,
     Cargo,
     Indices,
     Link,
+    Process,
     Region,
     Rows,
     ScriptedDescs,
@@ -25,16 +26,14 @@ from kvsender_spec.kit.cargo import (
     listed,
     picked,
 )
+from kvsender_spec.kit.scripted.ground import Ground
 from kvsender_spec.machine import HandleEvent, HandleState, SpecHandle
-
-if TYPE_CHECKING:
-    from kvsender_spec.kit.transport import Fabric
 
 
 class ScriptedAgent:
     """One process's agent. Made by ``Fabric.agent``; satisfies ``contract.Transport``."""
 
-    def __init__(self, fabric: Fabric, name: str, generation: int, scripted: bool) -> None:
+    def __init__(self, fabric: Ground, name: str, generation: int, scripted: bool) -> None:
         self.fabric: Final = fabric
         self.name: Final = name
         self.generation: Final = generation
@@ -85,7 +84,7 @@ class ScriptedAgent:
                 raise error
             return peer.name.encode()
 
-    def _connect(self, peer: ScriptedAgent, regions: Sequence[Region], *, whole: bool) -> Kind | None:
+    def _connect(self, peer: Process, regions: Sequence[Region], *, whole: bool) -> Kind | None:
         """Returns the error by which it is refused."""
         link = self.links.get(peer.name)
         if not whole:

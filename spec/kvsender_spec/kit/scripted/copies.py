@@ -9,14 +9,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from kvsender_spec.contract import Operation
 from kvsender_spec.faults import Kind
 from kvsender_spec.machine import HandleState, SpecHandle
-
-if TYPE_CHECKING:
-    from kvsender_spec.kit.agent import ScriptedAgent
 
 Span: TypeAlias = tuple[int, int]
 """An address and a number of bytes."""
@@ -47,12 +44,28 @@ class Indices(Protocol):
     def tolist(self) -> list[int]: ...
 
 
+class Process(Protocol):
+    """One process with its agent, as a connection to it sees it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+
+    alive: bool
+    stopped: bool
+    regions: list[Region]
+
+    def deliver(self, sender: str, message: bytes) -> None:
+        """A notification arrives."""
+
+
 @dataclass(slots=True, eq=False)
 class Link:
     """One agent's connection to one process of a peer, from ``add_remote_agent`` until it is removed."""
 
-    agent: ScriptedAgent
-    peer: ScriptedAgent
+    agent: Process
+    peer: Process
     regions: list[Region]
     """What the peer had registered when its metadata was added. It is never validated against the peer again."""
     cut: bool = False

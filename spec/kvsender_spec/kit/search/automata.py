@@ -14,8 +14,8 @@ from typing import Final
 from kvsender_spec.formal.suite.hsi import cover
 from kvsender_spec.formal.suite.letters import Letter, Word
 from kvsender_spec.formal.suite.sender import SpecMachine
-from kvsender_spec.kit.learn import Learned
-from kvsender_spec.kit.words import spell
+from kvsender_spec.kit.search.learn import Learned
+from kvsender_spec.kit.search.words import spell
 from kvsender_spec.report.svg import Path, Picture, Rect, Shape, Words, draw
 
 _COLUMN: Final = 230.0

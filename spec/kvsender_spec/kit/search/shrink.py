@@ -8,8 +8,8 @@ from typing import Final
 
 from kvsender_spec.history.events import History
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.calls import AdapterError
-from kvsender_spec.kit.drive import run_trace
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.drive import run_trace
 from kvsender_spec.observe.attribution import Example, contexts_of
 from kvsender_spec.observe.verdict import Violation
 from kvsender_spec.trace import Progress, Scene, Step, Trace

@@ -29,7 +29,7 @@ from kvsender_spec.history.events import (
     TransferPosted,
 )
 from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter
-from kvsender_spec.kit.drive import Run
+from kvsender_spec.kit.run.drive import Run
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import OWN_ERROR
 from kvsender_spec.observe.verdict import Violation

@@ -32,8 +32,8 @@ from kvsender_spec.faults import (
     Point,
 )
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.calls import AdapterError
-from kvsender_spec.kit.drive import MEETING_CALLS, Run
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.drive import MEETING_CALLS, Run
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Breakdown
 from kvsender_spec.trace import Call, Meeting, Misuse, Progress, Scene, Step, Trace

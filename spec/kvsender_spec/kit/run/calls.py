@@ -15,8 +15,9 @@ from typing import Final, TypeVar
 from kvsender_spec.faults import Point
 from kvsender_spec.history.record import frames_of, stack_of
 from kvsender_spec.kit.adapter import Works
-from kvsender_spec.kit.threads import CALL_LIMIT_S, MEETING_S, Callers, Errand, looks
-from kvsender_spec.kit.transport import Fabric
+from kvsender_spec.kit.run.threads import MEETING_S, Callers, Errand
+from kvsender_spec.kit.scripted.fabric import Fabric
+from kvsender_spec.kit.scripted.parking import CALL_LIMIT_S, looks
 from kvsender_spec.trace import Meeting
 
 _T = TypeVar("_T")

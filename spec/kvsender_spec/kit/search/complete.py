@@ -19,9 +19,9 @@ from kvsender_spec.formal.suite.sender import extract
 from kvsender_spec.history.events import Ability
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.blame import attribute
-from kvsender_spec.kit.calls import AdapterError
-from kvsender_spec.kit.drive import run_trace
-from kvsender_spec.kit.words import (
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.search.words import (
     EVERY_CLAUSE,
     Mismatch,
     Played,

@@ -16,7 +16,7 @@ from kvsender_spec.kit.adapter import (
     RoomPlan,
     World,
 )
-from kvsender_spec.kit.transport import Fabric, ScriptedHandle
+from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedHandle
 from kvsender_spec.trace import WORLD_CALLS, Call, Progress, Scene, Trace
 
 SENDER_SIDE: Final = "prefill"

@@ -23,14 +23,14 @@ from kvsender_spec.formal.command import prove_command
 from kvsender_spec.front import import_from_here, refuse, require_writable
 from kvsender_spec.history.ndjson import write
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.automata import to_markdown, to_svg, verdict
-from kvsender_spec.kit.calls import AdapterError
 from kvsender_spec.kit.check import Budget, UnknownClause, check, select
-from kvsender_spec.kit.complete import MOST_EXTRA, SuiteReport
-from kvsender_spec.kit.learn import MOST_SECONDS, MOST_WORDS, CannotLearn, learn, require_aalpy
 from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import LoadError, abilities
 from kvsender_spec.kit.replay import Replay, read_trace, replay
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.search.automata import to_markdown, to_svg, verdict
+from kvsender_spec.kit.search.complete import MOST_EXTRA, SuiteReport
+from kvsender_spec.kit.search.learn import MOST_SECONDS, MOST_WORDS, CannotLearn, learn, require_aalpy
 from kvsender_spec.kit.template import write_template
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally

@@ -50,13 +50,13 @@ from kvsender_spec.kit.adapter import (
     TakesControl,
     Works,
 )
-from kvsender_spec.kit.calls import AdapterError, Calls, Second
-from kvsender_spec.kit.ending import ending
-from kvsender_spec.kit.misuse import MALFORMED, possible, wrong_pages
 from kvsender_spec.kit.parts import abilities, error_classes, transport_errors
-from kvsender_spec.kit.reporting import FabricRecorder
-from kvsender_spec.kit.rooms import Room
-from kvsender_spec.kit.stage import STRAY_ROOM, Stage
+from kvsender_spec.kit.run.calls import AdapterError, Calls, Second
+from kvsender_spec.kit.run.ending import ending
+from kvsender_spec.kit.run.misuse import MALFORMED, possible, wrong_pages
+from kvsender_spec.kit.run.recording import FabricRecorder
+from kvsender_spec.kit.run.rooms import Room
+from kvsender_spec.kit.run.stage import STRAY_ROOM, Stage
 from kvsender_spec.machine import HandleState
 from kvsender_spec.observe.observer import Observer
 from kvsender_spec.trace import OF_AN_END, WORLD_CALLS, Call, Meeting, Misuse, Progress, Scene, Step, Trace

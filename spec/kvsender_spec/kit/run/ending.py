@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from kvsender_spec.history.events import Ability
-from kvsender_spec.kit.rooms import Room
+from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.observe.observer import Observer
 from kvsender_spec.trace import Call, Scene, Step
 
@@ -14,7 +14,7 @@ _MOST_POLLS = 400
 
 
 class Run(Protocol):
-    """What is used of ``kvsender_spec.kit.drive.Run``."""
+    """What is used of ``kvsender_spec.kit.run.drive.Run``."""
 
     @property
     def can(self) -> frozenset[Ability]: ...

@@ -1,0 +1,95 @@
+"""The threads that call the sender: the caller's, and another one that is let in at the call of the transport that a
+step names. The time limit here ends what would never end; it decides nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Event, Thread, get_ident
+from typing import Final, Generic, TypeVar
+
+_T = TypeVar("_T")
+
+MEETING_S: Final = 0.02
+"""How long the first of two callers stands still for the second, which may have to wait for a lock of the first."""
+
+
+class Errand(Generic[_T]):
+    """One call on another thread, and what came of it."""
+
+    def __init__(self, what: Callable[[], _T]) -> None:
+        self._what: Callable[[], _T] | None = what
+        self._done: Final = Event()
+        self.results: list[_T] = []
+        """One, unless it raised."""
+        self.error: BaseException | None = None
+        self.ident: int | None = None
+        """The thread that makes the call; None until it has begun."""
+
+    def run(self) -> None:
+        self.ident = get_ident()
+        what, self._what = self._what, None
+        assert what is not None
+        try:
+            self.results.append(what())
+        except BaseException as error:
+            self.error = error
+        finally:
+            del what
+            self._done.set()
+
+    def wait(self, limit_s: float) -> bool:
+        """Whether it is over."""
+        return self._done.wait(limit_s)
+
+
+class Caller:
+    """A thread that makes one call after the other. One that never returns costs this thread, and not the run."""
+
+    def __init__(self, name: str) -> None:
+        self._errands: Final[SimpleQueue[Callable[[], None]]] = SimpleQueue()
+        self._thread: Final = Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def ident(self) -> int:
+        assert self._thread.ident is not None
+        return self._thread.ident
+
+    def begin(self, what: Callable[[], _T]) -> Errand[_T]:
+        errand = Errand(what)
+        self._errands.put(errand.run)
+        return errand
+
+    def _serve(self) -> None:
+        while True:
+            self._errands.get()()
+
+
+class Callers:
+    """The owner's thread, and another one for calls that meet the owner's. Kept from run to run."""
+
+    def __init__(self) -> None:
+        self._made: Final[dict[tuple[int, str], Caller]] = {}
+
+    @property
+    def owner(self) -> Caller:
+        return self._of_this_process("kvsender-owner")
+
+    @property
+    def other(self) -> Caller:
+        return self._of_this_process("kvsender-other")
+
+    def replace(self) -> None:
+        """Leave threads behind that will not come back."""
+        self._made.clear()
+
+    def _of_this_process(self, name: str) -> Caller:
+        # A forked process, as test runners make them, inherits the objects of its parent's threads, not the threads.
+        key = (os.getpid(), name)
+        caller = self._made.get(key)
+        if caller is None:
+            caller = self._made[key] = Caller(name)
+        return caller

@@ -1,0 +1,1 @@
+"""What is tried: the random walk, the shrinking of what broke, the complete suite, learning."""

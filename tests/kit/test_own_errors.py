@@ -1,0 +1,288 @@
+"""What is no clause's fault: the sender's own bugs, threads that nobody declares, adapters that break at a bad moment."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final
+from xml.etree import ElementTree
+
+import pytest
+from tests.kit.test_cli import ROOT, kvsender
+from tests.mutants.broken import NotSticky
+from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem, Part
+
+from kvsender_spec.contract import KVPoll
+from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.history.events import ErrorSeen
+from kvsender_spec.kit.adapter import World
+from kvsender_spec.kit.check import Outcome, Report, check
+from kvsender_spec.kit.replay import replay
+from kvsender_spec.kit.run.drive import Run, run_trace
+from kvsender_spec.kit.toy import ToyAdapter, ToySender, ToySystem
+from kvsender_spec.machine import State
+from kvsender_spec.observe.attribution import OWN_ERROR, Tally
+from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
+
+ROOM: Final = (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, progress=Progress.ALL))
+
+
+def not_blamed(report: Report) -> bool:
+    """No clause fails."""
+    return not report.with_outcome(Outcome.FAIL, Outcome.FAIL_AFTER)
+
+
+# ------------------------------------------------------------------------------------- a thread that nobody declares
+
+
+class PostsElsewhere(ToySystem):
+    """Every send() is posted by a thread of its own, and the system does not say that it has one."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.work: SimpleQueue[tuple[PostingSender, Sequence[int], int] | None] = SimpleQueue()
+        threading.Thread(target=self.serve, name="the poster", daemon=True).start()
+
+    def serve(self) -> None:
+        while (found := self.work.get()) is not None:
+            sender, pages, first = found
+            ToySender.post(sender, pages, first)
+            sender.done.set()
+
+    def sender(self, plan: object) -> PostingSender:
+        return PostingSender(self, plan)  # type: ignore[arg-type]  # a RoomPlan, as for every toy
+
+
+class PostingSender(ToySender):
+    def post(self, pages: Sequence[int], first: int) -> None:
+        self.done = threading.Event()
+        assert isinstance(self.system, PostsElsewhere)
+        self.system.work.put((self, pages, first))
+        assert self.done.wait(10.0)
+
+
+class Undeclared(ToyAdapter):
+    name = "undeclared"
+
+    def open(self, world: World) -> ToySystem:
+        return PostsElsewhere(world)
+
+
+class Declared(ToyAdapter):
+    """The control: the same posts, by the thread that calls."""
+
+    name = "declared"
+
+
+def told(report: Report) -> list[tuple[str, str, int]]:
+    return [(verdict.clause.id, verdict.text, verdict.observations) for verdict in report.verdicts]
+
+
+def test_a_thread_that_nobody_declares_is_named_and_no_clause_is_blamed_for_it() -> None:
+    reports = [check(Undeclared(), seed=3, examples=40, clauses=["KS-1.1", "KS-2.1", "KS-3.1"]) for _ in range(3)]
+    for report in reports:
+        assert not_blamed(report)
+        assert report.exit_code == 3
+        (message,) = {error.message for error in report.errors}
+        assert "adapter undeclared: thread 'the poster' calls the transport and is not declared" in message
+        assert "define workers(), busy() and close()" in message
+    assert told(reports[0]) == told(reports[1]) == told(reports[2])
+    done = replay(Undeclared(), Trace(Scene(), ROOM))
+    assert (done.exit_code, done.violations) == (3, ())
+    assert "the poster" in str(done.error)
+    assert run_trace(Declared(), Trace(Scene(), ROOM)).observer.findings.violations == []
+
+
+# ------------------------------------------------------------------------------------------- a bug of the sender's own
+
+WRAPPER = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from kvsender_spec.kit.toy import ToyAdapter, ToySender, ToySystem
+
+
+class Wrapped(ToySender):
+    def send(self, kv_indices):
+        super().send(kv_indices.tolist())  # which a numpy array has, and a list has not
+
+
+class System(ToySystem):
+    def sender(self, plan):
+        return Wrapped(self, plan)
+
+
+class Adapter(ToyAdapter):
+    name = "wrapped"
+
+    def open(self, world):
+        return System(world)
+
+
+adapter = Adapter()
+"""
+
+
+@pytest.fixture(scope="module")
+def wrapped(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int, Path]:
+    """What the command printed, its exit code, and where it wrote its reports."""
+    folder = tmp_path_factory.mktemp("wrapped")
+    (folder / "wrapper.py").write_text(WRAPPER)
+    files = [f"--{name}={folder / name}" for name in ("json", "junit", "html")]
+    done = kvsender("check", "wrapper:adapter", "--examples=40", *files, cwd=folder)
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout, done.returncode, folder
+
+
+SAID = "AttributeError: 'list' object has no attribute 'tolist'"
+FRAME = "wrapper.py:8 in send"
+
+
+def test_a_mistake_in_a_wrapper_is_the_senders_or_the_adapters_own_error(wrapped: tuple[str, int, Path]) -> None:
+    text, code, _ = wrapped
+    assert code == 3
+    assert f"the adapter broke: the sender's or the adapter's own error: send() raised {SAID}" in text
+    assert FRAME in text
+    assert "KS-1.1" not in text.partition("the adapter broke")[2]
+    assert "Undecided: no MUST clause failed" in text
+
+
+def test_every_report_shows_where_it_was_raised(wrapped: tuple[str, int, Path]) -> None:
+    folder = wrapped[2]
+    document = json.loads((folder / "json").read_text())
+    assert document["exit_code"] == 3
+    assert not [row["id"] for row in document["clauses"] if row["verdict"].startswith("fail")]
+    (error,) = document["errors"]
+    assert SAID in error["message"]
+    assert any(frame.endswith(FRAME) for frame in error["frames"]), error["frames"]
+    assert [json.loads(line)["call"] for line in error["trace"][1:]] == ["open", "send"], "it was shortened"
+    root = ElementTree.fromstring((folder / "junit").read_text())
+    assert not list(root.iter("failure"))
+    (case,) = root.findall(".//testcase[@name='the adapter']/error")
+    assert SAID in case.get("message", "")
+    assert FRAME in (case.text or "")
+    page = (folder / "html").read_text()
+    assert "AttributeError" in page
+    assert FRAME in page
+
+
+def test_an_error_that_only_a_fault_brings_is_a_clauses_and_no_bug_of_its_own() -> None:
+    """The control: the same kind of exception, where the transport has raised before."""
+
+    class BreaksWhenItFails(InlineSender):
+        def fault(self, error: BaseException, attribution: object = None) -> None:
+            raise AttributeError("no such thing")
+
+    report = check(InlineAdapter(BreaksWhenItFails), examples=60, clauses=["KS-1.1"])
+    assert {verdict.outcome for verdict in report.verdicts} == {Outcome.FAIL}
+
+
+# ------------------------------------------------------------------------ an adapter that breaks at an awkward moment
+
+
+class LaterBroken(InlineSender):
+    """A sender that breaks KS-2.1, and an adapter that breaks as soon as the walk is over."""
+
+    walking = True
+
+
+class BreaksAfterwards(InlineAdapter):
+    def __init__(self, breaks: str) -> None:
+        super().__init__(NotSticky)
+        self.breaks = breaks
+        self.walking = True
+
+    def open(self, world: World) -> InlineSystem:
+        if self.breaks == "always" and not self.walking:
+            raise OSError("no such device")
+        return System(world, partial(Odd, self)) if self.breaks == "idle" else super().open(world)
+
+
+class Odd(NotSticky):
+    """Its poll() answers what is no KVPoll in a room to which nothing was sent, once the walk is over."""
+
+    def __init__(self, adapter: BreaksAfterwards, *rest: object) -> None:
+        super().__init__(*rest)  # type: ignore[arg-type]  # the system and the plan
+        self.adapter = adapter
+
+    def poll(self) -> KVPoll:
+        if self.state is State.IDLE and not self.adapter.walking:
+            return 7  # type: ignore[return-value]  # that is the mistake
+        return super().poll()
+
+
+class System(InlineSystem):
+    def __init__(self, world: World, make: partial[Odd]) -> None:
+        super().__init__(world, make)  # type: ignore[arg-type]  # it is called as a class would be
+
+
+def checked(breaks: str) -> Report:
+    adapter = BreaksAfterwards(breaks)
+
+    def note(tally: Tally) -> None:
+        adapter.walking = tally.runs < 40
+
+    return check(adapter, examples=40, clauses=["KS-2.1", "KS-5.2"], on_run=note)
+
+
+def test_an_adapter_that_breaks_while_a_trace_is_shortened_does_not_end_the_check() -> None:
+    shown = [verdict.evidence for verdict in checked("idle").with_outcome(Outcome.FAIL)]
+    assert shown
+    assert all(evidence is not None and evidence.trace is not None for evidence in shown)
+
+
+def test_what_cannot_be_run_again_is_an_error_and_no_failure() -> None:
+    assert not not_blamed(checked("never")), "the control: it is repeated, and blamed"
+    report = checked("always")
+    assert not_blamed(report)
+    assert report.exit_code == 3
+    assert any(error.message.startswith("not repeatable: KS-2.1 broke once") for error in report.errors)
+
+
+# ------------------------------------------------------------------------------------------------- injected, or not
+
+
+class ChecksFirst(InlineSender):
+    """Asks about a transfer before it is posted, as the scripted agent refuses like the real one."""
+
+    def post(self, part: Part) -> None:
+        assert part.handle is not None
+        try:
+            self.agent.check_xfer_state(part.handle)
+        except NIXL_ERRORS as error:
+            self.fault(error)
+            return
+        super().post(part)
+
+
+def errors_of(run: Run) -> list[str]:
+    return [event.text for event in run.history.events if isinstance(event, ErrorSeen)]
+
+
+def test_only_an_error_that_was_injected_is_called_so() -> None:
+    run = run_trace(InlineAdapter(ChecksFirst), Trace(Scene(), ROOM))
+    said = errors_of(run)
+    assert "the transfer was not posted" in said
+    assert not any("injected" in text for text in said)
+    fault = Step(Call.SEND, fault=Fault(Point.POST, Kind.NOT_POSTED))
+    injected = errors_of(run_trace(InlineAdapter(), Trace(Scene(), (ROOM[0], fault))))
+    assert "injected nixlNotPostedError" in injected
+
+
+def test_a_peer_that_is_gone_is_no_injected_error() -> None:
+    steps = (Step(Call.OPEN), Step(Call.SEND), Step(Call.KILL), Step(Call.POLL))
+    said = errors_of(run_trace(InlineAdapter(), Trace(Scene(), steps)))
+    assert "the connection to the peer is broken" in said
+    assert not any("injected" in text for text in said)
+
+
+def test_the_rule_of_an_own_error_is_no_clause() -> None:
+    class Slips(InlineSender):
+        def send(self, kv_indices: Sequence[int]) -> None:
+            raise LookupError("no such page")
+
+    found = run_trace(InlineAdapter(Slips), Trace(Scene(), ROOM)).observer.findings.violations
+    assert found[0].clause == OWN_ERROR
+    assert any(frame.endswith("in send") for frame in found[0].frames)
