@@ -7,22 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kvsender_spec.kit.narrative import narrate
-from kvsender_spec.kit.record import OUTCOME_LIMIT
 from tests.kit.test_cli import ROOT, kvsender
 from tests.mutants.broken import ReleasesInFlight, SuccessAfterFailed
+from tests.mutants.clause_by_clause import BlamesItself, ClearForgets
 from tests.mutants.inline import InlineAdapter, InlineSender
 from tests.mutants.seed import AfterTheFix, SeedAdapter
 
 from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.history.events import StepStarted
 from kvsender_spec.kit.adapter import Adapter, World
 from kvsender_spec.kit.check import check
 from kvsender_spec.kit.replay import read_trace, replay
 from kvsender_spec.kit.run.drive import run_trace
-from kvsender_spec.kit.run.stage import SENDER_SIDE, unplayable
+from kvsender_spec.kit.run.stage import SENDER_SIDE, unplayable_scene
+from kvsender_spec.report.json import to_json
+from kvsender_spec.report.told import LINE_LIMIT, TRANSPORT_CALLS, moments, narrate
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace, TraceError
 
 SMALL = InlineAdapter(InlineSender)
+blames_itself = InlineAdapter(BlamesItself)
+clear_forgets = InlineAdapter(ClearForgets)
 ESCAPES = Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND, fault=Fault(Point.POST, Kind.NOT_FOUND))))
 
 
@@ -49,15 +53,19 @@ def test_a_counterexample_breaks_the_same_clause_when_it_is_replayed(
     tmp_path: Path, adapter: Adapter, clause: str
 ) -> None:
     (verdict,) = check(adapter, clauses=[clause]).verdicts
-    assert verdict.counterexample is not None
-    trace = read_trace(written(tmp_path, verdict.counterexample.trace.dump()))
-    assert trace == verdict.counterexample.trace
+    assert verdict.evidence is not None
+    assert verdict.evidence.trace is not None
+    assert verdict.evidence.history is not None
+    trace, named = read_trace(written(tmp_path, verdict.evidence.trace.dump()))
+    assert (trace, named) == (verdict.evidence.trace, None)
     done = replay(adapter, trace)
     assert clause in {violation.clause for violation in done.violations}
     assert done.exit_code == 1
     assert done.left_out == ()
-    # The run that was kept for the report's pictures is this very run.
-    assert list(narrate(done.moments)) == list(narrate(verdict.counterexample.moments))
+    # The run that was kept for the report's pictures is this very run, up to what shows the violation.
+    shown = verdict.evidence.violation.seq + 1
+    assert done.history is not None
+    assert done.history.events[:shown] == verdict.evidence.history.events[:shown]
 
 
 def test_the_command_tells_the_run_and_what_broke(tmp_path: Path) -> None:
@@ -65,12 +73,12 @@ def test_the_command_tells_the_run_and_what_broke(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert "  2. send(0) with post=nixlNotFoundError" in lines
-    assert "       the transport was asked: make handle 0 for decode0; it answered made" in lines
+    assert "       the transport was asked: make handle 0 for decode0" in lines
     assert (
         "       the transport was asked: post handle 0; it raised nixlNotFoundError: injected nixlNotFoundError"
         in lines
     )
-    assert "       the owner: the call raised nixlNotFoundError: injected nixlNotFoundError" in lines
+    assert "       the caller: send() raised nixlNotFoundError: injected nixlNotFoundError" in lines
     assert "!      breaks KS-1.2 CATCH-SET (MUST)" in lines
     assert "  observed  send() raised nixlNotFoundError: injected nixlNotFoundError instead of returning" in lines
 
@@ -78,8 +86,8 @@ def test_the_command_tells_the_run_and_what_broke(tmp_path: Path) -> None:
 def test_a_good_sender_gets_through_the_same_trace_to_the_end(tmp_path: Path) -> None:
     done = played(tmp_path, ESCAPES, "tests.mutants.inline:adapter")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the end of the run, which is in no trace:" in done.stdout
-    assert "       the owner: the call answered Failed" in done.stdout
+    assert "  3. faults_over\n" in done.stdout, "the end of the run is made of ordinary steps"
+    assert "       the caller: poll() answered Failed" in done.stdout
     assert "       decode0 was told: failure of room 7: nixlNotFoundError: injected nixlNotFoundError" in done.stdout
     assert done.stdout.endswith("no clause was broken\n")
 
@@ -97,6 +105,17 @@ def test_a_good_sender_gets_through_the_same_trace_to_the_end(tmp_path: Path) ->
         (
             Trace(Scene(chunks=((1, 0),)), ()).dump(),
             "line 1: a room of 1+0 pages has an empty chunk after its last page",
+        ),
+        (Trace(Scene(), (Step(Call.OPEN), Step(Call.POLL, 1))).dump(), "line 3: poll(1): room 1 was not opened before"),
+        (Trace(Scene(), (Step(Call.SEND), Step(Call.OPEN))).dump(), "line 2: send(0): room 0 was not opened before"),
+        (Trace(Scene(), (Step(Call.OPEN, 1),)).dump(), "line 2: open(1): the scene has 1 rooms"),
+        (Trace(Scene(), (Step(Call.OPEN), Step(Call.KILL, 1))).dump(), "line 3: kill(1): the scene has 1 peers"),
+        *(
+            (
+                Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND, fault=Fault(Point.MAKE, kind)))).dump(),
+                f"line 3: send(0) with make={kind.value}: make raises or succeeds, and returns no state",
+            )
+            for kind in (Kind.RETURNS_ERR, Kind.RETURNS_NONSENSE)
         ),
     ],
 )
@@ -164,24 +183,121 @@ def test_every_event_of_a_run_belongs_to_one_moment() -> None:
         Step(Call.SEND, 0),
     )
     run = run_trace(SMALL, Trace(scene, steps))
-    moments = run.record.moments
-    assert [event for moment in moments for event in moment.events] == run.world.fabric.events
-    assert [moment.what for moment in moments if not moment.ending] == list(steps)
-    assert {event.agent for moment in moments for event in moment.events} == {SENDER_SIDE}
-    assert "30 s pass" in [moment.what for moment in moments if moment.ending]
-    assert [moment.possible for moment in moments if moment.what == Step(Call.KILL, 1)] == [()]
+    told = moments(run.history)
+    assert run.steps[: len(steps)] == list(steps)
+    assert [moment.title for moment in told if moment.title != "before the first step"] == list(map(str, run.steps))
+    assert [event for moment in told for event in moment.events] == [
+        event for event in run.history.events if not isinstance(event, StepStarted)
+    ]
+    asked = [event for event in run.world.fabric.events if event.agent == SENDER_SIDE]
+    assert asked
+    assert sum(isinstance(event, TRANSPORT_CALLS) for event in run.history.events) >= len(asked)
 
 
-def test_what_the_owner_got_back_is_kept_short() -> None:
+def test_what_the_caller_got_back_is_kept_short() -> None:
     class Wordy(InlineSender):
         def send(self, kv_indices: object) -> None:
             raise ValueError("x" * 10_000)
 
-    moments = run_trace(InlineAdapter(Wordy), Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND)))).record.moments
-    assert len(moments[1].outcome) <= OUTCOME_LIMIT + 4
-    assert [violation.clause for violation in moments[1].violations] == ["KS-1.1"]
+    run = run_trace(InlineAdapter(Wordy), Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND))))
+    lines = narrate(run.history, run.observer.findings.violations)
+    assert any("ValueError: xxx" in line for line in lines)
+    assert max(map(len, lines)) <= LINE_LIMIT
+
+
+# ------------------------------------------------------------------------------------------------------- profiles
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ((), 0, "not claimed, and broken: KS-4.3: handles [0] are not"),
+        (("--profile", "quiescent"), 1, "!      breaks KS-4.3 NO-LEAK (MUST)"),
+    ],
+)
+def test_a_clause_counts_where_the_profile_claims_it(
+    tmp_path: Path, options: tuple[str, ...], code: int, said: str
+) -> None:
+    """The toy keeps what the latch profile asks for, and releases no handle: no promise of that profile."""
+    path = written(tmp_path, Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND))).dump())
+    done = kvsender("replay", str(path), "kvsender_spec.kit.toy:adapter", *options)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stdout.splitlines()
+    assert ("no clause was broken" in done.stdout) is (code == 0)
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--strict",), 1)])
+def test_a_should_counts_where_it_is_asked_for(tmp_path: Path, options: tuple[str, ...], code: int) -> None:
+    (verdict,) = check(InlineAdapter(BlamesItself), clauses=["KS-2.8"]).verdicts
+    assert verdict.evidence is not None
+    assert verdict.evidence.trace is not None
+    path = written(tmp_path, verdict.evidence.trace.dump())
+    done = kvsender("replay", str(path), "tests.kit.test_replay:blames_itself", *options)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "breaks KS-2.8 ATTRIBUTION (SHOULD)" in done.stdout
+
+
+# -------------------------------------------------------------------------------------------------------- reports
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a check of a sender that forgets how a cleared room ended has written."""
+    path = tmp_path_factory.mktemp("report") / "report.json"
+    path.write_text(to_json([check(InlineAdapter(ClearForgets), examples=100)]), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("clause", ["KS-5.2", "KS-2.1"], ids=["circumstance", "rule"])
+def test_a_trace_is_taken_from_a_report_and_it_is_said_whether_its_clause_still_breaks(
+    report: Path, clause: str
+) -> None:
+    broken = kvsender("replay", str(report), clause, "tests.kit.test_replay:clear_forgets")
+    assert broken.returncode == 1, broken.stdout + broken.stderr
+    assert broken.stdout.splitlines()[-1] == f"{clause} still breaks"
+    good = kvsender("replay", str(report), clause, "tests.mutants.inline:adapter")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert good.stdout.splitlines()[-1] == f"{clause} does not break any more"
+
+
+def test_of_a_report_with_one_trace_no_clause_need_be_named(tmp_path: Path) -> None:
+    found = check(SeedAdapter(AfterTheFix), clauses=["KS-1.2"])
+    path = written(tmp_path, to_json([found]))
+    trace, clause = read_trace(path)
+    (verdict,) = found.verdicts
+    assert verdict.evidence is not None
+    assert (trace, clause) == (verdict.evidence.trace, "KS-1.2")
+    # Of several reports as well, and a trace that cannot be run is refused there as elsewhere.
+    several = written(tmp_path, to_json([found, check(SMALL, clauses=["KS-1.4"])]))
+    assert read_trace(several) == (trace, clause)
+    several.write_text(several.read_text().replace('\\"call\\": \\"open\\"', '\\"call\\": \\"poll\\"'))
+    with pytest.raises(TraceError, match="was not opened before"):
+        read_trace(several)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ((), "KS-5.2, KS-6.1: say of which one, as KS-2.2"),
+        (("KS-1.4",), "the report has no trace of KS-1.4, only of "),
+        (("KS-9.9",), "the report has no trace of KS-9.9, only of "),
+        (("KS-2.1", "KS-5.2"), "replay takes one adapter and at most one clause, not KS-2.1 KS-5.2 tests.mutants."),
+        (("tests.mutants.seed:after_the_fix",), "replay takes one adapter and at most one clause"),
+    ],
+)
+def test_what_a_report_cannot_give_is_refused(report: Path, named: tuple[str, ...], message: str) -> None:
+    done = kvsender("replay", str(report), *named, "tests.mutants.inline:adapter")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("schema", ['"kvsender-report/1"', "3", '"kvsender-report/2"'])
+def test_what_is_no_report_is_refused(tmp_path: Path, schema: str) -> None:
+    with pytest.raises(TraceError, match="report"):
+        read_trace(written(tmp_path, f'{{"schema": {schema}}}'))
 
 
 def test_every_scene_that_the_exploration_draws_can_be_replayed() -> None:
-    assert unplayable(Scene(chunks=((2, 1), (1, 1, 1)), peers=2, dummies=1)) == ""
-    assert unplayable(replace(Scene(), dummies=5)) == "the scene has 5 dummies; the kit plays 0 to 4"
+    assert unplayable_scene(Scene(chunks=((2, 1), (1, 1, 1)), peers=2, dummies=1)) == ""
+    assert unplayable_scene(replace(Scene(), dummies=5)) == "the scene has 5 dummies; the kit plays 0 to 4"
