@@ -19,11 +19,7 @@ from kvsender_spec.kit.adapter import Adapter, World
 from kvsender_spec.kit.check import check
 from kvsender_spec.kit.replay import read_trace, replay
 from kvsender_spec.kit.run.drive import run_trace
-<<<<<<< HEAD
-from kvsender_spec.kit.run.stage import SENDER_SIDE, unplayable
-=======
 from kvsender_spec.kit.run.stage import SENDER_SIDE, unplayable_scene
->>>>>>> kittests
 from kvsender_spec.report.json import to_json
 from kvsender_spec.report.told import LINE_LIMIT, TRANSPORT_CALLS, moments, narrate
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace, TraceError
@@ -282,13 +278,8 @@ def test_of_a_report_with_one_trace_no_clause_need_be_named(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-<<<<<<< HEAD
-        ((), "a report with traces of KS-2.1, KS-5.2"),
-        (("KS-1.4",), "the report has no trace of KS-1.4, only of KS-2.1, KS-5.2"),
-=======
         ((), "KS-5.2, KS-6.1: say of which one, as KS-2.2"),
         (("KS-1.4",), "the report has no trace of KS-1.4, only of "),
->>>>>>> kittests
         (("KS-9.9",), "the report has no trace of KS-9.9, only of "),
         (("KS-2.1", "KS-5.2"), "replay takes one adapter and at most one clause, not KS-2.1 KS-5.2 tests.mutants."),
         (("tests.mutants.seed:after_the_fix",), "replay takes one adapter and at most one clause"),
@@ -301,19 +292,10 @@ def test_what_a_report_cannot_give_is_refused(report: Path, named: tuple[str, ..
     assert "Traceback" not in done.stderr
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize(
-    "text", ['{"schema": "kvsender-report/1"}', '{"schema": 3}', '{"schema": "kvsender-report/2"}']
-)
-def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(TraceError, match="report"):
-        read_trace(written(tmp_path, text))
-=======
 @pytest.mark.parametrize("schema", ['"kvsender-report/1"', "3", '"kvsender-report/2"'])
 def test_what_is_no_report_is_refused(tmp_path: Path, schema: str) -> None:
     with pytest.raises(TraceError, match="report"):
         read_trace(written(tmp_path, f'{{"schema": {schema}}}'))
->>>>>>> kittests
 
 
 def test_every_scene_that_the_exploration_draws_can_be_replayed() -> None:
