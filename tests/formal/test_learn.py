@@ -20,9 +20,9 @@ from kvsender_spec.formal.suite.letters import Answer, Letter, Reading, Word
 from kvsender_spec.formal.suite.mealy import difference
 from kvsender_spec.kit import toy
 from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.replay import read_trace, replay
 from kvsender_spec.kit.search.automata import to_markdown, to_svg, verdict
 from kvsender_spec.kit.search.learn import CannotLearn, Learned, learn, learn_words
-from kvsender_spec.kit.replay import read_trace, replay
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -24,9 +24,9 @@ from kvsender_spec.formal.suite.letters import Answer, Letter, Reading
 from kvsender_spec.kit import toy
 from kvsender_spec.kit.adapter import Adapter, World
 from kvsender_spec.kit.check import Outcome, Report, check
-from kvsender_spec.kit.search.complete import SuiteReport, run_suite
 from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.replay import replay
+from kvsender_spec.kit.search.complete import SuiteReport, run_suite
 from kvsender_spec.kit.search.words import EVERY_CLAUSE, compare, play, reading_of, scene, too_long
 from kvsender_spec.report.html import to_html
 from kvsender_spec.report.json import to_json

@@ -17,8 +17,8 @@ from tests.mutants.seed import AfterTheFix, SeedAdapter
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.adapter import Adapter, World
 from kvsender_spec.kit.check import check
-from kvsender_spec.kit.run.drive import run_trace
 from kvsender_spec.kit.replay import read_trace, replay
+from kvsender_spec.kit.run.drive import run_trace
 from kvsender_spec.kit.run.stage import SENDER_SIDE, unplayable
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace, TraceError
 

@@ -67,9 +67,9 @@ def _attribute(adapter: Adapter, tally: Tally, example: Example, blame: Blame, s
         circumstance = replace(plain, clause=named)
         blame.evidence.setdefault(named, replace(evidence, violation=circumstance))
         blame.after.pop(named, None)
+        blame.after[rule] = named
         if rule != OWN_ERROR:
             blame.evidence[rule] = evidence
-            blame.after[rule] = named
 
 
 def _already(shown: list[Shown], rule: str, tally: Tally) -> Shown | None:
@@ -95,6 +95,8 @@ def _attribute_later(adapter: Adapter, tally: Tally, example: Example, blame: Bl
         tally.met_first(alone.trace, alone.violation, alone.violations)
         _attribute(adapter, tally, Example(alone.violation, alone.trace), blame, shown)
         return
+    if best.violation.after == OWN_ERROR and OWN_ERROR not in blame.after:
+        return  # an error of its own, which no clause explains, is told as what it is; what follows from it is no news
     shown.append(best)
     plain = replace(best.violation, contexts=frozenset())
     blame.evidence[rule] = Evidence(plain, trace=best.trace, history=best.history)

@@ -9,7 +9,7 @@ table names the clause about the circumstance that is still there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -95,6 +95,8 @@ class Tally:
     """By rule: the circumstances without which it never broke first."""
     later: dict[str, Example] = field(default_factory=dict)
     """By rule: the shortest run in which it broke after another one."""
+    own: set[str] = field(default_factory=set)
+    """The errors of the sender's or the adapter's own that no circumstance explains, as "raised ..."."""
     handled: set[str] = field(default_factory=set)
     """The classes of errors that some run has shown to be turned into a failure."""
     reasons: Findings = field(default_factory=Findings)
@@ -113,7 +115,35 @@ class Tally:
         for clause, why in findings.reasons.items():
             self.reasons.reasons.setdefault(clause, why)
         for violation in findings.violations:
+            self._note_own(violation)
+        for violation in self._unspoilt(findings.violations):
             self._take(violation, trace, _beside(violation, findings.violations))
+
+    def _note_own(self, violation: Violation) -> None:
+        """An error that comes although nothing had gone wrong is no clause's where it comes after a fault either."""
+        _, raised, error = violation.observed.partition("raised ")
+        words = raised + error
+        if violation.clause != OWN_ERROR or violation.after or contexts_of(violation) or words in {"", *self.own}:
+            return
+        self.own.add(words)
+        gone = {r for r, e in self.first.items() if r != OWN_ERROR and words in e.violation.observed}
+        for rule in gone:
+            del self.first[rule], self.candidates[rule], self.alongside[rule]
+        late = {r for r, e in self.later.items() if e.violation.after in gone}
+        for rule in late:
+            del self.later[rule]
+
+    def _unspoilt(self, violations: Sequence[Violation]) -> Iterator[Violation]:
+        """Without what a room shows from such an error on, but for the first of these errors itself."""
+        spoilt: dict[int | None, int] = {}
+        for violation in violations:
+            if any(words in violation.observed for words in self.own):
+                spoilt.setdefault(violation.room, violation.seq)
+        for violation in violations:
+            since = spoilt.get(violation.room)
+            first = violation.clause == OWN_ERROR and not violation.after
+            if since is None or violation.seq < since or first:
+                yield violation
 
     def _take(self, violation: Violation, trace: Trace, same: frozenset[str]) -> None:
         rule, contexts = violation.clause, contexts_of(violation)
@@ -137,7 +167,7 @@ class Tally:
 
     def met_afterwards(self, trace: Trace, violations: Iterable[Violation]) -> None:
         """What is broken after another rule in the run of a shortened trace, where nothing else has shown it yet."""
-        for violation in violations:
+        for violation in self._unspoilt(tuple(violations)):
             rule = violation.clause
             shown = rule in self.first or not violation.after or violation.after == rule
             if not shown and not excused(violation, self.claimed):

@@ -49,7 +49,7 @@ from kvsender_spec.history.events import (
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import CALLER
 from kvsender_spec.observe.checkers import CHECKERS
-from kvsender_spec.observe.checkers.base import Checker, Sight
+from kvsender_spec.observe.checkers.base import OWN_ERROR, Checker, Sight
 from kvsender_spec.observe.peers import PeerView, SubjectView
 from kvsender_spec.observe.room import Answer, Answered, Bracket, RoomView
 from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
@@ -171,12 +171,12 @@ class Observer:
         return None if event.room is None else self.rooms.get(event.room)
 
     def _mark(self, violations: Iterable[Violation]) -> None:
-        """What breaks later in these rooms is recorded as after the first claimed clause that broke.
+        """What breaks later in these rooms is recorded as after the first claimed clause that broke, or the own error.
 
         A worker that has ended serves no room any more, so what breaks after that in any room is after KS-7.1.
         """
         for violation in violations:
-            if violation.clause not in self._claimed:
+            if violation.clause not in self._claimed and violation.clause != OWN_ERROR:
                 continue
             if violation.clause == _WORKERS_END:
                 self.subject.mark = violation.clause
@@ -299,7 +299,7 @@ class Observer:
             return None
         self._sight.released_in = None
         if event.error is not None:
-            self._other_error(room, event.error)
+            room.other_error(event.error)
         else:
             self._sight.released_in = room.release(event)
         return room
@@ -314,13 +314,8 @@ class Observer:
             if error is not None and error.disconnect:
                 self._disconnected(self.subject.peer(event.peer), room)
             if room is not None:
-                self._other_error(room, event.error)
+                room.other_error(event.error)
         return room
-
-    def _other_error(self, room: RoomView, ref: int) -> None:
-        if ref not in self._errors:
-            self._lose_track(room)
-        room.other_error(ref)
 
     def _landed(self, event: BytesLanded) -> RoomView | None:
         room = self.rooms.get(event.room) if event.handle is None and event.room is not None else None
