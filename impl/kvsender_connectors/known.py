@@ -183,7 +183,11 @@ KNOWN: Final = (
         "open(0); clear(0); open(0); send(0) with post=nixlRemoteDisconnectError; failure_exception(0 opening 1);"
         " failure_exception(0)",
     ),
-    _found("12: KS-1.3", "failure_exception() of a sender that was cleared pops the next room's exception"),
+    _found(
+        "12 23: KS-1.3",
+        "failure_exception() of a sender that was cleared pops an error of the program's own that is the next room's",
+        "open(0); clear(0); open(0); send(0) with make=TypeError; failure_exception(0 opening 1); failure_exception(0)",
+    ),
     _found(
         "23 mooncake: KS-2.4",
         "the second failure_exception() blames another rank",
