@@ -1,7 +1,8 @@
 """Whom the kit blames: ``python -m tests.mutants.blame`` checks every mutant and prints what its report says.
 
-For each mutant: its own clause, where that stands in the report, what else fails, and which clauses about circumstances
-are blamed although the mutant is about none. Exit codes: 0 the bars hold, 1 one does not, 2 wrong use.
+For each mutant: its own clause, where that stands in the report, what else fails, which clauses about circumstances are
+blamed although the mutant is about none, and which histories do not show what they were kept for. Exit codes: 0 the
+bars hold, 1 one does not, 2 wrong use.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from tests.mutants.kept import disagreeing
 from tests.mutants.pool import CORES, chosen, each
 from tests.mutants.registry import MUTANTS
 
@@ -38,6 +40,8 @@ class Blamed:
     """Those that are only ever broken after another one."""
     traces: tuple[str, ...]
     errors: tuple[str, ...]
+    disagreeing: tuple[str, ...]
+    """Clauses that the history which was kept for them does not show."""
     cpu_s: float
 
     @property
@@ -78,6 +82,7 @@ def blamed(number: int, seed: int, examples: int) -> Blamed:
         tuple(verdict.clause.id for verdict in order if verdict.outcome is Outcome.FAIL_AFTER),
         tuple(traces),
         tuple(dict.fromkeys(error.message for error in report.errors)),
+        disagreeing(report),
         time.process_time() - began,
     )
 
@@ -99,6 +104,7 @@ def main(
         words += [f"(after: {' '.join(row.after)})"] * bool(row.after)
         words += [f"WRONGLY {' '.join(row.wrongly)}"] * bool(row.wrongly)
         words += [f"ERROR {message}" for message in row.errors]
+        words += [f"NOT IN ITS HISTORY {clause}" for clause in row.disagreeing]
         console.print(*words, f"{row.cpu_s:.1f} s", markup=False)
         for trace in row.traces if traces else ():
             console.print(f"    {trace}", markup=False)
@@ -110,7 +116,9 @@ def main(
     console.print(f"{budget.value}, seed {seed}: {caught} of {len(found)} caught by their own clause, {first} first")
     console.print(f"fails a mutant {fails:.2f}, fails after another clause {after:.2f}")
     console.print(f"clauses about circumstances blamed at mutants that are about none: {wrong}")
-    sys.exit(0 if caught == len(found) and wrong == 0 and len(found) - first <= MOST_FIRST_MISSED else 1)
+    unseen = sum(len(row.disagreeing) for row in found)
+    console.print(f"clauses that the history which was kept for them does not show: {unseen}")
+    sys.exit(0 if caught == len(found) and wrong + unseen == 0 and len(found) - first <= MOST_FIRST_MISSED else 1)
 
 
 if __name__ == "__main__":
