@@ -8,7 +8,7 @@ import sys
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from tests.history.drawn import HEADER, everything, histories
 
 from kvsender_spec.history.events import (
@@ -112,6 +112,7 @@ def test_what_is_about_a_peer_is_an_instant_in_its_process() -> None:
 
 
 @given(histories())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_event_is_shown_and_slices_are_well_formed(history: History) -> None:
     found = exported(history)
     shown = [entry for entry in found if entry.ph in "Xi"]

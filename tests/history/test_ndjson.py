@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from tests.history.drawn import EVERYTHING, everything, histories
 
 from kvsender_spec.history import ndjson
@@ -55,6 +55,7 @@ def event(**fields: object) -> str:
 
 
 @given(histories())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_history_and_its_file_say_the_same(history: History) -> None:
     again = parsed("".join(dump(history)).encode())
     assert again == history
@@ -68,7 +69,7 @@ def test_the_histories_of_the_tests_hold_every_kind() -> None:
     check(everything())
     seen: set[type[Event]] = set()
 
-    @settings(derandomize=True, max_examples=200)
+    @settings(derandomize=True, max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(histories())
     def look(history: History) -> None:
         seen.update(type(one) for one in history.events)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from tests.history.drawn import EVERYTHING, HEADER, everything, histories
 
 from kvsender_spec.history.events import (
@@ -151,6 +151,7 @@ def test_every_kind_has_words_of_its_own(one: AnyEvent) -> None:
 
 
 @given(histories())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_history_can_be_told_with_at_most_a_line_an_event(history: History) -> None:
     lines = list(tell(history))
     assert len(lines) <= len(history.events) + 4
