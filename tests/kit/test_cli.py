@@ -66,7 +66,7 @@ def test_a_good_sender_passes_and_the_report_is_written(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "32 pass" in done.stdout
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["schema"] == "kvsender-report/1"
+    assert report["schema"] == "kvsender-report/2"
     assert [row["id"] for row in report["clauses"] if row["verdict"] != "pass"] == ["KS-7.1"]
 
 
@@ -92,7 +92,9 @@ def test_an_adapter_beside_the_caller_is_found_and_its_own_errors_are_named(tmp_
     done = kvsender("check", "mine:adapter", cwd=tmp_path)
     assert done.returncode == 3, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
-    assert "error, adapter mine: open raised RuntimeError: no room at the inn" in said
+    assert "the adapter broke: adapter mine: open raised RuntimeError: no room at the inn" in said
+    assert "mine.py:5 in open" in said
+    assert ": error: adapter mine: open raised RuntimeError: no room at the inn" in said, "and so no clause is judged"
     assert "Traceback" not in done.stdout + done.stderr
 
 
