@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from kvsender_connectors.connectors import Connector
-from kvsender_connectors.known import KNOWN, Known
+from kvsender_connectors.known import KNOWN, Kind, Known
 from kvsender_spec.clauses import BY_ID
 from kvsender_spec.history.events import RoomOpened
 from kvsender_spec.kit.adapter import Adapter
@@ -22,6 +22,7 @@ from kvsender_spec.report.json import ReportDocument, ReportError, document
 from kvsender_spec.trace import Trace
 
 SCHEMA: Final = "kvsender-connector/2"
+_KINDS: Final = tuple(Kind)
 
 
 class Shown(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -133,8 +134,9 @@ class Result:
         return cls(connector, findings.report.restored(), findings.shown, known)
 
     def why(self, clause: str) -> list[Known]:
-        """What is known to break the clause here."""
-        return [entry for entry in self.known if self.connector.key in entry.connectors and clause in entry.clauses]
+        """What is known to break the clause here, public issues first."""
+        mine = (entry for entry in self.known if self.connector.key in entry.connectors and clause in entry.clauses)
+        return sorted(mine, key=lambda entry: _KINDS.index(entry.kind))
 
     def shown(self, entry: Known) -> Shown | None:
         """What became of the entry's trace; None where it has none."""

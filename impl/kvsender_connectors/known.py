@@ -131,7 +131,7 @@ KNOWN: Final = (
     _public("11: KS-2.5 KS-3.4", "abort() is not looked at: send() goes on posting, no end comes", "sglang#24522"),
     _public(
         "11 12: KS-2.5",
-        "a chunk that ends lifts Failed, and send() posts the next one",
+        "after an abort, and once a chunk in flight has ended, send() posts the next one",
         "sglang#24522 sglang#30352",
         "rooms of 1+1+1 pages, 1 peer | open(0); send(0); abort(0); poll(0) after half finished; send(0)",
     ),
@@ -183,7 +183,11 @@ KNOWN: Final = (
         "open(0); clear(0); open(0); send(0) with post=nixlRemoteDisconnectError; failure_exception(0 opening 1);"
         " failure_exception(0)",
     ),
-    _found("12: KS-1.3", "failure_exception() of a sender that was cleared pops the next room's exception"),
+    _found(
+        "12 23: KS-1.3",
+        "failure_exception() of a sender that was cleared pops an error of the program's own that is the next room's",
+        "open(0); clear(0); open(0); send(0) with make=TypeError; failure_exception(0 opening 1); failure_exception(0)",
+    ),
     _found(
         "23 mooncake: KS-2.4",
         "the second failure_exception() blames another rank",
@@ -300,4 +304,3 @@ KNOWN: Final = (
         "send() queues whatever it is given, and the worker fails the room, cuts the chunk short, or writes elsewhere",
     ),
 )
-"""Of several entries about a clause, the first one is shown with its verdict."""

@@ -88,7 +88,6 @@ _REPLIES: Final = {
 _NOTHING: Final[frozenset[Guard]] = frozenset()
 _ERROR_SEEN: Final = frozenset({Guard.ERROR_SEEN})
 _MAY_REPORT: Final = (frozenset({Guard.MAY_REPORT}), _NOTHING)
-_ANYTHING: Final = tuple(Possible(state, UNKNOWN if state in LATCHED else None) for state in State)
 
 
 _KNOWN: Final[dict[tuple[State, Input, frozenset[Guard]], tuple[State, Row]]] = {}
@@ -147,7 +146,6 @@ class RoomOracle:
         self._standing: list[Cause] = []
         self.closed = False
         """The last chunk is posted."""
-        self._anything = False
 
     # -- facts
 
@@ -283,7 +281,7 @@ class RoomOracle:
         else:
             states = [Possible(State.IDLE), Possible(State.SENDING)]
             states += [Possible(State.FAILED, cause) for cause in causes]
-        self._standing = [cause for cause in self._standing if cause is UNKNOWN]
+        self._standing.clear()
         self.keep(states)
 
     def faulted(self, cause: Cause) -> None:
@@ -292,14 +290,13 @@ class RoomOracle:
         self.keep(latched or [Possible(State.FAILED, cause)])
 
     def widen(self) -> None:
-        """Nothing is known any more: every state is possible, with any cause, now and later."""
-        self._anything = True
-        self.possible = _ANYTHING
+        """Nothing is known any more: every state and every cause is possible, now and later."""
+        self.may_fault(UNKNOWN, from_now_on=True)
+        everything = [Possible(state, UNKNOWN if state in LATCHED else None) for state in State]
+        self.keep([*self.possible, *everything])
 
     def keep(self, survivors: list[Possible]) -> None:
         """These states remain, and what may befall them at any time."""
-        if self._anything:
-            return
         self.possible = tuple(survivors)
         for cause in self._standing:
             survivors = [*survivors, *self._failed_by(cause)]

@@ -15,9 +15,11 @@ from kvsender_connectors.known import KNOWN, Kind, Known
 from kvsender_connectors.page import Edition, write
 from kvsender_spec.clauses import BY_ID, CLAUSES
 from kvsender_spec.kit.adapter import RoomPlan, World
+from kvsender_spec.kit.check import check
 from kvsender_spec.kit.run.stage import unplayable
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.verdict import Breakdown, Evidence, Outcome, Report, Verdict, Violation
+from kvsender_spec.printed import parse_step
 from kvsender_spec.report.json import ReportError, document
 from kvsender_spec.trace import Call, Scene, Step, Trace
 
@@ -155,6 +157,15 @@ def test_a_trace_shows_a_circumstance_only_where_it_needs_it() -> None:
     (shown,) = findings.shown
     assert not shown.shown
     assert "KS-3.4" in shown.observed
+
+
+def test_what_only_breaks_later_is_named_by_the_circumstance_of_its_shortest_trace() -> None:
+    """KS-2.7 breaks first in this run; the shortened trace leaves it out, and keeps the caller's mistake."""
+    calls = ["open(0)", "failure_exception(0)", "send(0) with more pages than announced", "send(0)"]
+    trace = Trace(Scene(chunks=((0,),)), tuple(map(parse_step, calls)))
+    report = check(seed.adapter, examples=1, profile=Profile.FULL, clauses=["KS-3.2"], traces=[trace])
+    (verdict,) = report.verdicts
+    assert (verdict.outcome, verdict.after) == (Outcome.FAIL_AFTER, "KS-8.1")
 
 
 class _Flipping(seed.SeedSender):

@@ -11,7 +11,7 @@ from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.drive import run_trace
 from kvsender_spec.kit.search.shrink import Shown, show, shrink
-from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally
+from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally, excused
 from kvsender_spec.observe.verdict import Breakdown, Evidence
 from kvsender_spec.trace import Trace
 
@@ -34,7 +34,7 @@ def attribute(adapter: Adapter, tally: Tally, wanted: frozenset[str]) -> Blame:
             _attribute(adapter, tally, example, blame, shown)
     for rule, example in list(tally.later.items()):
         if rule in wanted and rule not in blame.evidence:
-            _attribute_later(adapter, example, blame, shown)
+            _attribute_later(adapter, tally, example, blame, shown)
     return blame
 
 
@@ -81,21 +81,26 @@ def _already(shown: list[Shown], rule: str, tally: Tally) -> Shown | None:
     return None
 
 
-def _attribute_later(adapter: Adapter, example: Example, blame: Blame, shown: list[Shown]) -> None:
-    """A rule that is only ever broken after another one: the shortest trace may show it first after all."""
+def _attribute_later(adapter: Adapter, tally: Tally, example: Example, blame: Blame, shown: list[Shown]) -> None:
+    """A rule that is only ever broken after another one: the shortest trace may show it first after all.
+
+    Then it is one that breaks first like others, in the circumstances of that trace.
+    """
     rule = example.violation.clause
     best = shrink(adapter, example, first=False)
     if best is None:
         return
     alone = show(adapter, best.trace, rule)
-    best = best if alone is None else alone
+    if alone is not None and not excused(alone.violation, tally.claimed):
+        tally.met_first(alone.trace, alone.violation, alone.violations)
+        _attribute(adapter, tally, Example(alone.violation, alone.trace), blame, shown)
+        return
     if best.violation.after == OWN_ERROR and OWN_ERROR not in blame.after:
         return  # an error of its own, which no clause explains, is told as what it is; what follows from it is no news
     shown.append(best)
     plain = replace(best.violation, contexts=frozenset())
     blame.evidence[rule] = Evidence(plain, trace=best.trace, history=best.history)
-    if best.violation.after:
-        blame.after[rule] = blame.after.get(best.violation.after, best.violation.after)
+    blame.after[rule] = blame.after.get(best.violation.after, best.violation.after)
 
 
 def _repeats(adapter: Adapter, best: Shown, tally: Tally) -> bool:

@@ -117,8 +117,7 @@ class Tally:
         for violation in findings.violations:
             self._note_own(violation)
         for violation in self._unspoilt(findings.violations):
-            same = (other.clause for other in findings.violations if other.seq == violation.seq)
-            self._take(violation, trace, frozenset(same) - {violation.clause})
+            self._take(violation, trace, _beside(violation, findings.violations))
 
     def _note_own(self, violation: Violation) -> None:
         """An error that comes although nothing had gone wrong is no clause's where it comes after a fault either."""
@@ -162,6 +161,10 @@ class Tally:
         self.alongside[rule] = self.alongside.get(rule, same) & same
         _keep(self.first, violation, trace)
 
+    def met_first(self, trace: Trace, violation: Violation, violations: Iterable[Violation]) -> None:
+        """A shortened trace shows a rule first that no run had shown first."""
+        self._take(violation, trace, _beside(violation, violations))
+
     def met_afterwards(self, trace: Trace, violations: Iterable[Violation]) -> None:
         """What is broken after another rule in the run of a shortened trace, where nothing else has shown it yet."""
         for violation in self._unspoilt(tuple(violations)):
@@ -204,6 +207,11 @@ class Tally:
         """Whether each of the clauses is broken first somewhere, or may be what explains a rule."""
         explaining = frozenset[str]().union(*self.candidates.values())
         return all(clause in self.first or clause in explaining for clause in clauses)
+
+
+def _beside(violation: Violation, violations: Iterable[Violation]) -> frozenset[str]:
+    """The other rules that the same answer breaks."""
+    return frozenset(other.clause for other in violations if other.seq == violation.seq) - {violation.clause}
 
 
 def _keep(examples: dict[str, Example], violation: Violation, trace: Trace) -> None:

@@ -299,7 +299,7 @@ class Observer:
             return None
         self._sight.released_in = None
         if event.error is not None:
-            self._other_error(room, event.error)
+            room.other_error(event.error)
         else:
             self._sight.released_in = room.release(event)
         return room
@@ -314,13 +314,8 @@ class Observer:
             if error is not None and error.disconnect:
                 self._disconnected(self.subject.peer(event.peer), room)
             if room is not None:
-                self._other_error(room, event.error)
+                room.other_error(event.error)
         return room
-
-    def _other_error(self, room: RoomView, ref: int) -> None:
-        if ref not in self._errors:
-            self._lose_track(room)
-        room.other_error(ref)
 
     def _landed(self, event: BytesLanded) -> RoomView | None:
         room = self.rooms.get(event.room) if event.handle is None and event.room is not None else None

@@ -1,0 +1,56 @@
+"""Senders that were written from the contract alone, by somebody who had not seen the kit.
+
+Right ones in ten styles, which no verdict may fail; wrong ones, each with one bug, of which the report has to name the
+clause. ``python -m tests.foreign.blame`` prints what the reports say of all of them.
+"""
+
+from __future__ import annotations
+
+import pytest
+from tests.foreign import RIGHT, WRONG
+
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.check import Budget, check
+from kvsender_spec.observe.verdict import Outcome
+
+RUNS = Budget.QUICK.examples
+IN_SHORT = (
+    "narrow",
+    "larger-wins",
+    "last-chunk-only",
+    "frees-flying",
+    "late-abort",
+    "poisoned",
+    "tells-twice",
+    "frame-kills",
+    "lost-abort",
+)
+"""One of each family, for every test run; the command takes all."""
+
+
+def short(adapter: Adapter) -> str:
+    """Its name without the prefix that all have."""
+    return adapter.name.removeprefix("foreign-")
+
+
+@pytest.mark.parametrize("adapter", RIGHT, ids=[adapter.name for adapter in RIGHT])
+def test_a_right_sender_is_failed_by_no_clause(adapter: Adapter) -> None:
+    report = check(adapter, examples=RUNS)
+    assert [(v.clause.id, v.text, v.evidence) for v in report.verdicts if v.outcome.failed] == []
+    assert report.errors == ()
+    unseen = {v.clause.id for v in report.verdicts if v.outcome is Outcome.INCONCLUSIVE}
+    assert unseen <= {"KS-1.4"}  # one that posts in poll() meets an interrupt of a post there too rarely
+
+
+@pytest.mark.parametrize(
+    ("adapter", "own"), [pair for pair in WRONG if pair[0].name.removeprefix("foreign-") in IN_SHORT]
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_wrong_sender_is_blamed_on_its_clause(adapter: Adapter, own: str) -> None:
+    report = check(adapter, examples=RUNS)
+    assert own in {verdict.clause.id for verdict in report.verdicts if verdict.outcome.failed}
+    assert report.exit_code == 1
+
+
+def test_the_short_list_names_senders() -> None:
+    assert set(IN_SHORT) <= {short(adapter) for adapter, _ in WRONG}
