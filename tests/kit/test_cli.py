@@ -93,6 +93,8 @@ def test_an_adapter_beside_the_caller_is_found_and_its_own_errors_are_named(tmp_
     assert done.returncode == 3, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
     assert "the adapter broke: adapter mine: open raised RuntimeError: no room at the inn" in said
+    assert "mine.py:5 in open" in said
+    assert ": error: adapter mine: open raised RuntimeError: no room at the inn" in said, "and so no clause is judged"
     assert "Traceback" not in done.stdout + done.stderr
 
 

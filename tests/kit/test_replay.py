@@ -268,7 +268,7 @@ def test_of_a_report_with_one_trace_no_clause_need_be_named(tmp_path: Path) -> N
     assert verdict.evidence is not None
     assert (trace, clause) == (verdict.evidence.trace, "KS-1.2")
     # Of several reports as well, and a trace that cannot be run is refused there as elsewhere.
-    several = written(tmp_path, to_json([found, check(SMALL, clauses=["KS-1.4"])]))
+    several = written(tmp_path, to_json([found, check(SMALL, examples=10, clauses=["KS-1.4"])]))
     assert read_trace(several) == (trace, clause)
     several.write_text(several.read_text().replace('\\"call\\": \\"open\\"', '\\"call\\": \\"poll\\"'))
     with pytest.raises(TraceError, match="was not opened before"):

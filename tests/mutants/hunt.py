@@ -15,11 +15,13 @@ from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.kit.search.shrink import show, shrink
 from kvsender_spec.kit.search.walk import walk
-from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally
+from kvsender_spec.observe.attribution import NAMING, OWN_ERROR, Example, Tally
 from kvsender_spec.trace import Trace
 
 IMPORT_CLAUSE: Final = "KS-1.5"
 """It is judged by an import and not by exploring."""
+CIRCUMSTANCES: Final = frozenset(clause for clause, _ in NAMING)
+"""What broke before such a clause did may still be its own: attribution says so."""
 WAIT_RUNS: Final = 16
 """So many more runs often show that the clause needs no circumstance, and cost less than the shortening of a trace."""
 
@@ -94,7 +96,8 @@ class _Pursuit:
         own = self.mutant.breaks
         if self.example is not None or not tally.shows({own}):
             return self.example is not None
-        if own in tally.first and not tally.candidates[own]:
+        earliest = self.first_run.get(own) == min(self.first_run.values())
+        if own in tally.first and not tally.candidates[own] and (earliest or own not in CIRCUMSTANCES):
             if show(self.mutant.adapter, tally.first[own].trace, own) is not None:
                 self.example = tally.first[own]
             return self.example is not None
@@ -105,8 +108,8 @@ class _Pursuit:
         self.example, self.shortest = Example(found.violation, found.trace), True
         explained = {rule for rule, clause in blame.after.items() if clause == own}
         explained |= {OWN_ERROR} if own in tally.candidates.get(OWN_ERROR, ()) else set()
-        runs = [self.first_run.pop(rule) for rule in explained & self.first_run.keys()]
-        self.first_run[own] = min(runs, default=self.first_run.get(own, tally.runs))
+        runs = [self.first_run.pop(clause) for clause in (explained | {own}) & self.first_run.keys()]
+        self.first_run[own] = min(runs, default=tally.runs)
         return True
 
 
