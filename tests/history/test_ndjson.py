@@ -93,6 +93,13 @@ def test_a_path_and_a_file_are_written_and_read(tmp_path: Path) -> None:
     assert read(target) == history
 
 
+def test_the_example_of_the_documentation_is_a_history() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "histories.md").read_text(encoding="utf-8")
+    example = page.partition("```json\n")[2].partition("```")[0]
+    history = parsed(example.encode())
+    assert [event.seq for event in history.events] == [0, 1, 2]
+
+
 def test_a_history_without_an_end_is_incomplete_and_no_error() -> None:
     assert [type(one) for one in parsed(text(*GOOD)).events] == [RoomOpened, CallStarted]
     assert parsed(text(HEADER)).events == []
