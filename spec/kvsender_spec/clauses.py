@@ -29,15 +29,23 @@ class Layer(Enum):
     """The real library between real processes that are killed, stopped and restarted."""
 
 
+_SCRIPTED: Final = frozenset({Layer.SCRIPTED})
+_BOTH: Final = frozenset({Layer.SCRIPTED, Layer.REAL})
+
+
 @dataclass(frozen=True, slots=True)
 class Clause:
+    """One rule of the contract. Most are a MUST that both kinds of evidence can observe."""
+
     id: str
     name: str
-    level: Level
     text: str
     source: str
+    """Where the rule comes from."""
     observation: str
-    layers: frozenset[Layer]
+    """What judges it."""
+    level: Level = Level.MUST
+    layers: frozenset[Layer] = _BOTH
 
     @property
     def profile(self) -> Profile:
@@ -51,8 +59,6 @@ class Clause:
                 return Profile.FULL
 
 
-_SCRIPTED: Final = frozenset({Layer.SCRIPTED})
-_BOTH: Final = frozenset({Layer.SCRIPTED, Layer.REAL})
 _SEED: Final = "SGLang PR #24296"
 _NIXL: Final = "measured on nixl 1.5.1"
 
@@ -60,319 +66,261 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "KS-1.1",
         "NO-ESCAPE",
-        Level.MUST,
         "Construction, init, send, poll, abort, clear and the metrics getters never raise because of the transport or"
         " a peer.",
         f"{_SEED}: the disconnect that killed the prefill scheduler; sglang #23551",
         "every call of the owner during or after which the transport has answered with an error: it returns",
-        _BOTH,
     ),
     Clause(
         "KS-1.2",
         "CATCH-SET",
-        Level.MUST,
         "Every answer by which the transport can refuse a post or a check is turned into a failure of this room: the 12"
         ' NIXL classes, plain RuntimeError("BAD_STATUS"), a returned "ERR", an unknown state string.',
         f"{_SEED} caught three classes; {_NIXL}: the 12 classes share no base but Exception",
         "each such answer to a make, a post or a check: the call returns, and the room fails",
-        _BOTH,
     ),
     Clause(
         "KS-1.3",
         "NO-DISGUISE",
-        Level.MUST,
         "An error that is not the transport's (KeyError, TypeError in the sender) is never shown as a transport"
         ' failure: it propagates, or it is latched as kind "internal" with its traceback logged.',
         f"{_SEED}: only the transport's exceptions are caught",
         "a KeyError or TypeError inside a call of the transport: it propagates, or failure_exception() shows that very"
         " object and, where the sender attributes causes, attributes it to itself",
-        _SCRIPTED,
+        layers=_SCRIPTED,
     ),
     Clause(
         "KS-1.4",
         "NO-SWALLOW",
-        Level.MUST,
         "KeyboardInterrupt, SystemExit and other BaseExceptions are not caught.",
         f"{_SEED}: only the transport's exceptions are caught",
         "a KeyboardInterrupt or SystemExit inside a call of the transport: it leaves the owner's call",
-        _SCRIPTED,
+        layers=_SCRIPTED,
     ),
     Clause(
         "KS-1.5",
         "IMPORT",
-        Level.MUST,
         "Without nixl installed the package imports, and the transport error set is a documented fallback.",
         f"{_SEED}; sglang's ImportError fallback",
         "the adapter's module is imported in a fresh interpreter in which nixl cannot be imported",
-        _SCRIPTED,
+        layers=_SCRIPTED,
     ),
     Clause(
         "KS-2.1",
         "STICKY",
-        Level.MUST,
         "The first terminal value of poll() is the last one.",
         _SEED,
         "every poll() after a terminal one",
-        _BOTH,
     ),
     Clause(
         "KS-2.2",
         "NO-SUCCESS-AFTER-FAIL",
-        Level.MUST,
         "After a fault was observed, Success is never reported, in whatever order threads, aborts and completions"
         " land.",
         "SGLang 0.5.10 to 0.5.12: update_status took the larger value, and Failed is 0",
         "every poll() after the transport has answered the sender with an error, or the owner has aborted",
-        _BOTH,
     ),
     Clause(
         "KS-2.3",
         "FIRST-CAUSE",
-        Level.MUST,
         "failure_exception() raises the first cause: that very object, or an exception whose __cause__ chain ends in"
         " it; the reason shows its class and message.",
         f"{_SEED} (_send_error); SGLang 0.5.23: record_failure keeps the last writer",
         "every failure_exception() of a failed room. A cause without an object (a returned string) must be named",
-        _BOTH,
     ),
     Clause(
         "KS-2.4",
         "REPEATABLE",
-        Level.MUST,
         "failure_exception() raises the same each time, before and after clear().",
         "SGLang 0.5.23: the reason is popped on the first call",
         "every failure_exception() after the first: same class, same text, same root cause",
-        _BOTH,
     ),
     Clause(
         "KS-2.5",
         "SEND-IS-NOOP",
-        Level.MUST,
         "send() after a failure posts nothing and raises nothing.",
         _SEED,
         "every send() in failed or sticky_failed",
-        _BOTH,
     ),
     Clause(
         "KS-2.6",
         "NO-REQUERY",
-        Level.SHOULD,
         "poll() in sticky_failed does not ask the transport.",
         _SEED,
         "every poll() after Failed was reported",
-        _BOTH,
+        level=Level.SHOULD,
     ),
     Clause(
         "KS-2.7",
         "NOT-FAILED",
-        Level.MUST,
         "failure_exception() on a sender that has not failed raises a usage error and changes nothing.",
         "SGLang 0.5.23: it latches Failed on a successful sender",
         "every failure_exception() in idle, sending or done: it raises, nothing is posted, and the room goes on",
-        _BOTH,
     ),
     Clause(
         "KS-2.8",
         "ATTRIBUTION",
-        Level.SHOULD,
         "The failure says whether the cause is local, the peer's, the owner's (abort) or a deadline.",
         "SGLang 0.5.23: a lost reason reads as another rank's, which mutes the log",
         "every failure_exception() whose cause leaves no choice: a disconnect is the peer's, an abort the owner's, a"
         " deadline a deadline",
-        _BOTH,
+        level=Level.SHOULD,
     ),
     Clause(
         "KS-3.1",
         "NO-FALSE-SUCCESS",
-        Level.MUST,
         "Success only when the last chunk is posted and all handles of all chunks to all non-dummy peers are DONE; the"
         " peer's bytes equal the owner's.",
         f"sglang #39846, #25698; {_NIXL}: DONE means that all bytes are in place",
         "every poll() that answers Success: the machine is in done, and the peers' memory is compared byte by byte",
-        _BOTH,
     ),
     Clause(
         "KS-3.2",
         "LAST-CHUNK",
-        Level.MUST,
         "A last chunk with zero pages still concludes the room and still carries the aux data.",
         "sglang #25698: a falsy [] lost the aux data",
         "every room announced with zero pages: after its last chunk it ends, and on Success the peer has the aux bytes",
-        _BOTH,
     ),
     Clause(
         "KS-3.3",
         "NO-EMPTY-SUCCESS",
-        Level.MUST,
         "No handles and no last chunk is not Success.",
         "all() over no handles is true: a room that has posted nothing looks complete",
         "every poll() before the last chunk while nothing is in flight",
-        _BOTH,
     ),
     Clause(
         "KS-3.4",
         "TERMINATES",
-        Level.MUST,
         "When the transport settles, poll() is terminal within a bounded number of polls; with a silent peer, within"
         " the deadline.",
         f"nixl #2047; {_NIXL}: a stopped peer is PROC for ever and there is no timeout",
         "at the end of every run the handles settle, or the clock passes the deadlines: every room whose last chunk is"
         " posted, or which has a cause, ends within as many polls as it has handles, plus two",
-        _BOTH,
     ),
     Clause(
         "KS-3.5",
         "NO-FALSE-FAIL",
-        Level.MUST,
         "A room fails only after a fault: a completion that is already there beats a deadline, and what the transport"
         " says to a wrong call of the sender is no fault of the transport.",
         "vLLM and SGLang timeouts measured from the last look, not from the last fact; sglang 0.5.11 asserts that a"
         " chunk has as many pages at the peer as here",
         "every poll() that finds the deadline passed and all handles DONE; every Failed of a room whose cause is a call"
         " that no transport would take",
-        _SCRIPTED,
+        layers=_SCRIPTED,
     ),
     Clause(
         "KS-3.6",
         "ORDER-INDEPENDENT",
-        Level.MUST,
         "The order in which chunks, handles and notifications complete changes nothing.",
         "sglang #37697: a chunk that arrived after the last one hung the decode side",
         "every room whose handles finished in another order than they were posted: it ends as the machine says",
-        _BOTH,
     ),
     Clause(
         "KS-4.1",
         "QUIESCE-BEFORE-FREE",
-        Level.MUST,
         "When poll() returns a terminal value no handle is in flight, or the pages are reported as quarantined.",
         f"sglang #38961, #35049; {_NIXL}: releasing a handle cancels nothing",
         "every first terminal poll(): the source pages of each handle that is not quiet are in the quarantine",
-        _BOTH,
     ),
     Clause(
         "KS-4.2",
         "NO-RELEASE-IN-FLIGHT",
-        Level.MUST,
         "A handle is released only after it has settled; dropping the last reference counts as releasing.",
         f"{_NIXL}: a page refilled after such a release reached the peer with another request's data",
         "every release, explicit or by the garbage collector",
-        _BOTH,
     ),
     Clause(
         "KS-4.3",
         "NO-LEAK",
-        Level.MUST,
         "Every handle is released exactly once after the room ended; tables return to their size.",
         "sglang #24539; SGLang 0.5.23 keeps the failure record of a cleared room",
         "at the end of every run, after everything has settled: each handle was released once, no page of a room whose"
         " handles are all DONE is quarantined, and the prefill side keeps no entry of a cleared room",
-        _BOTH,
     ),
     Clause(
         "KS-4.4",
         "IN-DOUBT",
-        Level.MUST,
         "A rejected post or an unsettled handle at the drain deadline quarantines the pages.",
         f"SGLang 0.5.23 _NixlPostError; {_NIXL}: a post that raised had landed some of its bytes",
         "every first terminal poll() of a room with such a handle",
-        _BOTH,
     ),
     Clause(
         "KS-5.1",
         "ABORT-IDEMPOTENT",
-        Level.MUST,
         "abort() at any time, any number of times: no raise, no post afterwards; after done it changes nothing; after a"
         " fault the first cause stays.",
         "SGLang 0.5.23: a late abort flips Success; sglang #28651",
         "every abort(), the calls after it and the cause that is shown then",
-        _BOTH,
     ),
     Clause(
         "KS-5.2",
         "CLEAR-IDEMPOTENT",
-        Level.MUST,
         "clear() at any time, any number of times; poll() afterwards keeps the terminal value.",
         "sglang #40125: a second owner's clear() killed both schedulers",
         "every clear(), and the first answers after it",
-        _BOTH,
     ),
     Clause(
         "KS-5.3",
         "NO-RESURRECT",
-        Level.MUST,
         "Late events on a cleared room change nothing and leave nothing.",
         "SGLang 0.5.10 to 0.5.12: a late status re-creates a cleared room (sglang #24539)",
         "every poll() of a cleared room after one of its handles has settled late",
-        _BOTH,
     ),
     Clause(
         "KS-5.4",
         "ROOM-ISOLATION",
-        Level.MUST,
         "One room's faults, records and late events never change another room, nor a later room with the same id.",
         "SGLang 0.5.23: a cleared room's record poisons the next room of that id; sglang #40125",
         "every answer of a room that had no fault of its own while another room, or an earlier one of that id, had",
-        _BOTH,
     ),
     Clause(
         "KS-6.1",
         "NOTIFY-PEER",
-        Level.MUST,
         "A terminal failure reaches every non-dummy peer that is still reachable once, with a reason; a success"
         " notification never follows a failure.",
         "sglang #36033, #28651: each abort pinned a decode slot for 300 s",
         "the notices at each peer after every first Failed, and at the end of every run",
-        _BOTH,
     ),
     Clause(
         "KS-6.2",
         "PEER-ISOLATION",
-        Level.MUST,
         "A dead, slow or silent peer neither fails nor starves rooms of other peers.",
         "nixl #1983",
         "every answer of a room whose peers are all well while another peer is dead or silent",
-        _BOTH,
     ),
     Clause(
         "KS-6.3",
         "PEER-RECOVERY",
-        Level.MUST,
         "After a disconnect the connection stays broken until it is remade; a peer that is back works again for new"
         " rooms, and reconnecting is single-flight and blocks no other peer.",
         "nixl #1983, sglang #33789, #40108",
         "every room opened to a peer after it came back: it ends as if nothing had been, with one reconnection. A room"
         " that was opened before has page ids of the old process: it may fail, and must not end with Success elsewhere",
-        _BOTH,
     ),
     Clause(
         "KS-7.1",
         "NO-WORKER-DEATH",
-        Level.MUST,
         "One room's exception or one malformed control message never ends a worker, bootstrap or heartbeat thread.",
         "sglang #30352: an unknown frame ended the bootstrap thread",
         "every worker of the system is alive after errors in workers and malformed control messages",
-        _SCRIPTED,
+        layers=_SCRIPTED,
     ),
     Clause(
         "KS-7.2",
         "THREADS",
-        Level.MUST,
         "send, poll and abort from different threads keep every clause above.",
         "SGLang 0.5.12: an abort during the last chunk lost to the worker's Success",
         "calls of two threads, the second made while the first is at a call of the transport, answer as if one had come"
         " after the other, and nothing goes wrong that does not with one thread",
-        _SCRIPTED,
+        layers=_SCRIPTED,
     ),
     Clause(
         "KS-8.1",
         "BAD-INPUT",
-        Level.MUST,
         "Misuse by the owner (page ids out of range or overlapping, more pages than announced, wrong dtype, send before"
         " init) raises a clear usage error before anything is posted; nothing is lost.",
         "sglang asserts in worker threads; NIXL accepts wrong addresses inside a registration",
         "every misuse: it raises a usage error, nothing is posted, and the room goes on as if it had not been",
-        _BOTH,
     ),
 )
 

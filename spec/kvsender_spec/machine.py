@@ -20,21 +20,15 @@ A ``poll()`` is two inputs, one after the other: ``OBSERVE`` (what the handles s
 told in the state that this led to). That is how one poll can both find the fault and report it.
 
 Where a pair is decided by several rows, the first row whose guard holds applies, and the last one has no guard.
-The `transitions` machines are built from the tables and used by the oracle and the tests, never on the data path.
+``live_machines`` builds machines that run from these tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, assert_never
-
-from transitions import Machine, MachineError
-
-if TYPE_CHECKING:
-    from transitions.core import TransitionConfigDict
-
+from typing import Final, assert_never
 
 # --------------------------------------------------------------------------------------------- logical: where
 
@@ -298,7 +292,7 @@ QUIET: Final = frozenset({_HC, _HN, _HD})
 """The source pages are free. ERRORED joins only on a fabric where it has been shown that an error ends the reads."""
 
 
-# ------------------------------------------------------------------------------------- the machines, from the tables
+# ---------------------------------------------------------------------------- profiles; questions to the tables
 
 
 class Profile(Enum):
@@ -312,18 +306,6 @@ class Profile(Enum):
     """Quiescent, and everything about rooms, peers and threads."""
 
 
-class ForbiddenInput(MachineError):
-    """A pair that the table does not allow. The machine has not moved. ``breaks`` is the clause at stake."""
-
-    def __init__(self, state: State, what: Input, breaks: str) -> None:
-        super().__init__(f"{what.value} must not happen in {state.value} ({breaks})")
-        self.breaks: Final = breaks
-
-
-class _Trigger(Protocol):
-    def __call__(self, name: str, /) -> bool: ...
-
-
 def rows_for(source: State, what: Input) -> tuple[Row, ...]:
     """The rows that decide a pair, in the order in which their guards are tried; empty where the pair is in NEVER."""
     return tuple(row for row in TABLE if row.input is what and source in row.sources)
@@ -332,123 +314,6 @@ def rows_for(source: State, what: Input) -> tuple[Row, ...]:
 def destination(source: State, event: Event | None) -> State | None:
     """Where an event leads; no event leads nowhere else; None is a violation."""
     return source if event is None else NEXT[source][event]
-
-
-def _config(
-    trigger: str, source: Enum, dest: Enum, guards: Iterable[Guard] = (), effects: Iterable[Effect] = ()
-) -> TransitionConfigDict:
-    # A function that returns the typed dict: in a literal handed to Machine a misspelt key would pass the checker.
-    return {
-        "trigger": trigger,
-        "source": source,
-        "dest": dest,
-        "conditions": [guard.value for guard in guards],
-        "before": [effect.value for effect in effects],
-    }
-
-
-def _logical_transitions() -> list[TransitionConfigDict]:
-    configs: list[TransitionConfigDict] = []
-    for row in TABLE:
-        for source in row.sources:
-            dest = destination(source, row.event)
-            if dest is None:
-                raise ValueError(f"{row} names an event that never happens in {source.value}")
-            guards = () if row.guard is None else (row.guard,)
-            configs.append(_config(row.input.value, source, dest, guards, row.effects))
-    return configs
-
-
-class SpecHandle:
-    """The physical machine of one handle."""
-
-    state: HandleState
-    trigger: _Trigger
-
-    def __init__(self) -> None:
-        HANDLE_MACHINE.add_model(self, initial=HandleState.CREATED)
-        HANDLE_MACHINE.remove_model(self)  # bound already; the list would only keep every handle alive
-
-    def place(self, state: HandleState) -> None:
-        """Put the machine into a state, to ask what would follow from there."""
-        HANDLE_MACHINE.set_state(state, model=self)
-
-    def fire(self, event: HandleEvent) -> HandleState:
-        """Move; raises MachineError, without moving, where the table says never."""
-        self.trigger(event.value)
-        return self.state
-
-
-Facts: TypeAlias = Callable[[Guard], bool]
-"""Answers each guard for the room as it is at the time of an input."""
-
-
-class SpecRoom:
-    """The logical machine of one room. ``facts`` answers the guards at the time of an input."""
-
-    state: State
-    trigger: _Trigger
-
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
-        self.applied: list[Effect] = []
-        LOGICAL_MACHINE.add_model(self, initial=State.IDLE)
-        LOGICAL_MACHINE.remove_model(self)  # bound already; the list would only keep every room alive
-
-    def place(self, state: State) -> None:
-        """Put the machine into a state, to ask what would follow from there."""
-        LOGICAL_MACHINE.set_state(state, model=self)
-
-    def take(self, what: Input) -> Row:
-        """Apply one input and return the row that applied; raises ForbiddenInput, without moving, where none may."""
-        source = self.state
-        for never in NEVER:
-            if never.input is what and source in never.sources:
-                raise ForbiddenInput(source, what, never.breaks)
-        row = next(row for row in rows_for(source, what) if row.guard is None or self._facts(row.guard))
-        self.applied.clear()
-        if not self.trigger(what.value):
-            raise AssertionError(f"no row of the machine applied to {what.value} in {source.value}")
-        # The machine decides; the row is looked up beside it, and the two must agree on the destination and effects.
-        assert self.state is destination(source, row.event), (source, what, self.state)
-        assert tuple(self.applied) == row.effects, (source, what, self.applied)
-        return row
-
-    def error_seen(self) -> bool:
-        return self._facts(Guard.ERROR_SEEN)
-
-    def all_done(self) -> bool:
-        return self._facts(Guard.ALL_DONE)
-
-    def deadline_passed(self) -> bool:
-        return self._facts(Guard.DEADLINE_PASSED)
-
-    def may_report(self) -> bool:
-        return self._facts(Guard.MAY_REPORT)
-
-    def adopt(self) -> None:
-        self.applied.append(Effect.ADOPT)
-
-    def close(self) -> None:
-        self.applied.append(Effect.CLOSE)
-
-    def latch(self) -> None:
-        self.applied.append(Effect.LATCH)
-
-    def release(self) -> None:
-        self.applied.append(Effect.RELEASE)
-
-    def quarantine(self) -> None:
-        self.applied.append(Effect.QUARANTINE)
-
-    def tell_success(self) -> None:
-        self.applied.append(Effect.TELL_SUCCESS)
-
-    def tell_failure(self) -> None:
-        self.applied.append(Effect.TELL_FAILURE)
-
-    def forget(self) -> None:
-        self.applied.append(Effect.FORGET)
 
 
 def describe(guard: Guard) -> str:
@@ -464,41 +329,3 @@ def describe(guard: Guard) -> str:
             return "latch profile, or every handle has settled, or the drain deadline has passed"
         case _:
             assert_never(guard)
-
-
-# One shared machine each: rooms and handles are models of it. Auto transitions would admit every move, and ignoring
-# invalid triggers would hide every violation.
-LOGICAL_MACHINE: Final = Machine(
-    model=None,
-    states=State,
-    initial=State.IDLE,
-    transitions=_logical_transitions(),
-    auto_transitions=False,
-    ignore_invalid_triggers=False,
-)
-EVENT_MACHINE: Final = Machine(
-    model=None,
-    states=State,
-    initial=State.IDLE,
-    transitions=[
-        _config(event.value, source, dest)
-        for source, row in NEXT.items()
-        for event, dest in row.items()
-        if dest is not None
-    ],
-    auto_transitions=False,
-    ignore_invalid_triggers=False,
-)
-HANDLE_MACHINE: Final = Machine(
-    model=None,
-    states=HandleState,
-    initial=HandleState.CREATED,
-    transitions=[
-        _config(event.value, source, dest)
-        for source, row in HANDLE_NEXT.items()
-        for event, dest in row.items()
-        if dest is not None
-    ],
-    auto_transitions=False,
-    ignore_invalid_triggers=False,
-)

@@ -14,20 +14,18 @@ from typing import Final
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import ErrorSeen
+from kvsender_spec.live_machines import ForbiddenInput, SpecHandle, SpecRoom
 from kvsender_spec.machine import (
     LATCHED,
     QUIET,
     RELEASABLE,
     Effect,
-    ForbiddenInput,
     Guard,
     HandleEvent,
     HandleState,
     Input,
     Reply,
     Row,
-    SpecHandle,
-    SpecRoom,
     State,
 )
 

@@ -20,9 +20,9 @@ from kvsender_spec.formal.model.state import Act, Bounds, Cause, Told
 from kvsender_spec.formal.mutate import mutants
 from kvsender_spec.formal.rules import SPEC, Rules, ill_formed
 from kvsender_spec.formal.smt.abstract import CAUSE, LOGICAL, TOLD, Abstract, Transition
-from kvsender_spec.formal.smt.discharge import discharge
+from kvsender_spec.formal.smt.discharge import SmtResult, discharge
 from kvsender_spec.formal.smt.lemmas import LEMMAS, STEP_LEMMAS
-from kvsender_spec.formal.smt.proof import SmtResult, prove
+from kvsender_spec.formal.smt.proof import prove
 from kvsender_spec.formal.smt.rankings import RANKINGS, Ranking
 from kvsender_spec.formal.smt.relation import Relation
 from kvsender_spec.machine import HandleState, Reply, State

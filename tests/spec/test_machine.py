@@ -12,12 +12,17 @@ from transitions import Machine, MachineError
 
 from kvsender_spec import machine
 from kvsender_spec.clauses import BY_ID
-from kvsender_spec.machine import (
+from kvsender_spec.live_machines import (
     EVENT_MACHINE,
     HANDLE_MACHINE,
+    LOGICAL_MACHINE,
+    ForbiddenInput,
+    SpecHandle,
+    SpecRoom,
+)
+from kvsender_spec.machine import (
     HANDLE_NEXT,
     LATCHED,
-    LOGICAL_MACHINE,
     NEVER,
     NEXT,
     QUIET,
@@ -26,15 +31,12 @@ from kvsender_spec.machine import (
     TERMINAL,
     Effect,
     Event,
-    ForbiddenInput,
     Guard,
     HandleEvent,
     HandleState,
     Input,
     Reply,
     Row,
-    SpecHandle,
-    SpecRoom,
     State,
     describe,
     destination,

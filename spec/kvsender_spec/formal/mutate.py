@@ -6,7 +6,7 @@ demanded of the tables. ``python -m kvsender_spec.formal.trial`` writes the page
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
@@ -23,6 +23,7 @@ class Mutant:
     rules: Rules
 
 
+_S = TypeVar("_S", bound=Enum)
 _E = TypeVar("_E", bound=Enum)
 
 
@@ -80,13 +81,20 @@ def mutants() -> Iterator[Mutant]:
     yield from _handles()
 
 
-def _moves() -> Iterator[Mutant]:
-    for source, cells in SPEC.next.items():
+def _cells(
+    following: Mapping[_S, Mapping[_E, _S | None]], states: type[_S]
+) -> Iterator[tuple[str, Mapping[_S, Mapping[_E, _S | None]]]]:
+    """Every matrix in which one cell leads elsewhere."""
+    for source, cells in following.items():
         for event, dest in cells.items():
-            for other in _others(State, dest):
-                moved = {**SPEC.next, source: {**cells, event: other}}
-                what = f"{event.value} in {source.value}: leads to {_named(other, 'never')}"
-                yield Mutant(what, replace(SPEC, next=moved))
+            for other in _others(states, dest):
+                what = f"{_named(event, '')} in {_named(source, '')}: leads to {_named(other, 'never')}"
+                yield what, {**following, source: {**cells, event: other}}
+
+
+def _moves() -> Iterator[Mutant]:
+    for what, moved in _cells(SPEC.next, State):
+        yield Mutant(what, replace(SPEC, next=moved))
 
 
 def _forbidden() -> Iterator[Mutant]:
@@ -106,12 +114,8 @@ def _forbidden() -> Iterator[Mutant]:
 
 
 def _handles() -> Iterator[Mutant]:
-    for source, cells in SPEC.handle_next.items():
-        for event, dest in cells.items():
-            for other in _others(HandleState, dest):
-                moved = {**SPEC.handle_next, source: {**cells, event: other}}
-                what = f"handle, {event.value} in {source.value}: leads to {_named(other, 'never')}"
-                yield Mutant(what, replace(SPEC, handle_next=moved))
+    for what, moved in _cells(SPEC.handle_next, HandleState):
+        yield Mutant(f"handle, {what}", replace(SPEC, handle_next=moved))
     for state in HandleState:
         for name, members in (("releasable", SPEC.releasable), ("quiet", SPEC.quiet)):
             changed = members ^ {state}

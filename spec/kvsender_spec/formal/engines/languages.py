@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Final, assert_never
 
 from kvsender_spec.formal.engines import lowering as low
@@ -42,9 +43,7 @@ def tla_value(value: object) -> str:
             return f'"{value.value}"'
         case Reply():
             return f'"{value.value}"'
-        case Cause():
-            return f'"{value.name}"'.lower()
-        case Told():
+        case Cause() | Told():
             return f'"{value.name}"'.lower()
         case _:
             return str(value)
@@ -135,18 +134,16 @@ def among(subject: str, words: Iterable[str]) -> str:
     return "(" + " || ".join(found) + ")" if found else "false"
 
 
+_PREFIXES: Final[Mapping[type[Enum], str]] = {State: "", Cause: "CAUSE_", Told: "WORD_", Reply: "REPLY_"}
+"""What tells the names of one enum from those of another: all of them are macros."""
+
+
 def promela_value(value: object) -> str:
     match value:
         case bool():
             return str(value).lower()
-        case State():
-            return value.name
-        case Cause():
-            return f"CAUSE_{value.name}"
-        case Told():
-            return f"WORD_{value.name}"
-        case Reply():
-            return f"REPLY_{value.name}"
+        case State() | Cause() | Told() | Reply():
+            return f"{_PREFIXES[type(value)]}{value.name}"
         case _:
             return str(value)
 

@@ -1,9 +1,8 @@
 """The composed model in Promela, for SPIN: the tables row by row, the steps around them as ``model.steps`` takes them.
 
 What SPIN stores are the fields of ModelState and nothing else: every step is a ``d_step``, what a call knows only
-while it runs is ``hidden``, and every process is a loop that has one place. There is a process for each actor that
-fairness is about, because SPIN's weak fairness is that of processes; an option to do nothing relieves an actor of it.
-Effects and predicates are renderings of those in ``model``.
+while it runs is ``hidden``, and every process is a loop that has one place.
+Effects and predicates are renderings of those in ``model``; ``promela_processes`` has who acts.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kvsender_spec.formal.engines import lowering as low
-from kvsender_spec.formal.engines.engine import Fair
 from kvsender_spec.formal.engines.languages import PROMELA, among, asserted, identifier, promela_step, promela_value
+from kvsender_spec.formal.engines.promela_processes import processes
 from kvsender_spec.formal.model.effects import BLAMES
 from kvsender_spec.formal.model.handles import CREATED, STRAY, Op, handle_ops, name_of
 from kvsender_spec.formal.model.predicates import CAUSE_IS_RAISED, INVARIANTS, STICKY, Predicate
@@ -27,13 +26,8 @@ def model(rules: Rules, bounds: Bounds) -> str:
     """The whole model at these bounds."""
     low.check(rules)
     parts = (_head(bounds), _words(), _handles(rules), _variables(rules), _effects(rules), _rows(rules))
-    rest = (_calls(rules, bounds), _properties(), _processes(bounds))
+    rest = (_calls(rules, bounds), _properties(), processes(bounds))
     return "\n".join("\n".join(part) + "\n" for part in (*parts, *rest))
-
-
-def lazy(fair: frozenset[Fair]) -> tuple[str, ...]:
-    """The macros that leave only these actors fair."""
-    return tuple(f"LAZY_{one.name}" for one in Fair if one not in fair)
 
 
 def clause(identifier: str) -> str:
@@ -306,61 +300,3 @@ def _properties() -> list[str]:
         "/* The owner gets its answer, unless it clears the room id and opens it again for ever. */",
         "ltl answered { ([] <> (said != WORD_NOTHING)) || (([] <> cleared) && ([] <> !cleared)) }",
     ]
-
-
-def _processes(bounds: Bounds) -> Iterator[str]:
-    peers, handles = range(bounds.peers), range(bounds.handles)
-    chunk, more = "HAS_A_CHUNK", "HAS_A_CHUNK && posted + 1 < CHUNKS"
-    sends = [(f"{more}", "send", "post(NOBODY); on_send_accepted(); posted_all()")]
-    sends += [(more, f"send, rejected at {peer}", f"reject({peer})") for peer in peers]
-    sends += [(chunk, "send_last", "post(NOBODY); on_send_last_accepted(); posted_all()")]
-    sends += [(chunk, f"send_last, rejected at {peer}", f"reject({peer})") for peer in peers]
-    trouble = [(f"{handle}", f"handle {handle} raises") for handle in handles]
-    trouble += [(f"PEER({peer})", f"peer {peer} disconnects") for peer in peers]
-    trouble += [("EVERYBODY", "every peer disconnects")] if bounds.peers > 1 else []
-    others = [("true", "send_nothing", "begin(); on_send_nothing()")]
-    others += [("MAY_BE_LATE", "poll, late, drained", "poll(NOBODY, true, true)")]
-    for who, words in trouble:
-        others += [("ASKING", f"poll, {words}", f"poll({who}, false, false)")]
-        others += [("ASKING", f"poll, {words}, drained", f"poll({who}, false, true)")]
-    others += [
-        ("true", "failure_exception", "failure_exception()"),
-        ("true", "abort", "begin(); blame(); on_abort()"),
-        ("true", "clear", "begin(); blame(); on_clear()"),
-        ("cleared && posted < CHUNKS", "open", "begin(); reopen()"),
-        ("SOME_LEFT", "sweep", "sweep(NOBODY)"),
-        *(("SOME_LEFT", f"sweep, {words}", f"sweep({who})") for who, words in trouble),
-        ("true", "properties", "properties()"),
-    ]
-    yield "/***** Who acts: a process for each actor that weak fairness is about, and one for everything else *****/"
-    actors: dict[Fair, list[tuple[str, list[tuple[str, str, str]]]]] = {
-        Fair.SEND: [("sender", sends)],
-        Fair.POLL: [("poller", [("true", "poll", "poll(NOBODY, false, false)")])],
-        Fair.FINISH: [
-            (f"transport_{h}", [(f"IS_SILENT(handles[{h}])", f"finish({h})", f"handles[{h}] = FINISHED(handles[{h}])")])
-            for h in handles
-        ],
-        Fair.LATE: [("late_poller", [("MAY_BE_LATE", "poll, late", "poll(NOBODY, true, false)")])],
-        Fair.DRAINED: [("drained_poller", [("true", "poll, drained", "poll(NOBODY, false, true)")])],
-    }
-    for fair in Fair:
-        for name, options in actors[fair]:
-            yield from _process(name, options, fair)
-    yield from _process("anybody", others, None)
-
-
-def _process(name: str, options: Iterable[tuple[str, str, str]], fair: Fair | None) -> Iterator[str]:
-    """A process that takes any of its steps, for ever: the condition of each, its name in a trace, what it does.
-
-    A ``d_step`` may not end in a loop, since that would be left to a place outside of it: hence the last ``skip``.
-    """
-    yield ""
-    yield f"active proctype {name}() {{"
-    yield "  do"
-    for condition, words, step in options:
-        yield f'  :: d_step {{ {condition} -> printf("> {words}\\n");'
-        yield f"       {step}; skip }}"
-    if fair is not None:
-        yield from (f"#ifdef LAZY_{fair.name}", "  :: d_step { true -> skip }", "#endif")
-    yield "  od"
-    yield "}"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from kvsender_spec.formal.engines import promela
+from kvsender_spec.formal.engines import promela, promela_processes
 from kvsender_spec.formal.engines.engine import (
     EngineFailed,
     EngineResult,
@@ -61,7 +61,7 @@ def run_spin(
         def left() -> float:
             return max(0.1, end - time.monotonic())
 
-        lazy = () if fair is None else promela.lazy(fair)
+        lazy = () if fair is None else promela_processes.lazy(fair)
         made = run([spin, *(f"-D{macro}" for macro in lazy), "-a", "kvsender.pml"], directory, left())
         if made.code or "Error" in made.output:
             raise EngineFailed(f"spin refuses the model:\n{last_lines(made.output)}")

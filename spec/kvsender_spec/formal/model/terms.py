@@ -7,7 +7,7 @@ down, z3 makes a formula of it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, TypeAlias, TypeVar, assert_never
@@ -230,34 +230,42 @@ Known: TypeAlias = Callable[[Atom, bool], bool | None]
 """Whether an atom holds, of the state after the step or before it; None where that is open."""
 
 
-def reduce(term: Term, known: Known, before: bool = False) -> Term:
+def combined(terms: Iterable[T], neutral: T, decisive: T, combine: Callable[[Sequence[T]], T]) -> T:
+    """Several terms as one, without those that are ``neutral``; ``decisive`` if one of them is that."""
+    left = [term for term in terms if term is not neutral]
+    if any(term is decisive for term in left):
+        return decisive
+    return combine(left) if len(left) > 1 else left[0] if left else neutral
+
+
+class _Reduced(Logic[Term]):
+    """A term as what is left of it."""
+
+    def __init__(self, known: Known) -> None:
+        self._known: Final = known
+
+    def atom(self, atom: Atom, before: bool) -> Term:
+        holds = self._known(atom, before)
+        if holds is None:
+            return Before(atom) if before else atom
+        return TRUE if holds else FALSE
+
+    def negation(self, term: Term) -> Term:
+        return FALSE if term is TRUE else TRUE if term is FALSE else Not(term)
+
+    def both(self, terms: Sequence[Term]) -> Term:
+        return combined(terms, TRUE, FALSE, lambda left: both(*left))
+
+    def either(self, terms: Sequence[Term]) -> Term:
+        return combined(terms, FALSE, TRUE, lambda left: either(*left))
+
+    def iff(self, left: Term, right: Term) -> Term:
+        return self.both([self.implies(left, right), self.implies(right, left)])
+
+
+def reduce(term: Term, known: Known) -> Term:
     """What is left of a term: TRUE, FALSE, or a term over the atoms that are open."""
-    match term:
-        case Before():
-            return reduce(term.term, known, True)
-        case Not():
-            rest = reduce(term.term, known, before)
-            return FALSE if rest is TRUE else TRUE if rest is FALSE else Not(rest)
-        case Both() | Either():
-            ends, goes_on = (FALSE, TRUE) if isinstance(term, Both) else (TRUE, FALSE)
-            left: list[Term] = []
-            for one in term.terms:
-                rest = reduce(one, known, before)
-                if rest is ends:
-                    return ends
-                if rest is not goes_on:
-                    left.append(rest)
-            return type(term)(tuple(left)) if len(left) > 1 else left[0] if left else goes_on
-        case Implies():
-            return reduce(either(Not(term.premise), term.conclusion), known, before)
-        case Iff():
-            same = both(Implies(term.left, term.right), Implies(term.right, term.left))
-            return reduce(same, known, before)
-        case Is() | Same() | Kept() | NoneOf():
-            holds = known(term, before)
-            return TRUE if holds else (Before(term) if before else term) if holds is None else FALSE
-        case _:
-            assert_never(term)
+    return _Reduced(known).of(term)
 
 
 # --------------------------------------------------------------------------------------------------------- changes

@@ -12,7 +12,7 @@ import z3
 
 from kvsender_spec.formal.model.handles import Kind, name_of
 from kvsender_spec.formal.model.state import Act, Cause, Told
-from kvsender_spec.formal.model.terms import CONTROL, Atom, Is, Kept, Logic, NoneOf, Same, Scope, Var
+from kvsender_spec.formal.model.terms import CONTROL, Atom, Is, Kept, Logic, NoneOf, Same, Scope, Var, combined
 from kvsender_spec.machine import Reply, State
 
 _E = TypeVar("_E", bound=Enum)
@@ -235,16 +235,10 @@ class Formula(Logic[z3.BoolRef]):
         return NO if term is YES else YES if term is NO else z3.Not(term)
 
     def both(self, terms: Sequence[z3.BoolRef]) -> z3.BoolRef:
-        left = [term for term in terms if term is not YES]
-        if any(term is NO for term in left):
-            return NO
-        return z3.And(*left) if len(left) > 1 else left[0] if left else YES
+        return combined(terms, YES, NO, lambda left: z3.And(*left))
 
     def either(self, terms: Sequence[z3.BoolRef]) -> z3.BoolRef:
-        left = [term for term in terms if term is not NO]
-        if any(term is YES for term in left):
-            return YES
-        return z3.Or(*left) if len(left) > 1 else left[0] if left else NO
+        return combined(terms, NO, YES, lambda left: z3.Or(*left))
 
     def iff(self, left: z3.BoolRef, right: z3.BoolRef) -> z3.BoolRef:
         return left == right

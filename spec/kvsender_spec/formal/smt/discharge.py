@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import z3
 
 from kvsender_spec.formal.smt.abstract import Abstract, Term, Transition, both, either
 from kvsender_spec.formal.smt.lemmas import LEMMAS, STEP_LEMMAS
-from kvsender_spec.formal.smt.proof import Failure, SmtResult
 from kvsender_spec.formal.smt.rankings import RANKINGS, Ranking
 from kvsender_spec.formal.smt.relation import Relation
 
 TIMEOUT_MS: Final = 2000
 """For one question to z3. What it cannot answer in this time is not proved."""
+
+
+class Failure(NamedTuple):
+    """One obligation that is not proved."""
+
+    lemma: str
+    action: str
+    """The transition that does not keep the lemma, or ``init``; for a ranking also what it owes in general."""
+    text: str
+    """z3's counterexample in words: the state before and after. It need not be reachable."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmtResult:
+    obligations: int
+    proved: int
+    failures: tuple[Failure, ...]
+    seconds: float
+    """CPU time."""
 
 
 def _lower(after: Sequence[z3.ArithRef], before: Sequence[z3.ArithRef]) -> z3.BoolRef:

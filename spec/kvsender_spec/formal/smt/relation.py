@@ -12,17 +12,17 @@ in one look. So it admits all that the model does and some things more, and what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, assert_never
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
 
 import z3
 
-from kvsender_spec.formal.model.effects import ARRIVE, BLAME, BLAMES, EFFECTS, LEAVE, OPEN, SAY
+from kvsender_spec.formal.model.effects import BLAME, BLAMES, LEAVE, OPEN, SAY
 from kvsender_spec.formal.model.handles import CREATED, IN_FLIGHT, NONE, SILENT, STRAY, Kind, Op, handle_ops, name_of
 from kvsender_spec.formal.model.state import Act, Cause, Control
 from kvsender_spec.formal.model.steps import BLAMED, CALLS
-from kvsender_spec.formal.model.terms import CONTROL, TRUE, Change, Demand, Map, Scope, Set, Var
+from kvsender_spec.formal.model.terms import CONTROL, Var
 from kvsender_spec.formal.rules import Rules
 from kvsender_spec.formal.smt.abstract import (
     CAUSE,
@@ -33,71 +33,17 @@ from kvsender_spec.formal.smt.abstract import (
     Abstract,
     Choice,
     Counters,
-    Formula,
     Term,
     Transition,
     both,
-    choose,
     count,
     literal,
     none_of,
     total,
     translate,
 )
-from kvsender_spec.machine import Guard, Input, Reply, State
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A room in the middle of a call of the owner. The logical state and the reply are known, all else is a term."""
-
-    logical: State
-    state: Abstract
-    known: Mapping[Var, Term]
-    """What only the call knows."""
-    fresh: Counters = field(default_factory=dict)
-    """Handles that this call has made, and not yet adopted when it began."""
-    reply: Reply = Reply.NOTHING
-    broken: z3.BoolRef = NO
-
-    def value(self, which: Var) -> Term | State | Reply:
-        if which is Var.LOGICAL:
-            return self.logical
-        if which is Var.REPLY:
-            return self.reply
-        return self.state.value(which) if which in CONTROL else self.known[which]
-
-    def having(self, which: Var, value: Term | State) -> _Call:
-        if isinstance(value, State):
-            return replace(self, logical=value)
-        if which in CONTROL:
-            return replace(self, state=self.state.having(which, value))
-        return replace(self, known={**self.known, which: value})
-
-    @property
-    def formula(self) -> Formula:
-        return Formula(self.value)
-
-    def seen(self) -> Counters:
-        """The room's own handles, those that this call has made among them."""
-        own = self.state.own
-        return {code: n + self.fresh[code] for code, n in own.items()} if self.fresh else own
-
-    def frozen(self) -> Abstract:
-        """The state that the call leaves: what it has not adopted is lost."""
-        own = self.seen()
-        if self.fresh and self.known[Var.ADOPTED] is not YES:
-            own = {**self.state.own, STRAY: self.state.own[STRAY] + total(self.fresh.values())}
-        return replace(self.state, logical=LOGICAL(self.logical), own=own)
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """An input, taken one way: when, what comes of it, and which row it was."""
-
-    when: z3.BoolRef
-    call: _Call
-    row: str
+from kvsender_spec.formal.smt.call import Call, Taken
+from kvsender_spec.machine import Guard, Input, State
 
 
 class Relation:
@@ -151,69 +97,6 @@ class Relation:
             found = found | codes
         return tuple(sorted(found))
 
-    # ---------------------------------------------------------------------------------------------- one input
-
-    def _call(self, source: State) -> _Call:
-        facts = {Var(guard.value): NO for guard in Guard}
-        return _Call(source, self.before, {Var.CAUSE_NOW: CAUSE(Cause.NONE), Var.ADOPTED: NO, **facts})
-
-    def _take(self, call: _Call, what: Input) -> Iterator[_Taken]:
-        """Every way in which an input can be decided: the first row whose guard holds."""
-        source = call.logical
-        if self.rules.breaks(source, what) is not None:
-            broken = replace(call, broken=YES, reply=Reply.NOTHING)
-            yield _Taken(YES, broken, "forbidden")
-            return
-        earlier: list[z3.BoolRef] = []
-        for row in self.rules.rows_for(source, what):
-            here = YES
-            if row.guard is not None:
-                fact = call.value(Var(row.guard.value))
-                assert isinstance(fact, z3.BoolRef), fact
-                here = fact
-            changed = call
-            for effect in row.effects:
-                changed = self._changed(changed, EFFECTS[effect])
-            dest = self.rules.destination(source, row.event)
-            assert dest is not None, row  # the tables are well-formed
-            changed = self._changed(replace(changed, logical=dest, reply=row.reply), ARRIVE)
-            when = both([*(z3.Not(guard) for guard in earlier), here])
-            words = "otherwise" if row.guard is None and earlier else "" if row.guard is None else row.guard.value
-            yield _Taken(when, changed, words)
-            earlier.append(here)
-
-    def _changed(self, call: _Call, changes: Iterable[Change], where: z3.BoolRef = YES) -> _Call:
-        """The changes, one after the other, each of what the one before has left; none of them where not ``where``."""
-        for change in changes:
-            match change:
-                case Set(which, value, when):
-                    new = call.value(value) if isinstance(value, Var) else value
-                    if isinstance(new, State):
-                        assert when is TRUE, change
-                        assert where is YES, change
-                        call = replace(call, logical=new)
-                    else:
-                        old = call.value(which)
-                        assert isinstance(old, z3.ExprRef), change
-                        term = new if isinstance(new, z3.ExprRef) else literal(new)
-                        here = call.formula.both([where, call.formula.of(when)])
-                        call = call.having(which, choose(here, term, old))
-                case Map(op, scope, when):
-                    state, here = call.state, call.formula.both([where, call.formula.of(when)])
-                    state = replace(state, own=self._mapped(state.own, op, here))
-                    if scope is Scope.ALL:
-                        state = replace(state, old=self._mapped(state.old, op, here))
-                    call = replace(call, state=state, fresh=self._mapped(call.fresh, op, here))
-                case Demand(term):
-                    call = replace(call, broken=z3.Or(call.broken, z3.Not(call.formula.of(term))))
-                case _:
-                    assert_never(change)
-        return call
-
-    def _mapped(self, counters: Counters, op: Op, when: z3.BoolRef) -> Counters:
-        mapped = translate(counters, self.ops[op])
-        return {code: z3.If(when, n, counters[code]) if when is not YES else n for code, n in mapped.items()}
-
     # -------------------------------------------------------------------------------------------- the actions
 
     def _transitions(self) -> Iterator[Transition]:
@@ -260,18 +143,18 @@ class Relation:
                     made[self.ops.rejected].append(z3.IntVal(1))
                     made[CREATED].append(peers - accepting - 1)
                     what, when = Input.SEND_REJECTED, both([can, accepting >= 0, accepting < peers])
-                    call = self._changed(call, BLAME)
+                    call = call.changed(BLAME)
                 posted = replace(call.state, posted=state.posted + 1, made=state.made + peers)
                 fresh = {code: total(terms) for code, terms in made.items()}
-                for taken in self._take(replace(call, state=posted, fresh=fresh), what):
+                for taken in replace(call, state=posted, fresh=fresh).taken(self.rules, what):
                     path = f"{source.value}, {what.value}"
                     send = self._transition(act, path, z3.And(when, taken.when), taken.call)
                     yield replace(send, troubled=YES if rejected else NO)
 
     def _calls(self, act: Act) -> Iterator[Transition]:
         for source in State:
-            call = self._changed(self._call(source), BLAME if act in BLAMED else ())
-            for taken in self._take(call, CALLS[act]):
+            call = self._call(source).changed(BLAME if act in BLAMED else ())
+            for taken in call.taken(self.rules, CALLS[act]):
                 yield self._transition(act, source.value, z3.And(self._is_in(source), taken.when), taken.call)
 
     def _polls(self) -> Iterator[Transition]:
@@ -281,15 +164,15 @@ class Relation:
                 room = observed.call
                 settled = count(room.state.own, (code for code in room.state.own if code not in self.ops.settled)) == 0
                 may_report = z3.Or(self.choice.drained, settled)
-                for answered in self._take(room.having(Var.MAY_REPORT, may_report), Input.ANSWER):
+                for answered in room.having(Var.MAY_REPORT, may_report).taken(self.rules, Input.ANSWER):
                     when = both([self._is_in(source), asked, observed.when, answered.when])
                     path = [source.value, observed.row, f"then {room.logical.value}", answered.row]
-                    returned = self._changed(self._changed(answered.call, SAY), LEAVE)
+                    returned = answered.call.changed(SAY).changed(LEAVE)
                     poll = self._transition(Act.POLL, ", ".join(word for word in path if word), when, returned)
                     seen, asks = answered.call.seen(), self.rules.asks(source)
                     yield replace(poll, seen=seen, asks=asks, troubled=troubled)
 
-    def _observed(self, source: State) -> Iterator[tuple[z3.BoolRef, _Taken]]:
+    def _observed(self, source: State) -> Iterator[tuple[z3.BoolRef, Taken]]:
         """The first half of a poll: what the handles may answer, and what the rows make of it."""
         call, choice, state = self._call(source), self.choice, self.before
         asked = z3.Not(choice.late)
@@ -304,13 +187,13 @@ class Relation:
             call = replace(call, state=replace(state, own=own), known={**call.known, **facts})
             overdue = both([YES if self.rules.minds(source) else NO, raised == 0, count(state.own, IN_FLIGHT) > 0])
             asked = both([self._raises(state.own, choice.raising), z3.Implies(choice.late, overdue)])
-        call = self._changed(call, BLAME, call.formula.of(BLAMES))
-        for taken in self._take(call, Input.OBSERVE):
+        call = call.changed(BLAME, call.formula.of(BLAMES))
+        for taken in call.taken(self.rules, Input.OBSERVE):
             yield asked, taken
 
     def _opens(self) -> Iterator[Transition]:
         before = self.before
-        room = self._changed(self._call(State.IDLE), OPEN).frozen()
+        room = self._call(State.IDLE).changed(OPEN).frozen()
         old = {code: n + room.own[code] for code, n in room.old.items()}
         none = dict.fromkeys(room.own, z3.IntVal(0))
         after = replace(room, made=z3.IntVal(0), made_before=before.made_before + before.made, own=none, old=old)
@@ -334,10 +217,15 @@ class Relation:
 
     # -------------------------------------------------------------------------------------------- their parts
 
+    def _call(self, source: State) -> Call:
+        """A call begins in this state."""
+        facts = {Var(guard.value): NO for guard in Guard}
+        return Call(self.ops, source, self.before, {Var.CAUSE_NOW: CAUSE(Cause.NONE), Var.ADOPTED: NO, **facts})
+
     def _is_in(self, source: State) -> z3.BoolRef:
         return self.before.logical == LOGICAL(source)
 
-    def _transition(self, act: Act, path: str, when: z3.BoolRef, call: _Call) -> Transition:
+    def _transition(self, act: Act, path: str, when: z3.BoolRef, call: Call) -> Transition:
         return Transition(act, path, when, call.frozen(), call.reply, call.seen(), call.broken)
 
     def _raises(self, counters: Counters, raising: Counters) -> z3.BoolRef:

@@ -20,6 +20,7 @@ from typing import Final, TypeAlias
 
 from kvsender_spec.formal.suite.letters import PEERS, POLLS, SENDS, Answer, Letter, Poll, Reading, Send, Word
 from kvsender_spec.formal.suite.mealy import Mealy, minimise
+from kvsender_spec.live_machines import SpecHandle, SpecRoom
 from kvsender_spec.machine import (
     HANDLE_NEXT,
     LATCHED,
@@ -31,8 +32,6 @@ from kvsender_spec.machine import (
     HandleState,
     Input,
     Reply,
-    SpecHandle,
-    SpecRoom,
     State,
 )
 

@@ -27,7 +27,8 @@ from kvsender_spec.kit.scripted.copies import (
     picked,
 )
 from kvsender_spec.kit.scripted.ground import Ground
-from kvsender_spec.machine import HandleEvent, HandleState, SpecHandle
+from kvsender_spec.live_machines import SpecHandle
+from kvsender_spec.machine import HandleEvent, HandleState
 
 
 class ScriptedAgent:

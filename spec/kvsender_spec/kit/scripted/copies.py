@@ -13,7 +13,8 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from kvsender_spec.contract import Operation
 from kvsender_spec.faults import Kind
-from kvsender_spec.machine import HandleState, SpecHandle
+from kvsender_spec.live_machines import SpecHandle
+from kvsender_spec.machine import HandleState
 
 Span: TypeAlias = tuple[int, int]
 """An address and a number of bytes."""
