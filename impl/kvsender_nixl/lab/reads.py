@@ -12,6 +12,7 @@ import importlib.util
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -73,15 +74,15 @@ class Round:
         first = make(self._pages[:1])
         agent.transfer(first)
         _wait(lambda: agent.check_xfer_state(first) == "DONE", "the first page")
-        self.peer.reset()
-        self.peer.hold(True)
+        self.peer.remote.reset()
+        self.peer.remote.hold(True)
         return make(self._pages)
 
     def refill(self) -> None:
         self.memory.reuse(range(NUM_PAGES))
 
     def landed(self) -> Tally:
-        return self.peer.count(range(NUM_PAGES))
+        return self.peer.remote.count(range(NUM_PAGES))
 
     def settle(self, agent: nixl_agent) -> Tally:
         """Both sides go on until nothing lands any more."""
@@ -93,7 +94,7 @@ class Round:
             # Counting takes long and moves nothing, so each side is called often in between.
             for _ in range(50):
                 agent.get_new_notifs()
-                self.peer.progress(10)
+                self.peer.remote.progress(10)
             now = self.landed()
             if now != last:
                 last, since = now, time.monotonic()
@@ -103,7 +104,7 @@ class Round:
 def after_error(number: int, agent: nixl_agent) -> Reads:
     """The peer is stopped until the kernel gives the connection up; then it goes on."""
     this = Round(number)
-    with this.peer:
+    with closing(this.peer):
         this.peer.begin(f"error{number}")
         handle = this.post(agent)
         this.peer.process.stop()
@@ -128,7 +129,7 @@ def after_error(number: int, agent: nixl_agent) -> Reads:
 def after_release(number: int, agent: nixl_agent) -> Reads:
     """The handle is released in flight. The reference sender never does that (KS-4.2)."""
     this = Round(number)
-    with this.peer:
+    with closing(this.peer):
         this.peer.begin(f"release{number}")
         handle = this.post(agent)
         state = agent.transfer(handle)

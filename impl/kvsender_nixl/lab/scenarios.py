@@ -101,12 +101,12 @@ def out_of_order(trial: Trial, stage: Stage) -> None:
     """The peer that was served first finishes last."""
     slow, fast = stage.shared(2)
     trial.join(slow, fast)
-    slow.hold(True)
+    slow.remote.hold(True)
     room = trial.open([slow, fast], (*BIG, 0)[:3])
     room.ready()
     room.send_all()
     trial.until("the fast peer has everything", lambda: _arrived(room, fast))
-    slow.hold(False)
+    slow.remote.hold(False)
     trial.end(room)
     trial.expect(room, KVPoll.Success)
     trial.finish()
@@ -114,7 +114,7 @@ def out_of_order(trial: Trial, stage: Stage) -> None:
 
 def _arrived(room: WatchedRoom, peer: DecodePeer) -> bool:
     room.poll()
-    return room.view.ended or peer.count(room.target(peer)).owner == PAGE_BYTES * len(room.source)
+    return room.view.ended or peer.remote.count(room.target(peer)).owner == PAGE_BYTES * len(room.source)
 
 
 def misuse(trial: Trial, stage: Stage) -> None:
@@ -183,7 +183,7 @@ def killed_in_flight(trial: Trial, stage: Stage) -> None:
     """Some bytes are at the peer and some are not when its process is killed."""
     victim = stage.mortal()
     trial.join(victim)
-    victim.hold(True)
+    victim.remote.hold(True)
     room = trial.open([victim], BIG)
     room.ready()
     room.send_all()
@@ -204,11 +204,11 @@ def _half_way(trial: Trial, room: WatchedRoom, peer: DecodePeer) -> None:
 
     def some_landed() -> bool:
         room.poll()
-        peer.progress(1)
-        return room.view.ended or peer.count(room.target(peer)).landed > 0
+        peer.remote.progress(1)
+        return room.view.ended or peer.remote.count(room.target(peer)).landed > 0
 
     trial.until(f"some bytes are at {peer.name}", some_landed)
-    landed = peer.count(room.target(peer)).landed
+    landed = peer.remote.count(room.target(peer)).landed
     seen = f"{landed} of {total} bytes landed; the room answered {room.view.terminal!r}"
     trial.plan(landed < total and not room.view.ended, "some bytes have landed, and the room is live", seen)
 
@@ -219,7 +219,7 @@ def one_of_three_killed(trial: Trial, stage: Stage) -> None:
     victim = stage.mortal()
     peers = [first, victim, third]
     trial.join(*peers)
-    victim.hold(True)
+    victim.remote.hold(True)
     room = trial.open(peers, (100, 100))
     others = [trial.open([first], (64, 64)), trial.open([third], (64,)), trial.open([first, third], (7, 8))]
     for each in (room, *others):
@@ -236,7 +236,7 @@ def one_of_three_killed(trial: Trial, stage: Stage) -> None:
         trial.expect(other, KVPoll.Success)
     trial.finish()
     for peer in (first, third):
-        reason = peer.look(str(room.key)).reason
+        reason = peer.remote.look(str(room.key)).reason
         trial.plan("nixlRemoteDisconnectError" in reason, f"the receiver at {peer.name} knows the cause", reason)
 
 
@@ -273,7 +273,7 @@ def stopped(trial: Trial, stage: Stage) -> None:
     (well,) = stage.shared(1)
     peer = stage.mortal()
     trial.join(well, peer)
-    peer.hold(True)  # so that after SIGCONT it can be asked before anything lands
+    peer.remote.hold(True)  # so that after SIGCONT it can be asked before anything lands
     room = trial.open([peer], BIG)
     after = trial.open([peer], (5,))
     other = trial.open([well], (64, 64))
@@ -307,7 +307,7 @@ def aborted_in_flight(trial: Trial, stage: Stage) -> None:
     """abort() while the transfers run, which then settle before the drain deadline."""
     peer, well = stage.shared(2)
     trial.join(peer, well)
-    peer.hold(True)
+    peer.remote.hold(True)
     room, other = trial.open([peer, well], BIG), trial.open([well], (64,))
     for each in (room, other):
         each.ready()
@@ -319,7 +319,7 @@ def aborted_in_flight(trial: Trial, stage: Stage) -> None:
     trial.plan(not room.view.ended, "no terminal answer while the transfers run", repr(room.view.terminal))
     room.send()
     other.send()
-    peer.hold(False)
+    peer.remote.hold(False)
     trial.end(room, other)
     trial.expect(room, KVPoll.Failed)
     trial.expect(other, KVPoll.Success)
@@ -332,7 +332,7 @@ def aborted_and_silent(trial: Trial, stage: Stage) -> None:
     """abort() towards a peer that takes nothing: the report comes at the drain deadline, and the bytes after it."""
     (peer,) = stage.shared(1)
     trial.join(peer)
-    peer.hold(True)
+    peer.remote.hold(True)
     room = trial.open([peer], (*BIG, 5))
     room.ready()
     room.send(3)
@@ -347,7 +347,7 @@ def cleared_in_flight(trial: Trial, stage: Stage) -> None:
     """clear() while the transfers run; the room id is used again at once, and the late completions hurt nobody."""
     (peer,) = stage.shared(1)
     trial.join(peer)
-    peer.hold(True)
+    peer.remote.hold(True)
     old = trial.open([peer], (150, 150, 4), room=7)
     old.ready()
     old.send(2)
@@ -355,7 +355,7 @@ def cleared_in_flight(trial: Trial, stage: Stage) -> None:
     new = trial.open([peer], (100, 100), room=7)
     new.ready()
     new.send()
-    peer.hold(False)
+    peer.remote.hold(False)
     new.send()
     trial.end(new)
     trial.expect(new, KVPoll.Success)
@@ -373,7 +373,7 @@ def restarted(trial: Trial, stage: Stage) -> None:
     (well,) = stage.shared(1)
     victim = stage.mortal()
     trial.join(well, victim)
-    victim.hold(True)
+    victim.remote.hold(True)
     room = trial.open([victim], (100,), room=7)
     waiting = trial.open([victim], (5,))
     other = trial.open([well], (30, 30))
@@ -406,7 +406,7 @@ def restarted_unnoticed(trial: Trial, stage: Stage) -> None:
     """The new process registers before the sender has noticed that the old one is gone."""
     victim = stage.mortal()
     trial.join(victim)
-    victim.hold(True)
+    victim.remote.hold(True)
     room = trial.open([victim], (100, 100))
     room.ready()
     room.send()

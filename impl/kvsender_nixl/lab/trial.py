@@ -151,10 +151,10 @@ class Trial(Recording):
         held, target = self.prefill.quarantined_pages(), room.target(peer)[: len(room.sent_pages)]
         self.memory.reuse([page for page in room.source if page not in held])
         resume()
-        before = peer.count(target)
-        peer.hold(False)
+        before = peer.remote.count(target)
+        peer.remote.hold(False)
         self.drained()
-        after = peer.count(target)
+        after = peer.remote.count(target)
         late, foreign = after.owner - before.owner, after.next_owner
         if late > 0:
             self.tell(partial(BytesLanded, room=room.key, bytes=late, late=True))
@@ -195,7 +195,7 @@ class Trial(Recording):
         destinations = [self._destination(peer, num_pages, target_slot, scattered) for peer in peers]
         destinations += [Destination(peer=peer.name, dummy=True) for peer in dummies]
         infos = [
-            peer.open(
+            peer.remote.open(
                 number,
                 str(key),
                 self._agent.name,
@@ -291,7 +291,7 @@ class Trial(Recording):
 
     def _all_told(self) -> bool:
         for peer in self._answering():
-            for sender, message in peer.take_notices():
+            for sender, message in peer.remote.take_notices():
                 if sender == self._agent.name:
                     self.heard(peer.name, message)
         return all(
@@ -303,7 +303,7 @@ class Trial(Recording):
     def _ask_receivers(self, room: WatchedRoom) -> None:
         """The receiver is ours as well: it must end as the sender does, and know why."""
         for peer in self._reachable(room):
-            standing = peer.look(str(room.key))
+            standing = peer.remote.look(str(room.key))
             good = standing.poll is room.view.terminal and (standing.poll is not KVPoll.Failed or standing.reason != "")
             expected = (
                 f"the receiver of room {room.number} at {peer.name} ends with {room.view.terminal!r}, with a reason"
@@ -315,6 +315,6 @@ class Trial(Recording):
         for peer in self._answering():
             mine = [room.view.targets[peer.name] for room in self.rooms if room.peers.get(peer.name) is peer]
             slots = [place.aux for place in mine if place.aux is not None]
-            touched = peer.touched([page for place in mine for page in place.pages], slots)
+            touched = peer.remote.touched([page for place in mine for page in place.pages], slots)
             differ = f"{touched} bytes at {peer.name} changed" if touched else ""
             self.tell(partial(BytesCompared, outside=True, differ=differ))

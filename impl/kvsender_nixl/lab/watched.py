@@ -149,6 +149,6 @@ class WatchedRoom:
             if not differ and self._trial.observer.subject.peer(name).healthy:
                 place = self.view.targets[name]
                 slots = [] if place.aux is None else [place.aux]
-                wrong = peer.compare(self.sent_pages, place.pages, [opened.aux], slots)
+                wrong = peer.remote.compare(self.sent_pages, place.pages, [opened.aux], slots)
                 differ = f"{wrong} bytes at {name} differ from the sender's" if wrong else ""
         self._trial.tell(partial(BytesCompared, room=self.key, differ=differ))
