@@ -86,11 +86,6 @@ class Trial(Recording):
         if not holds:
             self.unplanned.append(f"{expected}; observed: {observed}")
 
-    def expect(self, room: WatchedRoom, answer: KVPoll) -> None:
-        """A room whose end the scenario leaves no choice."""
-        seen = f"it ended with {room.view.terminal!r}"
-        self.plan(room.view.terminal is answer, f"room {room.number} ends with {answer.name}", seen)
-
     def _place(self, transfer: Transfer) -> Place:
         """What a transfer reads and writes. Descriptors are numbered region by region, so the remainder is the item."""
         generation = self._generations.get(transfer.remote.agent, 0)
@@ -220,7 +215,21 @@ class Trial(Recording):
         pages = tuple(self._take(free, num_pages, scattered))
         return Destination(peer=peer.name, generation=self._generations.get(peer.name, 0), pages=pages, aux=slot)
 
-    def end(self, *rooms: WatchedRoom, settles: bool = True) -> None:
+    def ready(self, *rooms: WatchedRoom) -> None:
+        for room in rooms:
+            room.ready()
+
+    def end(
+        self, *, failed: Sequence[WatchedRoom] = (), well: Sequence[WatchedRoom] = (), settles: bool = True
+    ) -> None:
+        """Poll these rooms in turn until all have ended, as the scenario leaves them no choice: Failed, or Success."""
+        self._end((*failed, *well), settles=settles)
+        for answer, rooms in ((KVPoll.Failed, failed), (KVPoll.Success, well)):
+            for room in rooms:
+                seen = f"it ended with {room.view.terminal!r}"
+                self.plan(room.view.terminal is answer, f"room {room.number} ends with {answer.name}", seen)
+
+    def _end(self, rooms: Sequence[WatchedRoom], *, settles: bool = True) -> None:
         """Nothing goes wrong from here on: poll these rooms in turn until all have ended.
 
         ``settles`` is False where something stays silent, so that only deadlines can end a room. Raises TimeUp where a
@@ -261,7 +270,7 @@ class Trial(Recording):
         for room in self.rooms:
             if not room.view.owes_an_end:
                 room.abort()
-        self.end(*self.rooms)
+        self._end(self.rooms)
         for room in self.rooms:
             room.ask_everything()
         self.drained()
