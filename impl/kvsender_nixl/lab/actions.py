@@ -11,6 +11,7 @@ from typing import Final
 
 from kvsender_nixl.lab.memory import PAGE_BYTES
 from kvsender_nixl.lab.peer import DecodePeer
+from kvsender_nixl.lab.process import until
 from kvsender_nixl.lab.stage import Stage
 from kvsender_nixl.lab.trial import Trial
 from kvsender_nixl.lab.watched import WatchedRoom
@@ -77,7 +78,7 @@ def out_of_order(trial: Trial, stage: Stage) -> None:
     room = trial.open([slow, fast], (*BIG, 0)[:3])
     room.ready()
     room.send_all()
-    trial.until("the fast peer has everything", lambda: _arrived(room, fast))
+    until("the fast peer has everything", lambda: _arrived(room, fast))
     slow.remote.hold(False)
     trial.end(well=[room])
     trial.finish()
@@ -131,7 +132,7 @@ def killed_between_chunks(trial: Trial, stage: Stage) -> None:
     room = trial.open([victim], (7, 7, 7))
     room.ready()
     room.send()
-    trial.until("the first chunk is there", lambda: _settled(room))
+    until("the first chunk is there", lambda: _settled(room))
     trial.kill(victim)
     room.send()
     trial.end(failed=[room])
@@ -171,7 +172,7 @@ def _half_way(trial: Trial, room: WatchedRoom, peer: DecodePeer) -> None:
         peer.remote.progress(1)
         return room.view.ended or peer.remote.count(room.target(peer)).landed > 0
 
-    trial.until(f"some bytes are at {peer.name}", some_landed)
+    until(f"some bytes are at {peer.name}", some_landed)
     landed = peer.remote.count(room.target(peer)).landed
     seen = f"{landed} of {total} bytes landed; the room answered {room.view.terminal!r}"
     trial.plan(landed < total and not room.view.ended, "some bytes have landed, and the room is live", seen)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 import numpy as np
 
 from kvsender_nixl.agent import create_agent
-from kvsender_nixl.buffers import Layout, Region
 from kvsender_nixl.exchange import ChunkNotice, PeerMetadata, TransferInfo
+from kvsender_nixl.lab.memory import Arrays
 from kvsender_nixl.lab.process import serve
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.sender import KVSender, SenderOptions
@@ -59,19 +59,14 @@ def unwrapped(sender: NixlSender) -> MeasuredSender:
     return sender
 
 
-class Pool:
-    """The pages of one side: one array, cut into regions."""
-
-    def __init__(self) -> None:
-        size = NUM_PAGES * ITEM_BYTES
-        self._bytes: Final = np.ones(REGIONS * size, np.uint8)  # written, so that the memory is really there
-        start = self._bytes.ctypes.data
-        self.layout: Final = Layout(tuple(Region(start + r * size, ITEM_BYTES, NUM_PAGES) for r in range(REGIONS)))
+def make_pool() -> Arrays:
+    """The pages of one side: one array, cut into regions. Written, so that the memory is really there."""
+    return Arrays([*np.ones((REGIONS, NUM_PAGES, ITEM_BYTES), np.uint8)])
 
 
 def run_peer(name: str) -> None:
     """Own a pool, answer any request with the ``PeerMetadata``, and drain notifications until this side hangs up."""
-    agent, pool = create_agent(name), Pool()
+    agent, pool = create_agent(name), make_pool()
     agent.register_memory(pool.layout.registrations(), pool.layout.mem_type)
     metadata = PeerMetadata(name, agent.get_agent_metadata(), pool.layout)
 
@@ -110,7 +105,7 @@ class Bench:
     """A prefill side on ``transport`` that is connected to ``peer``, and the bare calls on the same transport."""
 
     def __init__(self, transport: NixlTransport, peer: PeerMetadata, wrap: Wrap) -> None:
-        self._pool: Final = Pool()
+        self._pool: Final = make_pool()
         self._peer: Final = peer
         self._wrap: Final = wrap
         self._room_ids: Final = count()

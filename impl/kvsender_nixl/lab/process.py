@@ -49,7 +49,22 @@ away from a host that has it.
 """
 
 _SOCKET_VARIABLE: Final = "KVSENDER_LAB_SOCKET"
-_STEP_S: Final = 0.005
+LIMIT_S: Final = 10.0
+"""How long anything is waited for that should happen at once. Long, because other jobs may share the machine."""
+STEP_S: Final = 0.0005
+
+
+class TimeUp(Exception):
+    """Something did not happen in time."""
+
+
+def until(what: str, done: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
+    """Wait. Raises TimeUp, which says what for, when the time is up."""
+    deadline = time.monotonic() + limit_s
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeUp(f"not within {limit_s} s: {what}")
+        time.sleep(STEP_S)
 
 
 class PeerError(Exception):
@@ -194,11 +209,10 @@ class PeerProcess(Generic[RequestT, ReplyT]):
         """SIGSTOP; when this returns the process stands still."""
         os.kill(self.pid, signal.SIGSTOP)
         self._stopped = True
-        deadline = time.monotonic() + self.timeout_s
-        while _scheduling_state(self.pid) != "T":
-            if time.monotonic() > deadline:
-                raise self._silence("SIGSTOP did not stop it")
-            time.sleep(_STEP_S)
+        try:
+            until("SIGSTOP stops it", lambda: _scheduling_state(self.pid) == "T", self.timeout_s)
+        except TimeUp as error:
+            raise self._silence(str(error)) from error
 
     def cont(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

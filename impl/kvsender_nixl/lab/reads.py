@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
@@ -23,7 +22,7 @@ from rich.table import Table
 
 from kvsender_nixl.lab.memory import OWNER, PAGE_BYTES, Arrays, Memory, Tally
 from kvsender_nixl.lab.peer import DecodePeer
-from kvsender_nixl.lab.process import NIXL_ENV
+from kvsender_nixl.lab.process import NIXL_ENV, until
 from kvsender_spec.contract import INIT_AGENT
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Round:
         # The first transfer makes the connection, and the peer has to take part in that.
         first = make(self._pages[:1])
         agent.transfer(first)
-        _wait(lambda: agent.check_xfer_state(first) == "DONE", "the first page")
+        until("the first page", lambda: agent.check_xfer_state(first) == "DONE", _LIMIT_S)
         self.peer.remote.reset()
         self.peer.remote.hold(True)
         return make(self._pages)
@@ -119,7 +118,7 @@ def after_error(number: int, agent: nixl_agent) -> Reads:
                 error = type(caught).__name__
             return error != ""
 
-        _wait(over, f"an error (the post answered {state})")
+        until(f"an error (the post answered {state})", over, _LIMIT_S)
         ended = f"{error} after {time.monotonic() - began:.1f} s"
         this.refill()
         this.peer.process.cont()
@@ -138,14 +137,6 @@ def after_release(number: int, agent: nixl_agent) -> Reads:
         agent.release_xfer_handle(handle)
         this.refill()
         return Reads(f"released while {state}", this.landed(), this.settle(agent))
-
-
-def _wait(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _LIMIT_S
-    while not done():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {_LIMIT_S} s: {what}")
-        time.sleep(0.001)
 
 
 @app.command()

@@ -19,7 +19,8 @@ from kvsender_nixl.agent import create_agent
 from kvsender_nixl.buffers import AuxBuffers, KVPool
 from kvsender_nixl.lab.memory import LAYERS, NUM_PAGES, NUM_SLOTS, SHAPES, Tally
 from kvsender_nixl.lab.peer import DecodePeer
-from kvsender_nixl.lab.recording import LIMIT_S, STEP_S, Recording, TimeUp
+from kvsender_nixl.lab.process import LIMIT_S, STEP_S, TimeUp, until
+from kvsender_nixl.lab.recording import Recording
 from kvsender_nixl.lab.stage import Stage
 from kvsender_nixl.lab.watched import WatchedRoom
 from kvsender_nixl.prefill import Prefill
@@ -134,7 +135,7 @@ class Trial(Recording):
         def register() -> None:
             self.prefill.register_peer(new.metadata)
             with suppress(TimeUp):  # the observer says that it was not added
-                self.until(f"{name} is added again", lambda: view.added_since != 0)
+                until(f"{name} is added again", lambda: view.added_since != 0)
 
         self.call(CallName.RECONNECT, register)
 
@@ -261,7 +262,7 @@ class Trial(Recording):
 
     def drained(self, limit_s: float = LIMIT_S) -> None:
         """Sweep until nothing is left of what has outlived its room."""
-        self.until("everything that outlived its room has settled", lambda: self.sweep() == 0, limit_s)
+        until("everything that outlived its room has settled", lambda: self.sweep() == 0, limit_s)
 
     # ------------------------------------------------------------------------------------------------------ the end
 
@@ -277,7 +278,7 @@ class Trial(Recording):
         for room in self.rooms:
             room.poll()
         with suppress(TimeUp):  # the observer says which notification is missing
-            self.until("every reachable peer has heard how its rooms ended", self._all_told, 2.0)
+            until("every reachable peer has heard how its rooms ended", self._all_told, 2.0)
         for room in self.rooms:
             self._ask_receivers(room)
         self._look_outside()

@@ -10,6 +10,7 @@ import numpy as np
 
 from kvsender_nixl.exchange import TransferInfo
 from kvsender_nixl.lab.peer import DecodePeer
+from kvsender_nixl.lab.process import until
 from kvsender_nixl.lab.recording import Recording
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import BytesCompared, CallEnded, CallName
@@ -81,7 +82,7 @@ class WatchedRoom:
 
     def ready(self) -> None:
         """Wait until poll() says that the peers are known and connected."""
-        self._trial.until(f"room {self.number} waits for input", lambda: self.poll() is not KVPoll.Bootstrapping)
+        until(f"room {self.number} waits for input", lambda: self.poll() is not KVPoll.Bootstrapping)
 
     def send(self, chunks: int = 1) -> None:
         """Send the next chunks."""
