@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,8 @@ from kvsender_spec.report.text import causes, matrix, relation, title
 
 _WORDS: Final = {Outcome.INCONCLUSIVE: "not seen", Outcome.NOT_APPLICABLE: "n/a"}
 _MARKS: Final = {Kind.PUBLIC: "¹", Kind.FOUND_HERE: "²", Kind.OURS: "³"}
+
+_MARKDOWN: Final = str.maketrans({character: f"&#{ord(character)};" for character in "*_`"})
 
 _INTRODUCTION: Final = """\
 What published senders do, judged by the clauses of this specification. The senders are the releases' own, from their
@@ -158,13 +161,4 @@ def _row(cells: Sequence[str]) -> str:
 
 def _escape(text: str) -> str:
     """What a sender's error says is text, never Markdown or HTML."""
-    for character, entity in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("*", "&#42;"),
-        ("_", "&#95;"),
-        ("`", "&#96;"),
-    ):
-        text = text.replace(character, entity)
-    return " ".join(text.split())
+    return " ".join(html.escape(text, quote=False).translate(_MARKDOWN).split())

@@ -146,26 +146,15 @@ UNTIL_0_5_12: Final[Mapping[str, Attributes]] = {
     },
 }
 
+_SIZES: Final = ("attn_tp_size", "attn_cp_size", "attn_dcp_size", "attn_dp_size", "dp_size", "pp_size", "num_dp_ranks")
+_RANKS: Final = ("attn_tp_rank", "attn_cp_rank", "attn_dcp_rank", "attn_dp_rank")
+_SHARING: Final = ("enable_kv_cache_sharding", "enable_dsa_cache_layer_split", "enable_cp_tp_group_sharing")
 _PARALLEL: Final = SimpleNamespace(
-    dist_init_addr=None,
-    attn_tp_size=1,
-    attn_tp_rank=0,
-    attn_cp_size=1,
-    attn_cp_rank=0,
-    attn_dcp_size=1,
-    attn_dcp_rank=0,
-    attn_dp_size=1,
-    attn_dp_rank=0,
-    dp_size=1,
-    pp_size=1,
-    num_dp_ranks=1,
-    nnodes=1,
-    enable_kv_cache_sharding=False,
-    enable_dsa_cache_layer_split=False,
-    enable_cp_tp_group_sharing=False,
+    **dict.fromkeys((*_SIZES, "nnodes"), 1),
+    **dict.fromkeys(_RANKS, 0),
+    **dict.fromkeys(_SHARING, False),
+    **dict.fromkeys(("dist_init_addr", "pp_group", "world_group")),
     load_balance_method="follow_bootstrap_room",
-    pp_group=None,
-    world_group=None,
 )
 _CONTEXTS: Final[Mapping[str, object]] = {
     "device": SimpleNamespace(device="cpu"),
