@@ -142,8 +142,9 @@ def _group(group: Group, result: Result) -> str:
 
 def _verdict(verdict: Verdict, known: Sequence[Known]) -> list[str]:
     violation = None if verdict.evidence is None else verdict.evidence.violation
-    lines = [] if violation is None else [f"* expected: {_escape(violation.expected)}"]
-    lines += [] if violation is None else [f"* observed: {_escape(violation.observed)}"]
+    lines: list[str] = []
+    if violation is not None:
+        lines += [f"* expected: {_escape(violation.expected)}", f"* observed: {_escape(violation.observed)}"]
     for entry in known:
         links = ", ".join(f"[{reference}]({_address(reference)})" for reference in entry.references)
         lines.append(f"* {_escape(entry.why)}: {entry.kind.value}" + (f", {links}" if links else ""))

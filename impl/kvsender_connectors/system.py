@@ -22,7 +22,7 @@ import numpy as np
 
 from kvsender_connectors.loading import Attributes
 from kvsender_connectors.notices import SEPARATOR, read_chunk, read_status
-from kvsender_connectors.release import ClearableSender, Manager, RealSender, Release
+from kvsender_connectors.release import ClearableSender, RealSender, Release
 from kvsender_connectors.seams import Seams
 from kvsender_connectors.wire import FIRST_PORT, LAYERS, ORDER, Layout
 from kvsender_spec.contract import KVPoll
@@ -110,7 +110,7 @@ class SGLangSystem(ABC):
         self.world: Final = world
         self.seams: Final = Seams(world.clock, self._deliver)
         release.rewire(self.seams, further)
-        self.manager: Final[Manager] = release.manager(kv_args(world.memory, nested_state=nested_state))
+        self.manager: Final = release.manager(kv_args(world.memory, nested_state=nested_state))
         # A system that the kit drops without closing it takes its threads along.
         weakref.finalize(self, self.seams.close)
 

@@ -85,10 +85,7 @@ def nixl_registration(peer: Peer, number: int) -> list[bytes]:
         _ascii(1),  # ranks
         _ascii(0),  # rank
         _ascii(layout.kv_item_bytes[0]),
-        b"",
-        b"",
-        b"",  # staging buffer: none
-        b"",
+        *[b""] * 4,  # staging buffer: none
         _ascii(NUM_PAGES),
         b"",  # kinds of memory: device memory throughout
         _pack("Q", layout.kv_item_bytes),
@@ -132,10 +129,7 @@ def mooncake_registration(peer: Peer, number: int) -> list[bytes]:
         _ascii(layout.kv_item_bytes[0]),
         b"",
         b"",
-        b"",
-        b"",
-        b"",  # staging buffer: none
-        b"",
+        *[b""] * 4,  # staging buffer: none
         _ascii(1),
         _ascii(0),
         b"",

@@ -44,8 +44,7 @@ def _transfers(trial: Trial, peers: Sequence[DecodePeer], dummies: Sequence[Deco
 
 
 def one_peer(trial: Trial, stage: Stage, *, scattered: bool) -> None:
-    peers = stage.shared(1)
-    trial.join(*peers)
+    peers = trial.join(*stage.shared(1))
     _transfers(trial, peers, (), scattered=scattered)
 
 
@@ -72,8 +71,7 @@ def no_pages(trial: Trial, stage: Stage) -> None:
 
 def out_of_order(trial: Trial, stage: Stage) -> None:
     """The peer that was served first finishes last."""
-    slow, fast = stage.shared(2)
-    trial.join(slow, fast)
+    slow, fast = trial.join(*stage.shared(2))
     slow.remote.hold(True)
     room = trial.open([slow, fast], (*BIG, 0)[:3])
     room.ready()
@@ -91,8 +89,7 @@ def _arrived(room: WatchedRoom, peer: DecodePeer) -> bool:
 
 def misuse(trial: Trial, stage: Stage) -> None:
     """The owner's mistakes are refused before anything is posted, and the room goes on."""
-    peers = stage.shared(1)
-    trial.join(*peers)
+    peers = trial.join(*stage.shared(1))
     room = trial.open(peers, (2, 3))
     room.ready()
     first, second, *rest = room.source
@@ -113,9 +110,7 @@ def misuse(trial: Trial, stage: Stage) -> None:
 
 
 def killed_before_post(trial: Trial, stage: Stage) -> None:
-    well, *_ = stage.shared(1)
-    victim = stage.mortal()
-    trial.join(well, victim)
+    well, victim = trial.join(*stage.shared(1), stage.mortal())
     room, other = trial.open([victim], (5, 5)), trial.open([well], (64,))
     room.ready()
     trial.kill(victim)
@@ -127,8 +122,7 @@ def killed_before_post(trial: Trial, stage: Stage) -> None:
 
 
 def killed_between_chunks(trial: Trial, stage: Stage) -> None:
-    victim = stage.mortal()
-    trial.join(victim)
+    (victim,) = trial.join(stage.mortal())
     room = trial.open([victim], (7, 7, 7))
     room.ready()
     room.send()
@@ -146,8 +140,7 @@ def _settled(room: WatchedRoom) -> bool:
 
 def killed_in_flight(trial: Trial, stage: Stage) -> None:
     """Some bytes are at the peer and some are not when its process is killed."""
-    victim = stage.mortal()
-    trial.join(victim)
+    (victim,) = trial.join(stage.mortal())
     victim.remote.hold(True)
     room = trial.open([victim], BIG)
     room.ready()
@@ -182,8 +175,7 @@ def one_of_three_killed(trial: Trial, stage: Stage) -> None:
     """The room of all three fails; rooms of the others are well, and their receivers of the failed room are told."""
     first, third = stage.shared(2)
     victim = stage.mortal()
-    peers = [first, victim, third]
-    trial.join(*peers)
+    peers = trial.join(first, victim, third)
     victim.remote.hold(True)
     room = trial.open(peers, (100, 100))
     others = [trial.open([first], (64, 64)), trial.open([third], (64,)), trial.open([first, third], (7, 8))]
@@ -203,9 +195,8 @@ def one_of_three_killed(trial: Trial, stage: Stage) -> None:
 
 def unreachable(trial: Trial, stage: Stage) -> None:
     """A peer that is dead when it is connected to: register_peer() returns, and only its rooms fail."""
-    (well,) = stage.shared(1)
+    (well,) = trial.join(*stage.shared(1))
     victim = stage.mortal()
-    trial.join(well)
 
     def die_and_register() -> None:
         assert victim.metadata.agent_name == victim.name  # what it has said before it died
@@ -228,9 +219,7 @@ def unreachable(trial: Trial, stage: Stage) -> None:
 
 def stopped(trial: Trial, stage: Stage) -> None:
     """A stopped peer runs into the deadline; its bytes land afterwards; only then are the pages free."""
-    (well,) = stage.shared(1)
-    peer = stage.mortal()
-    trial.join(well, peer)
+    well, peer = trial.join(*stage.shared(1), stage.mortal())
     peer.remote.hold(True)  # so that after SIGCONT it can be asked before anything lands
     room = trial.open([peer], BIG)
     after = trial.open([peer], (5,))
@@ -259,8 +248,7 @@ def _late(trial: Trial, room: WatchedRoom, peer: DecodePeer, resume: Callable[[]
 
 def aborted_in_flight(trial: Trial, stage: Stage) -> None:
     """abort() while the transfers run, which then settle before the drain deadline."""
-    peer, well = stage.shared(2)
-    trial.join(peer, well)
+    peer, well = trial.join(*stage.shared(2))
     peer.remote.hold(True)
     room, other = trial.open([peer, well], BIG), trial.open([well], (64,))
     trial.ready(room, other)
@@ -281,8 +269,7 @@ def aborted_in_flight(trial: Trial, stage: Stage) -> None:
 
 def aborted_and_silent(trial: Trial, stage: Stage) -> None:
     """abort() towards a peer that takes nothing: the report comes at the drain deadline, and the bytes after it."""
-    (peer,) = stage.shared(1)
-    trial.join(peer)
+    (peer,) = trial.join(*stage.shared(1))
     peer.remote.hold(True)
     room = trial.open([peer], (*BIG, 5))
     room.ready()
@@ -295,8 +282,7 @@ def aborted_and_silent(trial: Trial, stage: Stage) -> None:
 
 def cleared_in_flight(trial: Trial, stage: Stage) -> None:
     """clear() while the transfers run; the room id is used again at once, and the late completions hurt nobody."""
-    (peer,) = stage.shared(1)
-    trial.join(peer)
+    (peer,) = trial.join(*stage.shared(1))
     peer.remote.hold(True)
     old = trial.open([peer], (150, 150, 4), room=7)
     old.ready()
@@ -318,9 +304,7 @@ def cleared_in_flight(trial: Trial, stage: Stage) -> None:
 
 def restarted(trial: Trial, stage: Stage) -> None:
     """A peer is killed and comes back under its name: new rooms work; old rooms may fail, and never succeed."""
-    (well,) = stage.shared(1)
-    victim = stage.mortal()
-    trial.join(well, victim)
+    well, victim = trial.join(*stage.shared(1), stage.mortal())
     victim.remote.hold(True)
     room = trial.open([victim], (100,), room=7)
     waiting = trial.open([victim], (5,))
@@ -346,8 +330,7 @@ def restarted(trial: Trial, stage: Stage) -> None:
 
 def restarted_unnoticed(trial: Trial, stage: Stage) -> None:
     """The new process registers before the sender has noticed that the old one is gone."""
-    victim = stage.mortal()
-    trial.join(victim)
+    (victim,) = trial.join(stage.mortal())
     victim.remote.hold(True)
     room = trial.open([victim], (100, 100))
     room.ready()

@@ -216,7 +216,8 @@ def measure(effort: Effort, wrap: sides.Wrap = sides.unwrapped) -> Iterator[Part
     Raises Unmeasured, and PeerError where the peer process does not answer.
     """
     pid = os.getpid()
-    with PeerProcess[None, PeerMetadata](PROGRAM, f"bench-decode-{pid}", ["--peer", f"bench-decode-{pid}"]) as peer:
+    name = f"bench-decode-{pid}"
+    with PeerProcess[None, PeerMetadata](PROGRAM, name, ["--peer", name]) as peer:
         metadata = peer.request(None)
         unposted = Bench(sides.Unposted(create_agent(f"bench-unposted-{pid}")), metadata, wrap)
         bench = Bench(create_agent(f"bench-prefill-{pid}"), metadata, wrap)

@@ -100,43 +100,46 @@ class Round:
         return last
 
 
-def after_error(number: int, agent: nixl_agent) -> Reads:
-    """The peer is stopped until the kernel gives the connection up; then it goes on."""
+def by_error(this: Round, agent: nixl_agent, handle: nixl_xfer_handle) -> str:
+    """The peer is stopped until the kernel gives the connection up."""
+    this.peer.process.stop()
+    began = time.monotonic()
+    state, error = agent.transfer(handle), ""
+
+    def over() -> bool:
+        nonlocal error
+        try:
+            agent.check_xfer_state(handle)
+        except Exception as caught:
+            error = type(caught).__name__
+        return error != ""
+
+    until(f"an error (the post answered {state})", over, _LIMIT_S)
+    return f"{error} after {time.monotonic() - began:.1f} s"
+
+
+def by_release(_this: Round, agent: nixl_agent, handle: nixl_xfer_handle) -> str:
+    """The handle is released in flight. The reference sender never does that (KS-4.2)."""
+    state = agent.transfer(handle)
+    for _ in range(10):
+        state = agent.check_xfer_state(handle)
+    agent.release_xfer_handle(handle)
+    return f"released while {state}"
+
+
+CASES: Final = {"error": by_error, "release": by_release}
+"""How the transfer ends for its sender; each says in words what it saw."""
+
+
+def measure(case: str, number: int, agent: nixl_agent) -> Reads:
+    """End one transfer, refill its source, and let the peer go on."""
     this = Round(number)
     with closing(this.peer):
-        this.peer.begin(f"error{number}")
-        handle = this.post(agent)
-        this.peer.process.stop()
-        began = time.monotonic()
-        state, error = agent.transfer(handle), ""
-
-        def over() -> bool:
-            nonlocal error
-            try:
-                agent.check_xfer_state(handle)
-            except Exception as caught:
-                error = type(caught).__name__
-            return error != ""
-
-        until(f"an error (the post answered {state})", over, _LIMIT_S)
-        ended = f"{error} after {time.monotonic() - began:.1f} s"
+        this.peer.begin(f"{case}{number}")
+        ended = CASES[case](this, agent, this.post(agent))
         this.refill()
         this.peer.process.cont()
         return Reads(ended, this.landed(), this.settle(agent))
-
-
-def after_release(number: int, agent: nixl_agent) -> Reads:
-    """The handle is released in flight. The reference sender never does that (KS-4.2)."""
-    this = Round(number)
-    with closing(this.peer):
-        this.peer.begin(f"release{number}")
-        handle = this.post(agent)
-        state = agent.transfer(handle)
-        for _ in range(10):
-            state = agent.check_xfer_state(handle)
-        agent.release_xfer_handle(handle)
-        this.refill()
-        return Reads(f"released while {state}", this.landed(), this.settle(agent))
 
 
 @app.command()
@@ -156,12 +159,11 @@ def reads(
         table.add_column(heading, no_wrap=True)
     for heading in ("old", "of these late", "new"):
         table.add_column(heading, justify="right")
-    leaks = {}
-    for name, case in (("error", after_error), ("release", after_release)):
-        leaks[name] = 0
+    leaks = dict.fromkeys(CASES, 0)
+    for name in CASES:
         for number in range(rounds):
             try:
-                seen = case(number, create_agent(f"reads-{name}{number}"))
+                seen = measure(name, number, create_agent(f"reads-{name}{number}"))
             except Exception as error:
                 console.print(f"reads: {name} {number} could not be measured: {type(error).__name__}: {error}")
                 raise typer.Exit(3) from error

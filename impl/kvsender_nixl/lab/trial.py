@@ -100,11 +100,12 @@ class Trial(Recording):
 
     # ---------------------------------------------------------------------------------------------------- the world
 
-    def join(self, *peers: DecodePeer) -> None:
-        """The peers register, one after the other."""
+    def join(self, *peers: DecodePeer) -> tuple[DecodePeer, ...]:
+        """The peers register, one after the other. Returns them."""
         for peer in peers:
             self._know(peer)
             self.call(CallName.RECONNECT, partial(self.prefill.register_peer, peer.metadata))
+        return peers
 
     def _know(self, peer: DecodePeer, generation: int = 0) -> None:
         self._peers[peer.name] = peer
