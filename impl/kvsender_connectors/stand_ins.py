@@ -78,15 +78,6 @@ def _always(value: _T) -> Callable[..., _T]:
     return answer
 
 
-def _at_once(call: Callable[[], _T], **_: object) -> _T:
-    """In the place of a call that is given a deadline, and a thread to keep it."""
-    return call()
-
-
-def _round_up(value: int, step: int) -> int:
-    return -(-value // step) * step
-
-
 class _Counter:
     """A metric that nobody reads."""
 
@@ -95,11 +86,6 @@ class _Counter:
 
     def inc(self) -> None:
         pass
-
-
-def _untraced(_: object) -> Callable[[_T], _T]:
-    """The decorator of traced calls, without the trace."""
-    return lambda call: call
 
 
 NETWORK: Final[Mapping[str, Attributes]] = {
@@ -181,7 +167,10 @@ SINCE_0_5_23: Final[Mapping[str, Attributes]] = {
         "linear_attn_tp_size": _always(1),
         "max_prefill_buffer_tokens": _always(None),
     },
-    "sglang.srt.utils.common": {"run_with_deadline": _at_once, "ceil_align": _round_up},
+    "sglang.srt.utils.common": {
+        "run_with_deadline": lambda call, **_: call(),  # there is no deadline, and no thread to keep it
+        "ceil_align": lambda value, step: -(-value // step) * step,
+    },
     "sglang.srt.configs.model_config": {"get_dsa_mtp_topk_width": None, "is_deepseek_dsa": _always(False)},
     "sglang.srt.distributed.parallel_state": {
         "GroupCoordinator": object,
@@ -190,7 +179,7 @@ SINCE_0_5_23: Final[Mapping[str, Attributes]] = {
     "sglang.srt.mem_cache.page_interleave": {"get_kv_shard_group": None},
     "sglang.srt.observability.mooncake_trace": {
         "MooncakeRequestStage": SimpleNamespace(MOONCAKE_SEND=None),
-        "mooncake_trace_func": _untraced,
+        "mooncake_trace_func": lambda _: lambda call: call,  # the decorator of traced calls, without the trace
         "mooncake_trace_slice": _always(None),
     },
 }

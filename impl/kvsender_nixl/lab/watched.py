@@ -128,17 +128,9 @@ class WatchedRoom:
         """Of a room that has ended: nothing that its caller may still call changes anything."""
         if self.chunks:
             self.send()  # it has failed, so nothing is posted (KS-2.5)
-        self.failure()
-        self.failure()
-        self.poll()
-        self.abort()
-        self.failure()
-        self.poll()
-        self.clear()
-        self.poll()
-        self.clear()
-        self.failure()
-        self.poll()
+        failure, poll, abort, clear = self.failure, self.poll, self.abort, self.clear
+        for call in (failure, failure, poll, abort, failure, poll, clear, poll, clear, failure, poll):
+            call()
 
     def _compare(self) -> None:
         """Where the memory of peers differs from the caller's. A peer that is gone or stopped cannot be asked."""
