@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from kvsender_spec.printed import parse_scene, parse_step
@@ -53,11 +54,11 @@ _REPOSITORIES: Final = {
 _SCENE: Final = "rooms of 1 pages, 1 peer"
 
 
-def _known(kind: Kind, where: str, why: str, references: str, trace: str) -> Known:
+def _known(kind: Kind, where: str, why: str, trace: str = "", *, cites: str = "") -> Known:
     """``where`` is the connectors and the clauses. ``trace`` is a scene, if it is not the smallest one, and the steps;
     with ``...`` after them they show it only in the end of the run."""
     keys, _, clauses = where.partition(": ")
-    cited = (reference.partition("#") for reference in references.split())
+    cited = (reference.partition("#") for reference in cites.split())
     scene, bar, steps = trace.rpartition(" | ")
     at_end = steps.endswith("; ...")
     run = tuple(parse_step(step) for step in steps.removesuffix("; ...").split("; ")) if steps else ()
@@ -72,16 +73,9 @@ def _known(kind: Kind, where: str, why: str, references: str, trace: str) -> Kno
     )
 
 
-def _public(where: str, why: str, references: str, trace: str = "") -> Known:
-    return _known(Kind.PUBLIC, where, why, references, trace)
-
-
-def _found(where: str, why: str, trace: str = "") -> Known:
-    return _known(Kind.FOUND_HERE, where, why, "", trace)
-
-
-def _ours(where: str, why: str, trace: str = "") -> Known:
-    return _known(Kind.OURS, where, why, "", trace)
+_public: Final = partial(_known, Kind.PUBLIC)
+_found: Final = partial(_known, Kind.FOUND_HERE)
+_ours: Final = partial(_known, Kind.OURS)
 
 
 KNOWN: Final = (
@@ -89,20 +83,20 @@ KNOWN: Final = (
     _public(
         "11: KS-1.1 KS-1.2",
         "a disconnect at the post leaves send() as an exception",
-        "sglang#24296 sglang#23551",
         "open(0); send(0) with post=nixlRemoteDisconnectError",
+        cites="sglang#24296 sglang#23551",
     ),
     _public(
         "11: KS-1.1 KS-1.2",
         "a disconnect at a check leaves poll() as an exception",
-        "sglang#24296 sglang#23551",
         "open(0); send(0); poll(0) with check=nixlRemoteDisconnectError",
+        cites="sglang#24296 sglang#23551",
     ),
     _public(
         "11 seed: KS-1.1 KS-1.2",
         "a peer that is not found leaves send() as an exception",
-        "sglang#23551",
         "open(0); send(0) with make=nixlNotFoundError",
+        cites="sglang#23551",
     ),
     _ours(
         "11 seed: KS-3.1",
@@ -125,15 +119,17 @@ KNOWN: Final = (
     _public(
         "11 12: KS-2.2",
         "Success is reported after an abort",
-        "sglang#24522 sglang#30352",
         "open(0); send(0); abort(0); poll(0) after all finished",
+        cites="sglang#24522 sglang#30352",
     ),
-    _public("11: KS-2.5 KS-3.4", "abort() is not looked at: send() goes on posting, no end comes", "sglang#24522"),
+    _public(
+        "11: KS-2.5 KS-3.4", "abort() is not looked at: send() goes on posting, no end comes", cites="sglang#24522"
+    ),
     _public(
         "11 12: KS-2.5",
         "after an abort, and once a chunk in flight has ended, send() posts the next one",
-        "sglang#24522 sglang#30352",
         "rooms of 1+1+1 pages, 1 peer | open(0); send(0); abort(0); poll(0) after half finished; send(0)",
+        cites="sglang#24522 sglang#30352",
     ),
     _found(
         "12 23 mooncake: KS-5.1",
@@ -223,23 +219,23 @@ KNOWN: Final = (
     _public(
         "mooncake: KS-5.4 KS-3.5",
         "one failed write bars the peer for every room until it is probed or registers",
-        "sglang#13054 sglang#35823",
         "rooms of 1 pages and 1 pages, 1 peer | open(0); open(1); send(0) with post=nixlInvalidParamError; send(1);"
         " poll(1)",
+        cites="sglang#13054 sglang#35823",
     ),
     # -- bytes
     _public(
         "12: KS-3.1 KS-3.2 KS-3.6",
         "the last chunk of a dense model takes no aux data along",
-        "sglang#25698",
         "open(0); send(0); poll(0) after all finished",
+        cites="sglang#25698",
     ),
     # -- peers
     _public(
         "11 seed 12 23: KS-3.4",
         "a peer that stays silent keeps the room open: neither NIXL nor the sender has a deadline",
-        "nixl#2047",
         "rooms of 1 pages, 1 peer, silent at the end | open(0); send(0); ...",
+        cites="nixl#2047",
     ),
     _found(
         "mooncake: KS-3.4", "a worker writes synchronously: behind a silent room, the next one's timeout begins late"
@@ -252,28 +248,28 @@ KNOWN: Final = (
     _public(
         "12 23 mooncake: KS-6.1",
         "abort() tells no peer, which waits for its own timeout",
-        "sglang#28651 sglang#36160",
         "open(0); faults_over; abort(0); settle; poll(0)",
+        cites="sglang#28651 sglang#36160",
     ),
     _public(
         "seed 23 mooncake: KS-6.1",
         "a failure at a check is not told to the peer, or without a reason",
-        "sglang#36033 sglang#30329",
         "open(0); send(0); poll(0) after all finished with check[1]=nixlBackendError; faults_over; settle; poll(0)",
+        cites="sglang#36033 sglang#30329",
     ),
     # -- pages and handles
     _public(
         "12 23: KS-4.1",
         "poll() says Failed, and the caller frees the pages, while a transfer still reads them",
-        "sglang#38961",
         "open(0); send(0); poll(0) with check=KeyError; poll(0)",
+        cites="sglang#38961",
     ),
     _ours("seed: KS-4.1", "the first error ends the room while its other transfers are in flight"),
     _public(
         "mooncake: KS-4.1",
         "a write that outlasts the engine's timeout is answered -1 and goes on",
-        "mooncake#4247 sglang#38961",
         "open(0); send(0); wait_long; poll(0)",
+        cites="mooncake#4247 sglang#38961",
     ),
     _found(
         "12: KS-4.2",
@@ -289,14 +285,14 @@ KNOWN: Final = (
     _public(
         "11 seed 23: KS-4.3",
         "nobody calls release_xfer_handle(); handles go when Python drops them",
-        "sglang#14070 sglang#14072",
+        cites="sglang#14070 sglang#14072",
     ),
-    _public("mooncake: KS-4.3", "a write that outlasts the engine's timeout is never freed", "mooncake#4247"),
+    _public("mooncake: KS-4.3", "a write that outlasts the engine's timeout is never freed", cites="mooncake#4247"),
     # -- workers and wrong calls
     _public(
         "11 12 23 mooncake: KS-7.1",
         "a message that the control thread does not expect ends it",
-        "sglang#30352 sglang#33043",
+        cites="sglang#30352 sglang#33043",
     ),
     _ours("11 seed: KS-8.1", "page ids are not checked; what is wrong with them shows in the transport, or nowhere"),
     _ours(

@@ -6,29 +6,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from kvsender_spec.contract import Operation
+from kvsender_spec.history.recording_agent import Through
 from kvsender_spec.kit.scripted.copies import Indices, Region, Rows
 from kvsender_spec.kit.scripted.fabric import ScriptedAgent, ScriptedDescs, ScriptedDlist, ScriptedHandle
 
 BACKEND: Final = "UCX"
 
 
-class HostMemoryAgent:
+class HostMemoryAgent(Through[ScriptedDlist, ScriptedHandle]):
     """Device memory is the host's here: there is no GPU, and the kit's peers register host memory."""
 
     def __init__(self, agent: ScriptedAgent) -> None:
+        super().__init__(agent)
         self._agent: Final = agent
-        self.name: Final = agent.name
-        self.get_agent_metadata: Final = agent.get_agent_metadata
-        self.add_remote_agent: Final = agent.add_remote_agent
-        self.remove_remote_agent: Final = agent.remove_remote_agent
-        self.check_remote_metadata: Final = agent.check_remote_metadata
         self.initialize_xfer: Final = agent.initialize_xfer
-        self.transfer: Final = agent.transfer
-        self.check_xfer_state: Final = agent.check_xfer_state
-        self.release_xfer_handle: Final = agent.release_xfer_handle
-        self.release_dlist_handle: Final = agent.release_dlist_handle
-        self.send_notif: Final = agent.send_notif
-        self.get_new_notifs: Final = agent.get_new_notifs
 
     def create_backend(self, backend: str, parameters: object) -> None:
         pass

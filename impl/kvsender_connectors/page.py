@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,8 @@ from kvsender_spec.report.text import causes, matrix, relation, title
 
 _WORDS: Final = {Outcome.INCONCLUSIVE: "not seen", Outcome.NOT_APPLICABLE: "n/a"}
 _MARKS: Final = {Kind.PUBLIC: "¹", Kind.FOUND_HERE: "²", Kind.OURS: "³"}
+
+_MARKDOWN: Final = str.maketrans({character: f"&#{ord(character)};" for character in "*_`"})
 
 _INTRODUCTION: Final = """\
 What published senders do, judged by the clauses of this specification. The senders are the releases' own, from their
@@ -139,8 +142,9 @@ def _group(group: Group, result: Result) -> str:
 
 def _verdict(verdict: Verdict, known: Sequence[Known]) -> list[str]:
     violation = None if verdict.evidence is None else verdict.evidence.violation
-    lines = [] if violation is None else [f"* expected: {_escape(violation.expected)}"]
-    lines += [] if violation is None else [f"* observed: {_escape(violation.observed)}"]
+    lines: list[str] = []
+    if violation is not None:
+        lines += [f"* expected: {_escape(violation.expected)}", f"* observed: {_escape(violation.observed)}"]
     for entry in known:
         links = ", ".join(f"[{reference}]({_address(reference)})" for reference in entry.references)
         lines.append(f"* {_escape(entry.why)}: {entry.kind.value}" + (f", {links}" if links else ""))
@@ -158,13 +162,4 @@ def _row(cells: Sequence[str]) -> str:
 
 def _escape(text: str) -> str:
     """What a sender's error says is text, never Markdown or HTML."""
-    for character, entity in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("*", "&#42;"),
-        ("_", "&#95;"),
-        ("`", "&#96;"),
-    ):
-        text = text.replace(character, entity)
-    return " ".join(text.split())
+    return " ".join(html.escape(text, quote=False).translate(_MARKDOWN).split())

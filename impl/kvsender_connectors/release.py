@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
@@ -19,20 +19,8 @@ if TYPE_CHECKING:
 CONNECTION: Final = "sglang.srt.disaggregation.common.conn"
 
 
-class Manager(Protocol):
-    """One prefill side. Its tables are read, never written."""
-
-    request_status: MutableMapping[int, int]
-    transfer_infos: Mapping[int, object]
-    failure_records: Mapping[int, str]
-
-
 class RealSender(Protocol):
     """SGLang's own sender."""
-
-    bootstrap_room: int
-    num_kv_indices: int
-    curr_idx: int
 
     def init(self, num_kv_indices: int, aux_index: int) -> None: ...
 
@@ -53,10 +41,6 @@ class ClearableSender(RealSender, Protocol):
     def get_transfer_metric(self) -> object: ...
 
 
-class ManagerClass(Protocol):
-    def __call__(self, args: object, mode: object, server_args: object, is_mla_backend: bool) -> Manager: ...
-
-
 class Release:
     """A release with one of its transports. Making one loads it; a process can hold one."""
 
@@ -74,7 +58,7 @@ class Release:
             "sglang.srt.disaggregation.utils",
         )
         self.modules: Final[tuple[ModuleType, ...]] = (backend, common)
-        self.make_manager: Final[ManagerClass] = getattr(backend, f"{prefix}KVManager")
+        self.make_manager: Final[Callable[..., object]] = getattr(backend, f"{prefix}KVManager")
         self.sender_class: Final[Callable[..., ClearableSender]] = getattr(backend, f"{prefix}KVSender")
         self.make_args: Final[Callable[[], object]] = base.KVArgs
         self.prefill: Final[object] = kinds.DisaggregationMode.PREFILL
@@ -85,7 +69,7 @@ class Release:
         """Point the release's modules at another world."""
         substitute(self.modules, {**seams.attributes(self._zmq, self._requests), **further})
 
-    def manager(self, arguments: Attributes) -> Manager:
+    def manager(self, arguments: Attributes) -> object:
         """A prefill side over memory that ``arguments`` describes, as SGLang's scheduler makes it."""
         args = self.make_args()
         for name, value in arguments.items():

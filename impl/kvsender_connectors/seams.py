@@ -172,17 +172,6 @@ class PushSocket:
         pass
 
 
-class _Context:
-    def __init__(self, deliver: Deliver) -> None:
-        self._deliver: Final = deliver
-
-    def set(self, option: int, value: int) -> None:
-        pass
-
-    def socket(self, kind: int) -> PushSocket:
-        return PushSocket(self._deliver)
-
-
 class Seams:
     """Everything that one system under test is given, and what it has started."""
 
@@ -214,11 +203,15 @@ class Seams:
             "time": self._time,
             "threading": SimpleNamespace(**{**vars(threading), "Thread": RecordedThread, "Event": self._interval}),
             "FastQueue": self._queue,
-            "zmq": _Overlay(zmq, {"Context": lambda: _Context(self._deliver)}),
+            "zmq": _Overlay(zmq, {"Context": self._context}),
             "requests": _Overlay(requests, {"put": _accept, "post": _accept}),
             "get_zmq_socket_on_host": lambda *_, **__: (1, self.control),
             "get_local_ip_auto": lambda *_, **__: "127.0.0.1",
         }
+
+    def _context(self) -> SimpleNamespace:
+        """Makes sockets towards peers. Its options are none here."""
+        return SimpleNamespace(set=lambda *_: None, socket=lambda _kind: PushSocket(self._deliver))
 
     def _queue(self) -> Inbox[object]:
         queue: Inbox[object] = Inbox()

@@ -78,15 +78,6 @@ def _always(value: _T) -> Callable[..., _T]:
     return answer
 
 
-def _at_once(call: Callable[[], _T], **_: object) -> _T:
-    """In the place of a call that is given a deadline, and a thread to keep it."""
-    return call()
-
-
-def _round_up(value: int, step: int) -> int:
-    return -(-value // step) * step
-
-
 class _Counter:
     """A metric that nobody reads."""
 
@@ -95,11 +86,6 @@ class _Counter:
 
     def inc(self) -> None:
         pass
-
-
-def _untraced(_: object) -> Callable[[_T], _T]:
-    """The decorator of traced calls, without the trace."""
-    return lambda call: call
 
 
 NETWORK: Final[Mapping[str, Attributes]] = {
@@ -146,26 +132,15 @@ UNTIL_0_5_12: Final[Mapping[str, Attributes]] = {
     },
 }
 
+_SIZES: Final = ("attn_tp_size", "attn_cp_size", "attn_dcp_size", "attn_dp_size", "dp_size", "pp_size", "num_dp_ranks")
+_RANKS: Final = ("attn_tp_rank", "attn_cp_rank", "attn_dcp_rank", "attn_dp_rank")
+_SHARING: Final = ("enable_kv_cache_sharding", "enable_dsa_cache_layer_split", "enable_cp_tp_group_sharing")
 _PARALLEL: Final = SimpleNamespace(
-    dist_init_addr=None,
-    attn_tp_size=1,
-    attn_tp_rank=0,
-    attn_cp_size=1,
-    attn_cp_rank=0,
-    attn_dcp_size=1,
-    attn_dcp_rank=0,
-    attn_dp_size=1,
-    attn_dp_rank=0,
-    dp_size=1,
-    pp_size=1,
-    num_dp_ranks=1,
-    nnodes=1,
-    enable_kv_cache_sharding=False,
-    enable_dsa_cache_layer_split=False,
-    enable_cp_tp_group_sharing=False,
+    **dict.fromkeys((*_SIZES, "nnodes"), 1),
+    **dict.fromkeys(_RANKS, 0),
+    **dict.fromkeys(_SHARING, False),
+    **dict.fromkeys(("dist_init_addr", "pp_group", "world_group")),
     load_balance_method="follow_bootstrap_room",
-    pp_group=None,
-    world_group=None,
 )
 _CONTEXTS: Final[Mapping[str, object]] = {
     "device": SimpleNamespace(device="cpu"),
@@ -192,7 +167,10 @@ SINCE_0_5_23: Final[Mapping[str, Attributes]] = {
         "linear_attn_tp_size": _always(1),
         "max_prefill_buffer_tokens": _always(None),
     },
-    "sglang.srt.utils.common": {"run_with_deadline": _at_once, "ceil_align": _round_up},
+    "sglang.srt.utils.common": {
+        "run_with_deadline": lambda call, **_: call(),  # there is no deadline, and no thread to keep it
+        "ceil_align": lambda value, step: -(-value // step) * step,
+    },
     "sglang.srt.configs.model_config": {"get_dsa_mtp_topk_width": None, "is_deepseek_dsa": _always(False)},
     "sglang.srt.distributed.parallel_state": {
         "GroupCoordinator": object,
@@ -201,7 +179,7 @@ SINCE_0_5_23: Final[Mapping[str, Attributes]] = {
     "sglang.srt.mem_cache.page_interleave": {"get_kv_shard_group": None},
     "sglang.srt.observability.mooncake_trace": {
         "MooncakeRequestStage": SimpleNamespace(MOONCAKE_SEND=None),
-        "mooncake_trace_func": _untraced,
+        "mooncake_trace_func": lambda _: lambda call: call,  # the decorator of traced calls, without the trace
         "mooncake_trace_slice": _always(None),
     },
 }

@@ -13,6 +13,7 @@ What the kit can ask and SGLang's interface cannot say:
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from threading import Thread
 from typing import Final, NoReturn
@@ -21,7 +22,7 @@ import numpy as np
 
 from kvsender_connectors.loading import Attributes
 from kvsender_connectors.notices import SEPARATOR, read_chunk, read_status
-from kvsender_connectors.release import ClearableSender, Manager, RealSender, Release
+from kvsender_connectors.release import ClearableSender, RealSender, Release
 from kvsender_connectors.seams import Seams
 from kvsender_connectors.wire import FIRST_PORT, LAYERS, ORDER, Layout
 from kvsender_spec.contract import KVPoll
@@ -101,7 +102,7 @@ class QueueingSender(PostingSender):
         self.get_transfer_metric: Final = sender.get_transfer_metric
 
 
-class SGLangSystem:
+class SGLangSystem(ABC):
     """One manager and its senders. What differs between the releases is in the subclasses, beside their adapters."""
 
     def __init__(self, release: Release, world: World, further: Attributes, *, nested_state: bool) -> None:
@@ -109,22 +110,21 @@ class SGLangSystem:
         self.world: Final = world
         self.seams: Final = Seams(world.clock, self._deliver)
         release.rewire(self.seams, further)
-        self.manager: Final[Manager] = release.manager(kv_args(world.memory, nested_state=nested_state))
+        self.manager: Final = release.manager(kv_args(world.memory, nested_state=nested_state))
         # A system that the kit drops without closing it takes its threads along.
         weakref.finalize(self, self.seams.close)
 
+    @abstractmethod
     def announce(self, plan: RoomPlan) -> None:
         """Let every destination of the room say where it wants it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make(self, plan: RoomPlan) -> PostingSender:
         """A sender of the room without init()."""
-        raise NotImplementedError
 
     def sender(self, plan: RoomPlan) -> PostingSender:
         """In SGLang's order: the sender opens the room, the decode side says where it wants it, and init() follows."""
-        sender = self.make(plan)
-        self.announce(plan)
+        sender = self.uninitialised(plan)
         sender._sender.init(plan.num_pages, plan.aux_index)
         return sender
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from kvsender_spec.kit.adapter import NUM_PAGES, Destination, Memory, Peer, RoomPlan
 
@@ -22,6 +22,8 @@ FULL_PREFIX_HIT: Final = 64
 STATUS: Final = b"KV_STATUS"
 """The tag of 0.5.23's message about a room's end, over NIXL."""
 
+Block: TypeAlias = tuple[int, int, int]
+"""Address, length and device of some bytes."""
 LAYERS: Final = len(Memory.PAGE_BYTES) // 2
 ORDER: Final = (*range(0, 2 * LAYERS, 2), *range(1, 2 * LAYERS, 2))
 """SGLang lists the keys of every layer before the values of every layer; the kit's regions alternate."""
@@ -44,6 +46,16 @@ class Layout:
             tuple(memory.address(region) for region in memory.aux),
             tuple(memory.AUX_BYTES),
         )
+
+    def kv_rows(self, pages: Sequence[int]) -> list[Block]:
+        """Where these pages are, region by region."""
+        regions = zip(self.kv_pointers, self.kv_item_bytes, strict=True)
+        return [(base + page * size, size, 0) for base, size in regions for page in pages]
+
+    def aux_rows(self, slot: int) -> list[Block]:
+        """Where this aux slot is."""
+        regions = zip(self.aux_pointers, self.aux_item_bytes, strict=True)
+        return [(base + slot * size, size, 0) for base, size in regions]
 
 
 def port(peers: Sequence[Peer], peer: Peer) -> int:
@@ -73,10 +85,7 @@ def nixl_registration(peer: Peer, number: int) -> list[bytes]:
         _ascii(1),  # ranks
         _ascii(0),  # rank
         _ascii(layout.kv_item_bytes[0]),
-        b"",
-        b"",
-        b"",  # staging buffer: none
-        b"",
+        *[b""] * 4,  # staging buffer: none
         _ascii(NUM_PAGES),
         b"",  # kinds of memory: device memory throughout
         _pack("Q", layout.kv_item_bytes),
@@ -120,10 +129,7 @@ def mooncake_registration(peer: Peer, number: int) -> list[bytes]:
         _ascii(layout.kv_item_bytes[0]),
         b"",
         b"",
-        b"",
-        b"",
-        b"",  # staging buffer: none
-        b"",
+        *[b""] * 4,  # staging buffer: none
         _ascii(1),
         _ascii(0),
         b"",

@@ -19,7 +19,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,8 @@ MAX_REASON_CHARS: Final = 500
 """A failure notice travels over a connection that may be in trouble, so its reason stays short."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
+_T = TypeVar("_T")
+_KINDS: Final[dict[type, str]] = {str: "a string", int: "an integer", bool: "true or false"}
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 
@@ -213,9 +215,9 @@ def parse_message(message: bytes) -> PeerMetadata | TransferInfo:
 
 def _peer_metadata(fields: dict[str, Json]) -> PeerMetadata:
     blob = _base64(fields, "agent_metadata")
-    if hashlib.sha256(blob).hexdigest() != _str(fields, "agent_metadata_sha256"):
+    if hashlib.sha256(blob).hexdigest() != _field(fields, "agent_metadata_sha256", str):
         raise ValueError("agent_metadata is damaged: its sha256 does not match")
-    name = _str(fields, "agent_name")
+    name = _field(fields, "agent_name", str)
     if not name:
         raise ValueError("agent_name is empty")
     kv = _layout_from_json("kv", fields.get("kv"))
@@ -228,13 +230,13 @@ def _transfer_info(fields: dict[str, Json]) -> TransferInfo:
     if len(pages) % 4:
         raise ValueError(f"dst_kv_indices is {len(pages)} bytes of int32")
     return TransferInfo(
-        room=_int(fields, "room"),
-        token=_str(fields, "token"),
-        agent_name=_str(fields, "agent_name"),
+        room=_field(fields, "room", int),
+        token=_field(fields, "token", str),
+        agent_name=_field(fields, "agent_name", str),
         dst_kv_indices=np.frombuffer(pages, dtype="<i4").astype(np.int32),
-        dst_aux_index=None if fields.get("dst_aux_index") is None else _int(fields, "dst_aux_index"),
-        is_dummy=_bool(fields, "is_dummy"),
-        required_dst_info_num=_int(fields, "required_dst_info_num"),
+        dst_aux_index=None if fields.get("dst_aux_index") is None else _field(fields, "dst_aux_index", int),
+        is_dummy=_field(fields, "is_dummy", bool),
+        required_dst_info_num=_field(fields, "required_dst_info_num", int),
     )
 
 
@@ -260,7 +262,7 @@ def _layout_from_json(name: str, value: Json) -> Layout:
                 regions.append(Region(address, item_bytes, num_items))
             case _:
                 raise ValueError(f"{name}.regions has {row!r:.80}")
-    return Layout(tuple(regions), mem_type, _int(value, "device"))
+    return Layout(tuple(regions), mem_type, _field(value, "device", int))
 
 
 def _text(message: bytes) -> str:
@@ -270,27 +272,16 @@ def _text(message: bytes) -> str:
         raise ValueError(f"not UTF-8: {message[:80]!r}") from None
 
 
-def _str(fields: dict[str, Json], name: str) -> str:
-    if isinstance(value := fields.get(name), str):
+def _field(fields: dict[str, Json], name: str, kind: type[_T]) -> _T:
+    value = fields.get(name)
+    if isinstance(value, kind) and type(value) is kind:  # to isinstance() alone a bool is an int
         return value
-    raise ValueError(f"{name} is {value!r:.80}, not a string")
-
-
-def _int(fields: dict[str, Json], name: str) -> int:
-    if isinstance(value := fields.get(name), int) and not isinstance(value, bool):
-        return value
-    raise ValueError(f"{name} is {value!r:.80}, not an integer")
-
-
-def _bool(fields: dict[str, Json], name: str) -> bool:
-    if isinstance(value := fields.get(name), bool):
-        return value
-    raise ValueError(f"{name} is {value!r:.80}, not true or false")
+    raise ValueError(f"{name} is {value!r:.80}, not {_KINDS[kind]}")
 
 
 def _base64(fields: dict[str, Json], name: str) -> bytes:
     try:
-        return base64.b64decode(_str(fields, name), validate=True)
+        return base64.b64decode(_field(fields, name, str), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
         raise ValueError(f"{name} is not base64: {error}") from None
 
@@ -325,7 +316,7 @@ class Inbox(Protocol):
 def take_arrived(agent: Inbox, errors: tuple[type[Exception], ...]) -> list[tuple[str, bytes]]:
     """The notifications that have arrived since the last call, each with the agent that sent it.
 
-    None where the transport refuses to say: an owner's loop must not die of that (KS-7.1), and nothing is lost by it.
+    Empty where the transport refuses to say: an owner's loop must not die of that (KS-7.1), and nothing is lost by it.
     """
     try:
         arrived = agent.get_new_notifs()

@@ -16,11 +16,14 @@ import pytest
 
 from kvsender_nixl.lab import bench
 from kvsender_nixl.lab.process import NIXL_ENV
+from kvsender_nixl.lab.samples import MIN_SAMPLES
 from kvsender_spec.contract import KVPoll
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from kvsender_nixl.lab.bench_sides import NixlSender
 
 SENDS: Final = [
     f"{kind}, {pages}"
@@ -61,7 +64,7 @@ def test_quick(tmp_path: Path) -> None:
                 assert math.isfinite(number)
                 assert number > 0
             for one in series:
-                assert one["samples"] >= bench.MIN_SAMPLES
+                assert one["samples"] >= MIN_SAMPLES
                 assert one["min_us"] <= one["median_us"]
             barred = part["part"] == "send" or row["name"] == "64 in flight"
             assert (row["limit_us"] is not None) == barred
@@ -82,7 +85,7 @@ def spin(us: float) -> None:
 class Slow:
     """A sender that wastes time in the calls that are measured."""
 
-    def __init__(self, sender: bench.NixlSender) -> None:
+    def __init__(self, sender: NixlSender) -> None:
         self._sender = sender
         self.clear = sender.clear
 
@@ -116,7 +119,7 @@ def test_slow_sender_is_over() -> None:
     assert parts["send"].missed
     assert parts["poll"].missed
     assert not parts["post"].missed
-    assert "over" in bench.to_json(list(parts.values()))
+    assert b"over" in bench.to_json(list(parts.values()))
 
 
 def test_wrong_use(tmp_path: Path) -> None:

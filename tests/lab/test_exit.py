@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from kvsender_nixl.lab.peer import PROGRAM, Reply, Request, Start
+from kvsender_nixl.lab.peer import PROGRAM
 from kvsender_nixl.lab.process import PeerProcess
+from kvsender_nixl.lab.remote import Request, Start
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -46,7 +47,7 @@ def test_the_command_exits_with_its_code(env: dict[str, str], code: int, tmp_pat
     [({}, 0), ({"UCX_MODULES": "^efa"}, 0), ({"UCX_MODULES": "all"}, -signal.SIGSEGV)],
 )
 def test_the_peer_exits_with_its_code(env: dict[str, str], code: int) -> None:
-    with PeerProcess[Request, Reply](PROGRAM, "exit", env=env) as peer:
+    with PeerProcess[Request, object](PROGRAM, "exit", env=env) as peer:
         peer.request(Start("exit", 0, 8))
         peer.close(grace_s=30.0)
     assert peer.exit_code == code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -201,48 +201,52 @@ def letting_escape(prefill: Any) -> None:
     prefill.register_peer = register_peer
 
 
-def endless(prefill: Any) -> None:
+def of_each_sender(change: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A plant in every sender that the prefill side makes."""
+
+    def plant(prefill: Any) -> None:
+        make = prefill.sender
+
+        def sender(room: int) -> Any:
+            made = make(room)
+            change(made)
+            return made
+
+        prefill.sender = sender
+
+    return plant
+
+
+@of_each_sender
+def endless(sender: Any) -> None:
     """poll() never answers a terminal value."""
-    make = prefill.sender
+    poll = sender.poll
 
-    def sender(room: int) -> Any:
-        made = make(room)
-        poll = made.poll
+    def never() -> KVPoll:
+        answer: KVPoll = poll()
+        return KVPoll.Transferring if answer.terminal else answer
 
-        def never() -> KVPoll:
-            answer: KVPoll = poll()
-            return KVPoll.Transferring if answer.terminal else answer
-
-        made.poll = never
-        return made
-
-    prefill.sender = sender
+    sender.poll = never
 
 
-def escaping(prefill: Any) -> None:
+@of_each_sender
+def escaping(sender: Any) -> None:
     """poll() raises the first cause once, instead of answering Failed."""
-    make = prefill.sender
+    poll = sender.poll
+    raised: list[Exception] = []
 
-    def sender(room: int) -> Any:
-        made = make(room)
-        poll = made.poll
-        raised: list[Exception] = []
+    def raise_once() -> KVPoll:
+        answer: KVPoll = poll()
+        if answer is KVPoll.Failed and not raised:
+            with pytest.raises(KVTransferError) as caught:
+                sender.failure_exception()
+            cause = caught.value.__cause__
+            assert isinstance(cause, Exception)
+            raised.append(cause)
+            raise cause
+        return answer
 
-        def raise_once() -> KVPoll:
-            answer: KVPoll = poll()
-            if answer is KVPoll.Failed and not raised:
-                with pytest.raises(KVTransferError) as caught:
-                    made.failure_exception()
-                cause = caught.value.__cause__
-                assert isinstance(cause, Exception)
-                raised.append(cause)
-                raise cause
-            return answer
-
-        made.poll = raise_once
-        return made
-
-    prefill.sender = sender
+    sender.poll = raise_once
 
 
 def forgetful(prefill: Any) -> None:
@@ -250,44 +254,32 @@ def forgetful(prefill: Any) -> None:
     prefill.quarantined_pages = frozenset
 
 
-def two_faced(prefill: Any) -> None:
+@of_each_sender
+def two_faced(sender: Any) -> None:
     """The sender sends a failure notice after a success."""
-    make = prefill.sender
+    complete = sender._complete
 
-    def sender(room: int) -> Any:
-        made = make(room)
-        complete = made._complete
+    def tell_twice() -> Any:
+        answer = complete()
+        for info in sender._room.infos.values():
+            notice = FailureNotice(info.room, info.token, True, "never mind")
+            sender._side.transport.send_notif(info.agent_name, notice.to_bytes())
+        return answer
 
-        def tell_twice() -> Any:
-            answer = complete()
-            for info in made._room.infos.values():
-                notice = FailureNotice(info.room, info.token, True, "never mind")
-                made._side.transport.send_notif(info.agent_name, notice.to_bytes())
-            return answer
-
-        made._complete = tell_twice
-        return made
-
-    prefill.sender = sender
+    sender._complete = tell_twice
 
 
-def relapsing(prefill: Any) -> None:
+@of_each_sender
+def relapsing(sender: Any) -> None:
     """poll() answers Success after it has answered Failed."""
-    make = prefill.sender
+    poll = sender.poll
+    answers: list[KVPoll] = []
 
-    def sender(room: int) -> Any:
-        made = make(room)
-        poll = made.poll
-        answers: list[KVPoll] = []
+    def relapse() -> KVPoll:
+        answers.append(poll())
+        return KVPoll.Success if answers[:-1] and answers[-2] is KVPoll.Failed else answers[-1]
 
-        def relapse() -> KVPoll:
-            answers.append(poll())
-            return KVPoll.Success if answers[:-1] and answers[-2] is KVPoll.Failed else answers[-1]
-
-        made.poll = relapse
-        return made
-
-    prefill.sender = sender
+    sender.poll = relapse
 
 
 @pytest.fixture(scope="module")

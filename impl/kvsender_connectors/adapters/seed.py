@@ -7,16 +7,16 @@ transport's, and only they are caught; without the bindings it is RuntimeError a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from kvsender_connectors.notices import read_chunk
-from kvsender_connectors.wire import ORDER, Layout
+from kvsender_connectors.system import SGLangAdapter
+from kvsender_connectors.wire import ORDER, Block, Layout
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.faults import STAND_INS, Kind
 from kvsender_spec.kit.adapter import Destination, Notice, RoomPlan, World
 from kvsender_spec.kit.scripted.fabric import ScriptedHandle
-from kvsender_spec.machine import Profile
 
 TRANSPORT_ERRORS: Final = tuple(
     STAND_INS[kind.value] for kind in (Kind.REMOTE_DISCONNECT, Kind.BACKEND, Kind.CANCELLED)
@@ -58,41 +58,15 @@ class SeedSender:
         """The pages of a chunk, and after the last chunk's the aux data, each in a transfer of its own."""
         if len(mine) != len(theirs):
             raise AssertionError(f"{len(mine)} pages for {len(theirs)} places")
-        remote = Layout.of(target.peer.memory)
+        local, remote = self._layout, Layout.of(target.peer.memory)
         if mine:
-            sizes = self._layout.kv_item_bytes
-            self._transfer(
-                target.peer.name,
-                [
-                    (base + page * size, size, 0)
-                    for base, size in zip(self._layout.kv_pointers, sizes, strict=True)
-                    for page in mine
-                ],
-                [
-                    (base + page * size, size, 0)
-                    for base, size in zip(remote.kv_pointers, sizes, strict=True)
-                    for page in theirs
-                ],
-                f"{self._plan.room}_kv_{self._chunk}_{int(last)}_0",
-            )
+            message = f"{self._plan.room}_kv_{self._chunk}_{int(last)}_0"
+            self._transfer(target.peer.name, local.kv_rows(mine), remote.kv_rows(theirs), message)
         if last:
-            sizes = self._layout.aux_item_bytes
-            self._transfer(
-                target.peer.name,
-                [
-                    (base + self._plan.aux_index * size, size, 0)
-                    for base, size in zip(self._layout.aux_pointers, sizes, strict=True)
-                ],
-                [
-                    (base + target.aux_index * size, size, 0)
-                    for base, size in zip(remote.aux_pointers, sizes, strict=True)
-                ],
-                f"{self._plan.room}_aux",
-            )
+            here, there = local.aux_rows(self._plan.aux_index), remote.aux_rows(target.aux_index)
+            self._transfer(target.peer.name, here, there, f"{self._plan.room}_aux")
 
-    def _transfer(
-        self, peer: str, mine: list[tuple[int, int, int]], theirs: list[tuple[int, int, int]], message: str
-    ) -> None:
+    def _transfer(self, peer: str, mine: list[Block], theirs: list[Block], message: str) -> None:
         agent = self._world.transport
         handle = agent.initialize_xfer(
             "WRITE",
@@ -145,11 +119,8 @@ class SeedSystem:
         return read_chunk(message)
 
 
-class Adapter:
+class Adapter(SGLangAdapter):
     name = "seed (PR 24296), transcribed"
-    profile: Final = Profile.LATCH
-    errors: Final[Mapping[str, type[Exception]]] = STAND_INS
-    usage_errors: Final[tuple[type[Exception], ...]] = (AssertionError, ValueError)
 
     def open(self, world: World) -> SeedSystem:
         return SeedSystem(world)

@@ -7,25 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvsender_connectors.nixl_system import NixlAdapter, NixlSystem
+from kvsender_connectors.nixl_system import NixlAdapter
 from kvsender_connectors.release import Release
 from kvsender_connectors.stand_ins import UNTIL_0_5_12
-from kvsender_connectors.system import PostingSender
-from kvsender_spec.kit.adapter import RoomPlan, World
 
-RELEASE: Final = Release("0.5.11", "nixl", "Nixl", UNTIL_0_5_12)
-
-
-class System(NixlSystem):
-    def make(self, plan: RoomPlan) -> PostingSender:
-        return PostingSender(self.real_sender(plan), None)
-
-
-class Adapter(NixlAdapter):
-    name = "SGLang 0.5.11 NIXL"
-
-    def open(self, world: World) -> System:
-        return System(RELEASE, world, nested_state=False)
-
-
-adapter: Final = Adapter()
+adapter: Final = NixlAdapter(Release("0.5.11", "nixl", "Nixl", UNTIL_0_5_12), queues=False)

@@ -5,31 +5,11 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from kvsender_connectors.nixl_system import NixlAdapter, NixlSystem
+from kvsender_connectors.nixl_system import NixlAdapter
 from kvsender_connectors.release import Release
 from kvsender_connectors.stand_ins import SINCE_0_5_23
-from kvsender_connectors.system import QueueingSender
-from kvsender_spec.kit.adapter import RoomPlan, World
 
 # It spreads rooms over four workers by their peers' ports, which are consecutive here: two peers would never meet in a
 # queue, and decode sides of the field, whose ports are anything, do. With one queue what a worker does is seen.
 os.environ["SGLANG_DISAGGREGATION_QUEUE_SIZE"] = "1"
-RELEASE: Final = Release("0.5.23", "nixl", "Nixl", SINCE_0_5_23)
-
-
-class System(NixlSystem):
-    names_dummies = True
-    takes_ranks = False
-
-    def make(self, plan: RoomPlan) -> QueueingSender:
-        return QueueingSender(self.real_sender(plan), [])
-
-
-class Adapter(NixlAdapter):
-    name = "SGLang 0.5.23 NIXL"
-
-    def open(self, world: World) -> System:
-        return System(RELEASE, world, nested_state=True)
-
-
-adapter: Final = Adapter()
+adapter: Final = NixlAdapter(Release("0.5.23", "nixl", "Nixl", SINCE_0_5_23), names_dummies=True, takes_ranks=False)

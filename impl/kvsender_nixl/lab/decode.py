@@ -1,4 +1,4 @@
-"""The program of a decode process: a ``Decode`` on real NIXL that does what ``lab.peer`` asks.
+"""The program of a decode process: a ``Decode`` on real NIXL that does what it is asked (see ``lab.remote``).
 
 Its agent has no progress thread, so it takes bytes only while it is called: every millisecond, unless it is held. That
 makes "in the middle of a transfer" a place where a scenario can stand still.
@@ -7,7 +7,7 @@ makes "in the middle of a transfer" a place where a scenario can stand still.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,36 +17,19 @@ if __name__ == "__main__":
 
 
 from kvsender_nixl.agent import create_agent
-from kvsender_nixl.lab.memory import BEFORE, OWNER, Arrays, Memory, tally, touched_bytes, wrong_bytes
-from kvsender_nixl.lab.peer import (
-    Compare,
-    Count,
-    Hold,
-    Look,
-    Notices,
-    Open,
-    Progress,
-    Reply,
-    Request,
-    Reset,
-    Standing,
-    Start,
-    TakeNotices,
-    Touched,
-)
+from kvsender_nixl.exchange import TransferInfo
+from kvsender_nixl.lab.memory import BEFORE, OWNER, Arrays, Memory, Tally, tally, touched_bytes, wrong_bytes
 from kvsender_nixl.lab.process import serve
+from kvsender_nixl.lab.remote import Request, Standing, Start
 from kvsender_nixl.receiver import Decode, KVReceiver
 from kvsender_spec.contract import DlistT, HandleT, KVPoll, KVTransferError
 from kvsender_spec.history.recording_agent import Through
-
-if TYPE_CHECKING:
-    pass
 
 
 class Ear(Through[DlistT, HandleT]):
     """The agent; what it receives is kept as it came, beside what ``Decode`` makes of it."""
 
-    heard: Notices
+    heard: list[tuple[str, bytes]]
 
     def get_new_notifs(self) -> dict[str, list[bytes]]:
         arrived = super().get_new_notifs()
@@ -56,7 +39,7 @@ class Ear(Through[DlistT, HandleT]):
 
 
 class DecodeProcess:
-    """One decode side, once it is started."""
+    """One decode side, once it is started. Other processes call it through ``DecodePeer.remote``."""
 
     def __init__(self, start: Start) -> None:
         # Seeded as the prefill side's: these are the owner's bytes.
@@ -74,45 +57,66 @@ class DecodeProcess:
         if not self._held:
             self._decode.drain()
 
-    def answer(self, request: Request) -> Reply:
-        memory, source = self._memory, self._source
-        match request:
-            case Open():
-                return self._open(request)
-            case Look(token):
-                return _standing(self._receivers[token])
-            case TakeNotices():
-                heard, self._ear.heard = self._ear.heard, []
-                return heard
-            case Hold(held):
-                self._held = held
-            case Progress(calls):
-                for _ in range(calls):
-                    self._decode.drain()
-            case Count(pages):
-                return tally(memory, _ids(pages))
-            case Compare():
-                return wrong_bytes(
-                    source.regions, memory.regions, _ids(request.source), _ids(request.target)
-                ) + wrong_bytes(source.slots, memory.slots, _ids(request.source_slots), _ids(request.target_slots))
-            case Touched(pages, slots):
-                return touched_bytes(self._before.regions, memory.regions, _ids(pages)) + touched_bytes(
-                    self._before.slots, memory.slots, _ids(slots)
-                )
-            case Reset():
-                self._reset()
-            case Start():
-                raise ValueError("started twice")
-        return None
+    def open(
+        self,
+        room: int,
+        token: str,
+        sender_name: str,
+        pages: Sequence[int],
+        slot: int | None,
+        *,
+        is_dummy: bool,
+        required: int,
+    ) -> TransferInfo:
+        """Make a receiver. Returns what the prefill side must be told."""
+        receiver = self._receivers[token] = self._decode.receiver(room, sender_name, token=token)
+        return receiver.init(_ids(pages), slot, is_dummy=is_dummy, required_dst_info_num=required)
 
-    def _open(self, request: Open) -> Reply:
-        receiver = self._decode.receiver(request.room, request.sender_name, token=request.token)
-        self._receivers[request.token] = receiver
-        return receiver.init(
-            _ids(request.pages), request.slot, is_dummy=request.is_dummy, required_dst_info_num=request.required
+    def look(self, token: str) -> Standing:
+        """How the receiver of this token stands."""
+        receiver = self._receivers[token]
+        poll, reason = receiver.poll(), ""
+        if poll is KVPoll.Failed:
+            try:
+                receiver.failure_exception()
+            except KVTransferError as error:
+                reason = error.reason
+        return Standing(poll, reason)
+
+    def take_notices(self) -> list[tuple[str, bytes]]:
+        """Every notification since the last time, in order: sender and message."""
+        heard, self._ear.heard = self._ear.heard, []
+        return heard
+
+    def hold(self, held: bool) -> None:
+        """While held, the process does not call NIXL, and takes nothing from its sockets."""
+        self._held = held
+
+    def progress(self, calls: int) -> None:
+        """Call NIXL so many times, held or not."""
+        for _ in range(calls):
+            self._decode.drain()
+
+    def count(self, pages: Sequence[int]) -> Tally:
+        return tally(self._memory, _ids(pages))
+
+    def compare(
+        self, source: Sequence[int], target: Sequence[int], source_slots: Sequence[int], target_slots: Sequence[int]
+    ) -> int:
+        """How many bytes of the target pages and slots differ from the owner's source pages and slots."""
+        owner, mine = self._source, self._memory
+        pages = wrong_bytes(owner.regions, mine.regions, _ids(source), _ids(target))
+        return pages + wrong_bytes(owner.slots, mine.slots, _ids(source_slots), _ids(target_slots))
+
+    def touched(self, pages: Sequence[int], slots: Sequence[int]) -> int:
+        """How many bytes outside these pages and slots have changed."""
+        before, now = self._before, self._memory
+        return touched_bytes(before.regions, now.regions, _ids(pages)) + touched_bytes(
+            before.slots, now.slots, _ids(slots)
         )
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget every receiver, and make the memory what it was in the beginning."""
         for receiver in self._receivers.values():
             receiver.clear()
             self._decode.fence(receiver.sender_name)
@@ -121,17 +125,7 @@ class DecodeProcess:
         self._held = False
 
 
-def _standing(receiver: KVReceiver) -> Standing:
-    poll, reason = receiver.poll(), ""
-    if poll is KVPoll.Failed:
-        try:
-            receiver.failure_exception()
-        except KVTransferError as error:
-            reason = error.reason
-    return Standing(poll, reason, receiver.quarantined_pages())
-
-
-def _ids(values: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def _ids(values: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     return np.array(values, np.int32)
 
 
@@ -141,13 +135,16 @@ class Program:
     def __init__(self) -> None:
         self._decode: DecodeProcess | None = None
 
-    def answer(self, request: Request) -> Reply:
-        if self._decode is not None:
-            return self._decode.answer(request)
-        if not isinstance(request, Start):
+    def answer(self, request: Request) -> object:
+        if isinstance(request, Start):
+            if self._decode is not None:
+                raise ValueError("started twice")
+            self._decode = DecodeProcess(request)
+            return self._decode.metadata
+        if self._decode is None:
             raise ValueError(f"not started: {request!r}")
-        self._decode = DecodeProcess(request)
-        return self._decode.metadata
+        answer: object = getattr(self._decode, request.method)(*request.arguments, **request.named)
+        return answer
 
     def idle(self) -> None:
         if self._decode is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -115,14 +115,9 @@ class RealReport:
         return sum((result.causes for result in self.results), Counter())
 
 
-def run(
-    stage: Stage, scenarios: Sequence[Scenario], on_start: Callable[[Scenario], None] = lambda _: None
-) -> RealReport:
+def run(stage: Stage, scenarios: Iterable[Scenario]) -> RealReport:
     """Run them one after the other; the stage's processes live on."""
-    results = []
-    for scenario in scenarios:
-        on_start(scenario)
-        results.append(run_scenario(stage, scenario))
+    results = [run_scenario(stage, scenario) for scenario in scenarios]
     broke = [result for result in results if result.outcome is Outcome.ERROR]
     report = Report(
         adapter=SUBJECT,

@@ -25,7 +25,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Generic, Self, TypeVar, cast
 
 RequestT = TypeVar("RequestT")
@@ -49,7 +48,22 @@ away from a host that has it.
 """
 
 _SOCKET_VARIABLE: Final = "KVSENDER_LAB_SOCKET"
-_STEP_S: Final = 0.005
+LIMIT_S: Final = 10.0
+"""How long anything is waited for that should happen at once. Long, because other jobs may share the machine."""
+STEP_S: Final = 0.0005
+
+
+class TimeUp(Exception):
+    """Something did not happen in time."""
+
+
+def until(what: str, done: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
+    """Wait. Raises TimeUp, which says what for, when the time is up."""
+    deadline = time.monotonic() + limit_s
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeUp(f"not within {limit_s} s: {what}")
+        time.sleep(STEP_S)
 
 
 class PeerError(Exception):
@@ -74,21 +88,15 @@ class _Request:
 class _Reply:
     number: int
     body: object
-
-
-@dataclass(frozen=True, slots=True)
-class _Raised:
-    number: int
-    error: str
-    trace: str
+    error: str = ""
+    """The class of the exception that the request has raised, if it did; then ``body`` is its traceback."""
 
 
 class PeerProcess(Generic[RequestT, ReplyT]):
     """One process that runs ``python -m module`` and answers requests.
 
-    ``env`` comes on top of this process's environment and ``NIXL_ENV``. ``launcher`` is put before the interpreter, for
-    programs that exec what follows (``ip netns exec NAME``). ``timeout_s`` bounds each wait for which nothing else is
-    given, and the first one, which includes the start of the interpreter.
+    ``env`` comes on top of this process's environment and ``NIXL_ENV``. ``timeout_s`` bounds each wait for which
+    nothing else is given, and the first one, which includes the start of the interpreter.
     """
 
     def __init__(
@@ -98,7 +106,6 @@ class PeerProcess(Generic[RequestT, ReplyT]):
         arguments: Sequence[str] = (),
         *,
         env: Mapping[str, str] | None = None,
-        launcher: Sequence[str] = (),
         timeout_s: float = 30.0,
     ) -> None:
         self.name: Final = name
@@ -110,7 +117,7 @@ class PeerProcess(Generic[RequestT, ReplyT]):
             _bound_blocking(ours, timeout_s)
             self._output = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
             self._process = subprocess.Popen(
-                [*launcher, sys.executable, "-m", module, *arguments],
+                [sys.executable, "-m", module, *arguments],
                 env={
                     **os.environ,
                     **NIXL_ENV,
@@ -160,14 +167,14 @@ class PeerProcess(Generic[RequestT, ReplyT]):
             try:
                 if not self._connection.poll(max(0.0, deadline - time.monotonic())):
                     raise self._silence(f"no reply to {what} within {limit_s} s")
-                reply = cast(_Reply | _Raised, self._connection.recv())
+                reply = cast(_Reply, self._connection.recv())
             except (EOFError, OSError) as error:
                 self._wait(1.0)
                 raise self._silence(f"no reply to {what}: {type(error).__name__}") from error
             if reply.number != number:
                 continue
-            if isinstance(reply, _Raised):
-                raise PeerRaised(f"peer {self.name}: {what} raised\n{reply.trace}", reply.error)
+            if reply.error:
+                raise PeerRaised(f"peer {self.name}: {what} raised\n{reply.body}", reply.error)
             return cast(ReplyT, reply.body)
 
     def _silence(self, what: str) -> PeerError:
@@ -194,11 +201,10 @@ class PeerProcess(Generic[RequestT, ReplyT]):
         """SIGSTOP; when this returns the process stands still."""
         os.kill(self.pid, signal.SIGSTOP)
         self._stopped = True
-        deadline = time.monotonic() + self.timeout_s
-        while _scheduling_state(self.pid) != "T":
-            if time.monotonic() > deadline:
-                raise self._silence("SIGSTOP did not stop it")
-            time.sleep(_STEP_S)
+        try:
+            until("SIGSTOP stops it", lambda: _scheduling_state(self.pid) == "T", self.timeout_s)
+        except TimeUp as error:
+            raise self._silence(str(error)) from error
 
     def cont(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -231,9 +237,7 @@ class PeerProcess(Generic[RequestT, ReplyT]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -252,11 +256,10 @@ def serve(
                 request = cast(_Request, connection.recv())
             except (EOFError, ConnectionResetError):
                 return
-            reply: _Reply | _Raised
             try:
                 reply = _Reply(request.number, answer(cast(RequestT, request.body)))
             except Exception as error:
-                reply = _Raised(request.number, type(error).__name__, traceback.format_exc())
+                reply = _Reply(request.number, traceback.format_exc(), type(error).__name__)
             try:
                 connection.send(reply)
             except BrokenPipeError:

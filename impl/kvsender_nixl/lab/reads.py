@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from kvsender_nixl.lab.memory import OWNER, PAGE_BYTES, Arrays, Memory, Tally
 from kvsender_nixl.lab.peer import DecodePeer
-from kvsender_nixl.lab.process import NIXL_ENV
+from kvsender_nixl.lab.process import NIXL_ENV, until
 from kvsender_spec.contract import INIT_AGENT
 
 if TYPE_CHECKING:
@@ -72,16 +72,16 @@ class Round:
         # The first transfer makes the connection, and the peer has to take part in that.
         first = make(self._pages[:1])
         agent.transfer(first)
-        _wait(lambda: agent.check_xfer_state(first) == "DONE", "the first page")
-        self.peer.reset()
-        self.peer.hold(True)
+        until("the first page", lambda: agent.check_xfer_state(first) == "DONE", _LIMIT_S)
+        self.peer.remote.reset()
+        self.peer.remote.hold(True)
         return make(self._pages)
 
     def refill(self) -> None:
         self.memory.reuse(range(NUM_PAGES))
 
     def landed(self) -> Tally:
-        return self.peer.count(range(NUM_PAGES))
+        return self.peer.remote.count(range(NUM_PAGES))
 
     def settle(self, agent: nixl_agent) -> Tally:
         """Both sides go on until nothing lands any more."""
@@ -93,58 +93,53 @@ class Round:
             # Counting takes long and moves nothing, so each side is called often in between.
             for _ in range(50):
                 agent.get_new_notifs()
-                self.peer.progress(10)
+                self.peer.remote.progress(10)
             now = self.landed()
             if now != last:
                 last, since = now, time.monotonic()
         return last
 
 
-def after_error(number: int, agent: nixl_agent) -> Reads:
-    """The peer is stopped until the kernel gives the connection up; then it goes on."""
+def by_error(this: Round, agent: nixl_agent, handle: nixl_xfer_handle) -> str:
+    """The peer is stopped until the kernel gives the connection up."""
+    this.peer.process.stop()
+    began = time.monotonic()
+    state, error = agent.transfer(handle), ""
+
+    def over() -> bool:
+        nonlocal error
+        try:
+            agent.check_xfer_state(handle)
+        except Exception as caught:
+            error = type(caught).__name__
+        return error != ""
+
+    until(f"an error (the post answered {state})", over, _LIMIT_S)
+    return f"{error} after {time.monotonic() - began:.1f} s"
+
+
+def by_release(_this: Round, agent: nixl_agent, handle: nixl_xfer_handle) -> str:
+    """The handle is released in flight. The reference sender never does that (KS-4.2)."""
+    state = agent.transfer(handle)
+    for _ in range(10):
+        state = agent.check_xfer_state(handle)
+    agent.release_xfer_handle(handle)
+    return f"released while {state}"
+
+
+CASES: Final = {"error": by_error, "release": by_release}
+"""How the transfer ends for its sender; each says in words what it saw."""
+
+
+def measure(case: str, number: int, agent: nixl_agent) -> Reads:
+    """End one transfer, refill its source, and let the peer go on."""
     this = Round(number)
-    with this.peer:
-        this.peer.begin(f"error{number}")
-        handle = this.post(agent)
-        this.peer.process.stop()
-        began = time.monotonic()
-        state, error = agent.transfer(handle), ""
-
-        def over() -> bool:
-            nonlocal error
-            try:
-                agent.check_xfer_state(handle)
-            except Exception as caught:
-                error = type(caught).__name__
-            return error != ""
-
-        _wait(over, f"an error (the post answered {state})")
-        ended = f"{error} after {time.monotonic() - began:.1f} s"
+    with closing(this.peer):
+        this.peer.begin(f"{case}{number}")
+        ended = CASES[case](this, agent, this.post(agent))
         this.refill()
         this.peer.process.cont()
         return Reads(ended, this.landed(), this.settle(agent))
-
-
-def after_release(number: int, agent: nixl_agent) -> Reads:
-    """The handle is released in flight. The reference sender never does that (KS-4.2)."""
-    this = Round(number)
-    with this.peer:
-        this.peer.begin(f"release{number}")
-        handle = this.post(agent)
-        state = agent.transfer(handle)
-        for _ in range(10):
-            state = agent.check_xfer_state(handle)
-        agent.release_xfer_handle(handle)
-        this.refill()
-        return Reads(f"released while {state}", this.landed(), this.settle(agent))
-
-
-def _wait(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _LIMIT_S
-    while not done():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {_LIMIT_S} s: {what}")
-        time.sleep(0.001)
 
 
 @app.command()
@@ -164,12 +159,11 @@ def reads(
         table.add_column(heading, no_wrap=True)
     for heading in ("old", "of these late", "new"):
         table.add_column(heading, justify="right")
-    leaks = {}
-    for name, case in (("error", after_error), ("release", after_release)):
-        leaks[name] = 0
+    leaks = dict.fromkeys(CASES, 0)
+    for name in CASES:
         for number in range(rounds):
             try:
-                seen = case(number, create_agent(f"reads-{name}{number}"))
+                seen = measure(name, number, create_agent(f"reads-{name}{number}"))
             except Exception as error:
                 console.print(f"reads: {name} {number} could not be measured: {type(error).__name__}: {error}")
                 raise typer.Exit(3) from error

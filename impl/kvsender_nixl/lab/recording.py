@@ -58,15 +58,6 @@ UNSEEN: Final = frozenset(
 """The kinds that the lab does not record completely, or not at all."""
 
 
-LIMIT_S: Final = 10.0
-"""How long anything is waited for that should happen at once. Long, because other jobs may share the machine."""
-STEP_S: Final = 0.0005
-
-
-class TimeUp(Exception):
-    """Something did not happen in time: the scenario cannot go on."""
-
-
 class Recording:
     """One history, which ``observer`` sees as it is written."""
 
@@ -113,14 +104,6 @@ class Recording:
         """Something that belongs to no call has happened, or was looked at."""
         self.tick()
         self.recorder.note(make)
-
-    def until(self, what: str, done: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
-        """Wait. Raises TimeUp when the time is up."""
-        deadline = time.monotonic() + limit_s
-        while not done():
-            if time.monotonic() > deadline:
-                raise TimeUp(f"not within {limit_s} s: {what}")
-            time.sleep(STEP_S)
 
     def held(self, pages: frozenset[int], room: int | None) -> None:
         """The pages that must not be reused: after a terminal answer of this room, or at the end."""

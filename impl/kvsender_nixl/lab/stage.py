@@ -70,8 +70,8 @@ class Stage:
         peers = list(self._shared[:count])
         for peer in peers:
             assert peer.metadata.agent_name == peer.name  # it has started
-            peer.reset()
-            peer.take_notices()
+            peer.remote.reset()
+            peer.remote.take_notices()
         return peers
 
     def mortal(self, name: str = "") -> DecodePeer:

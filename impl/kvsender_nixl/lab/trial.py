@@ -19,7 +19,8 @@ from kvsender_nixl.agent import create_agent
 from kvsender_nixl.buffers import AuxBuffers, KVPool
 from kvsender_nixl.lab.memory import LAYERS, NUM_PAGES, NUM_SLOTS, SHAPES, Tally
 from kvsender_nixl.lab.peer import DecodePeer
-from kvsender_nixl.lab.recording import LIMIT_S, STEP_S, Recording, TimeUp
+from kvsender_nixl.lab.process import LIMIT_S, STEP_S, TimeUp, until
+from kvsender_nixl.lab.recording import Recording
 from kvsender_nixl.lab.stage import Stage
 from kvsender_nixl.lab.watched import WatchedRoom
 from kvsender_nixl.prefill import Prefill
@@ -86,11 +87,6 @@ class Trial(Recording):
         if not holds:
             self.unplanned.append(f"{expected}; observed: {observed}")
 
-    def expect(self, room: WatchedRoom, answer: KVPoll) -> None:
-        """A room whose end the scenario leaves no choice."""
-        seen = f"it ended with {room.view.terminal!r}"
-        self.plan(room.view.terminal is answer, f"room {room.number} ends with {answer.name}", seen)
-
     def _place(self, transfer: Transfer) -> Place:
         """What a transfer reads and writes. Descriptors are numbered region by region, so the remainder is the item."""
         generation = self._generations.get(transfer.remote.agent, 0)
@@ -104,11 +100,12 @@ class Trial(Recording):
 
     # ---------------------------------------------------------------------------------------------------- the world
 
-    def join(self, *peers: DecodePeer) -> None:
-        """The peers register, one after the other."""
+    def join(self, *peers: DecodePeer) -> tuple[DecodePeer, ...]:
+        """The peers register, one after the other. Returns them."""
         for peer in peers:
             self._know(peer)
             self.call(CallName.RECONNECT, partial(self.prefill.register_peer, peer.metadata))
+        return peers
 
     def _know(self, peer: DecodePeer, generation: int = 0) -> None:
         self._peers[peer.name] = peer
@@ -139,7 +136,7 @@ class Trial(Recording):
         def register() -> None:
             self.prefill.register_peer(new.metadata)
             with suppress(TimeUp):  # the observer says that it was not added
-                self.until(f"{name} is added again", lambda: view.added_since != 0)
+                until(f"{name} is added again", lambda: view.added_since != 0)
 
         self.call(CallName.RECONNECT, register)
 
@@ -151,10 +148,10 @@ class Trial(Recording):
         held, target = self.prefill.quarantined_pages(), room.target(peer)[: len(room.sent_pages)]
         self.memory.reuse([page for page in room.source if page not in held])
         resume()
-        before = peer.count(target)
-        peer.hold(False)
+        before = peer.remote.count(target)
+        peer.remote.hold(False)
         self.drained()
-        after = peer.count(target)
+        after = peer.remote.count(target)
         late, foreign = after.owner - before.owner, after.next_owner
         if late > 0:
             self.tell(partial(BytesLanded, room=room.key, bytes=late, late=True))
@@ -195,7 +192,7 @@ class Trial(Recording):
         destinations = [self._destination(peer, num_pages, target_slot, scattered) for peer in peers]
         destinations += [Destination(peer=peer.name, dummy=True) for peer in dummies]
         infos = [
-            peer.open(
+            peer.remote.open(
                 number,
                 str(key),
                 self._agent.name,
@@ -220,7 +217,21 @@ class Trial(Recording):
         pages = tuple(self._take(free, num_pages, scattered))
         return Destination(peer=peer.name, generation=self._generations.get(peer.name, 0), pages=pages, aux=slot)
 
-    def end(self, *rooms: WatchedRoom, settles: bool = True) -> None:
+    def ready(self, *rooms: WatchedRoom) -> None:
+        for room in rooms:
+            room.ready()
+
+    def end(
+        self, *, failed: Sequence[WatchedRoom] = (), well: Sequence[WatchedRoom] = (), settles: bool = True
+    ) -> None:
+        """Poll these rooms in turn until all have ended, as the scenario leaves them no choice: Failed, or Success."""
+        self._end((*failed, *well), settles=settles)
+        for answer, rooms in ((KVPoll.Failed, failed), (KVPoll.Success, well)):
+            for room in rooms:
+                seen = f"it ended with {room.view.terminal!r}"
+                self.plan(room.view.terminal is answer, f"room {room.number} ends with {answer.name}", seen)
+
+    def _end(self, rooms: Sequence[WatchedRoom], *, settles: bool = True) -> None:
         """Nothing goes wrong from here on: poll these rooms in turn until all have ended.
 
         ``settles`` is False where something stays silent, so that only deadlines can end a room. Raises TimeUp where a
@@ -252,7 +263,7 @@ class Trial(Recording):
 
     def drained(self, limit_s: float = LIMIT_S) -> None:
         """Sweep until nothing is left of what has outlived its room."""
-        self.until("everything that outlived its room has settled", lambda: self.sweep() == 0, limit_s)
+        until("everything that outlived its room has settled", lambda: self.sweep() == 0, limit_s)
 
     # ------------------------------------------------------------------------------------------------------ the end
 
@@ -261,14 +272,14 @@ class Trial(Recording):
         for room in self.rooms:
             if not room.view.owes_an_end:
                 room.abort()
-        self.end(*self.rooms)
+        self._end(self.rooms)
         for room in self.rooms:
             room.ask_everything()
         self.drained()
         for room in self.rooms:
             room.poll()
         with suppress(TimeUp):  # the observer says which notification is missing
-            self.until("every reachable peer has heard how its rooms ended", self._all_told, 2.0)
+            until("every reachable peer has heard how its rooms ended", self._all_told, 2.0)
         for room in self.rooms:
             self._ask_receivers(room)
         self._look_outside()
@@ -291,7 +302,7 @@ class Trial(Recording):
 
     def _all_told(self) -> bool:
         for peer in self._answering():
-            for sender, message in peer.take_notices():
+            for sender, message in peer.remote.take_notices():
                 if sender == self._agent.name:
                     self.heard(peer.name, message)
         return all(
@@ -303,7 +314,7 @@ class Trial(Recording):
     def _ask_receivers(self, room: WatchedRoom) -> None:
         """The receiver is ours as well: it must end as the sender does, and know why."""
         for peer in self._reachable(room):
-            standing = peer.look(str(room.key))
+            standing = peer.remote.look(str(room.key))
             good = standing.poll is room.view.terminal and (standing.poll is not KVPoll.Failed or standing.reason != "")
             expected = (
                 f"the receiver of room {room.number} at {peer.name} ends with {room.view.terminal!r}, with a reason"
@@ -315,6 +326,6 @@ class Trial(Recording):
         for peer in self._answering():
             mine = [room.view.targets[peer.name] for room in self.rooms if room.peers.get(peer.name) is peer]
             slots = [place.aux for place in mine if place.aux is not None]
-            touched = peer.touched([page for place in mine for page in place.pages], slots)
+            touched = peer.remote.touched([page for place in mine for page in place.pages], slots)
             differ = f"{touched} bytes at {peer.name} changed" if touched else ""
             self.tell(partial(BytesCompared, outside=True, differ=differ))

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final
@@ -145,24 +145,18 @@ def _run(
 
             scripted = check(adapter, seed=seed, examples=RUNS, on_run=show)
         if stage is not None:
-            task = progress.add_task("real NIXL", total=len(chosen))
-            real = layer.run(stage, chosen, _shower(progress, len(chosen)))
+            real = layer.run(stage, _shown(progress, chosen))
     finally:
         if stage is not None:
             stage.close()
     return scripted, real
 
 
-def _shower(progress: Progress, total: int) -> Callable[[Scenario], None]:
-    task = progress.task_ids[-1]
-    started = 0
-
-    def show(scenario: Scenario) -> None:
-        nonlocal started
-        progress.update(task, description=f"real NIXL: {scenario.name}", completed=started, total=total)
-        started += 1
-
-    return show
+def _shown(progress: Progress, scenarios: Sequence[Scenario]) -> Iterator[Scenario]:
+    task = progress.add_task("real NIXL", total=len(scenarios))
+    for scenario in progress.track(scenarios, task_id=task):
+        progress.update(task, description=f"real NIXL: {scenario.name}")
+        yield scenario
 
 
 def _list(scenarios: Iterable[Scenario]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kvsender_nixl.exchange import TransferInfo
 from kvsender_nixl.lab.peer import DecodePeer
+from kvsender_nixl.lab.process import until
 from kvsender_nixl.lab.recording import Recording
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import BytesCompared, CallEnded, CallName
@@ -81,7 +82,7 @@ class WatchedRoom:
 
     def ready(self) -> None:
         """Wait until poll() says that the peers are known and connected."""
-        self._trial.until(f"room {self.number} waits for input", lambda: self.poll() is not KVPoll.Bootstrapping)
+        until(f"room {self.number} waits for input", lambda: self.poll() is not KVPoll.Bootstrapping)
 
     def send(self, chunks: int = 1) -> None:
         """Send the next chunks."""
@@ -127,17 +128,9 @@ class WatchedRoom:
         """Of a room that has ended: nothing that its caller may still call changes anything."""
         if self.chunks:
             self.send()  # it has failed, so nothing is posted (KS-2.5)
-        self.failure()
-        self.failure()
-        self.poll()
-        self.abort()
-        self.failure()
-        self.poll()
-        self.clear()
-        self.poll()
-        self.clear()
-        self.failure()
-        self.poll()
+        failure, poll, abort, clear = self.failure, self.poll, self.abort, self.clear
+        for call in (failure, failure, poll, abort, failure, poll, clear, poll, clear, failure, poll):
+            call()
 
     def _compare(self) -> None:
         """Where the memory of peers differs from the caller's. A peer that is gone or stopped cannot be asked."""
@@ -149,6 +142,6 @@ class WatchedRoom:
             if not differ and self._trial.observer.subject.peer(name).healthy:
                 place = self.view.targets[name]
                 slots = [] if place.aux is None else [place.aux]
-                wrong = peer.compare(self.sent_pages, place.pages, [opened.aux], slots)
+                wrong = peer.remote.compare(self.sent_pages, place.pages, [opened.aux], slots)
                 differ = f"{wrong} bytes at {name} differ from the sender's" if wrong else ""
         self._trial.tell(partial(BytesCompared, room=self.key, differ=differ))

@@ -1,0 +1,175 @@
+"""The two sides of the bench: a peer that owns a pool, and a prefill side beside the bare calls that do the same.
+
+Bare means the best way known from the same page ids: the whole pool prepared once as descriptors, then one broadcast to
+int32 indices for each side and ``make_prepped_xfer``, with a notification that was ready before the clock started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count, repeat
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+import numpy as np
+
+from kvsender_nixl.agent import create_agent
+from kvsender_nixl.exchange import ChunkNotice, PeerMetadata, TransferInfo
+from kvsender_nixl.lab.memory import Arrays
+from kvsender_nixl.lab.process import serve
+from kvsender_nixl.prefill import Prefill
+from kvsender_nixl.sender import KVSender, SenderOptions
+from kvsender_nixl.transfers import DONE, PROC
+from kvsender_spec.contract import INIT_AGENT, DlistT, HandleT, KVPoll, Transport
+from kvsender_spec.history.recording_agent import Through
+
+if TYPE_CHECKING:
+    from nixl._api import nixl_prepped_dlist_handle, nixl_xfer_handle
+    from numpy.typing import NDArray
+
+    Ids: TypeAlias = NDArray[np.int32]
+    NixlSender: TypeAlias = KVSender[nixl_prepped_dlist_handle, nixl_xfer_handle]
+    NixlTransport: TypeAlias = Transport[nixl_prepped_dlist_handle, nixl_xfer_handle]
+    Wrap: TypeAlias = "Callable[[NixlSender], MeasuredSender]"
+
+REGIONS: Final = 64
+"""32 layers of K and V."""
+NUM_PAGES: Final = 1024
+ITEM_BYTES: Final = 256
+"""So few that what is measured is the calls and not the copying."""
+MAX_ASKED: Final = 10_000_000
+"""How often a transfer or a room is asked before it counts as hung: some ten seconds."""
+
+
+class Unmeasured(Exception):
+    """Something did not go as it must for its time to mean anything."""
+
+
+class MeasuredSender(Protocol):
+    """What a measured room needs of its sender. The times are those of send() and poll()."""
+
+    def send(self, kv_indices: Ids) -> None: ...
+
+    def poll(self) -> KVPoll: ...
+
+    def clear(self) -> None: ...
+
+
+def unwrapped(sender: NixlSender) -> MeasuredSender:
+    return sender
+
+
+def make_pool() -> Arrays:
+    """The pages of one side: one array, cut into regions. Written, so that the memory is really there."""
+    return Arrays([*np.ones((REGIONS, NUM_PAGES, ITEM_BYTES), np.uint8)])
+
+
+def run_peer(name: str) -> None:
+    """Own a pool, answer any request with the ``PeerMetadata``, and drain notifications until this side hangs up."""
+    agent, pool = create_agent(name), make_pool()
+    agent.register_memory(pool.layout.registrations(), pool.layout.mem_type)
+    metadata = PeerMetadata(name, agent.get_agent_metadata(), pool.layout)
+
+    def answer(_: None) -> PeerMetadata:
+        return metadata
+
+    def idle() -> None:
+        agent.get_new_notifs()
+
+    serve(answer, idle, idle_period_s=0.0)
+
+
+class Unposted(Through[DlistT, HandleT]):
+    """An agent of which all is real but the post: ``transfer`` answers DONE and reaches no NIXL.
+
+    So what comes before the post can be taken by itself, of the sender and of the bare calls alike.
+    """
+
+    def transfer(self, handle: HandleT) -> str:  # noqa: ARG002 - the transport's signature
+        return DONE
+
+    def send_notif(self, remote_agent_name: str, notif_msg: bytes) -> None:
+        """The peer has no part in what is not posted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk: page ids of both sides, and a notification for the bare calls."""
+
+    pages: Ids
+    target: Ids
+    notice: bytes
+
+
+class Bench:
+    """A prefill side on ``transport`` that is connected to ``peer``, and the bare calls on the same transport."""
+
+    def __init__(self, transport: NixlTransport, peer: PeerMetadata, wrap: Wrap) -> None:
+        self._pool: Final = make_pool()
+        self._peer: Final = peer
+        self._wrap: Final = wrap
+        self._room_ids: Final = count()
+        self._prefill: Final = Prefill(transport, self._pool, None, SenderOptions(transfer_timeout_s=600.0))
+        self._prefill.register_peer(peer)
+        self.transport: Final = transport
+        self._local: Final = transport.prep_xfer_dlist(INIT_AGENT, self._pool.layout.rows(), "DRAM")
+        self._remote: Final = transport.prep_xfer_dlist(peer.agent_name, peer.kv.rows(), "DRAM")
+
+    def chunks(self, scattered: bool, *sizes: int) -> list[Chunk]:
+        """The chunks of one room. Of scattered pages hardly two are neighbours on both sides, so that none merge."""
+        total = sum(sizes)
+        here = there = np.arange(total, dtype=np.int32)
+        if scattered:
+            random = np.random.default_rng(total)
+            here, there = (random.permutation(NUM_PAGES)[:total].astype(np.int32) for _ in range(2))
+        ends = np.cumsum(sizes)[:-1]
+        return [
+            Chunk(pages, target, ChunkNotice(0, "bench-0", number).to_bytes())
+            for number, (pages, target) in enumerate(zip(np.split(here, ends), np.split(there, ends), strict=True))
+        ]
+
+    def open(self, chunks: list[Chunk]) -> MeasuredSender:
+        """A sender whose room waits for these chunks."""
+        room = next(self._room_ids)
+        target = np.concatenate([chunk.target for chunk in chunks])
+        self._prefill.add_transfer_info(TransferInfo(room, f"bench-{room}", self._peer.agent_name, target))
+        sender = self._prefill.sender(room)
+        sender.init(len(target))
+        if (answer := sender.poll()) is not KVPoll.WaitingForInput:
+            raise Unmeasured(f"a new room says {answer!r}")
+        return self._wrap(sender)
+
+    def indices(self, chunk: Chunk) -> tuple[Ids, Ids]:
+        """The least that has to be done about page ids before a bare call: one broadcast for each side."""
+        return self._pool.layout.indices(chunk.pages), self._peer.kv.indices(chunk.target)
+
+    def make(self, chunk: Chunk) -> nixl_xfer_handle:
+        local, remote = self.indices(chunk)
+        return self.transport.make_prepped_xfer("WRITE", self._local, local, self._remote, remote, chunk.notice)
+
+    def make_and_post(self, chunk: Chunk) -> tuple[nixl_xfer_handle, str]:
+        handle = self.make(chunk)
+        return handle, self.transport.transfer(handle)
+
+    def settle(self, handle: nixl_xfer_handle, answer: str) -> None:
+        """Wait for a bare transfer, whose post had this ``answer``, and release it."""
+        if answer == PROC:
+            check = self.transport.check_xfer_state
+            for _ in repeat(None, MAX_ASKED):
+                answer = check(handle)
+                if answer != PROC:
+                    break
+        if answer != DONE:
+            raise Unmeasured(f"a bare transfer says {answer!r}")
+        self.transport.release_xfer_handle(handle)
+
+
+def complete(sender: MeasuredSender) -> None:
+    """Poll until the room is complete. As send() does not raise, only this shows that it has worked."""
+    answer = KVPoll.Transferring
+    for _ in repeat(None, MAX_ASKED):
+        answer = sender.poll()
+        if answer is not KVPoll.Transferring:
+            break
+    if answer is not KVPoll.Success:
+        raise Unmeasured(f"a room that must be complete says {answer!r}")
