@@ -180,7 +180,8 @@ def test_a_pool_that_other_rooms_failures_have_emptied_is_room_isolation(sender:
     report = check(PoolAdapter(sender), examples=QUICK)
     assert failed(report) == {"KS-5.4"}
     assert not failed(report, Outcome.FAIL_AFTER) & {"KS-3.2", "KS-7.2"}
-    steps = (*GIVEN_UP, *GIVEN_UP, Step(Call.OPEN, 1), MEETS_A_POLL, Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL))
+    told = Step(Call.POLL, meeting=Meeting(Call.POLL, Point.NOTIFY))
+    steps = (*GIVEN_UP, *GIVEN_UP, Step(Call.OPEN, 1), Step(Call.OPEN), Step(Call.SEND), told)
     blame = blamed(PoolAdapter(sender), [Trace(EMPTY, steps)])
     assert set(blame.evidence) - set(blame.after) == {"KS-5.4"}
     assert set(blame.after.values()) == {"KS-5.4"}
@@ -251,8 +252,8 @@ def test_a_leak_of_handles_is_a_leak_and_nothing_else(sender: type[InlineSender]
     assert failed(report) == {"KS-4.3"}
     assert not failed(report, Outcome.FAIL_AFTER)
     assert not report.errors
-    lost = Step(Call.POLL, 1, fault=Fault(Point.CHECK, Kind.REMOTE_DISCONNECT))
-    rooms = (Step(Call.OPEN, 1), Step(Call.SEND, 1), lost, Step(Call.RESTART), Step(Call.OPEN))
+    lost = Step(Call.SEND, 1, fault=Fault(Point.MAKE, Kind.REMOTE_DISCONNECT))  # there is no handle to leak
+    rooms = (Step(Call.OPEN, 1), lost, Step(Call.RESTART), Step(Call.OPEN))
     both = (*rooms, MEETS_A_POLL, Step(Call.ABORT), Step(Call.POLL))
     blame = blamed(LeakAdapter(sender), [Trace(Scene(chunks=((1,), (1,))), both)])
     assert set(blame.evidence) == {"KS-4.3"}
