@@ -97,10 +97,13 @@ class Prefill:
         self.connect(peer)
 
     def settle(self) -> None:
-        for part in list(self.unsettled):
-            InlineSender.ask(self, part)
-            if part.state in ("done", "errored") and self.release(part):
-                self.unsettled.remove(part)
+        # A mutant may end a room twice, or release what it has left here: such a part has no handle any more.
+        for part in self.unsettled:
+            if part.handle is not None:
+                InlineSender.ask(self, part)
+                if part.state in ("done", "errored"):
+                    self.release(part)
+        self.unsettled = [part for part in self.unsettled if part.handle is not None]
 
     def release(self, part: Part) -> bool:
         if part.handle is not None:

@@ -132,6 +132,8 @@ def _simpler_scenes(scene: Scene) -> Iterator[Scene]:
     yield replace(scene, chunks=scene.chunks[:1])
     yield replace(scene, chunks=tuple((chunks[0],) for chunks in scene.chunks))
     yield replace(scene, chunks=tuple(tuple(min(n, 1) for n in chunks) for chunks in scene.chunks))
+    # A room without pages is a circumstance (KS-3.2): only what a room with a page does not show takes one.
+    yield replace(scene, chunks=tuple((1,) if chunks == (0,) else chunks for chunks in scene.chunks))
     yield replace(scene, peers=1)
     yield replace(scene, dummies=plain.dummies)
     yield replace(scene, shared=plain.shared)

@@ -1,0 +1,260 @@
+"""Whom the kit must not blame: circumstances that were there, or that a trace only asks for, and were not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Final
+
+import pytest
+from tests.mutants.clause_by_clause import SucceedsWhenPosted
+from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
+
+from kvsender_spec.clauses import BY_ID
+from kvsender_spec.contract import Attribution
+from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.kit.adapter import World
+from kvsender_spec.kit.blame import Blame, attribute
+from kvsender_spec.kit.check import Outcome, Report, check
+from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.machine import State
+from kvsender_spec.observe.attribution import OWN_ERROR, Tally
+from kvsender_spec.trace import Call, Meeting, Scene, Step, Trace
+
+QUICK: Final = 100
+
+
+def failed(report: Report, outcome: Outcome = Outcome.FAIL) -> set[str]:
+    return {verdict.clause.id for verdict in report.with_outcome(outcome)}
+
+
+def blamed(adapter: InlineAdapter, traces: Iterable[Trace]) -> Blame:
+    """What a check comes to that has seen these runs and no others, so that each circumstance is a candidate."""
+    tally = Tally()
+    for trace in traces:
+        run = run_trace(adapter, trace)
+        tally.add(Trace(run.scene, tuple(run.steps)), run.observer.findings)
+    return attribute(adapter, tally, frozenset(BY_ID))
+
+
+def steps_of(blame: Blame, clause: str) -> tuple[Step, ...]:
+    trace = blame.evidence[clause].trace
+    assert trace is not None
+    return trace.steps
+
+
+# ---------------------------------------------------------------------------------------------- two overlapping calls
+
+
+@pytest.mark.parametrize("point", [Point.RELEASE, Point.CHECK], ids=["never reached", "reached"])
+def test_an_overlap_without_which_it_breaks_as_well_is_not_blamed(point: Point) -> None:
+    """A release that poll() never comes to brings no second call; its check brings one that is not needed."""
+    poll = Step(Call.POLL, meeting=Meeting(Call.ABORT, point))
+    blame = blamed(InlineAdapter(SucceedsWhenPosted), [Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND), poll))])
+    assert "KS-3.1" in blame.evidence
+    assert "KS-3.1" not in blame.after
+    assert "KS-7.2" not in {*blame.evidence, *blame.after.values()}
+    assert steps_of(blame, "KS-3.1") == (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL))
+
+
+def test_a_whole_check_of_a_sender_without_threads_blames_no_overlap() -> None:
+    report = check(InlineAdapter(SucceedsWhenPosted), examples=QUICK)
+    assert "KS-3.1" in failed(report)
+    assert "KS-7.2" not in failed(report) | failed(report, Outcome.FAIL_AFTER)
+    assert "KS-7.2" not in {verdict.after for verdict in report.verdicts}
+
+
+# ----------------------------------------------------------------------------------------------- a pool that runs dry
+
+
+class NoSlot(Exception):
+    """The pool has no staging slot left."""
+
+
+class Pool(InlineSystem):
+    """Three staging slots for all rooms."""
+
+    free = 3
+
+
+class Counted(Pool):
+    """Says how many slots are taken when it is asked what it keeps of the rooms."""
+
+    def residue(self) -> int:
+        return super().residue() + Pool.free - self.free
+
+
+class Single(Pool):
+    """One staging slot: too few for two rooms at a time."""
+
+    free = 1
+
+
+class Staged(InlineSender):
+    """Takes a slot in init(), and gives it back only when the room ends well. Without one, send() fails the room."""
+
+    raises: ClassVar = False
+    slot = False
+
+    @property
+    def pool(self) -> Pool:
+        assert isinstance(self.system, Pool)
+        return self.system
+
+    def init(self, num_pages: int) -> None:
+        super().init(num_pages)
+        self.slot = self.pool.free > 0
+        self.pool.free -= self.slot
+
+    def give_back(self) -> None:
+        self.pool.free += self.slot
+        self.slot = False
+
+    def send(self, kv_indices: Sequence[int]) -> None:
+        if self.slot or self.state not in (State.IDLE, State.SENDING):
+            super().send(kv_indices)
+            return
+        self.admit(kv_indices)
+        error = NoSlot("no staging slot is free")
+        if self.raises:
+            raise error
+        self.fault(error)
+
+    def observe(self) -> None:
+        super().observe()
+        if self.state is State.DONE:
+            self.give_back()
+
+
+class StagedAndRaises(Staged):
+    """The same, but send() raises where there is no slot."""
+
+    raises: ClassVar = True
+
+
+class StagedAtOnce(Staged):
+    """The same, but the room has failed when init() returns."""
+
+    def init(self, num_pages: int) -> None:
+        super().init(num_pages)
+        if not self.slot:
+            self.fault(NoSlot("no staging slot is free"))
+
+
+class Returned(Staged):
+    """Gives the slot back when the room fails as well."""
+
+    def fault(self, error: BaseException, attribution: Attribution | None = None) -> None:
+        super().fault(error, attribution)
+        self.give_back()
+
+
+class ReturnedAndRaises(Returned):
+    """The same, but send() raises where there is no slot."""
+
+    raises: ClassVar = True
+
+
+class PoolAdapter(InlineAdapter):
+    def __init__(self, sender_class: type[Staged], pool: type[Pool] = Pool) -> None:
+        super().__init__(sender_class)
+        self.pool: Final = pool
+
+    def open(self, world: World) -> InlineSystem:
+        return self.pool(world, self.sender_class)
+
+
+EMPTY: Final = Scene(chunks=((0,), (0,)))
+MEETS_A_POLL: Final = Step(Call.SEND, 0, meeting=Meeting(Call.POLL, Point.POST))
+GIVEN_UP: Final = (Step(Call.OPEN), Step(Call.CLEAR))
+"""Each costs a slot that is not given back."""
+
+
+@pytest.mark.parametrize("sender", [Staged, StagedAndRaises, StagedAtOnce])
+def test_a_pool_that_other_rooms_failures_have_emptied_is_room_isolation(sender: type[Staged]) -> None:
+    """The slots are gone because other rooms have failed, so that a room without a fault of its own fails.
+
+    That is KS-5.4 by its text ("one room's faults never change another room, nor a later room with the same id"), and
+    what the room then answers (KS-3.5, or the exception) is what follows from it. The circumstances that were there as
+    well, a room without pages and calls that overlapped, are not.
+    """
+    report = check(PoolAdapter(sender), examples=QUICK)
+    assert failed(report) == {"KS-5.4"}
+    assert not failed(report, Outcome.FAIL_AFTER) & {"KS-3.2", "KS-7.2"}
+    told = Step(Call.POLL, meeting=Meeting(Call.POLL, Point.NOTIFY))
+    steps = (*GIVEN_UP, *GIVEN_UP, Step(Call.OPEN, 1), Step(Call.OPEN), Step(Call.SEND), told)
+    blame = blamed(PoolAdapter(sender), [Trace(EMPTY, steps)])
+    assert set(blame.evidence) - set(blame.after) == {"KS-5.4"}
+    assert set(blame.after.values()) == {"KS-5.4"}
+    assert ("KS-3.5" in blame.after) is (sender is not StagedAndRaises)
+    assert not any(step.meeting for step in steps_of(blame, "KS-5.4"))
+
+
+@pytest.mark.parametrize("sender", [Returned, ReturnedAndRaises])
+def test_a_pool_that_is_too_small_is_blamed_itself(sender: type[Staged]) -> None:
+    """Two healthy rooms are too many: a room fails without any fault (KS-3.5), or send() raises an error of its own.
+
+    Nobody's failure is needed for it, so it is not KS-5.4, although another room has failed in the only run; neither
+    are the room's want of pages (KS-3.2) and an overlap (KS-7.2).
+    """
+    aborted = Step(Call.OPEN, 1), Step(Call.ABORT, 1)
+    refused = Step(Call.SEND, 2), Step(Call.POLL, 2)
+    steps = (*aborted, Step(Call.OPEN), Step(Call.OPEN, 2), MEETS_A_POLL, *refused)
+    blame = blamed(PoolAdapter(sender, Single), [Trace(Scene(chunks=((0,), (1,), (0,))), steps)])
+    causes = set(blame.evidence) - set(blame.after)
+    if sender.raises:
+        assert causes == set()
+        assert {error.message.split(": ")[1] for error in blame.errors} == {"send() raised NoSlot"}
+        assert set(blame.after.values()) <= {OWN_ERROR}
+    else:
+        assert causes == {"KS-3.5"}
+        assert set(blame.after.values()) <= {"KS-3.5"}
+
+
+def test_a_system_that_counts_its_slots_shows_the_leak_itself() -> None:
+    report = check(PoolAdapter(StagedAtOnce, Counted), examples=QUICK)
+    assert failed(report) == {"KS-4.3", "KS-5.4"}
+
+
+# --------------------------------------------------------------------------------------------------- handles that leak
+
+
+class KeepsHandles(InlineSystem):
+    """What a room leaves is released by nobody."""
+
+    def settle(self) -> None:
+        pass
+
+
+class ReleasesNothing(InlineSender):
+    """Releases no handle of a finished transfer."""
+
+    def release_settled(self) -> None:
+        pass
+
+
+class ReleasesNothingOfAFailedRoom(InlineSender):
+    """The same, where the room has failed only."""
+
+    def release_settled(self) -> None:
+        if self.state not in (State.FAILED, State.STICKY_FAILED):
+            super().release_settled()
+
+
+class LeakAdapter(InlineAdapter):
+    def open(self, world: World) -> InlineSystem:
+        return KeepsHandles(world, self.sender_class)
+
+
+@pytest.mark.parametrize("sender", [ReleasesNothing, ReleasesNothingOfAFailedRoom])
+def test_a_leak_of_handles_is_a_leak_and_nothing_else(sender: type[InlineSender]) -> None:
+    """At quick, and in one run with all that was blamed for it: another room, a peer that came back, two calls."""
+    report = check(LeakAdapter(sender), examples=QUICK)
+    assert failed(report) == {"KS-4.3"}
+    assert not failed(report, Outcome.FAIL_AFTER)
+    assert not report.errors
+    lost = Step(Call.SEND, 1, fault=Fault(Point.MAKE, Kind.REMOTE_DISCONNECT))  # there is no handle to leak
+    rooms = (Step(Call.OPEN, 1), lost, Step(Call.RESTART), Step(Call.OPEN))
+    both = (*rooms, MEETS_A_POLL, Step(Call.ABORT), Step(Call.POLL))
+    blame = blamed(LeakAdapter(sender), [Trace(Scene(chunks=((1,), (1,))), both)])
+    assert set(blame.evidence) == {"KS-4.3"}
+    assert not any(step.meeting for step in steps_of(blame, "KS-4.3"))
