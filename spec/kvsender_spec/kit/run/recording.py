@@ -84,13 +84,9 @@ class FabricRecorder:
             self._recorder.peer_added(peer, self._stage.fabric.agents[peer].generation, error)
 
     def _landed(self, handle: ScriptedHandle, count: int, whole: bool) -> None:
-        number = handle.number
         if handle.agent == SENDER_SIDE:
-            self._recorder.add(
-                lambda seq, t, thread, _: BytesLanded(
-                    seq=seq, t=t, thread=thread, handle=number, bytes=count, whole=whole
-                )
-            )
+            # The event names the number alone: whoever keeps the handle keeps it from being dropped.
+            self._recorder.note(partial(BytesLanded, handle=handle.number, bytes=count, whole=whole))
 
     # -- threads
 
@@ -115,7 +111,7 @@ class FabricRecorder:
         for worker in self._works.workers():
             if not worker.is_alive() and worker.name not in self._ended:
                 self._ended.add(worker.name)
-                self._recorder.add(partial(_ended, worker.name))
+                self._recorder.note(partial(WorkerEnded, name=worker.name))
 
     # -- peers
 
@@ -130,33 +126,13 @@ class FabricRecorder:
     def _heard(self, peer: str, calls: Calls, system: Notifies, message: bytes) -> None:
         notice = calls.plain("read_notice", partial(system.read_notice, message))
         if notice is not None:
-            self._recorder.add(
-                lambda seq, t, thread, _: NotificationHeard(
-                    seq=seq,
-                    t=t,
-                    thread=thread,
-                    peer=peer,
-                    says=Says(notice.kind.value),
-                    id=notice.room,
-                    incarnation=notice.incarnation,
-                    reason=notice.reason,
-                )
-            )
+            heard = partial(NotificationHeard, peer=peer, says=Says(notice.kind.value), id=notice.room)
+            self._recorder.note(partial(heard, incarnation=notice.incarnation, reason=notice.reason))
 
     def control(self, message: bytes) -> None:
         """A malformed control message arrives."""
-        self._recorder.add(
-            lambda seq, t, thread, _: ControlArrived(
-                seq=seq, t=t, thread=thread, malformed=True, message=message_of(message)
-            )
-        )
+        self._recorder.note(partial(ControlArrived, malformed=True, message=message_of(message)))
 
     def compared(self, room: int, differ: str) -> None:
         """The peers' memory was compared with the sender's."""
-        self._recorder.add(
-            lambda seq, t, thread, _: BytesCompared(seq=seq, t=t, thread=thread, room=room, differ=differ)
-        )
-
-
-def _ended(name: str, seq: int, t: float, thread: int, _: int | None) -> WorkerEnded:
-    return WorkerEnded(seq=seq, t=t, thread=thread, name=name)
+        self._recorder.note(partial(BytesCompared, room=room, differ=differ))
