@@ -121,7 +121,7 @@ class Ground:
                 handle.cargo.adrift = handle.cargo.adrift or handle.state is HandleState.IN_FLIGHT
                 handle.machine.fire(HandleEvent.RELEASED)
                 self.handles.pop(handle.number, None)
-            self.log(Point.RELEASE, handle.agent, handle.peer, answer, handle.number)
+            self.log(TransportEvent(Point.RELEASE, handle.agent, handle.peer, handle.number, answer))
 
     def _drop(self, handle: ScriptedHandle) -> None:
         self.end(handle, "dropped")
@@ -142,20 +142,7 @@ class Ground:
                 return agent, (), False
         raise self.error(Kind.MISMATCH)
 
-    def log(
-        self,
-        point: Point,
-        agent: str,
-        peer: str,
-        answer: str,
-        handle: int | None,
-        error: BaseException | None = None,
-        message: bytes = b"",
-        target: int | None = None,
-        *,
-        refused: bool = False,
-    ) -> None:
-        event = TransportEvent(point, agent, peer, handle, answer, error, message, target, refused)
+    def log(self, event: TransportEvent) -> None:
         self.events.append(event)
         if self.on_event is not None:
             self.on_event(event)
