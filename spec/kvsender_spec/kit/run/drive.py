@@ -15,34 +15,10 @@ from functools import partial
 from typing import Final, cast
 
 from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured, Sender
-from kvsender_spec.history.events import (
-    Ability,
-    CallName,
-    CallStuck,
-    ClockAdvanced,
-    Destination,
-    FaultsOver,
-    KeptCounted,
-    PagesHeld,
-    PeerLost,
-    PeerResumed,
-    PeerReturned,
-    PeerSilent,
-    RoomOpened,
-    RunEnded,
-    StepStarted,
-)
-from kvsender_spec.kit.adapter import (
-    Adapter,
-    Attributes,
-    CountsResidue,
-    OpensUninitialised,
-    Peer,
-    Quarantines,
-    Reconnects,
-    Settles,
-    TakesControl,
-)
+from kvsender_spec.history import events
+from kvsender_spec.history.events import Ability, CallName, Destination
+from kvsender_spec.kit import adapter as able
+from kvsender_spec.kit.adapter import Adapter, Peer
 from kvsender_spec.kit.run.calls import AdapterError, Second
 from kvsender_spec.kit.run.ending import ending
 from kvsender_spec.kit.run.misuse import MALFORMED, wrong_pages
@@ -91,14 +67,14 @@ class Run(Situation):
     def _broke(self, error: AdapterError) -> None:
         """The adapter broke: the history says so, and ends."""
         if error.stack and self._open_call is not None:
-            stuck = partial(CallStuck, of=self._open_call, after_s=self.calls.limit_s, stack=error.stack)
+            stuck = partial(events.CallStuck, of=self._open_call, after_s=self.calls.limit_s, stack=error.stack)
             self.recorder.note(stuck)
         self.over = True
-        self.recorder.note(partial(RunEnded, complete=False, why=str(error)))
+        self.recorder.note(partial(events.RunEnded, complete=False, why=str(error)))
 
     def _apply(self, step: Step) -> None:
         self.steps.append(step)
-        self.recorder.note(partial(StepStarted, text=str(step)))
+        self.recorder.note(partial(events.StepStarted, text=str(step)))
         if step.call not in (Call.POLL, Call.FAILURE_EXCEPTION, Call.METRIC, Call.SETTLE):
             self._settled = None
         if step.call in WORLD_CALLS:
@@ -116,10 +92,9 @@ class Run(Situation):
     def _take_stock(self) -> None:
         """Let the workers go on, and record what a step has left at the peers and in the workers."""
         self.calls.let_workers()
-        self.reports.read_notices(self.calls, self.system)
-        if self.calls.system is not None:
-            self.reports.look_at_workers()
-        self.reports.refuse_strangers(self.adapter.name)
+        self.reports.read_notices(self.system)
+        self.reports.look_at_workers()
+        self.reports.refuse_strangers()
 
     # -- a step of the world
 
@@ -129,24 +104,24 @@ class Run(Situation):
                 long = step.call is Call.WAIT_LONG
                 by_s = self.world.transfer_timeout_s if long else self.world.drain_timeout_s
                 self.world.clock.now += by_s
-                self.recorder.note(partial(ClockAdvanced, by_s=by_s))
+                self.recorder.note(partial(events.ClockAdvanced, by_s=by_s))
             case Call.KILL:
                 # Nobody is told: what a sender may know of it, it learns from the transport's answers.
                 name = self.world.peers[step.room].name
                 self.stage.fabric.kill(name)
-                self.recorder.note(partial(PeerLost, peer=name))
+                self.recorder.note(partial(events.PeerLost, peer=name))
             case Call.STOP:
                 name = self.world.peers[step.room].name
                 self.stage.fabric.stop(name)
-                self.recorder.note(partial(PeerSilent, peer=name))
+                self.recorder.note(partial(events.PeerSilent, peer=name))
             case Call.CONTROL:
                 message = MALFORMED[step.room % len(MALFORMED)]
                 self.reports.control(message)
-                system = cast("TakesControl", self.system)
+                system = cast("able.TakesControl", self.system)
                 self.calls.hook("control", partial(system.control, message))
             case Call.FAULTS_OVER:
                 self.faults_over = True
-                self.recorder.note(partial(FaultsOver, settles=not self.scene.silent))
+                self.recorder.note(partial(events.FaultsOver, settles=not self.scene.silent))
             case Call.SETTLE:
                 self._settle_everything()
             case _:
@@ -154,8 +129,8 @@ class Run(Situation):
 
     def _restart(self, peer: Peer) -> None:
         self.stage.restart(peer)
-        self.recorder.note(partial(PeerReturned, peer=peer.name, generation=peer.generation))
-        system = cast("Reconnects", self.system)
+        self.recorder.note(partial(events.PeerReturned, peer=peer.name, generation=peer.generation))
+        system = cast("able.Reconnects", self.system)
         of = self.recorder.call_started(CallName.RECONNECT, None)
         self.calls.hook("reconnect", lambda: system.reconnect(peer))
         self.recorder.call_ended(of, None)
@@ -164,7 +139,7 @@ class Run(Situation):
     def _settle(self) -> None:
         """Give the system the time for its background work, where it has any."""
         system = self.system
-        if isinstance(system, Settles):
+        if isinstance(system, able.Settles):
             of = self.recorder.call_started(CallName.SWEEP, None)
             self.calls.hook("settle", system.settle)
             self.recorder.call_ended(of, None)
@@ -173,7 +148,7 @@ class Run(Situation):
         for peer in self.world.peers:
             if self.observer.subject.peer(peer.name).silent:
                 self.stage.fabric.cont(peer.name)
-                self.recorder.note(partial(PeerResumed, peer=peer.name))
+                self.recorder.note(partial(events.PeerResumed, peer=peer.name))
         rounds = _SETTLE_ROUNDS if self.calls.system is None else self.observer.rounds()
         for _ in range(rounds):
             self.stage.let_progress(None, Progress.ALL)
@@ -190,8 +165,8 @@ class Run(Situation):
             for d in plan.destinations
         )
         self.reports.place(plan)
-        opened = partial(RoomOpened, room=plan.incarnation, id=plan.room, pages=plan.num_pages, aux=plan.aux_index)
-        self.recorder.note(partial(opened, destinations=destinations))
+        opened = partial(events.RoomOpened, room=plan.incarnation, id=plan.room, destinations=destinations)
+        self.recorder.note(partial(opened, pages=plan.num_pages, aux=plan.aux_index))
         of = self.recorder.call_started(CallName.INIT, plan.incarnation)
         sender = self.calls.hook("sender", lambda: self.system.sender(plan))
         self.recorder.call_ended(of, plan.incarnation)
@@ -241,7 +216,7 @@ class Run(Situation):
                 raise AdapterError(f"adapter {self.adapter.name}: poll() answered {result!r}, which is no KVPoll")
             value = KVPoll(result).name
         elif call is Call.FAILURE_EXCEPTION and error is not None and Ability.ATTRIBUTION in self.can:
-            said = self.calls.plain("attribution", partial(cast("Attributes", self.system).attribution, error))
+            said = self.calls.plain("attribution", partial(cast("able.Attributes", self.system).attribution, error))
             attribution = None if said is None else said.value
         self.recorder.call_ended(of, room.key, value=value, error=error, attribution=attribution)
 
@@ -257,9 +232,9 @@ class Run(Situation):
     def _hold(self, key: int | None) -> None:
         if Ability.QUARANTINE not in self.can:
             return
-        system = cast("Quarantines", self.system)
+        system = cast("able.Quarantines", self.system)
         held = tuple(sorted(self.calls.plain("quarantined_pages", system.quarantined_pages)))
-        self.recorder.note(partial(PagesHeld, room=key, pages=held))
+        self.recorder.note(partial(events.PagesHeld, room=key, pages=held))
 
     def _next_chunk(self, room: Room) -> tuple[list[int], bool]:
         """The pages of a send(), and whether they are the last ones."""
@@ -298,7 +273,7 @@ class Run(Situation):
     def _misuse(self, room: Room, misuse: Misuse) -> None:
         sender = room.sender
         if misuse is Misuse.BEFORE_INIT:
-            system = cast("OpensUninitialised", self.system)
+            system = cast("able.OpensUninitialised", self.system)
             stray = replace(room.plan, room=STRAY_ROOM + len(self.steps), incarnation=1000 + len(self.steps))
             sender = self.calls.hook("uninitialised", lambda: system.uninitialised(stray))
         # Page ids of a wrong type are the point of WRONG_DTYPE.
@@ -327,7 +302,7 @@ class Run(Situation):
         if self._settled is not None and {room.key for room in self.rooms} <= self._settled and not self.over:
             self._count()
         why = "an error that is not the transport's went through the sender" if self.over else ""
-        self.recorder.note(partial(RunEnded, complete=not self.over, why=why))
+        self.recorder.note(partial(events.RunEnded, complete=not self.over, why=why))
         self.over = True
         self.calls.close()
 
@@ -335,8 +310,8 @@ class Run(Situation):
         self._hold(None)
         entries: int | None = None
         if Ability.COUNTS in self.can and all(room.view.cleared for room in self.rooms):
-            entries = self.calls.hook("residue", cast("CountsResidue", self.system).residue)
-        self.recorder.note(partial(KeptCounted, entries=entries))
+            entries = self.calls.hook("residue", cast("able.CountsResidue", self.system).residue)
+        self.recorder.note(partial(events.KeptCounted, entries=entries))
 
 
 def run_trace(adapter: Adapter, trace: Trace, *, as_it_is: bool = False) -> Run:

@@ -59,10 +59,8 @@ class Situation:
             header, error_classes(adapter), lambda: self.world.clock.now - began, self.observer.see, shown
         )
         self.recorder.name_threads(self.calls.threads())
-        self.reports: Final = FabricRecorder(self.recorder, self.stage, self.calls.threads().keys())
-        if Ability.WORKERS in self.can:
-            self.calls.system = cast("Works", self.system)
-            self.reports.watch(self.calls.system)
+        self.calls.system = cast("Works", self.system) if Ability.WORKERS in self.can else None
+        self.reports: Final = FabricRecorder(self.recorder, self.stage, self.calls)
         self.rooms: Final[list[Room]] = []
         """Every opening, the oldest first."""
 
