@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from threading import RLock
 from typing import Final
 from weakref import WeakValueDictionary
@@ -108,7 +109,7 @@ class Ground:
     # ------------------------------------------------------------------------------------------- for its agents
 
     def adopt(self, cargo: Cargo, operation: Operation, message: bytes) -> ScriptedHandle:
-        handle = ScriptedHandle(self._made, cargo, operation, message, self._drop)
+        handle = ScriptedHandle(self._made, cargo, operation, message, partial(self.end, answer="dropped"))
         self._made += 1
         self.handles[handle.number] = handle
         return handle
@@ -122,9 +123,6 @@ class Ground:
                 handle.machine.fire(HandleEvent.RELEASED)
                 self.handles.pop(handle.number, None)
             self.log(TransportEvent(Point.RELEASE, handle.agent, handle.peer, handle.number, answer))
-
-    def _drop(self, handle: ScriptedHandle) -> None:
-        self.end(handle, "dropped")
 
     def publish(self, agent: Process) -> bytes:
         """The agent's metadata as it is now: its name, its process, what it has registered."""
