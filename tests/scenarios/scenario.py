@@ -182,7 +182,7 @@ class Player:
             seen = any(isinstance(event, (*TRANSPORT_CALLS, h.NotificationHeard)) for event in moment.events)
             if seen and all(KVPoll[answer].terminal for answer in answers):
                 lines += [moment.title, *(f"  {line}" for line in self._told(moment))]
-        for room in self.run.all_rooms():
+        for room in self.run.rooms:
             lines.append(f"room {room.slot}{self._opening(room.key)}: {self._polled(room).name}")
         lines.append(f"quarantined pages: {_numbers(self._pages())}")
         made = {event.handle for event in self._events if isinstance(event, h.TransferMade) and event.error is None}
@@ -193,7 +193,7 @@ class Player:
 
     def _least(self, command: str) -> str:
         slots = command.removeprefix("min(").removesuffix(")").split(", ")
-        opened = {str(room.slot): room for room in self.run.all_rooms()}
+        opened = {str(room.slot): room for room in self.run.rooms}
         unknown = [slot for slot in slots if slot not in opened]
         if unknown or command != f"min({', '.join(slots)})":
             raise TraceError(f"{unknown[0] if unknown else command!r} is no room that is open: write min(0, 1)")
@@ -249,7 +249,7 @@ class Player:
 
     def _opening(self, key: int | None) -> str:
         """Which opening of a room it is, where the room was opened more than once."""
-        room = next((room for room in self.run.all_rooms() if room.key == key), None)
+        room = next((room for room in self.run.rooms if room.key == key), None)
         same = [] if room is None else self.run.openings(room.slot)
         return f" (opening {same.index(room) + 1})" if room is not None and len(same) > 1 else ""
 

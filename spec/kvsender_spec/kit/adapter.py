@@ -244,17 +244,3 @@ class Notice:
 class Notifies(Protocol):
     def read_notice(self, message: bytes) -> Notice | None:
         """Read a notification as the system's own decode side would; None for one that is about no room."""
-
-
-CAPABILITIES: Final[Sequence[type]] = (
-    Reconnects,
-    Settles,
-    Quarantines,
-    CountsResidue,
-    Attributes,
-    OpensUninitialised,
-    Notifies,
-    Works,
-    TakesControl,
-    HidesErrors,
-)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Final
 
-from kvsender_spec.clauses import BY_ID, CLAUSES, Clause, claimed
+from kvsender_spec.clauses import CLAUSES, Clause, claimed
 from kvsender_spec.history.events import KINDS, Ability, Header, History, Source
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.blame import Blame, attribute, outermost
 from kvsender_spec.kit.loading import load_adapter
-from kvsender_spec.kit.parts import LoadError, abilities, claiming
+from kvsender_spec.kit.parts import abilities, claiming
 from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.drive import run_trace
@@ -21,9 +21,11 @@ from kvsender_spec.kit.search.walk import cut_short, walk
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import observe
-from kvsender_spec.observe.verdict import Breakdown, Evidence, Findings, Outcome, Report, Verdict, Violation
+from kvsender_spec.observe.verdict import Breakdown, Evidence, Findings, Outcome, Report, Verdict
 from kvsender_spec.observe.verdicts import lacking, verdict_of
 from kvsender_spec.trace import Scene, Trace
+
+__all__ = ["EXAMPLES", "Budget", "Outcome", "Report", "UnknownClause", "check", "load_adapter", "select"]
 
 
 class Budget(StrEnum):
@@ -42,8 +44,6 @@ class Budget(StrEnum):
                 return 1000
             case Budget.NIGHTLY:
                 return 10_000
-            case _:
-                assert_never(self)
 
 
 EXAMPLES: Final = Budget.CI.examples
@@ -106,9 +106,9 @@ def check(
     blame = attribute(adapter, tally, ids & wanted)
     _note_import(tally, probed, blame)
     verdicts = tuple(_verdict(clause, judged, can, tally, blame) for clause in CLAUSES if clause.id in wanted)
-    played: SuiteReport | None = None
-    if suite is not None:
-        played = _suite(adapter, can, suite, judged, strict=strict, on_word=on_word)
+    played = None if suite is None else SuiteReport(suite, error="the adapter could not be opened")
+    if suite is not None and can is not None:
+        played = run_suite(adapter, can, suite, profile=judged, strict=strict, on_word=on_word)
     return Report(
         adapter.name,
         judged,
@@ -146,20 +146,6 @@ def _note_import(tally: Tally, probed: History | None, blame: Blame) -> None:
         blame.evidence[_IMPORT] = Evidence(violation, trace=Trace(Scene(), ()), history=probed)
 
 
-def _suite(
-    adapter: Adapter,
-    can: frozenset[Ability] | None,
-    extra: int,
-    profile: Profile,
-    *,
-    strict: bool,
-    on_word: Callable[[SuiteReport], None],
-) -> SuiteReport:
-    if can is None:
-        return SuiteReport(extra, error="the adapter could not be opened")
-    return run_suite(adapter, can, extra, profile=profile, strict=strict, on_word=on_word)
-
-
 def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, tally: Tally, blame: Blame) -> Verdict:
     """``can`` is None where the adapter could not be opened."""
     broken = tally.broken[clause.id]
@@ -185,19 +171,3 @@ def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, t
     excused = tally.excused[clause.id]
     note = f"broken {excused} times where the caller did what profile {profile.value} does not allow" if excused else ""
     return replace(verdict, note=note) if note and verdict.outcome is Outcome.PASS else verdict
-
-
-__all__ = [
-    "BY_ID",
-    "AdapterError",
-    "Budget",
-    "LoadError",
-    "Outcome",
-    "Report",
-    "UnknownClause",
-    "Violation",
-    "abilities",
-    "check",
-    "load_adapter",
-    "select",
-]

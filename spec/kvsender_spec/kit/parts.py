@@ -9,18 +9,8 @@ from kvsender_spec.contract import Abortable, Clearable, Measured
 from kvsender_spec.faults import NIXL_KINDS, Kind
 from kvsender_spec.history.events import Ability
 from kvsender_spec.history.record import ErrorClasses
-from kvsender_spec.kit.adapter import (
-    Adapter,
-    Attributes,
-    CountsResidue,
-    HidesErrors,
-    Notifies,
-    OpensUninitialised,
-    Quarantines,
-    Reconnects,
-    TakesControl,
-    Works,
-)
+from kvsender_spec.kit import adapter as able
+from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError, Calls
 from kvsender_spec.kit.run.stage import Stage
 from kvsender_spec.kit.scripted.fabric import UseAfterRelease
@@ -28,15 +18,15 @@ from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Scene
 
 _OF_THE_SYSTEM: Final[Mapping[Ability, type]] = {
-    Ability.NOTIFY: Notifies,
-    Ability.QUARANTINE: Quarantines,
-    Ability.ATTRIBUTION: Attributes,
-    Ability.RECONNECT: Reconnects,
-    Ability.WORKERS: Works,
-    Ability.CONTROL: TakesControl,
-    Ability.COUNTS: CountsResidue,
-    Ability.UNINITIALISED: OpensUninitialised,
-    Ability.HIDES_ERRORS: HidesErrors,
+    Ability.NOTIFY: able.Notifies,
+    Ability.QUARANTINE: able.Quarantines,
+    Ability.ATTRIBUTION: able.Attributes,
+    Ability.RECONNECT: able.Reconnects,
+    Ability.WORKERS: able.Works,
+    Ability.CONTROL: able.TakesControl,
+    Ability.COUNTS: able.CountsResidue,
+    Ability.UNINITIALISED: able.OpensUninitialised,
+    Ability.HIDES_ERRORS: able.HidesErrors,
 }
 _OF_THE_SENDER: Final[Mapping[Ability, type]] = {
     Ability.ABORT: Abortable,
@@ -105,7 +95,7 @@ def _ask(adapter: Adapter) -> frozenset[Ability]:
     calls = Calls(adapter.name, stage.fabric)
     system = calls.hook("open", lambda: adapter.open(stage.world))
     _require(adapter, "what open() returned", system, ("sender",))
-    calls.system = system if isinstance(system, Works) else None
+    calls.system = system if isinstance(system, able.Works) else None
     sender = calls.hook("sender", lambda: system.sender(stage.plan(0, incarnation=0)))
     _require(adapter, "what sender() returned", sender, ("send", "poll", "failure_exception"))
     found = {ability for ability, protocol in _OF_THE_SYSTEM.items() if isinstance(system, protocol)}

@@ -6,10 +6,10 @@ that thread. A meeting lets a second thread call the same sender at the very cal
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from threading import get_ident
+from threading import Thread, get_ident
 from typing import Final, TypeVar
 
 from kvsender_spec.faults import Point
@@ -136,6 +136,10 @@ class Calls:
 
     # -- workers
 
+    def workers(self) -> Sequence[Thread]:
+        """Those of the system, if it has any: they may call the transport, and are to live."""
+        return () if self.system is None else self.system.workers()
+
     def let_workers(self, *, round_: bool = False) -> None:
         """Until every worker stands still; with ``round_`` those that wait for a transfer look at it once more."""
         if self.system is None:
@@ -154,8 +158,8 @@ class Calls:
         """A worker that has ended takes no work any more, whatever is still queued for it."""
         assert self.system is not None
         working = self.system.busy()
-        if working and not all(worker.is_alive() for worker in self.system.workers()):
-            return min(working, sum(worker.is_alive() for worker in self.system.workers()))
+        if working and not all(worker.is_alive() for worker in self.workers()):
+            return min(working, sum(worker.is_alive() for worker in self.workers()))
         return working
 
     def close(self) -> None:
@@ -164,7 +168,7 @@ class Calls:
         if self.system is None:
             return
         self.hook("close", self.system.close)
-        for worker in self.system.workers():
+        for worker in self.workers():
             worker.join(self.limit_s)
             if worker.is_alive():
                 raise AdapterError(f"adapter {self.adapter}: {worker.name} goes on after close()")

@@ -3,61 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 from kvsender_spec.history.events import Ability
 from kvsender_spec.kit.run.rooms import Room
-from kvsender_spec.observe.observer import Observer
-from kvsender_spec.trace import Call, Scene, Step
+from kvsender_spec.kit.run.situation import Situation
+from kvsender_spec.trace import Call, Step
 
 _MOST_POLLS = 400
 
 
-class Run(Protocol):
-    """What is used of ``kvsender_spec.kit.run.drive.Run``."""
-
-    @property
-    def can(self) -> frozenset[Ability]: ...
-    @property
-    def scene(self) -> Scene: ...
-    @property
-    def observer(self) -> Observer: ...
-    def applicable(self, step: Step) -> bool:
-        """Whether a step makes sense where the run stands."""
-
-    def all_rooms(self) -> list[Room]:
-        """Every opening, oldest first."""
-
-    def openings(self, slot: int) -> list[Room]:
-        """The openings of a slot, the newest last."""
-
-
-def ending(run: Run) -> Iterator[Step]:
+def ending(run: Situation) -> Iterator[Step]:
     """The steps of the end. Each is chosen where the run stands when the one before it has been taken."""
     yield Step(Call.FAULTS_OVER)
     # First the rooms whose own peers have been well ever since: they end before any clock moves, whatever other rooms
     # still wait for (KS-6.2).
-    for room in sorted(run.all_rooms(), key=_needs_deadline):
+    for room in sorted(run.rooms, key=_needs_deadline):
         yield from _end_room(run, room)
-    for room in run.all_rooms():
+    for room in run.rooms:
         yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION, Call.POLL)
     if not run.scene.silent:
         # Background work that finds a late completion must not change what was answered; in a silent scene it finds
         # them only after clear().
         yield Step(Call.SETTLE)
-        for room in run.all_rooms():
+        for room in run.rooms:
             yield from _steps(run, room, Call.POLL)
     if Ability.CLEAR in run.can:
-        for room in run.all_rooms():
+        for room in run.rooms:
             yield from _steps(run, room, Call.CLEAR, Call.POLL, Call.CLEAR, Call.FAILURE_EXCEPTION, Call.POLL)
         if any(peer.returned for peer in run.observer.subject.peers.values()):
             yield from _new_room(run)
     yield Step(Call.SETTLE)
-    for room in run.all_rooms():
+    for room in run.rooms:
         yield from _steps(run, room, Call.POLL)
 
 
-def _new_room(run: Run) -> Iterator[Step]:
+def _new_room(run: Situation) -> Iterator[Step]:
     """A peer that has come back works again for new rooms (KS-6.3): one is opened, under an id that is free again."""
     if run.applicable(Step(Call.OPEN)):
         yield Step(Call.OPEN)
@@ -72,7 +52,7 @@ def _needs_deadline(room: Room) -> bool:
     return room.view.unhealthy
 
 
-def _end_room(run: Run, room: Room) -> Iterator[Step]:
+def _end_room(run: Situation, room: Room) -> Iterator[Step]:
     if not room.view.owes_an_end and Ability.ABORT in run.can:
         yield from _steps(run, room, Call.ABORT)
     yield from _poll_until_ended(run, room)
@@ -84,7 +64,7 @@ def _end_room(run: Run, room: Room) -> Iterator[Step]:
             yield from _poll_until_ended(run, room)
 
 
-def _poll_until_ended(run: Run, room: Room) -> Iterator[Step]:
+def _poll_until_ended(run: Situation, room: Room) -> Iterator[Step]:
     """As many polls as the room may take; it may get more handles on the way."""
     for polls in range(_MOST_POLLS):
         if room.view.ended or polls >= run.observer.enough_polls(room.key):
@@ -92,7 +72,7 @@ def _poll_until_ended(run: Run, room: Room) -> Iterator[Step]:
         yield from _steps(run, room, Call.POLL)
 
 
-def _steps(run: Run, room: Room, *calls: Call) -> Iterator[Step]:
+def _steps(run: Situation, room: Room, *calls: Call) -> Iterator[Step]:
     """Calls of one opening of a room, which need not be the newest under its number."""
     openings = run.openings(room.slot)
     opening = 0 if openings[-1] is room else openings.index(room) + 1

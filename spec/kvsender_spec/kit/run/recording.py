@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 from threading import current_thread, get_ident
 from typing import Final
 
 from kvsender_spec.faults import Point
-from kvsender_spec.history.events import (
-    BytesCompared,
-    BytesLanded,
-    ControlArrived,
-    NotificationHeard,
-    Says,
-    WorkerEnded,
-)
+from kvsender_spec.history import events
 from kvsender_spec.history.record import NOWHERE, Place, Recorder, message_of
-from kvsender_spec.kit.adapter import Notifies, RoomPlan, Works
+from kvsender_spec.kit.adapter import Notifies, RoomPlan
 from kvsender_spec.kit.run.calls import AdapterError, Calls
 from kvsender_spec.kit.run.stage import SENDER_SIDE, Stage
 from kvsender_spec.kit.scripted.fabric import ScriptedHandle, TransportEvent
@@ -26,12 +18,12 @@ from kvsender_spec.kit.scripted.fabric import ScriptedHandle, TransportEvent
 class FabricRecorder:
     """Translates what happens in one fabric into events."""
 
-    def __init__(self, recorder: Recorder, stage: Stage, callers: Iterable[int]) -> None:
+    def __init__(self, recorder: Recorder, stage: Stage, calls: Calls) -> None:
         self._recorder: Final = recorder
         self._stage: Final = stage
-        self._known: Final = set(callers)
+        self._calls: Final = calls
+        self._known: Final = set(calls.threads())
         """The threads that may call the transport."""
-        self._works: Works | None = None
         self._strangers: Final[dict[str, None]] = {}
         self._ended: Final[set[str]] = set()
         self._room_at: Final[dict[int, int]] = {}
@@ -39,10 +31,6 @@ class FabricRecorder:
         stage.fabric.on_event = self._asked
         stage.fabric.on_connect = self._connected
         stage.fabric.on_landed = self._landed
-
-    def watch(self, system: Works) -> None:
-        """The system has workers: they may call the transport, and are to live."""
-        self._works = system
 
     def place(self, plan: RoomPlan) -> None:
         """A room was given pages and slots at its peers."""
@@ -84,79 +72,54 @@ class FabricRecorder:
             self._recorder.peer_added(peer, self._stage.fabric.agents[peer].generation, error)
 
     def _landed(self, handle: ScriptedHandle, count: int, whole: bool) -> None:
-        number = handle.number
         if handle.agent == SENDER_SIDE:
-            self._recorder.add(
-                lambda seq, t, thread, _: BytesLanded(
-                    seq=seq, t=t, thread=thread, handle=number, bytes=count, whole=whole
-                )
-            )
+            # The event names the number alone: whoever keeps the handle keeps it from being dropped.
+            self._recorder.note(partial(events.BytesLanded, handle=handle.number, bytes=count, whole=whole))
 
     # -- threads
 
     def _note_stranger(self) -> None:
-        if self._works is not None:
-            self._known.update(worker.ident for worker in self._works.workers() if worker.ident is not None)
+        self._known.update(worker.ident for worker in self._calls.workers() if worker.ident is not None)
         if get_ident() not in self._known:
             self._strangers[current_thread().name] = None
 
-    def refuse_strangers(self, adapter: str) -> None:
+    def refuse_strangers(self) -> None:
         """Raises AdapterError where a thread that nobody has declared has called the transport."""
         if self._strangers:
+            names = ", ".join(map(repr, self._strangers))
             raise AdapterError(
-                f"adapter {adapter}: thread {', '.join(map(repr, self._strangers))} calls the transport and is not"
+                f"adapter {self._calls.adapter}: thread {names} calls the transport and is not"
                 " declared: define workers(), busy() and close() on the system (kvsender_spec.kit.adapter.Works), or"
                 " every verdict depends on when it runs"
             )
 
     def look_at_workers(self) -> None:
         """Record the workers that have ended."""
-        assert self._works is not None
-        for worker in self._works.workers():
+        for worker in self._calls.workers():
             if not worker.is_alive() and worker.name not in self._ended:
                 self._ended.add(worker.name)
-                self._recorder.add(partial(_ended, worker.name))
+                self._recorder.note(partial(events.WorkerEnded, name=worker.name))
 
     # -- peers
 
-    def read_notices(self, calls: Calls, system: object) -> None:
+    def read_notices(self, system: object) -> None:
         """Record what the peers were told since the last time."""
         for peer in self._stage.world.peers:
             for messages in peer.agent.get_new_notifs().values():
                 if isinstance(system, Notifies):
                     for message in messages:
-                        self._heard(peer.name, calls, system, message)
+                        self._heard(peer.name, system, message)
 
-    def _heard(self, peer: str, calls: Calls, system: Notifies, message: bytes) -> None:
-        notice = calls.plain("read_notice", partial(system.read_notice, message))
+    def _heard(self, peer: str, system: Notifies, message: bytes) -> None:
+        notice = self._calls.plain("read_notice", partial(system.read_notice, message))
         if notice is not None:
-            self._recorder.add(
-                lambda seq, t, thread, _: NotificationHeard(
-                    seq=seq,
-                    t=t,
-                    thread=thread,
-                    peer=peer,
-                    says=Says(notice.kind.value),
-                    id=notice.room,
-                    incarnation=notice.incarnation,
-                    reason=notice.reason,
-                )
-            )
+            heard = partial(events.NotificationHeard, peer=peer, says=events.Says(notice.kind.value), id=notice.room)
+            self._recorder.note(partial(heard, incarnation=notice.incarnation, reason=notice.reason))
 
     def control(self, message: bytes) -> None:
         """A malformed control message arrives."""
-        self._recorder.add(
-            lambda seq, t, thread, _: ControlArrived(
-                seq=seq, t=t, thread=thread, malformed=True, message=message_of(message)
-            )
-        )
+        self._recorder.note(partial(events.ControlArrived, malformed=True, message=message_of(message)))
 
     def compared(self, room: int, differ: str) -> None:
         """The peers' memory was compared with the sender's."""
-        self._recorder.add(
-            lambda seq, t, thread, _: BytesCompared(seq=seq, t=t, thread=thread, room=room, differ=differ)
-        )
-
-
-def _ended(name: str, seq: int, t: float, thread: int, _: int | None) -> WorkerEnded:
-    return WorkerEnded(seq=seq, t=t, thread=thread, name=name)
+        self._recorder.note(partial(events.BytesCompared, room=room, differ=differ))

@@ -13,7 +13,7 @@ from kvsender_spec.observe.room import RoomView
 class Room:
     """Its sender, what the observer knows of it, and what the caller has still to send."""
 
-    def __init__(self, slot: int, plan: RoomPlan, chunks: Sequence[int], view: RoomView) -> None:
+    def __init__(self, slot: int, plan: RoomPlan, chunks: Sequence[int], view: RoomView, sender: Sender) -> None:
         self.slot: Final = slot
         self.plan: Final = plan
         self.view: Final = view
@@ -24,14 +24,8 @@ class Room:
         self.chunks: Final = list(chunks)
         """Those that are still to be sent."""
         self.sent_pages: Final[list[int]] = []
-        self.sender: Sender | None = None
-        """None while it is being made."""
+        self.sender: Final = sender
         self.compared = False
-
-    @property
-    def live_sender(self) -> Sender:
-        assert self.sender is not None
-        return self.sender
 
     def next_pages(self) -> list[int]:
         """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
 
 from kvsender_spec.contract import INIT_AGENT, Operation
-from kvsender_spec.faults import BASE_KINDS, NONSENSE, PROGRAMMING_KINDS, RETURNED_BY_TRANSPORT, Fault, Kind, Point
+from kvsender_spec.faults import RETURNED_BY_TRANSPORT, Fault, Kind, Point
+from kvsender_spec.kit.scripted.answers import Answering
 from kvsender_spec.kit.scripted.copies import (
     MEMORY,
     WRITES,
@@ -22,33 +22,15 @@ from kvsender_spec.kit.scripted.copies import (
     ScriptedHandle,
     Span,
     blocks,
-    covered,
     listed,
     picked,
 )
-from kvsender_spec.kit.scripted.ground import Ground
 from kvsender_spec.live_machines import SpecHandle
 from kvsender_spec.machine import HandleEvent, HandleState
 
 
-class ScriptedAgent:
-    """One process's agent. Made by ``Fabric.agent``; satisfies ``contract.Transport``."""
-
-    def __init__(self, fabric: Ground, name: str, generation: int, scripted: bool) -> None:
-        self.fabric: Final = fabric
-        self.name: Final = name
-        self.generation: Final = generation
-        self.scripted: Final = scripted
-        self.alive = True
-        self.stopped = False
-        self.regions: list[Region] = []
-        # An agent knows itself from the start, and nothing makes it forget.
-        self.links: dict[str, Link] = {name: Link(self, self, self.regions)}
-        self.poisoned: set[str] = set()
-        self.deregistered = False
-        self.inbox: dict[str, list[bytes]] = {}
-        self._aim: int | None = None
-        """The first address at the peer that the transfer which is being made is about."""
+class ScriptedAgent(Answering):
+    """One process's agent, made by ``Fabric.agent``; satisfies ``contract.Transport``. ``Answering`` refuses."""
 
     # ---------------------------------------------------------------------------------------------- memory
 
@@ -113,10 +95,6 @@ class ScriptedAgent:
     def check_remote_metadata(self, agent: str) -> bool:
         return agent in self.links
 
-    def _unlink(self, name: str) -> None:
-        if name != self.name and name in self.links:
-            self.links.pop(name).removed = True
-
     # ----------------------------------------------------------------------------------------- descriptors
 
     def prep_xfer_dlist(
@@ -155,20 +133,17 @@ class ScriptedAgent:
     ) -> ScriptedHandle:
         link = remote_xfer_side.link
         peer = "" if link is None else link.peer.name
-        self._reach(Point.MAKE)
-        with self.fabric.lock:
+        with self._reached(Point.MAKE):
             for side in (local_xfer_side, remote_xfer_side):
                 if side.released:
-                    error = self.fabric.crime(f"{self.name}: a released descriptor list was used for a transfer")
-                    self.log(Point.MAKE, peer, "raised", error=error, message=notif_msg)
-                    raise error
+                    raise self._crime(Point.MAKE, peer, "a released descriptor list was used for a transfer", notif_msg)
             remote = picked(remote_xfer_side.blocks, remote_indices)
             self._aim = remote[0][0] if remote else None
             self._strike(Point.MAKE, peer, notif_msg)
             if link is None or local_xfer_side.link is not None:
                 raise self._refused(Kind.INVALID_PARAM, peer, notif_msg)
             if link.removed:
-                raise self._raised(Point.MAKE, Kind.NOT_FOUND, peer, message=notif_msg)
+                raise self._raised(Point.MAKE, Kind.NOT_FOUND, peer, notif_msg)
             local = picked(local_xfer_side.blocks, local_indices)
             return self._make(link, operation, local, remote, notif_msg)
 
@@ -180,13 +155,12 @@ class ScriptedAgent:
         remote_agent: str,
         notif_msg: bytes = b"",
     ) -> ScriptedHandle:
-        self._reach(Point.MAKE)
-        with self.fabric.lock:
+        with self._reached(Point.MAKE):
             self._aim = remote_descs.rows[0][0] if remote_descs.rows else None
             self._strike(Point.MAKE, remote_agent, notif_msg)
             link = self.links.get(remote_agent)
             if link is None:
-                raise self._raised(Point.MAKE, Kind.NOT_FOUND, remote_agent, message=notif_msg)
+                raise self._raised(Point.MAKE, Kind.NOT_FOUND, remote_agent, notif_msg)
             if [length for _, length, _ in local_descs.rows] != [length for _, length, _ in remote_descs.rows]:
                 raise self._refused(Kind.INVALID_PARAM, remote_agent, notif_msg)
             local = blocks(self.regions, local_descs.rows, local_descs.memory)
@@ -210,13 +184,12 @@ class ScriptedAgent:
         source, target = (local, remote) if writes else (remote, local)
         cargo = Cargo(link, tuple(zip(source, target, strict=True)))
         handle = self.fabric.adopt(cargo, operation, message)
-        self.log(Point.MAKE, peer, "made", handle, message=message)
+        self._log(Point.MAKE, peer, "made", message, handle)
         return handle
 
     def transfer(self, handle: ScriptedHandle, notif_msg: bytes = b"") -> str:
         link = handle.cargo.link
-        self._reach(Point.POST)
-        with self.fabric.lock:
+        with self._reached(Point.POST):
             self._forbid_misuse(Point.POST, handle)
             state = handle.state
             # A plan strikes only where the answer is open: at the first post.
@@ -224,9 +197,9 @@ class ScriptedAgent:
             if fault is not None:
                 self._raise_untouched(fault, handle)
             if link.removed:
-                raise self._raised(Point.POST, Kind.NOT_FOUND, link.peer.name, handle)
+                raise self._raised(Point.POST, Kind.NOT_FOUND, handle.peer, handle=handle)
             if handle.unsettled:
-                raise self._raised(Point.POST, Kind.REPOST_ACTIVE, link.peer.name, handle)
+                raise self._raised(Point.POST, Kind.REPOST_ACTIVE, handle.peer, handle=handle)
             if link.broken or handle.outcome is not None or fault is not None:
                 return self._reject(handle, fault)
             if state is HandleState.DONE:
@@ -262,8 +235,7 @@ class ScriptedAgent:
 
     def check_xfer_state(self, handle: ScriptedHandle) -> str:
         link = handle.cargo.link
-        self._reach(Point.CHECK)
-        with self.fabric.lock:
+        with self._reached(Point.CHECK):
             self._forbid_misuse(Point.CHECK, handle)
             # A worker may take a state that nobody knows for one that is still to change, and ask for ever.
             open_ended = handle.outcome in RETURNED_BY_TRANSPORT
@@ -274,7 +246,7 @@ class ScriptedAgent:
                     raise self.fabric.error(Kind.CANCELLED)
                 self._forbid_misuse(Point.CHECK, handle)  # it may have been released meanwhile
             if handle.state is HandleState.CREATED:
-                raise self._raised(Point.CHECK, Kind.NOT_POSTED, link.peer.name, handle)
+                raise self._raised(Point.CHECK, Kind.NOT_POSTED, handle.peer, handle=handle)
             if handle.told:
                 return self._answer(Point.CHECK, handle)
             fault = self._struck(Point.CHECK)
@@ -305,117 +277,24 @@ class ScriptedAgent:
 
     def release_xfer_handle(self, handle: ScriptedHandle) -> None:
         """Cancels nothing. A second release does nothing, and is logged so that it can be counted."""
-        self._reach(Point.RELEASE)
-        with self.fabric.lock:
+        with self._reached(Point.RELEASE):
             self._strike(Point.RELEASE, handle.peer, handle=handle)
             self.fabric.end(handle, "released")
 
     # --------------------------------------------------------------------------------------- notifications
 
     def send_notif(self, remote_agent_name: str, notif_msg: bytes) -> None:
-        self._reach(Point.NOTIFY)
-        with self.fabric.lock:
+        with self._reached(Point.NOTIFY):
             self._strike(Point.NOTIFY, remote_agent_name, notif_msg)
             link = self.links.get(remote_agent_name)
             if link is None:
-                raise self._raised(Point.NOTIFY, Kind.NOT_FOUND, remote_agent_name, message=notif_msg)
+                raise self._raised(Point.NOTIFY, Kind.NOT_FOUND, remote_agent_name, notif_msg)
             if link.broken:
-                raise self._raised(Point.NOTIFY, Kind.REMOTE_DISCONNECT, remote_agent_name, message=notif_msg)
+                raise self._raised(Point.NOTIFY, Kind.REMOTE_DISCONNECT, remote_agent_name, notif_msg)
             link.peer.deliver(self.name, notif_msg)
-            self.log(Point.NOTIFY, remote_agent_name, "sent", message=notif_msg)
+            self._log(Point.NOTIFY, remote_agent_name, "sent", notif_msg)
 
     def get_new_notifs(self) -> dict[str, list[bytes]]:
         with self.fabric.lock:
             inbox, self.inbox = self.inbox, {}
             return inbox
-
-    def deliver(self, sender: str, message: bytes) -> None:
-        if self.alive:
-            self.inbox.setdefault(sender, []).append(message)
-
-    # --------------------------------------------------------------------------------------------- answers
-
-    def _answer(self, point: Point, handle: ScriptedHandle) -> str:
-        """Say, log and fix what is decided about the handle; raise where that is an error."""
-        if handle.outcome is None:
-            answer = "DONE" if handle.told else "PROC"
-        else:
-            handle.told = True
-            if handle.outcome not in RETURNED_BY_TRANSPORT:
-                raise self._raised(point, handle.outcome, handle.peer, handle, injected=handle.injected)
-            answer = "ERR" if handle.outcome is Kind.RETURNS_ERR else NONSENSE
-        self.log(point, handle.peer, answer, handle)
-        return answer
-
-    def _reach(self, point: Point) -> None:
-        if self.scripted and self.fabric.on_reach is not None:
-            self.fabric.on_reach(point)
-
-    def _struck(self, point: Point) -> Fault | None:
-        if not self.scripted:
-            return None
-        # An interrupt or an exit reaches the thread that runs the program, never a worker.
-        return self.fabric.plan.take(point, () if self.fabric.parking.is_caller else BASE_KINDS)
-
-    def _strike(self, point: Point, peer: str, message: bytes = b"", handle: ScriptedHandle | None = None) -> None:
-        """Raise the fault that is planned for a call which only ever raises or succeeds."""
-        fault = self._struck(point)
-        if fault is not None:
-            if fault.kind is Kind.REMOTE_DISCONNECT and peer in self.links:
-                self.links[peer].cut = True
-            raise self._raised(point, fault.kind, peer, handle, message, injected=True)
-
-    def _raise_untouched(self, fault: Fault, handle: ScriptedHandle) -> None:
-        """Errors that are not the transport's say nothing about the handle, which stays as it is."""
-        if fault.kind in PROGRAMMING_KINDS or fault.kind in BASE_KINDS:
-            raise self._raised(fault.point, fault.kind, handle.peer, handle, injected=True)
-
-    def _raised(
-        self,
-        point: Point,
-        kind: Kind,
-        peer: str,
-        handle: ScriptedHandle | None = None,
-        message: bytes = b"",
-        *,
-        injected: bool = False,
-    ) -> BaseException:
-        """The logged error, to be raised by the caller."""
-        error = self.fabric.error(kind, injected=injected)
-        self.log(point, peer, "raised", handle, error, message)
-        noticed = kind is Kind.REMOTE_DISCONNECT and peer in self.links and self.links[peer].broken
-        if noticed and self.fabric.drops_metadata:
-            self._unlink(peer)
-        return error
-
-    def _refused(self, kind: Kind, peer: str, message: bytes) -> BaseException:
-        """The logged error of a transfer that cannot be made of these arguments, whatever the world is like."""
-        error = self.fabric.errors[kind.value]("no transfer can be made of these descriptors")
-        self.log(Point.MAKE, peer, "raised", error=error, message=message, refused=True)
-        return error
-
-    def _forbid_misuse(self, point: Point, handle: ScriptedHandle) -> None:
-        """What reads freed memory in NIXL: it crashes there, or not, or acts on another transfer."""
-        if handle.released:
-            what = f"{handle!r} was released before this {point.value}"
-        elif point is Point.POST and self.deregistered and not covered(self.regions, handle.local):
-            what = f"the local memory of {handle!r} was deregistered before this {point.value}"
-        else:
-            return
-        error = self.fabric.crime(f"{self.name}: {what}")
-        self.log(point, handle.peer, "raised", handle, error)
-        raise error
-
-    def log(
-        self,
-        point: Point,
-        peer: str,
-        answer: str,
-        handle: ScriptedHandle | None = None,
-        error: BaseException | None = None,
-        message: bytes = b"",
-        *,
-        refused: bool = False,
-    ) -> None:
-        number, target = None if handle is None else handle.number, self._aim if point is Point.MAKE else None
-        self.fabric.log(point, self.name, peer, answer, number, error, message, target, refused=refused)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from kvsender_spec.contract import Operation
@@ -123,30 +123,23 @@ class ScriptedDescs:
     memory: str
 
 
+@dataclass(eq=False)
 class ScriptedHandle:
     """One transfer, as the sender holds it. Dropping the last reference releases it, as in NIXL."""
 
-    def __init__(
-        self,
-        number: int,
-        cargo: Cargo,
-        operation: Operation,
-        message: bytes,
-        on_drop: Callable[[ScriptedHandle], None],
-    ) -> None:
-        self._on_drop: Final = on_drop
-        self.number: Final = number
-        self.cargo: Final = cargo
-        self.operation: Final = operation
-        self.message = message
-        self.released = False
-        self.told = False
-        """A check, or the post, has answered the last word."""
-        self.outcome: Kind | None = None
-        """The error that every check answers from now on."""
-        self.injected = False
-        """It was injected, and is not what the scripted agent itself has come to."""
-        self.machine = SpecHandle()
+    number: Final[int]
+    cargo: Final[Cargo]
+    operation: Final[Operation]
+    message: bytes
+    on_drop: Final[Callable[[ScriptedHandle], None]]
+    released: bool = False
+    told: bool = False
+    """A check, or the post, has answered the last word."""
+    outcome: Kind | None = None
+    """The error that every check answers from now on."""
+    injected: bool = False
+    """It was injected, and is not what the scripted agent itself has come to."""
+    machine: SpecHandle = field(default_factory=SpecHandle)
 
     @property
     def agent(self) -> str:
@@ -187,7 +180,7 @@ class ScriptedHandle:
 
     def __del__(self) -> None:
         if not self.released:
-            self._on_drop(self)
+            self.on_drop(self)
 
 
 def listed(table: Rows | Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from threading import RLock
 from typing import Final
 from weakref import WeakValueDictionary
@@ -108,7 +109,7 @@ class Ground:
     # ------------------------------------------------------------------------------------------- for its agents
 
     def adopt(self, cargo: Cargo, operation: Operation, message: bytes) -> ScriptedHandle:
-        handle = ScriptedHandle(self._made, cargo, operation, message, self._drop)
+        handle = ScriptedHandle(self._made, cargo, operation, message, partial(self.end, answer="dropped"))
         self._made += 1
         self.handles[handle.number] = handle
         return handle
@@ -121,10 +122,7 @@ class Ground:
                 handle.cargo.adrift = handle.cargo.adrift or handle.state is HandleState.IN_FLIGHT
                 handle.machine.fire(HandleEvent.RELEASED)
                 self.handles.pop(handle.number, None)
-            self.log(Point.RELEASE, handle.agent, handle.peer, answer, handle.number)
-
-    def _drop(self, handle: ScriptedHandle) -> None:
-        self.end(handle, "dropped")
+            self.log(TransportEvent(Point.RELEASE, handle.agent, handle.peer, handle.number, answer))
 
     def publish(self, agent: Process) -> bytes:
         """The agent's metadata as it is now: its name, its process, what it has registered."""
@@ -142,20 +140,7 @@ class Ground:
                 return agent, (), False
         raise self.error(Kind.MISMATCH)
 
-    def log(
-        self,
-        point: Point,
-        agent: str,
-        peer: str,
-        answer: str,
-        handle: int | None,
-        error: BaseException | None = None,
-        message: bytes = b"",
-        target: int | None = None,
-        *,
-        refused: bool = False,
-    ) -> None:
-        event = TransportEvent(point, agent, peer, handle, answer, error, message, target, refused)
+    def log(self, event: TransportEvent) -> None:
         self.events.append(event)
         if self.on_event is not None:
             self.on_event(event)

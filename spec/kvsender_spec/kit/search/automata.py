@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from math import hypot
 from typing import Final
 
 from kvsender_spec.formal.suite.hsi import cover
@@ -151,51 +150,48 @@ def _machine(machine: SpecMachine, title: str, word: Word, left: float) -> tuple
             label = " ".join(str(numbers[letter]) for letter in letters)
             shapes += _arrow(places[source], places[target], label, " way" if (source, target) in way else "")
     walked = {state for pair in way for state in pair}
-    for state, (x, y) in places.items():
+    for state, place in places.items():
+        x, y = place.real, place.imag
         style = "node way" if state in walked else "node"
         shapes.append(Rect(x - _HALF_W, y - _HALF_H, 2 * _HALF_W, 2 * _HALF_H, 9, style))
         shapes.append(Words(x, y - 3, f"s{state}", anchor="middle"))
         shapes.append(Words(x, y + 12, _says(machine, state), "label", "middle"))
-    width = max(x for x, _ in places.values()) - left + _HALF_W + _MARGIN
-    return shapes, width, max(y for _, y in places.values()) + _ROW
+    width = max(place.real for place in places.values()) - left + _HALF_W + _MARGIN
+    return shapes, width, max(place.imag for place in places.values()) + _ROW
 
 
-def _places(machine: SpecMachine, left: float) -> Mapping[int, tuple[float, float]]:
+def _places(machine: SpecMachine, left: float) -> Mapping[int, complex]:
+    """Where each state is drawn, as x + y*j."""
     columns: dict[int, list[int]] = {}
     for state, access in enumerate(cover(machine)):
         columns.setdefault(len(access), []).append(state)
     tallest = max(len(states) for states in columns.values())
-    places: dict[int, tuple[float, float]] = {}
+    places: dict[int, complex] = {}
     for column, states in columns.items():
         top = 70 + (tallest - len(states)) * _ROW / 2
         for row, state in enumerate(states):
             # Every other row stands a little aside, so that an arrow within a column does not run through a state.
-            places[state] = left + _MARGIN + column * _COLUMN + 36 * (row % 2), top + row * _ROW
+            places[state] = complex(left + _MARGIN + column * _COLUMN + 36 * (row % 2), top + row * _ROW)
     return places
 
 
-def _arrow(source: tuple[float, float], target: tuple[float, float], label: str, way: str) -> list[Shape]:
+def _arrow(source: complex, target: complex, label: str, way: str) -> list[Shape]:
     """A bent arrow: one that goes back bends the other way, so that the two do not lie on each other."""
-    (x1, y1), (x2, y2) = source, target
-    length = max(1.0, hypot(x2 - x1, y2 - y1))
-    along, across = ((x2 - x1) / length, (y2 - y1) / length), ((y1 - y2) / length, (x2 - x1) / length)
-    bend = 22.0 + length / 14
-    middle = ((x1 + x2) / 2 + across[0] * bend, (y1 + y2) / 2 + across[1] * bend)
+    length = max(1.0, abs(target - source))
+    along = (target - source) / length
+    middle = (source + target) / 2 + along * 1j * (22.0 + length / 14)
     # The arrow ends at the edge of the box that it points at, along its last direction.
-    dx, dy = x2 - middle[0], y2 - middle[1]
-    share = min(_HALF_W / max(abs(dx), 1e-6), _HALF_H / max(abs(dy), 1e-6), 1.0)
-    end = (x2 - dx * share, y2 - dy * share)
-    norm = max(1.0, hypot(dx, dy))
-    ux, uy = dx / norm, dy / norm
-    base = (end[0] - 8 * ux, end[1] - 8 * uy)
-    head = (
-        f"M{end[0]:.1f} {end[1]:.1f}L{base[0] - 4 * uy:.1f} {base[1] + 4 * ux:.1f}"
-        f"L{base[0] + 4 * uy:.1f} {base[1] - 4 * ux:.1f}Z"
-    )
-    near = ((x1 + 2 * middle[0] + x2) / 4 + along[0] * 8, (y1 + 2 * middle[1] + y2) / 4 + along[1] * 8)
-    path = f"M{x1:.1f} {y1:.1f}Q{middle[0]:.1f} {middle[1]:.1f} {end[0]:.1f} {end[1]:.1f}"
+    last = target - middle
+    end = target - last * min(_HALF_W / max(abs(last.real), 1e-6), _HALF_H / max(abs(last.imag), 1e-6), 1.0)
+    ahead = last / max(1.0, abs(last))
+    base, wing = end - 8 * ahead, 4j * ahead
+    near = (source + 2 * middle + target) / 4 + 8 * along
     return [
-        Path(path, f"edge{way}"),
-        Path(head, f"head{way}"),
-        Words(near[0], near[1], label, "label", "middle"),
+        Path(f"M{_at(source)}Q{_at(middle)} {_at(end)}", f"edge{way}"),
+        Path(f"M{_at(end)}L{_at(base + wing)}L{_at(base - wing)}Z", f"head{way}"),
+        Words(near.real, near.imag, label, "label", "middle"),
     ]
+
+
+def _at(point: complex) -> str:
+    return f"{point.real:.1f} {point.imag:.1f}"

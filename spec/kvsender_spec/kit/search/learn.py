@@ -200,18 +200,13 @@ def _random_words(letters: tuple[Letter, ...], count: int) -> Iterator[Word]:
 
 
 def _converted(learned: MealyMachine, letters: tuple[Letter, ...]) -> SpecMachine:
-    numbers = {id(learned.initial_state): 0}
-    found = [learned.initial_state]
-    for state in found:
-        for letter in letters:
-            target = state.transitions[letter]
-            if id(target) not in numbers:
-                numbers[id(target)] = len(numbers)
-                found.append(target)
+    first = learned.initial_state
+    states = [first, *(state for state in learned.states if state is not first)]
+    numbers = {id(state): number for number, state in enumerate(states)}
     machine = Mealy(
         letters,
-        tuple({letter: numbers[id(state.transitions[letter])] for letter in letters} for state in found),
-        tuple({letter: Answer(state.output_fun[letter]) for letter in letters} for state in found),
+        tuple({letter: numbers[id(state.transitions[letter])] for letter in letters} for state in states),
+        tuple({letter: Answer(state.output_fun[letter]) for letter in letters} for state in states),
     )
     return minimise(machine)
 

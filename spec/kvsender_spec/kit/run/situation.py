@@ -1,0 +1,152 @@
+"""Where a run stands: the world of its scene and the system in it, what was seen so far, and what makes sense next."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from kvsender_spec.faults import Point
+from kvsender_spec.history.events import KINDS, Ability, Header, History, Limits, Source
+from kvsender_spec.history.record import Recorder
+from kvsender_spec.kit.adapter import MOST_REOPENINGS, Adapter, HidesErrors, Works
+from kvsender_spec.kit.parts import abilities, error_classes, transport_errors
+from kvsender_spec.kit.run.calls import Calls
+from kvsender_spec.kit.run.misuse import possible
+from kvsender_spec.kit.run.recording import FabricRecorder
+from kvsender_spec.kit.run.rooms import Room
+from kvsender_spec.kit.run.stage import Stage
+from kvsender_spec.machine import HandleState
+from kvsender_spec.observe.observer import Observer
+from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Scene, Step
+
+MEETING_CALLS: Final = {
+    Call.SEND: (Call.POLL, Call.ABORT, Call.CLEAR),
+    Call.POLL: (Call.SEND, Call.POLL, Call.ABORT, Call.CLEAR),
+}
+"""Which calls of other threads a call may overlap: one caller sends, and whoever may poll, abort and clear."""
+_ABILITY: Final = {Call.ABORT: Ability.ABORT, Call.CLEAR: Ability.CLEAR, Call.METRIC: Ability.METRICS}
+
+
+class Situation:
+    """What there is in a run and how far it has come; it takes no step. ``recorder.history`` is what was seen.
+
+    ``observer`` sees every event at once. It is asked what makes sense next, and never for a verdict.
+    """
+
+    def __init__(self, adapter: Adapter, scene: Scene) -> None:
+        """Make the world and open the system. Raises AdapterError where the adapter breaks, or LoadError."""
+        self.adapter: Final = adapter
+        self.scene: Final = scene
+        self.over = False
+        """Nothing more can be done: the sender was interrupted, or the run has had its end."""
+        self.faults_over = False
+        self.can: Final = abilities(adapter)
+        self.stage: Final = Stage(scene, transport_errors(adapter))
+        self.world: Final = self.stage.world
+        self.calls: Final = Calls(adapter.name, self.stage.fabric)
+        self.system: Final = self.calls.hook("open", lambda: adapter.open(self.world))
+        header = Header(
+            source=Source.SCRIPTED,
+            vantage=tuple(KINDS),
+            subject=adapter.name,
+            profile=adapter.profile.value,
+            can=tuple(sorted(self.can)),
+            limits=Limits(transfer_timeout_s=self.world.transfer_timeout_s, drain_timeout_s=self.world.drain_timeout_s),
+        )
+        self.observer: Final = Observer(header)
+        began = self.world.clock.now
+        shown = self.system.shown_as if isinstance(self.system, HidesErrors) else None
+        self.recorder: Final = Recorder(
+            header, error_classes(adapter), lambda: self.world.clock.now - began, self.observer.see, shown
+        )
+        self.recorder.name_threads(self.calls.threads())
+        self.calls.system = cast("Works", self.system) if Ability.WORKERS in self.can else None
+        self.reports: Final = FabricRecorder(self.recorder, self.stage, self.calls)
+        self.rooms: Final[list[Room]] = []
+        """Every opening, the oldest first."""
+
+    @property
+    def history(self) -> History:
+        return self.recorder.history
+
+    def openings(self, slot: int) -> list[Room]:
+        """The openings of a slot, the newest last."""
+        return [room for room in self.rooms if room.slot == slot]
+
+    def room_of(self, step: Step) -> Room | None:
+        """The room that a step is about."""
+        openings = self.openings(step.room)
+        if step.opening > len(openings) or not openings:
+            return None
+        return openings[step.opening - 1]  # 0 is the last one
+
+    def applicable(self, step: Step) -> bool:
+        """Whether a step makes sense where the run stands."""
+        if self.over or (self.faults_over and (step.fault is not None or step.call is Call.FAULTS_OVER)):
+            return False
+        if step.call in WORLD_CALLS:
+            return self._world_step_makes_sense(step)
+        if step.room >= len(self.scene.chunks):
+            return False
+        room = self.room_of(step)
+        if step.call is Call.OPEN:
+            # A room id comes back only after its caller has cleared it.
+            reopenings = len(self.rooms) - len({opened.slot for opened in self.rooms})
+            return room is None or (room.view.cleared and reopenings < MOST_REOPENINGS)
+        if room is None or not self._meeting_makes_sense(step):
+            return False
+        match step.call:
+            case Call.SEND if step.misuse is not None:
+                return self._misuse_makes_sense(room, step.misuse)
+            case Call.SEND:
+                return bool(room.chunks) and (not room.view.ended or room.view.oracle.failed)
+            case Call.ABORT | Call.CLEAR | Call.METRIC:
+                return _ABILITY[step.call] in self.can
+            case _:
+                return True
+
+    def _world_step_makes_sense(self, step: Step) -> bool:
+        match step.call:
+            case Call.WAIT | Call.WAIT_LONG:
+                return bool(self.rooms)
+            case Call.CONTROL:
+                return Ability.CONTROL in self.can and not self.faults_over
+            case Call.FAULTS_OVER | Call.SETTLE:
+                return True
+            case _:
+                return not self.faults_over and step.room < self.scene.peers and self._peer_step_makes_sense(step)
+
+    def asks(self, point: Point, slot: int) -> int:
+        """How often the sender can be expected to ask this of the transport in its next call: once per peer or handle.
+
+        What lies beyond is never reached: a fault there strikes nothing, and a meeting there does not take place.
+        """
+        openings = self.openings(slot)
+        if not openings:
+            return 0
+        view = openings[-1].view
+        handles = view.oracle.handles.values()
+        match point:
+            case Point.MAKE | Point.POST | Point.NOTIFY:
+                return len(view.targets)
+            case Point.CHECK:
+                return sum(1 for machine in handles if machine.state is HandleState.IN_FLIGHT)
+            case Point.RELEASE:
+                return sum(1 for machine in handles if machine.state is not HandleState.NEVER_SUBMITTED)
+
+    def _meeting_makes_sense(self, step: Step) -> bool:
+        if step.meeting is None:
+            return True
+        allowed = step.meeting.call in MEETING_CALLS.get(step.call, ()) and step.misuse is None
+        return allowed and self.applicable(Step(step.meeting.call, step.room, opening=step.opening))
+
+    def _peer_step_makes_sense(self, step: Step) -> bool:
+        peer = self.observer.subject.peer(self.world.peers[step.room].name)
+        return Ability.RECONNECT in self.can and not peer.healthy if step.call is Call.RESTART else peer.healthy
+
+    def _misuse_makes_sense(self, room: Room, misuse: Misuse) -> bool:
+        if misuse is Misuse.BEFORE_INIT:
+            return Ability.UNINITIALISED in self.can
+        oracle = room.view.oracle
+        if not room.chunks or len(oracle.possible) > 1 or not oracle.live or room.view.ended:
+            return False
+        return possible(misuse, room.sent_pages, sum(room.chunks))

@@ -1,0 +1,130 @@
+"""How a scripted agent answers: what it refuses, which planned fault strikes, and what is logged of each call."""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import Final
+
+from kvsender_spec.faults import BASE_KINDS, NONSENSE, PROGRAMMING_KINDS, RETURNED_BY_TRANSPORT, Fault, Kind, Point
+from kvsender_spec.kit.scripted.copies import Link, Region, ScriptedHandle, covered
+from kvsender_spec.kit.scripted.ground import Ground, TransportEvent
+
+
+class Answering:
+    """One process, what its agent knows, and how it answers; what the calls do is ``ScriptedAgent``'s."""
+
+    def __init__(self, fabric: Ground, name: str, generation: int, scripted: bool) -> None:
+        self.fabric: Final = fabric
+        self.name: Final = name
+        self.generation: Final = generation
+        self.scripted: Final = scripted
+        self.alive = True
+        self.stopped = False
+        self.regions: list[Region] = []
+        # An agent knows itself from the start, and nothing makes it forget.
+        self.links: dict[str, Link] = {name: Link(self, self, self.regions)}
+        self.poisoned: set[str] = set()
+        self.deregistered = False
+        self.inbox: dict[str, list[bytes]] = {}
+        self._aim: int | None = None
+        """The first address at the peer that the transfer which is being made is about."""
+
+    def deliver(self, sender: str, message: bytes) -> None:
+        if self.alive:
+            self.inbox.setdefault(sender, []).append(message)
+
+    def _unlink(self, name: str) -> None:
+        if name != self.name and name in self.links:
+            self.links.pop(name).removed = True
+
+    def _answer(self, point: Point, handle: ScriptedHandle) -> str:
+        """Say, log and fix what is decided about the handle; raise where that is an error."""
+        if handle.outcome is None:
+            answer = "DONE" if handle.told else "PROC"
+        else:
+            handle.told = True
+            if handle.outcome not in RETURNED_BY_TRANSPORT:
+                raise self._raised(point, handle.outcome, handle.peer, handle=handle, injected=handle.injected)
+            answer = "ERR" if handle.outcome is Kind.RETURNS_ERR else NONSENSE
+        self._log(point, handle.peer, answer, handle=handle)
+        return answer
+
+    def _reached(self, point: Point) -> RLock:
+        """Somebody asks for this: whoever waits for that is told, without the lock under which it is answered."""
+        if self.scripted and self.fabric.on_reach is not None:
+            self.fabric.on_reach(point)
+        return self.fabric.lock
+
+    def _struck(self, point: Point) -> Fault | None:
+        if not self.scripted:
+            return None
+        # An interrupt or an exit reaches the thread that runs the program, never a worker.
+        return self.fabric.plan.take(point, () if self.fabric.parking.is_caller else BASE_KINDS)
+
+    def _strike(self, point: Point, peer: str, message: bytes = b"", handle: ScriptedHandle | None = None) -> None:
+        """Raise the fault that is planned for a call which only ever raises or succeeds."""
+        fault = self._struck(point)
+        if fault is not None:
+            if fault.kind is Kind.REMOTE_DISCONNECT and peer in self.links:
+                self.links[peer].cut = True
+            raise self._raised(point, fault.kind, peer, message, handle, injected=True)
+
+    def _raise_untouched(self, fault: Fault, handle: ScriptedHandle) -> None:
+        """Errors that are not the transport's say nothing about the handle, which stays as it is."""
+        if fault.kind in PROGRAMMING_KINDS or fault.kind in BASE_KINDS:
+            raise self._raised(fault.point, fault.kind, handle.peer, handle=handle, injected=True)
+
+    def _raised(
+        self,
+        point: Point,
+        kind: Kind,
+        peer: str,
+        message: bytes = b"",
+        handle: ScriptedHandle | None = None,
+        *,
+        injected: bool = False,
+    ) -> BaseException:
+        """The logged error, to be raised by the caller."""
+        error = self.fabric.error(kind, injected=injected)
+        self._log(point, peer, error, message, handle)
+        noticed = kind is Kind.REMOTE_DISCONNECT and peer in self.links and self.links[peer].broken
+        if noticed and self.fabric.drops_metadata:
+            self._unlink(peer)
+        return error
+
+    def _refused(self, kind: Kind, peer: str, message: bytes) -> BaseException:
+        """The logged error of a transfer that cannot be made of these arguments, whatever the world is like."""
+        error = self.fabric.errors[kind.value]("no transfer can be made of these descriptors")
+        self._log(Point.MAKE, peer, error, message, refused=True)
+        return error
+
+    def _crime(
+        self, point: Point, peer: str, what: str, message: bytes = b"", handle: ScriptedHandle | None = None
+    ) -> BaseException:
+        """The logged error of what reads freed memory in NIXL: it crashes there, or not, or acts on something else."""
+        error = self.fabric.crime(f"{self.name}: {what}")
+        self._log(point, peer, error, message, handle)
+        return error
+
+    def _forbid_misuse(self, point: Point, handle: ScriptedHandle) -> None:
+        if handle.released:
+            what = f"{handle!r} was released before this {point.value}"
+        elif point is Point.POST and self.deregistered and not covered(self.regions, handle.local):
+            what = f"the local memory of {handle!r} was deregistered before this {point.value}"
+        else:
+            return
+        raise self._crime(point, handle.peer, what, handle=handle)
+
+    def _log(
+        self,
+        point: Point,
+        peer: str,
+        answer: str | BaseException,
+        message: bytes = b"",
+        handle: ScriptedHandle | None = None,
+        *,
+        refused: bool = False,
+    ) -> None:
+        number, target = None if handle is None else handle.number, self._aim if point is Point.MAKE else None
+        said, error = (answer, None) if isinstance(answer, str) else ("raised", answer)
+        self.fabric.log(TransportEvent(point, self.name, peer, number, said, error, message, target, refused))
