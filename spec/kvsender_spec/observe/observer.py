@@ -47,11 +47,12 @@ from kvsender_spec.history.events import (
     WorkerEnded,
 )
 from kvsender_spec.machine import Profile
+from kvsender_spec.observe.answers import Answer, conclude, follow
 from kvsender_spec.observe.attribution import CALLER
 from kvsender_spec.observe.checkers import CHECKERS
 from kvsender_spec.observe.checkers.base import OWN_ERROR, Checker, Sight
 from kvsender_spec.observe.peers import PeerView, SubjectView
-from kvsender_spec.observe.room import Answer, Answered, Bracket, RoomView
+from kvsender_spec.observe.room import Answered, Bracket, RoomView
 from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
 from kvsender_spec.observe.verdicts import named, verdict_of
 from kvsender_spec.oracle import UNKNOWN, Cause, CauseKind, Possible
@@ -376,7 +377,7 @@ class Observer:
             room.overlap(brackets[1].started)
         for bracket in _in_order(brackets):
             mine = answered if bracket is first else Answered()
-            self._answer(room, room.conclude(bracket, mine, self.now, overlapped=overlapped))
+            self._answer(room, conclude(room, bracket, mine, self.now, overlapped=overlapped))
         if overlapped and Ability.WORKERS in room.can:
             room.oracle.may_have_completed()  # after both calls had looked
 
@@ -390,7 +391,7 @@ class Observer:
                     checker.answered_untracked(answer)
                 else:
                     checker.answered(answer)
-        room.follow(answer)
+        follow(answer)
         given_up = answer.started.what in (CallName.ABORT, CallName.CLEAR) and room.oracle.failed
         if room.faults or given_up:
             self.subject.faulted.add(room.key)

@@ -7,8 +7,9 @@ from typing import ClassVar, Final
 
 from kvsender_spec.history.events import Ability, AnyEvent, ErrorSeen, Header
 from kvsender_spec.machine import HandleState
+from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.peers import SubjectView
-from kvsender_spec.observe.room import Answer, RoomView
+from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.verdict import Findings, Reason, Violation
 
 OWN_ERROR: Final = "own error"
