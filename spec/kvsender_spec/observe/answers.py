@@ -96,6 +96,17 @@ def conclude(room: RoomView, bracket: Bracket, answered: Answered, now: float, *
     return answer
 
 
+def in_order(brackets: list[Bracket]) -> list[Bracket]:
+    """What a send() has posted counts for a poll() beside it; of two polls the one that ended the room comes last."""
+    if len(brackets) < 2:
+        return brackets
+    first, second = brackets
+    polls = first.started.what is CallName.POLL and second.started.what is CallName.POLL
+    ends = second.ended is not None and second.ended.value in ("Failed", "Success")
+    swapped = second.started.what is CallName.SEND or (polls and not ends)
+    return [second, first] if swapped else [first, second]
+
+
 def _escaped(answer: Answer, error: ErrorSeen) -> None:
     room = answer.room
     answer.allowed = False
