@@ -125,12 +125,14 @@ class Observer:
     def _fold(self, event: AnyEvent) -> RoomView | None:
         """Take the event into the views. Returns the room that it is about."""
         match event:
-            case TransferMade() | TransferPosted() | TransferChecked():
-                return self._transfer(event)
-            case CallStarted():
+            case CallStarted():  # the kinds that are most frequent come first
                 return self._started(event)
             case CallEnded():
                 return self._ended(event)
+            case TransferChecked() | TransferPosted() | TransferMade():
+                return self._transfer(event)
+            case StepStarted():
+                self._sight.step += 1
             case ErrorSeen():
                 self._errors[event.ref] = event
             case TransferReleased():
@@ -158,8 +160,6 @@ class Observer:
                 self.subject.over_since, self.subject.settles = event.t, event.settles
             case EventsDropped():
                 self._lose()
-            case StepStarted():
-                self._sight.step += 1
             case RunEnded():
                 self.complete = event.complete
             case _:
@@ -172,6 +172,8 @@ class Observer:
         What breaks later in their rooms is recorded as after the first claimed clause that broke, or the own error. A
         worker that has ended serves no room any more, so what breaks after that in any room is after KS-7.1.
         """
+        if len(self.findings.violations) == known:
+            return ()
         fresh = tuple(self.findings.violations[known:])
         for violation in fresh:
             if violation.clause not in self._claimed and violation.clause != OWN_ERROR:
