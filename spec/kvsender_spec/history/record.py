@@ -125,8 +125,13 @@ class Recorder:
         self._late: Final[list[Callable[[int, float, int, int | None], AnyEvent]]] = []
 
     def name_threads(self, numbers: Mapping[int, int]) -> None:
-        """Give threads, by their identifiers, numbers of the history; others get the next free ones."""
-        self._threads.update({ident: _Thread(number, []) for ident, number in numbers.items()})
+        """Give threads, by their identifiers, numbers of the history; others get the next free ones.
+
+        Threads with the same number count as one: a call that is begun in one of them encloses what the others do.
+        """
+        known = {thread.number: thread for thread in self._threads.values()}
+        for ident, number in numbers.items():
+            self._threads[ident] = known.setdefault(number, _Thread(number, []))
 
     @property
     def seq(self) -> int:
