@@ -138,7 +138,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     """When the clock of the history stood at 0, in ISO 8601; empty where nobody knows."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+# No field can refer back to an event, so that the garbage collector need not look at one.
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", gc=False):
     """What every event has."""
 
     seq: int

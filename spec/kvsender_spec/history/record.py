@@ -75,6 +75,15 @@ class Place:
 NOWHERE: Final = Place()
 
 
+@dataclass(slots=True)
+class _Thread:
+    """A thread, as the history knows it."""
+
+    number: int
+    calls: list[int]
+    """The calls that are open in it, the innermost one last."""
+
+
 class Outside(Protocol):
     """Makes an event that belongs to no call: something in the world, or something that was looked at."""
 
@@ -102,22 +111,27 @@ class Recorder:
         self._see: Final = see
         self._shown: Final = shown
         self._lock: Final = RLock()
-        self._threads: Final[dict[int, int]] = {}
-        self._calls: Final[dict[int, list[int]]] = {}
-        """For each thread the calls that are open in it."""
-        self._began: Final[dict[int, int]] = {}
+        self._threads: Final[dict[int, _Thread]] = {}
+        """By identifier."""
+        self._began: Final[dict[int, _Thread]] = {}
         """The thread of each open call."""
         self._errors = 0
         self._unmarkable: Final[dict[int, tuple[BaseException, int]]] = {}
         self._last_t = 0.0
-        self._adding = False
+        self._busy = False
+        """An event is being added, or the history has ended."""
         self._ended = False
         """What happens when a run is torn down is no part of it."""
         self._late: Final[list[Callable[[int, float, int, int | None], AnyEvent]]] = []
 
     def name_threads(self, numbers: Mapping[int, int]) -> None:
-        """Give threads, by their identifiers, numbers of the history; others get the next free ones."""
-        self._threads.update(numbers)
+        """Give threads, by their identifiers, numbers of the history; others get the next free ones.
+
+        Threads with the same number count as one: a call that is begun in one of them encloses what the others do.
+        """
+        known = {thread.number: thread for thread in self._threads.values()}
+        for ident, number in numbers.items():
+            self._threads[ident] = known.setdefault(number, _Thread(number, []))
 
     @property
     def seq(self) -> int:
@@ -126,44 +140,40 @@ class Recorder:
 
     # -- what every event has
 
-    def _thread(self) -> int:
-        ident = get_ident()
-        number = self._threads.get(ident)
-        if number is None:
-            number = self._threads[ident] = max([1, *self._threads.values()]) + 1
-        return number
-
     def add(self, make: Callable[[int, float, int, int | None], AnyEvent]) -> int:
         """Add the event that ``make`` makes of seq, time, thread and enclosing call. Returns its seq."""
+        # This is what a live system pays for each event, so that nothing here is a call that need not be one.
         with self._lock:
-            if self._ended:
-                return -1
-            if self._adding:
+            if self._busy:
                 # The garbage collector may drop a handle at any instant, also while an event is made or looked at.
-                self._late.append(make)
+                if not self._ended:
+                    self._late.append(make)
                 return -1
-            self._adding = True
+            self._busy = True
             try:
-                # This is what a live system pays for each event, so that nothing here is a call that need not be one.
                 now = self._now()
                 if now > self._last_t:
                     self._last_t = now
                 thread = self._threads.get(get_ident())
                 if thread is None:
-                    thread = self._thread()
-                calls = self._calls.get(thread)
+                    thread = self._new_thread()
                 seq = len(self._events)
-                event = make(seq, self._last_t, thread, calls[-1] if calls else None)
+                event = make(seq, self._last_t, thread.number, thread.calls[-1] if thread.calls else None)
                 self._events.append(event)
                 if self._see is not None:
                     self._see(event)
+                if type(event) is RunEnded:
+                    self._ended = True
             finally:
-                self._adding = False
-            if type(event) is RunEnded:
-                self._ended = True
+                self._busy = self._ended
             while self._late:
                 self.add(self._late.pop(0))
             return seq
+
+    def _new_thread(self) -> _Thread:
+        number = max([1, *(thread.number for thread in self._threads.values())]) + 1
+        thread = self._threads[get_ident()] = _Thread(number, [])
+        return thread
 
     def note(self, make: Outside) -> int:
         """Add an event that belongs to no call. Returns its seq."""
@@ -171,10 +181,8 @@ class Recorder:
 
     # -- errors
 
-    def error(self, error: BaseException | None, *, refused: bool = False) -> int | None:
-        """The number of an error object, which is written down at first sight; None for none."""
-        if error is None:
-            return None
+    def error(self, error: BaseException, *, refused: bool = False) -> int:
+        """The number of an error object, which is written down at first sight."""
         with self._lock:
             known = self._known(error)
             return self._write(error, refused=refused) if known is None else known
@@ -204,10 +212,10 @@ class Recorder:
         shown = None if self._shown is None or origin is Origin.BASE else self._shown(error)
         self.add(
             lambda seq, t, thread, call: ErrorSeen(
-                seq=seq,
-                t=t,
-                thread=thread,
-                call=call,
+                seq,
+                t,
+                thread,
+                call,
                 ref=ref,
                 type=type(error).__name__,
                 text=text_of(error),
@@ -234,16 +242,12 @@ class Recorder:
         """A call begins in this thread."""
         seq = self.add(
             lambda seq, t, thread, _: CallStarted(
-                seq=seq, t=t, thread=thread, room=room, what=what, pages=tuple(pages), last=last, misuse=misuse
+                seq, t, thread, room=room, what=what, pages=tuple(pages), last=last, misuse=misuse
             )
         )
-        thread = self._threads.get(get_ident(), 0)
-        calls = self._calls.get(thread)
-        if calls is None:
-            self._calls[thread] = [seq]
-        else:
-            calls.append(seq)
-        self._began[seq] = thread
+        if seq >= 0:
+            caller = self._began[seq] = self._threads[get_ident()]
+            caller.calls.append(seq)
         return seq
 
     def call_ended(
@@ -258,13 +262,12 @@ class Recorder:
         """It came back."""
         ref = None if error is None else self.error(error)
         began = self._began.pop(of, None)
-        if began is None:
-            began = 0
-        else:
-            self._calls[began].remove(of)
+        if began is not None:
+            began.calls.remove(of)
+        number = 0 if began is None else began.number
         self.add(
             lambda seq, t, _, __: CallEnded(
-                seq=seq, t=t, thread=began, room=room, of=of, value=value, error=ref, attribution=attribution
+                seq, t, number, room=room, of=of, value=value, error=ref, attribution=attribution
             )
         )
 
@@ -276,10 +279,10 @@ class Recorder:
         ref = None if error is None else self.error(error, refused=refused)
         self.add(
             lambda seq, t, thread, call: TransferMade(
-                seq=seq,
-                t=t,
-                thread=thread,
-                call=call,
+                seq,
+                t,
+                thread,
+                call,
                 room=place.room,
                 peer=peer,
                 handle=handle,
@@ -295,41 +298,31 @@ class Recorder:
     def posted(self, handle: int, answer: str | None, error: BaseException | None) -> None:
         ref = None if error is None else self.error(error)
         self.add(
-            lambda seq, t, thread, call: TransferPosted(
-                seq=seq, t=t, thread=thread, call=call, handle=handle, answer=answer, error=ref
-            )
+            lambda seq, t, thread, call: TransferPosted(seq, t, thread, call, handle=handle, answer=answer, error=ref)
         )
 
     def checked(self, handle: int, answer: str | None, error: BaseException | None) -> None:
         ref = None if error is None else self.error(error)
         self.add(
-            lambda seq, t, thread, call: TransferChecked(
-                seq=seq, t=t, thread=thread, call=call, handle=handle, answer=answer, error=ref
-            )
+            lambda seq, t, thread, call: TransferChecked(seq, t, thread, call, handle=handle, answer=answer, error=ref)
         )
 
     def released(self, handle: int, how: Literal["call", "last reference"], error: BaseException | None) -> None:
         ref = None if error is None else self.error(error)
-        self.add(
-            lambda seq, t, thread, call: TransferReleased(
-                seq=seq, t=t, thread=thread, call=call, handle=handle, how=how, error=ref
-            )
-        )
+        self.add(lambda seq, t, thread, call: TransferReleased(seq, t, thread, call, handle=handle, how=how, error=ref))
 
     def notified(self, peer: str, message: bytes, error: BaseException | None) -> None:
         ref = None if error is None else self.error(error)
         self.add(
             lambda seq, t, thread, call: NotificationSent(
-                seq=seq, t=t, thread=thread, call=call, peer=peer, message=message_of(message), error=ref
+                seq, t, thread, call, peer=peer, message=message_of(message), error=ref
             )
         )
 
     def peer_added(self, peer: str, generation: int, error: BaseException | None) -> None:
         ref = None if error is None else self.error(error)
         self.add(
-            lambda seq, t, thread, call: PeerAdded(
-                seq=seq, t=t, thread=thread, call=call, peer=peer, generation=generation, error=ref
-            )
+            lambda seq, t, thread, call: PeerAdded(seq, t, thread, call, peer=peer, generation=generation, error=ref)
         )
 
 

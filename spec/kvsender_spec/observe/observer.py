@@ -1,14 +1,12 @@
 """The observer: sees the events of one history, in order, and says what each clause comes to.
 
 ``Observer.see`` folds an event into the views, lets the checkers look at it, and follows the sender. It is pure and
-deterministic, and it judges a live run and a file alike. Which room an event belongs to is decided here and nowhere
-else: by the handle; for a new handle by the pages at the peer; else by the call that encloses it. What a recorder wrote
-because it knows is believed.
+deterministic, and it judges a live run and a file alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from kvsender_spec.clauses import CLAUSES, claimed
@@ -47,14 +45,16 @@ from kvsender_spec.history.events import (
     WorkerEnded,
 )
 from kvsender_spec.machine import Profile
+from kvsender_spec.observe.answers import Answer, conclude, follow, in_order
 from kvsender_spec.observe.attribution import CALLER
 from kvsender_spec.observe.checkers import CHECKERS
 from kvsender_spec.observe.checkers.base import OWN_ERROR, Checker, Sight
-from kvsender_spec.observe.peers import PeerView, SubjectView
-from kvsender_spec.observe.room import Answer, Answered, Bracket, RoomView
+from kvsender_spec.observe.peers import SubjectView, disconnected, opened_to, peer_changed
+from kvsender_spec.observe.room import Answered, Bracket, RoomView
+from kvsender_spec.observe.routing import Routing
 from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
 from kvsender_spec.observe.verdicts import named, verdict_of
-from kvsender_spec.oracle import UNKNOWN, Cause, CauseKind, Possible
+from kvsender_spec.oracle import UNKNOWN, Possible
 
 MOST_OVERLAPPING: Final = 2
 """More calls of one room at a time than this have too many orders: the room is judged no further."""
@@ -67,19 +67,17 @@ class Observer:
     def __init__(self, header: Header, checkers: Sequence[type[Checker]] = CHECKERS) -> None:
         self.header: Final = header
         self.findings: Final = Findings()
-        self.rooms: Final[dict[int, RoomView]] = {}
+        self._routing: Final = Routing()
+        self.rooms: Final[dict[int, RoomView]] = self._routing.rooms
         """By key, oldest first."""
         self.subject: Final = SubjectView()
+        self._answered: Final[dict[int, RoomView]] = {}
+        """The rooms that the transport may have answered since their calls were last judged, or settled."""
         self.now = 0.0
         self.complete = False
         """The history has come to its end."""
         self._claimed: Final = {clause.id for clause in claimed(Profile(header.profile))}
         self._errors: Final[dict[int, ErrorSeen]] = {}
-        self._handles: Final[dict[int, RoomView]] = {}
-        self._places: Final[dict[tuple[str, str, int], RoomView]] = {}
-        """Whose page or slot lies at a peer: the newest room that was given it."""
-        self._calls: Final[dict[int, RoomView | None]] = {}
-        """The room of each call that runs."""
         self._sight: Final = Sight(header, self.findings, self.rooms, self.subject, self._errors)
         self._checkers: Final = [checker(self._sight) for checker in checkers]
         self._by_kind: Final[dict[type[Event], list[Checker]]] = {
@@ -122,19 +120,19 @@ class Observer:
         room = self._fold(event)
         for checker in self._by_kind.get(type(event), ()):
             checker.see(event, room)
-        fresh = self.findings.violations[known:]
-        self._mark(fresh)
-        return tuple(fresh)
+        return self._marked(known)
 
     def _fold(self, event: AnyEvent) -> RoomView | None:
         """Take the event into the views. Returns the room that it is about."""
         match event:
-            case TransferMade() | TransferPosted() | TransferChecked():
-                return self._transfer(event)
-            case CallStarted():
+            case CallStarted():  # the kinds that are most frequent come first
                 return self._started(event)
             case CallEnded():
                 return self._ended(event)
+            case TransferChecked() | TransferPosted() | TransferMade():
+                return self._transfer(event)
+            case StepStarted():
+                self._sight.step += 1
             case ErrorSeen():
                 self._errors[event.ref] = event
             case TransferReleased():
@@ -144,13 +142,13 @@ class Observer:
             case NotificationSent():
                 return self._notified(event)
             case NotificationHeard():
-                return self._heard(event)
+                return self._routing.of_heard(event)
             case BytesLanded():
                 return self._landed(event)
             case PagesHeld():
                 self.subject.held = frozenset(event.pages)
             case PeerLost() | LinkCut() | PeerSilent() | PeerResumed() | PeerReturned() | PeerAdded():
-                self._peer_changed(event)
+                peer_changed(event, self.subject.peer(event.peer), self.rooms.values(), self._errors)
             case ClockAdvanced():
                 for view in self.rooms.values():
                     view.note_truth(event.t)
@@ -162,20 +160,22 @@ class Observer:
                 self.subject.over_since, self.subject.settles = event.t, event.settles
             case EventsDropped():
                 self._lose()
-            case StepStarted():
-                self._sight.step += 1
             case RunEnded():
                 self.complete = event.complete
             case _:
                 pass
-        return None if event.room is None else self.rooms.get(event.room)
+        return self._routing.of_key(event.room)
 
-    def _mark(self, violations: Iterable[Violation]) -> None:
-        """What breaks later in these rooms is recorded as after the first claimed clause that broke, or the own error.
+    def _marked(self, known: int) -> tuple[Violation, ...]:
+        """The violations after the first ``known``.
 
-        A worker that has ended serves no room any more, so what breaks after that in any room is after KS-7.1.
+        What breaks later in their rooms is recorded as after the first claimed clause that broke, or the own error. A
+        worker that has ended serves no room any more, so what breaks after that in any room is after KS-7.1.
         """
-        for violation in violations:
+        if len(self.findings.violations) == known:
+            return ()
+        fresh = tuple(self.findings.violations[known:])
+        for violation in fresh:
             if violation.clause not in self._claimed and violation.clause != OWN_ERROR:
                 continue
             if violation.clause == _WORKERS_END:
@@ -183,19 +183,13 @@ class Observer:
             for room in self.rooms.values():
                 if self.subject.mark or room.key == violation.room:
                     room.mark = room.mark or violation.clause
+        return fresh
 
-    # -- rooms and peers
+    # -- rooms
 
     def _opened(self, event: RoomOpened) -> RoomView:
         room = RoomView(event, self.header, self._errors)
-        peers = [self.subject.peer(name) for name in room.targets]
-        room.recovered = any(peer.returned for peer in peers)
-        room.unhealthy = any(not peer.healthy for peer in peers)
-        if any(peer.lost for peer in peers):
-            room.peer_lost()
-        for peer in peers:
-            if peer.connect_error is not None:
-                room.oracle.may_fault(peer.connect_error, from_now_on=True)
+        opened_to(room, [self.subject.peer(name) for name in room.targets])
         earlier = [view for view in self.rooms.values() if view.opened.id == event.id]
         room.reopened = bool(earlier)
         if earlier:
@@ -203,69 +197,13 @@ class Observer:
         room.mark = room.mark or self.subject.mark
         if self.subject.lossy:
             room.oracle.may_fault(UNKNOWN, from_now_on=True)
-        self.rooms[room.key] = room
-        for destination in room.targets.values():
-            for page in destination.pages:
-                self._places[destination.peer, "page", page] = room
-            if destination.aux is not None:
-                self._places[destination.peer, "aux", destination.aux] = room
+        self._routing.add(room)
         return room
-
-    def _peer_changed(self, event: PeerLost | LinkCut | PeerSilent | PeerResumed | PeerReturned | PeerAdded) -> None:
-        peer = self.subject.peer(event.peer)
-        match event:
-            case PeerLost() | LinkCut() | PeerSilent():
-                peer.fall(lost=not isinstance(event, PeerSilent))
-                self._note_unhealthy(peer)
-            case PeerResumed():
-                peer.silent = False
-            case PeerReturned():
-                self._disconnected(peer, None)  # for every room that was opened before
-                peer.come_back()
-            case PeerAdded(error=None):
-                peer.connect_error = None
-                peer.added_since = None if peer.added_since is None else peer.added_since + 1
-            case PeerAdded():
-                self._connect_failed(peer, event.error)
-
-    def _connect_failed(self, peer: PeerView, ref: int | None) -> None:
-        """Connecting raised; the sender may take that for the cause of each of the peer's rooms, at any time."""
-        error = None if ref is None else self._errors.get(ref)
-        if error is None:
-            return
-        cause = peer.connect_error = Cause(CauseKind.RAISED, error)
-        for room in self.rooms.values():
-            if peer.name in room.targets:
-                room.oracle.may_fault(cause, from_now_on=True)
-
-    def _note_unhealthy(self, peer: PeerView) -> None:
-        for room in self.rooms.values():
-            room.unhealthy = room.unhealthy or peer.name in room.targets
-
-    def _disconnected(self, peer: PeerView, told: RoomView | None) -> None:
-        """The subject knows that the peer is lost. The room that was ``told`` has the error itself for a cause."""
-        peer.fall(lost=True)
-        self._note_unhealthy(peer)
-        for room in self.rooms.values():
-            if room is not told and peer.name in room.targets:
-                room.peer_lost()
 
     # -- transfers
 
-    def _route(self, event: TransferMade | TransferPosted | TransferChecked) -> RoomView | None:
-        if event.room is not None:
-            return self.rooms.get(event.room)
-        if not isinstance(event, TransferMade):
-            return self._handles.get(event.handle)
-        for what, numbers in (("page", event.target), ("aux", () if event.aux is None else (event.aux,))):
-            for number in numbers:
-                room = self._places.get((event.peer, what, number))
-                if room is not None:
-                    return room
-        return None if event.call is None else self._calls.get(event.call)
-
     def _transfer(self, event: TransferMade | TransferPosted | TransferChecked) -> RoomView | None:
-        room = self._route(event)
+        room = self._routing.of_transfer(event)
         self._sight.misused = ""
         if isinstance(event, TransferMade):
             self._sight.peer_of_handle[event.handle] = event.peer
@@ -274,7 +212,7 @@ class Observer:
         if error is not None and error.disconnect:
             name = event.peer if isinstance(event, TransferMade) else self._sight.peer_of_handle.get(event.handle, "")
             if name:
-                self._disconnected(self.subject.peer(name), room)
+                disconnected(self.subject.peer(name), self.rooms.values(), told=room)
         if room is None:
             return None
         if event.error is not None and error is None:
@@ -282,8 +220,9 @@ class Observer:
         if not isinstance(event, TransferMade) and event.handle not in room.pages:
             return room  # its transfer.made was lost
         if isinstance(event, TransferMade) and event.handle is not None and event.error is None:
-            self._handles[event.handle] = room
+            self._routing.by_handle[event.handle] = room
         released = not isinstance(event, TransferMade) and bool(room.releases[event.handle])
+        self._answered[room.key] = room
         misused = room.transfer(event, self.now)
         if released and not misused:
             misused = f"handle {event.handle} was used after its release"
@@ -294,9 +233,10 @@ class Observer:
         return room
 
     def _released(self, event: TransferReleased) -> RoomView | None:
-        room = self._handles.get(event.handle)
+        room = self._routing.by_handle.get(event.handle)
         if room is None:
             return None
+        self._answered[room.key] = room
         self._sight.released_in = None
         if event.error is not None:
             room.other_error(event.error)
@@ -305,22 +245,19 @@ class Observer:
         return room
 
     def _notified(self, event: NotificationSent) -> RoomView | None:
-        room = self.rooms.get(event.room) if event.room is not None else None
-        if room is None and event.call is not None:
-            room = self._calls.get(event.call)
+        room = self._routing.of_sent(event)
         if event.error is not None:
             self.subject.peer(event.peer).unheard = True
             error = self._errors.get(event.error)
             if error is not None and error.disconnect:
-                self._disconnected(self.subject.peer(event.peer), room)
+                disconnected(self.subject.peer(event.peer), self.rooms.values(), told=room)
             if room is not None:
+                self._answered[room.key] = room
                 room.other_error(event.error)
         return room
 
     def _landed(self, event: BytesLanded) -> RoomView | None:
-        room = self.rooms.get(event.room) if event.handle is None and event.room is not None else None
-        if event.handle is not None:
-            room = self._handles.get(event.handle)
+        room = self._routing.of_landed(event)
         if room is not None and event.handle is not None and event.whole:
             room.landed.add(event.handle)
             if room.cleared:
@@ -328,31 +265,20 @@ class Observer:
             room.note_truth(self.now)
         return room
 
-    def _heard(self, event: NotificationHeard) -> RoomView | None:
-        if event.incarnation is not None:
-            return self.rooms.get(event.incarnation)
-        rooms = [room for room in self.rooms.values() if room.opened.id == event.id]
-        # A newer room of that id may be one of which nothing was seen.
-        return rooms[-1] if rooms and not rooms[-1].untracked else None
-
     # -- calls
 
     def _started(self, event: CallStarted) -> RoomView | None:
-        room = None if event.room is None else self.rooms.get(event.room)
-        for view in self.rooms.values():
-            if view is not room and not view.calls:
-                view.settle_between_calls(self.now)
-        self._calls[event.seq] = room
+        room = self._routing.of_key(event.room)
+        self._settle_others(room)
+        self._routing.by_call[event.seq] = room
         self.subject.sends += event.what is CallName.SEND
         if room is not None:
             room.begin(event, self.now)
         return room
 
     def _ended(self, event: CallEnded) -> RoomView | None:
-        room = self._calls.pop(event.of, None)
-        for view in self.rooms.values():
-            if view is not room and not view.calls:
-                view.settle_between_calls(self.now)
+        room = self._routing.by_call.pop(event.of, None)
+        self._settle_others(room)
         if room is None:
             return None
         done = room.end(event)
@@ -360,10 +286,16 @@ class Observer:
             self._judge(room, done)
         return room
 
+    def _settle_others(self, room: RoomView | None) -> None:
+        for view in [view for view in self._answered.values() if view is not room and not view.calls]:
+            view.settle_between_calls(self.now)
+            del self._answered[view.key]
+
     def _judge(self, room: RoomView, brackets: list[Bracket]) -> None:
         """The calls that overlapped, each as if it had been alone, in the order in which they had their effect."""
         answered, room.answered = room.answered, Answered()
-        if any(b.ended is not None and b.ended.error not in (None, *self._errors) for b in brackets):
+        errors = {bracket.ended.error for bracket in brackets if bracket.ended is not None} - {None}
+        if not errors <= self._errors.keys():
             self._lose_track(room)
             return
         if len(brackets) > MOST_OVERLAPPING:
@@ -374,9 +306,9 @@ class Observer:
         overlapped = len(brackets) > 1
         if overlapped:
             room.overlap(brackets[1].started)
-        for bracket in _in_order(brackets):
+        for bracket in in_order(brackets):
             mine = answered if bracket is first else Answered()
-            self._answer(room, room.conclude(bracket, mine, self.now, overlapped=overlapped))
+            self._answer(room, conclude(room, bracket, mine, self.now, overlapped=overlapped))
         if overlapped and Ability.WORKERS in room.can:
             room.oracle.may_have_completed()  # after both calls had looked
 
@@ -390,11 +322,11 @@ class Observer:
                     checker.answered_untracked(answer)
                 else:
                     checker.answered(answer)
-        room.follow(answer)
+        follow(answer)
         given_up = answer.started.what in (CallName.ABORT, CallName.CLEAR) and room.oracle.failed
         if room.faults or given_up:
             self.subject.faulted.add(room.key)
-        self._mark(self.findings.violations[known:])
+        self._marked(known)
 
     # -- loss
 
@@ -402,7 +334,7 @@ class Observer:
         self.subject.lossy = True
         for room in self.rooms.values():
             self._lose_track(room)
-        self._calls.clear()
+        self._routing.by_call.clear()
         for clause in CLAUSES:
             self.findings.reasons.setdefault(clause.id, (Reason.LOST, ""))
 
@@ -410,17 +342,6 @@ class Observer:
         room.lose_track()
         # The caller may have done unseen what the profile does not allow it, which would excuse what follows.
         room.contexts.update(CALLER - self._claimed)
-
-
-def _in_order(brackets: list[Bracket]) -> list[Bracket]:
-    """What a send() has posted counts for a poll() beside it; of two polls the one that ended the room comes last."""
-    if len(brackets) < 2:
-        return brackets
-    first, second = brackets
-    polls = first.started.what is CallName.POLL and second.started.what is CallName.POLL
-    ends = second.ended is not None and second.ended.value in ("Failed", "Success")
-    swapped = second.started.what is CallName.SEND or (polls and not ends)
-    return [second, first] if swapped else [first, second]
 
 
 def observe(history: History, checkers: Sequence[type[Checker]] = CHECKERS) -> Observer:

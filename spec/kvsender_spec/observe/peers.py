@@ -1,10 +1,21 @@
-"""What is known of the peers and of the subject itself: what all rooms share."""
+"""What is known of the peers and of the subject itself: what all rooms share, and what it means for each of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kvsender_spec.oracle import Cause
+from kvsender_spec.history.events import (
+    ErrorSeen,
+    LinkCut,
+    PeerAdded,
+    PeerLost,
+    PeerResumed,
+    PeerReturned,
+    PeerSilent,
+)
+from kvsender_spec.observe.room import RoomView
+from kvsender_spec.oracle import Cause, CauseKind
 
 
 @dataclass(slots=True)
@@ -74,3 +85,54 @@ class SubjectView:
         if found is None:
             found = self.peers[name] = PeerView(name)
         return found
+
+
+def opened_to(room: RoomView, peers: Sequence[PeerView]) -> None:
+    """A room was opened to these peers, as they are."""
+    room.recovered = any(peer.returned for peer in peers)
+    room.unhealthy = any(not peer.healthy for peer in peers)
+    if any(peer.lost for peer in peers):
+        room.peer_lost()
+    for peer in peers:
+        if peer.connect_error is not None:
+            room.oracle.may_fault(peer.connect_error, from_now_on=True)
+
+
+def peer_changed(
+    event: PeerLost | LinkCut | PeerSilent | PeerResumed | PeerReturned | PeerAdded,
+    peer: PeerView,
+    rooms: Iterable[RoomView],
+    errors: Mapping[int, ErrorSeen],
+) -> None:
+    """Something happened to a peer; ``rooms`` are all that were opened."""
+    match event:
+        case PeerLost() | LinkCut() | PeerSilent():
+            peer.fall(lost=not isinstance(event, PeerSilent))
+            for room in rooms:
+                room.unhealthy = room.unhealthy or peer.name in room.targets
+        case PeerResumed():
+            peer.silent = False
+        case PeerReturned():
+            disconnected(peer, rooms)
+            peer.come_back()
+        case PeerAdded(error=None):
+            peer.connect_error = None
+            peer.added_since = None if peer.added_since is None else peer.added_since + 1
+        case PeerAdded(error=int(ref)) if ref in errors:
+            # Connecting raised; the sender may take that for the cause of each of the peer's rooms, at any time.
+            cause = peer.connect_error = Cause(CauseKind.RAISED, errors[ref])
+            for room in rooms:
+                if peer.name in room.targets:
+                    room.oracle.may_fault(cause, from_now_on=True)
+        case PeerAdded():
+            pass
+
+
+def disconnected(peer: PeerView, rooms: Iterable[RoomView], told: RoomView | None = None) -> None:
+    """The subject knows that the peer is lost. The room that was ``told`` has the error itself for a cause."""
+    peer.fall(lost=True)
+    for room in rooms:
+        if peer.name in room.targets:
+            room.unhealthy = True
+            if room is not told:
+                room.peer_lost()

@@ -1,6 +1,6 @@
 """What is known of one incarnation of one room: its possible states, its handles, its faults, its calls.
 
-The view is folded from events, once. Checkers read it; nothing here says which clause an answer breaks.
+The view is folded from events, once. Checkers read it. What a call that came back says is in ``answers``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from transitions import MachineError
 
-from kvsender_spec.contract import Attribution, KVPoll
+from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
     Ability,
     CallEnded,
@@ -29,10 +29,9 @@ from kvsender_spec.history.events import (
     TransferPosted,
     TransferReleased,
 )
-from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input, State
-from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, UNKNOWN, Cause, CauseKind, Possible, RoomOracle
+from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
+from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
 
-_GIVING_UP: Final = {CallName.ABORT: "KS-5.1", CallName.CLEAR: "KS-5.2"}
 _INTERNAL: Final = frozenset({Origin.BASE, Origin.OTHER, Origin.USAGE, Origin.RELEASED})
 
 
@@ -70,56 +69,6 @@ class Bracket:
     complete: bool
     """When it started a deadline had passed, and every transfer had finished in truth."""
     ended: CallEnded | None = None
-
-
-@dataclass(slots=True)
-class Answer:
-    """One call of the caller that came back, with what was known before it. Checkers read this."""
-
-    room: RoomView
-    started: CallStarted
-    ended: CallEnded
-    answered: Answered
-    error: ErrorSeen | None
-    before: tuple[Possible, ...]
-    was_terminal: KVPoll | None
-    was_failed: bool
-    idle: bool
-    """Before it nothing was in flight, and the last chunk was not posted."""
-    complete: bool
-    overlapped: bool
-    value: KVPoll | None = None
-    allowed: bool = True
-    breaks: str | None = None
-    """The clause that the table names for what a send() did."""
-    first_terminal: bool = False
-    live: bool = False
-    """failure_exception(): the room may not have failed."""
-    latched: tuple[Possible, ...] = ()
-    """failure_exception(): the states in which it has."""
-    matching: Possible | None = None
-    """failure_exception(): the state whose cause was raised."""
-    cause_at_stake: bool = False
-    """failure_exception(): the first one since an abort() of a room that had failed already."""
-    shown_before: tuple[str, str] | None = None
-    untold: bool = False
-    """Whether the answer is right depends on what may not have been seen."""
-    confirms: frozenset[str] = frozenset()
-    """Circumstances since the last allowed answer, which an allowed one shows to have changed nothing."""
-
-    @property
-    def later(self) -> bool:
-        """What failure_exception() raised is a later error of the room's, in the place of the first one."""
-        refs = {fault.error.ref for fault in self.room.faults if fault.error is not None}
-        return self.error is not None and self.room.chain(self.error)[-1].ref in refs
-
-    @property
-    def name(self) -> str:
-        return f"{self.started.what.value}()"
-
-    @property
-    def wanted(self) -> str:
-        return "one of " + ", ".join(map(str, self.before))
 
 
 class RoomView:
@@ -183,8 +132,10 @@ class RoomView:
         self.posted_late: tuple[str, str] | None = None
         """What was posted in no send() since the last call and may not be: the clause that it breaks, and the words."""
         self._finished_last = -1
-        self._cause_at_stake = False
-        self._complete = False
+        self.cause_at_stake = False
+        """The room had failed already when it was aborted, and failure_exception() has not been asked since."""
+        self.complete = False
+        """Since the last poll() a deadline has passed although every transfer had finished in truth."""
 
     # -- facts
 
@@ -227,7 +178,7 @@ class RoomView:
         oracle = self.oracle
         if oracle.closed and oracle.overdue(now):
             done = (m.state is HandleState.DONE or number in self.landed for number, m in oracle.handles.items())
-            self._complete = self._complete or all(done)
+            self.complete = self.complete or all(done)
 
     def peer_lost(self) -> None:
         """A peer of the room is gone, or is another process now. The room may fail for it."""
@@ -317,13 +268,13 @@ class RoomView:
 
     def begin(self, started: CallStarted, now: float) -> None:
         """A call begins."""
-        complete = self._complete
+        complete = self.complete
         if not self.calls:
             self.settle_between_calls(now)
         else:
             self.circumstance("KS-7.2")
         self.note_truth(now)
-        self.calls.append(Bracket(started, complete or self._complete))
+        self.calls.append(Bracket(started, complete or self.complete))
         if started.what is CallName.SEND and not started.misuse:
             self.sent.extend(started.pages)
             self.handed_over = self.handed_over or (started.last and not self.oracle.failed)
@@ -340,13 +291,14 @@ class RoomView:
 
     def settle_between_calls(self, now: float) -> None:
         """What workers, or calls about other rooms, were answered about this room since its last call."""
-        answered, self.answered = self.answered, Answered()
-        if answered.any:
-            self._meanwhile(answered, now, complete=self._complete)
+        if self.answered.any:
+            answered, self.answered = self.answered, Answered()
+            self.meanwhile(answered, now, complete=self.complete)
 
-    def _meanwhile(self, answered: Answered, now: float, *, complete: bool) -> None:
+    def meanwhile(self, answered: Answered, now: float, *, complete: bool) -> None:
+        """Follow what was answered in no send() and no poll()."""
         if answered.posting is not None or answered.posted:
-            breaks = self._posted(answered)
+            breaks = self.posted(answered)
             if breaks is not None:
                 self.posted_late = breaks, answered.posts
         if answered.checking is not None:
@@ -355,8 +307,8 @@ class RoomView:
             self.oracle.may_fault(DEADLINE)
         self.oracle.may_have_completed()
 
-    def _posted(self, answered: Answered) -> str | None:
-        """Returns the clause that posting now breaks.
+    def posted(self, answered: Answered) -> str | None:
+        """Follow what a send(), or a worker, was answered. Returns the clause that posting now breaks.
 
         Which of several chunks a worker posts does not show: with the last one in its hands, it may be that one. A
         Success that comes too early for it is still found, by the bytes that are missing.
@@ -378,186 +330,6 @@ class RoomView:
         """Another call came while one ran: each may have had its effect first."""
         if second.what in (CallName.ABORT, CallName.CLEAR):
             self.oracle.may_fault(ABORTED)
-
-    def conclude(self, bracket: Bracket, answered: Answered, now: float, *, overlapped: bool) -> Answer:
-        """Follow one call that came back."""
-        ended = bracket.ended
-        assert ended is not None
-        oracle = self.oracle
-        answer = Answer(
-            self,
-            bracket.started,
-            ended,
-            answered,
-            None if ended.error is None else self.errors.get(ended.error),
-            before=oracle.possible,
-            was_terminal=self.terminal,
-            was_failed=oracle.failed,
-            idle=self.idle,
-            complete=bracket.complete,
-            overlapped=overlapped,
-            shown_before=self.shown,
-        )
-        what = bracket.started.what
-        if what is CallName.FAILURE_EXCEPTION:
-            self._failure(answer)
-        elif bracket.started.misuse:
-            self.circumstance("KS-8.1")
-        elif answer.error is not None:
-            self._escaped(answer, answer.error)
-        else:
-            self._returned(answer, now)
-        return answer
-
-    def _escaped(self, answer: Answer, error: ErrorSeen) -> None:
-        answer.allowed = False
-        if answer.started.what in _GIVING_UP:
-            self.circumstance(_GIVING_UP[answer.started.what])
-        internal = answer.answered.first
-        self.abandoned = error.origin is Origin.BASE or (
-            internal is not None and internal.kind is CauseKind.INTERNAL and internal.error is error
-        )
-        self.oracle.faulted(answer.answered.first or Cause(CauseKind.RAISED, error))
-
-    def _returned(self, answer: Answer, now: float) -> None:
-        oracle, answered = self.oracle, answer.answered
-        what = answer.started.what
-        if what is not CallName.SEND and (answered.posted or answered.posting is not None):
-            self._meanwhile(answered, now, complete=answer.complete)
-        match what:
-            case CallName.SEND:
-                answer.breaks = self._posted(answered)
-                if answered.checking is not None:
-                    oracle.observed(answered.checking)
-                if Ability.WORKERS in self.can:
-                    oracle.may_have_completed()
-            case CallName.POLL:
-                self._polled(answer, now)
-            case CallName.ABORT:
-                self._cause_at_stake = self._cause_at_stake or oracle.failed
-                self._given_up("KS-5.1")
-                oracle.take(Input.ABORT, ABORTED)
-            case CallName.CLEAR:
-                self._given_up("KS-5.2")
-                oracle.take(Input.CLEAR, ABORTED)
-                self.cleared = True
-                self.contexts.add("KS-5.2")
-            case _:
-                pass
-
-    def _given_up(self, clause: str) -> None:
-        """abort() or clear(). Of a live room it is a failure like others; of one that is decided it changes nothing."""
-        self.since.add(clause)
-        if any(possible.state not in (State.IDLE, State.SENDING) for possible in self.oracle.possible):
-            self.contexts.add("KS-5.1")
-
-    def _polled(self, answer: Answer, now: float) -> None:
-        value = KVPoll[answer.ended.value or "Bootstrapping"]
-        answer.value = value
-        # What a post in this very call has changed is allowed for in what was known before it.
-        answer.before = self.oracle.possible
-        answer.allowed = self.oracle.polled(value, answer.answered.first, now, completion_is_there=answer.complete)
-        self._complete = False
-        if not answer.allowed and value is KVPoll.Failed and self.dropped:
-            # It had failed before its last send(), and posted all the same.
-            answer.breaks = "KS-2.5"
-            self.oracle.keep(list(self.dropped))
-        answer.first_terminal = value.terminal and self.terminal is None
-        if answer.allowed:
-            answer.confirms = frozenset(self.since)
-            self.since.clear()
-
-    def follow(self, answer: Answer) -> None:
-        """After the checkers: the view follows the sender, also where the specification does not."""
-        self.posted_late = None
-        value = answer.value
-        if value is None:
-            return
-        if not answer.allowed:
-            self.oracle.follow(value)
-            self.since.clear()
-        if value.terminal or not answer.allowed:
-            self.terminal = value if value.terminal else None
-
-    def _failure(self, answer: Answer) -> None:
-        states = self.oracle.possible
-        live = [possible for possible in states if possible.state not in LATCHED]
-        answer.live = bool(live)
-        answer.latched = tuple(possible for possible in states if possible.state in LATCHED)
-        error = answer.error
-        if error is not None and error.origin is Origin.USAGE and live:
-            self.circumstance("KS-2.7")
-            self.oracle.keep(live)
-            return
-        if live and self.oracle.may_fail_unseen:
-            answer.untold = True
-            return
-        if not answer.latched:
-            answer.allowed = False
-            return
-        answer.cause_at_stake, self._cause_at_stake = self._cause_at_stake, False
-        fitting = [] if error is None else [possible for possible in answer.latched if self._matches(error, possible)]
-        # Where several causes fit what was raised, the sender's own word decides which one it is: one that it names,
-        # or else one that may be anybody's.
-        said = answer.ended.attribution
-        open_to_it = [p for p in fitting if self.attribution_of(p) is None]
-        named = [p for p in fitting if (who := self.attribution_of(p)) is not None and who.value == said]
-        answer.matching = next(iter((*named, *open_to_it, *fitting)), None)
-        if answer.matching is not None and answer.matching.cause is UNKNOWN and self.oracle.may_fail_unseen:
-            answer.untold = True
-            return
-        if error is None or answer.matching is None:
-            answer.allowed = False
-            return
-        self.oracle.keep([answer.matching])
-        self.shown = (error.type, error.text)
-        if live:
-            self.circumstance("KS-2.7")
-
-    def chain(self, error: ErrorSeen) -> list[ErrorSeen]:
-        """The error and what its ``__cause__`` leads to."""
-        links = [error]
-        while links[-1].cause is not None and len(links) < 16:
-            following = self.errors.get(links[-1].cause)
-            if following is None:
-                break
-            links.append(following)
-        return links
-
-    def _matches(self, error: ErrorSeen, possible: Possible) -> bool:
-        cause, links = possible.cause, self.chain(error)
-        assert cause is not None
-        match cause.kind:
-            case CauseKind.RAISED | CauseKind.INTERNAL:
-                first = cause.error
-                assert first is not None
-                named = any(first.type in link.text and first.text in link.text for link in links)
-                return links[-1].ref == first.ref and (error.ref == first.ref or named)
-            case CauseKind.RETURNED:
-                return any(cause.text in link.text for link in links)
-            case CauseKind.ABORTED | CauseKind.DEADLINE | CauseKind.PEER_LOST:
-                refs = {fault.error.ref for fault in self.faults if fault.error is not None}
-                return all(link.ref not in refs for link in links)
-            case CauseKind.UNKNOWN:
-                return True
-
-    def attribution_of(self, possible: Possible) -> Attribution | None:
-        """Who caused it, where the cause leaves no choice."""
-        cause = possible.cause
-        assert cause is not None
-        match cause.kind:
-            case CauseKind.ABORTED:
-                return Attribution.OWNER
-            case CauseKind.DEADLINE:
-                return Attribution.DEADLINE
-            case CauseKind.INTERNAL:
-                return Attribution.INTERNAL
-            case CauseKind.PEER_LOST:
-                return Attribution.PEER
-            case CauseKind.RAISED | CauseKind.RETURNED:
-                return Attribution.PEER if cause.error is not None and cause.error.disconnect else None
-            case CauseKind.UNKNOWN:
-                return None
 
     def circumstance(self, clause: str) -> None:
         """Something has happened that this clause is about, and that may be why a later answer is wrong."""

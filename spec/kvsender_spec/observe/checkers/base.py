@@ -7,8 +7,9 @@ from typing import ClassVar, Final
 
 from kvsender_spec.history.events import Ability, AnyEvent, ErrorSeen, Header
 from kvsender_spec.machine import HandleState
+from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.peers import SubjectView
-from kvsender_spec.observe.room import Answer, RoomView
+from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.verdict import Findings, Reason, Violation
 
 OWN_ERROR: Final = "own error"
@@ -57,7 +58,8 @@ class Sight:
 
     def around(self, room: RoomView) -> None:
         """What else is wrong in the world, for a room whose answer is looked at."""
-        self.other_room_faulted = bool(self.subject.faulted - {room.key})
+        faulted = self.subject.faulted
+        self.other_room_faulted = len(faulted) > (room.key in faulted)
         self.other_peer_unhealthy = not (room.unhealthy or self.subject.lossy) and any(
             peer.ever_unhealthy for name, peer in self.subject.peers.items() if name not in room.targets
         )

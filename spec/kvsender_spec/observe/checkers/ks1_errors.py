@@ -15,8 +15,9 @@ from kvsender_spec.history.events import (
     Origin,
     PeerAdded,
 )
+from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, OWN_ERROR, Checker, Sight, shown
-from kvsender_spec.observe.room import Answer, RoomView
+from kvsender_spec.observe.room import RoomView
 from kvsender_spec.oracle import CauseKind
 
 

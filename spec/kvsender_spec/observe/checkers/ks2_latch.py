@@ -6,8 +6,9 @@ from typing import ClassVar, Final
 
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.history.events import Ability, CallName, Origin
+from kvsender_spec.observe.answers import Answer
+from kvsender_spec.observe.causes import attribution_of
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, shown
-from kvsender_spec.observe.room import Answer
 from kvsender_spec.oracle import CauseKind
 
 _NOTHING_MORE: Final = "the transport is asked for nothing more"
@@ -90,7 +91,7 @@ class Latch(Checker):
     def _attributed(self, answer: Answer) -> None:
         """KS-2.8, where the cause leaves no choice; an error of the program's own is KS-1.3's."""
         assert answer.matching is not None
-        expected = answer.room.attribution_of(answer.matching)
+        expected = attribution_of(answer.matching)
         if expected is None or not self.sight.has(Ability.ATTRIBUTION):
             return
         said, wanted = answer.ended.attribution, expected.value

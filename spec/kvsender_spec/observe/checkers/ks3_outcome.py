@@ -6,8 +6,9 @@ from typing import ClassVar, Final
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import AnyEvent, BytesCompared, CallName, RunEnded
+from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
-from kvsender_spec.observe.room import Answer, RoomView
+from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.verdict import Reason
 
 _TRUTH = "bytes.compared"

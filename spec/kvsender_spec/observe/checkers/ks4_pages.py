@@ -18,8 +18,9 @@ from kvsender_spec.history.events import (
     TransferReleased,
 )
 from kvsender_spec.machine import HandleState
+from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
-from kvsender_spec.observe.room import Answer, RoomView
+from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.verdict import Reason
 
 _HELD = "pages.held"

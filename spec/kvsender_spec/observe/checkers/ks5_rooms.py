@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from kvsender_spec.history.events import CallName
+from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker
-from kvsender_spec.observe.room import Answer
 
 _OWN = ("KS-5.1", "KS-5.2", "KS-5.3")
 

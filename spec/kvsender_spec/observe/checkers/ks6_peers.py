@@ -15,8 +15,9 @@ from kvsender_spec.history.events import (
     RunEnded,
     Says,
 )
+from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
-from kvsender_spec.observe.room import Answer, RoomView
+from kvsender_spec.observe.room import RoomView
 
 
 class Peers(Checker):

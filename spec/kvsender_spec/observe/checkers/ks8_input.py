@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from kvsender_spec.history.events import Origin
+from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, shown
-from kvsender_spec.observe.room import Answer
 
 
 class Misuses(Checker):
