@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,13 +18,14 @@ from rich.text import Text
 
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.front import refuse, require_writable
-from kvsender_spec.history.events import AnyEvent, Header, History, RunEnded
+from kvsender_spec.history.events import History, RunEnded
 from kvsender_spec.history.export import to_perfetto
 from kvsender_spec.history.ndjson import HistoryError, read
 from kvsender_spec.history.plain import one_line
 from kvsender_spec.history.schema import schema_page
 from kvsender_spec.history.telling import Teller, tell
 from kvsender_spec.machine import Profile
+from kvsender_spec.observe.observer import Observer
 from kvsender_spec.observe.verdict import Verdict, exit_code, merge
 from kvsender_spec.report.text import LIMIT, counterexample, style
 
@@ -32,24 +33,6 @@ COMMAND = "kvsender trace"
 STANDARD_INPUT = "-"
 
 trace_app = typer.Typer(no_args_is_help=True, help="Show recorded histories, and check them against the clauses.")
-
-
-class Observing(Protocol):
-    """What is used of ``kvsender_spec.observe.observer.Observer``."""
-
-    def see(self, event: AnyEvent) -> object:
-        """Take the next event."""
-
-    def verdicts(self, profile: Profile | None = None) -> tuple[Verdict, ...]:
-        """One for each clause."""
-
-
-def new_observer(header: Header) -> Observing:
-    """An observer of one history."""
-    from kvsender_spec.observe.observer import Observer
-
-    made: Observing = Observer(header)
-    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +44,7 @@ class Recorded:
 
     def verdicts(self, profile: Profile | None) -> tuple[Verdict, ...]:
         """One for each clause; the evidence says which file it is from, and which event shows it first."""
-        observer = new_observer(self.history.header)
+        observer = Observer(self.history.header)
         for event in self.history.events:
             observer.see(event)
         return tuple(map(self.located, observer.verdicts(profile)))
@@ -132,9 +115,8 @@ def check_command(
     verdicts = merged([one.verdicts(profile) for one in recorded])
     code = exit_code(verdicts, strict=strict)
     failed = [counterexample(verdict) for verdict in verdicts if verdict.outcome.failed]
-    console = Console(highlight=False)
-    for line in (*_rows(verdicts), *_incomplete(recorded), *failed, _conclusion(code, strict)):
-        console.print(line, markup=False, soft_wrap=True)
+    lines = (*_rows(verdicts), *_incomplete(recorded), *failed, _conclusion(code, strict))
+    Console(highlight=False, markup=False, soft_wrap=True).print(*lines, sep="\n")
     raise typer.Exit(code)
 
 

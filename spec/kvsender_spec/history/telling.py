@@ -346,7 +346,8 @@ def _destination(there: h.Destination) -> str:
 
 def _of_transfer(event: h.TransferMade) -> str:
     """What it moves, and where to."""
-    words = [f", pages {_numbers(event.pages)}" + (f" to its pages {_numbers(event.target)}" if event.target else "")]
+    to = f" to its pages {_numbers(event.target)}" if event.target else ""
+    words = [f"pages {_numbers(event.pages)}{to}"] if event.pages or to else []
     words += [] if event.aux is None else [f"aux slot {event.aux}"]
     words += [f"then notify {_quoted(event.message)}"] if event.message else []
-    return ", ".join(words)
+    return "".join(f", {part}" for part in words)

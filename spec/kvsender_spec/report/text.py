@@ -239,7 +239,7 @@ def render(report: Report, console: Console) -> None:
         console.print()
         console.print(counterexample(group.cause, group.consequences), soft_wrap=True)
     console.print()
-    console.print(_table(report))
+    console.print(_table(report), soft_wrap=False)
     unclaimed = broken_unclaimed(report)
     for number, verdict in enumerate(unclaimed):
         if not number:
@@ -284,7 +284,7 @@ def render_matrix(reports: Sequence[Report], console: Console) -> None:
     for clause, row in matrix(reports):
         cells = [Text() if v is None else Text(_cell(v), style=style(v.outcome)) for v in row]
         table.add_row(title(clause), *cells)
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def matrix(reports: Sequence[Report]) -> list[tuple[Clause, list[Verdict | None]]]:
