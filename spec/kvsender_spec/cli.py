@@ -9,7 +9,8 @@ wrong use or AALpy is missing, 3 learning was cut short or the adapter broke.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.formal.command import prove_command
 from kvsender_spec.front import import_from_here, refuse, require_writable
 from kvsender_spec.history.ndjson import write
+from kvsender_spec.history.plain import one_line
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, UnknownClause, check, select
 from kvsender_spec.kit.loading import load_adapter
@@ -38,21 +40,33 @@ from kvsender_spec.observe.verdict import Report, worst_exit_code
 from kvsender_spec.report.html import to_html
 from kvsender_spec.report.json import to_json
 from kvsender_spec.report.junit import to_junit
-from kvsender_spec.report.text import render, render_matrix, render_run
+from kvsender_spec.report.text import LIMIT, render, render_matrix, render_run
 from kvsender_spec.trace import Trace, TraceError
 from kvsender_spec.trace_command import trace_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+@contextmanager
+def _refusing(*errors: type[Exception], about: str = "") -> Iterator[None]:
+    """What the block raises of these errors is wrong use of the command."""
+    try:
+        yield
+    except errors as error:
+        raise refuse(f"{about}{error}") from error
+
+
+def _console() -> Console:
+    """Where a command prints. What it quotes is no markup and is not broken into lines; a table is asked to fit."""
+    return Console(highlight=False, markup=False, soft_wrap=True)
+
+
 def _load(adapter_name: str, *, verbose: bool) -> Adapter:
     import_from_here()
     if not verbose:
         logging.disable(logging.CRITICAL)  # injected faults make a careful sender log thousands of times
-    try:
+    with _refusing(LoadError):
         return load_adapter(adapter_name)
-    except LoadError as error:
-        raise refuse(str(error)) from error
 
 
 def _is_clause(name: str) -> bool:
@@ -66,12 +80,8 @@ def _load_all(names: Sequence[str], *, verbose: bool) -> list[Adapter]:
         raise refuse("names no adapter: write module:attribute, e.g. kvsender_nixl.adapter:adapter")
     adapters = [_load(name, verbose=verbose) for name in names]
     for adapter in adapters:
-        try:
+        with _refusing(LoadError), suppress(AdapterError):  # the latter is a verdict of its report
             abilities(adapter)
-        except LoadError as error:
-            raise refuse(str(error)) from error
-        except AdapterError:
-            pass  # a verdict of its report
     titles = [adapter.name for adapter in adapters]
     for position, title in enumerate(titles):
         if title in titles[:position]:
@@ -121,12 +131,10 @@ def check_command(
     verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
 ) -> None:
     """Explore senders on the scripted transport and print a verdict for each clause; several are compared as well."""
-    console = Console(highlight=False)
+    console = _console()
     adapters = _load_all([name for name in names if not _is_clause(name)], verbose=verbose)
-    try:
+    with _refusing(UnknownClause):
         wanted = select(name for name in names if _is_clause(name))
-    except UnknownClause as error:
-        raise refuse(str(error)) from error
     if suite is not None and not 0 <= suite <= MOST_EXTRA:
         raise refuse(f"--suite takes 0 to {MOST_EXTRA} extra states, not {suite}")
     for option, path in (("--json", json_path), ("--junit", junit_path), ("--html", html_path)):
@@ -154,7 +162,7 @@ def check_command(
             path.write_text(written(reports), encoding="utf-8")
     if histories is not None:
         for kept in _keep(reports, histories):
-            console.print(f"kept {kept}", markup=False, soft_wrap=True)
+            console.print(f"kept {kept}")
     raise typer.Exit(worst_exit_code(reports))
 
 
@@ -204,7 +212,7 @@ def _explored(
             what = f"{adapter.name}: the complete suite"
             progress.update(task, description=what, total=played.planned, completed=played.words)
 
-        try:
+        with _refusing(LoadError):
             return check(
                 adapter,
                 seed=seed,
@@ -216,8 +224,6 @@ def _explored(
                 on_run=show,
                 on_word=show_word,
             )
-        except LoadError as error:
-            raise refuse(str(error)) from error
 
 
 @app.command("replay")
@@ -237,36 +243,34 @@ def replay_command(
     clauses = [name for name in names if _is_clause(name)]
     if len(adapters) != 1 or len(clauses) > 1:
         raise refuse(f"replay takes one adapter and at most one clause, not {' '.join(names)}")
-    try:
+    with _refusing(TraceError, about=f"{path}: "):
         trace, clause = read_trace(path, *clauses)
-    except TraceError as error:
-        raise refuse(f"{path}: {error}") from error
-    try:
+    with _refusing(LoadError):
         done = replay(_load(adapters[0], verbose=verbose), trace, profile=profile, strict=strict)
-    except LoadError as error:
-        raise refuse(str(error)) from error
-    _render_replay(trace, done, clause, Console(highlight=False))
+    _render_replay(trace, done, clause, _console())
     raise typer.Exit(done.exit_code)
 
 
 def _render_replay(trace: Trace, done: Replay, clause: str | None, console: Console) -> None:
-    def say(words: str, style: str = "") -> None:
-        console.print(words, style=style or None, markup=False, soft_wrap=True)
-
-    say(f"scene: {trace.scene}")
+    console.print(f"scene: {trace.scene}")
     if done.history is not None:
         render_run(done.history, done.violations, console)
     if done.left_out:
-        say(f"left out, as they made no sense where they stood: {', '.join(map(str, done.left_out))}", "yellow")
+        console.print(
+            f"left out, as they made no sense where they stood: {', '.join(map(str, done.left_out))}", style="yellow"
+        )
     for found in done.unclaimed:
-        say(f"not claimed, and broken: {found.clause}: {found.observed}", "yellow")
+        console.print(f"not claimed, and broken: {found.clause}: {one_line(found.observed, LIMIT)}", style="yellow")
     if done.error is not None:
-        say(f"stopped: {done.error}", "bold red")
+        console.print(f"stopped: {one_line(str(done.error), LIMIT)}", style="bold red")
         for frame in done.error.frames:
-            say(f"  {frame}")
+            console.print(f"  {one_line(frame, LIMIT)}")
     if clause is not None:
         broken = done.shows(clause)
-        say(f"{clause} {'still breaks' if broken else 'does not break any more'}", "bold red" if broken else "green")
+        console.print(
+            f"{clause} {'still breaks' if broken else 'does not break any more'}",
+            style="bold red" if broken else "green",
+        )
 
 
 @app.command("learn")
@@ -280,7 +284,7 @@ def learn_command(
     verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
 ) -> None:
     """Learn a sender's machine, and say whether it is the specification's; needs AALpy."""
-    console = Console(highlight=False)
+    console = _console()
     try:
         require_aalpy()
         adapter = _load(adapter_name, verbose=verbose)
@@ -293,16 +297,16 @@ def learn_command(
     except OSError as error:
         raise refuse(f"cannot write into {directory}: {error.strerror}; choose another --out directory") from error
     except AdapterError as error:
-        console.print(f"stopped: {error}", style="bold red", markup=False, soft_wrap=True)
+        console.print(f"stopped: {one_line(str(error), LIMIT)}", style="bold red")
         raise typer.Exit(3) from error
-    console.print(*verdict(learned), sep="\n", markup=False, soft_wrap=True)
+    console.print(*verdict(learned), sep="\n")
     if directory is not None:
         files = {"machines.md": to_markdown(learned), "machines.svg": str(to_svg(learned))}
         if learned.trace is not None:
             files["difference.ndjson"] = learned.trace.dump()
         for name, content in files.items():
             (directory / name).write_text(content, encoding="utf-8")
-        console.print(*(f"wrote {directory / name}" for name in files), sep="\n", markup=False, soft_wrap=True)
+        console.print(*(f"wrote {directory / name}" for name in files), sep="\n")
     raise typer.Exit(learned.exit_code)
 
 
@@ -316,7 +320,7 @@ def list_command() -> None:
         table.add_row(
             f"{clause.id} {clause.name}", clause.level.value, clause.profile.value, clause.text, clause.source
         )
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 @app.command("init-adapter")
@@ -325,11 +329,9 @@ def init_adapter_command(
     directory: Annotated[Path, typer.Option(help="where to write it")] = Path("."),
 ) -> None:
     """Write an adapter that runs at once, and the pytest file that asks for every clause."""
-    try:
+    with _refusing(ValueError):
         written = write_template(directory, name)
-    except ValueError as error:
-        raise refuse(str(error)) from error
-    Console(highlight=False).print(*(f"wrote {path}" for path in written), sep="\n", markup=False, soft_wrap=True)
+    _console().print(*(f"wrote {path}" for path in written), sep="\n")
 
 
 app.command("prove")(prove_command)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,36 +18,21 @@ from rich.text import Text
 
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.front import refuse, require_writable
-from kvsender_spec.history.events import AnyEvent, Header, History, RunEnded
+from kvsender_spec.history.events import History, RunEnded
 from kvsender_spec.history.export import to_perfetto
 from kvsender_spec.history.ndjson import HistoryError, read
+from kvsender_spec.history.plain import one_line
 from kvsender_spec.history.schema import schema_page
-from kvsender_spec.history.telling import Teller, plain, tell
+from kvsender_spec.history.telling import Teller, tell
 from kvsender_spec.machine import Profile
-from kvsender_spec.observe.verdict import Evidence, Outcome, Verdict, exit_code, merge
+from kvsender_spec.observe.observer import Observer
+from kvsender_spec.observe.verdict import Verdict, exit_code, merge
+from kvsender_spec.report.text import LIMIT, counterexample, style
 
 COMMAND = "kvsender trace"
 STANDARD_INPUT = "-"
 
 trace_app = typer.Typer(no_args_is_help=True, help="Show recorded histories, and check them against the clauses.")
-
-
-class Observing(Protocol):
-    """What is used of ``kvsender_spec.observe.observer.Observer``."""
-
-    def see(self, event: AnyEvent) -> object:
-        """Take the next event."""
-
-    def verdicts(self, profile: Profile | None = None) -> tuple[Verdict, ...]:
-        """One for each clause."""
-
-
-def new_observer(header: Header) -> Observing:
-    """An observer of one history."""
-    from kvsender_spec.observe.observer import Observer
-
-    made: Observing = Observer(header)
-    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +43,25 @@ class Recorded:
     history: History
 
     def verdicts(self, profile: Profile | None) -> tuple[Verdict, ...]:
-        """One for each clause; the evidence says which file it is from."""
-        observer = new_observer(self.history.header)
+        """One for each clause; the evidence says which file it is from, and which event shows it first."""
+        observer = Observer(self.history.header)
         for event in self.history.events:
             observer.see(event)
-        return tuple(map(self._named, observer.verdicts(profile)))
+        return tuple(map(self.located, observer.verdicts(profile)))
 
-    def _named(self, verdict: Verdict) -> Verdict:
-        if verdict.evidence is None:
+    def located(self, verdict: Verdict) -> Verdict:
+        """A verdict on this history, whose evidence says where it is."""
+        evidence = verdict.evidence
+        if evidence is None:
             return verdict
-        return replace(verdict, evidence=replace(verdict.evidence, where=self.name, history=self.history))
+        teller = Teller(self.history)
+        seq, key = evidence.violation.seq, evidence.violation.room
+        room = "" if key is None else f", {teller.room(key)}"
+        where = f"{self.name}{room}: the whole of it, no single event"
+        if 0 <= seq < len(self.history.events):
+            event = self.history.events[seq]
+            where = f"{self.name}, event {seq} at {event.t:.6f} s{room}: {teller.words(event)}"
+        return replace(verdict, evidence=replace(evidence, where=where))
 
 
 def _read(name: str) -> Recorded:
@@ -76,9 +70,9 @@ def _read(name: str) -> Recorded:
             return Recorded("standard input", read(sys.stdin.buffer))
         return Recorded(name, read(Path(name)))
     except HistoryError as error:
-        raise refuse(f"{plain(name)}: {error}", COMMAND) from error
+        raise refuse(f"{one_line(name, LIMIT)}: {error}", COMMAND) from error
     except OSError as error:
-        raise refuse(f"cannot read {plain(name)}: {error.strerror}", COMMAND) from error
+        raise refuse(f"cannot read {one_line(name, LIMIT)}: {error.strerror}", COMMAND) from error
 
 
 @trace_app.command("show")
@@ -116,16 +110,13 @@ def check_command(
     """Say for each clause whether recorded histories keep it; all are read before the first is checked."""
     for number, name in enumerate(names):
         if name in names[:number]:
-            raise refuse(f"{plain(name)} is named twice", COMMAND)
+            raise refuse(f"{one_line(name, LIMIT)} is named twice", COMMAND)
     recorded = [_read(name) for name in names]
     verdicts = merged([one.verdicts(profile) for one in recorded])
     code = exit_code(verdicts, strict=strict)
-    console = Console(highlight=False)
-    for row in _rows(verdicts):
-        console.print(row, soft_wrap=True)
-    lines = (*_incomplete(recorded), *(line for one in verdicts for line in explained(one)), _conclusion(code, strict))
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    failed = [counterexample(verdict) for verdict in verdicts if verdict.outcome.failed]
+    lines = (*_rows(verdicts), *_incomplete(recorded), *failed, _conclusion(code, strict))
+    Console(highlight=False, markup=False, soft_wrap=True).print(*lines, sep="\n")
     raise typer.Exit(code)
 
 
@@ -137,15 +128,12 @@ def merged(all_of_them: Sequence[Sequence[Verdict]]) -> tuple[Verdict, ...]:
 
 def _rows(verdicts: Sequence[Verdict]) -> Iterator[Text]:
     """A line a clause. No table: a note is long, and a column of a table is as narrow as the terminal leaves it."""
-    styles = {Outcome.PASS: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.ERROR: "bold red"}
     widest = max((len(verdict.text) for verdict in verdicts), default=0)
     for verdict in verdicts:
-        clause = verdict.clause
-        style = "bold red" if verdict.outcome.failed else styles.get(verdict.outcome, "dim")
-        note = f"  {plain(verdict.note)}" if verdict.note else ""
+        note = f"  {one_line(verdict.note, LIMIT)}" if verdict.note else ""
         yield Text.assemble(
-            f"{clause.id} {clause.name:<22} {clause.level.value:<6}  ",
-            (f"{verdict.text:<{widest}}", style),
+            f"{verdict.clause.id} {verdict.clause.name:<22} {verdict.clause.level.value:<6}  ",
+            (f"{verdict.text:<{widest}}", style(verdict.outcome)),
             f" {verdict.observations:6}{note}",
         )
 
@@ -154,35 +142,9 @@ def _incomplete(recorded: Iterable[Recorded]) -> Iterator[str]:
     for one in recorded:
         last = one.history.events[-1] if one.history.events else None
         if not isinstance(last, RunEnded):
-            yield f"{plain(one.name)} is incomplete: it does not say how the run ended."
+            yield f"{one_line(one.name, LIMIT)} is incomplete: it does not say how the run ended."
         elif not last.complete:
-            yield f"{plain(one.name)} is incomplete: {Teller(one.history).words(last)}."
-
-
-def explained(verdict: Verdict) -> Iterator[str]:
-    """A failed clause: the rule, what was expected and observed, and the first event that shows it."""
-    if not verdict.outcome.failed:
-        return
-    clause, evidence = verdict.clause, verdict.evidence
-    yield f"{clause.id} {clause.name} ({clause.level.value}): {verdict.text}. {clause.text}"
-    if evidence is None:
-        return
-    violation = evidence.violation
-    yield f"  expected  {plain(violation.expected)}"
-    yield f"  observed  {plain(violation.observed)}"
-    yield f"  shown by  {_event(evidence)}"
-    yield from (f"            {plain(frame)}" for frame in violation.frames)
-    if violation.contexts:
-        yield f"  in view   {', '.join(sorted(violation.contexts))}: their circumstances were there, and may be why"
-
-
-def _event(evidence: Evidence) -> str:
-    seq, history, file = evidence.violation.seq, evidence.history, plain(evidence.where)
-    room = "" if evidence.violation.room is None else f", room {evidence.violation.room}"
-    if history is None or not 0 <= seq < len(history.events):
-        return f"{file}{room}: the whole of it, no single event"
-    event = history.events[seq]
-    return f"{file}, event {seq} at {event.t:.6f} s{room}: {Teller(history).words(event)}"
+            yield f"{one_line(one.name, LIMIT)} is incomplete: {Teller(one.history).words(last)}."
 
 
 def _conclusion(code: int, strict: bool) -> str:

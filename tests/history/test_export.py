@@ -11,19 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from tests.history.drawn import HEADER, everything, histories
 
-from kvsender_spec.history.events import (
-    EVENT_TYPES,
-    AnyEvent,
-    CallName,
-    CallStarted,
-    Header,
-    History,
-    TransferChecked,
-    TransferMade,
-    TransferPosted,
-    TransferReleased,
-    kind_of,
-)
+from kvsender_spec.history import events as h
 from kvsender_spec.history.export import to_perfetto
 from kvsender_spec.history.schema import schema, schema_page
 
@@ -49,11 +37,11 @@ class File(msgspec.Struct):
     otherData: dict[str, object]
 
 
-def entries(*events: AnyEvent) -> list[Entry]:
-    return exported(History(header=HEADER, events=list(events)))
+def entries(*events: h.AnyEvent) -> list[Entry]:
+    return exported(h.History(header=HEADER, events=list(events)))
 
 
-def exported(history: History) -> list[Entry]:
+def exported(history: h.History) -> list[Entry]:
     return msgspec.json.decode(to_perfetto(history), type=File).traceEvents
 
 
@@ -75,31 +63,31 @@ def test_calls_are_slices_in_the_lane_of_their_thread() -> None:
 
 
 POSTED = (
-    TransferMade(seq=0, t=0.0, peer="a", handle=0),
-    TransferMade(seq=1, t=0.0, peer="b", handle=1),
-    TransferPosted(seq=2, t=1.0, handle=0, answer="PROC"),
-    TransferPosted(seq=3, t=1.0, handle=1, answer="PROC"),
-    TransferChecked(seq=4, t=2.0, handle=0, answer="PROC"),
+    h.TransferMade(seq=0, t=0.0, peer="a", handle=0),
+    h.TransferMade(seq=1, t=0.0, peer="b", handle=1),
+    h.TransferPosted(seq=2, t=1.0, handle=0, answer="PROC"),
+    h.TransferPosted(seq=3, t=1.0, handle=1, answer="PROC"),
+    h.TransferChecked(seq=4, t=2.0, handle=0, answer="PROC"),
 )
 
 
 @pytest.mark.parametrize(
     ("last", "ends"),
     [
-        ((TransferChecked(seq=5, t=3.0, handle=0, answer="DONE"),), [(2, "0", 3e6), (3, "1", 3e6)]),
-        ((TransferChecked(seq=5, t=3.0, handle=1, error=0),), [(3, "1", 3e6), (2, "0", 3e6)]),
+        ((h.TransferChecked(seq=5, t=3.0, handle=0, answer="DONE"),), [(2, "0", 3e6), (3, "1", 3e6)]),
+        ((h.TransferChecked(seq=5, t=3.0, handle=1, error=0),), [(3, "1", 3e6), (2, "0", 3e6)]),
         (
             (
-                TransferReleased(seq=5, t=3.0, handle=1),
-                TransferChecked(seq=6, t=4.0, handle=1, answer="ERR"),
-                CallStarted(seq=7, t=5.0, what=CallName.POLL),
+                h.TransferReleased(seq=5, t=3.0, handle=1),
+                h.TransferChecked(seq=6, t=4.0, handle=1, answer="ERR"),
+                h.CallStarted(seq=7, t=5.0, what=h.CallName.POLL),
             ),
             [(3, "1", 3e6), (2, "0", 5e6)],
         ),
     ],
 )
 def test_a_transfer_is_a_slice_from_its_post_until_it_settles(
-    last: tuple[AnyEvent, ...], ends: list[tuple[int, str, float]]
+    last: tuple[h.AnyEvent, ...], ends: list[tuple[int, str, float]]
 ) -> None:
     found = entries(*POSTED, *last)
     assert [(entry.pid, entry.id, entry.ts) for entry in found if entry.ph == "b"] == [(2, "0", 1e6), (3, "1", 1e6)]
@@ -113,10 +101,10 @@ def test_what_is_about_a_peer_is_an_instant_in_its_process() -> None:
 
 @given(histories())
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_every_event_is_shown_and_slices_are_well_formed(history: History) -> None:
+def test_every_event_is_shown_and_slices_are_well_formed(history: h.History) -> None:
     found = exported(history)
     shown = [entry for entry in found if entry.ph in "Xi"]
-    ended = [event for event in history.events if kind_of(type(event)) == "call.ended"]
+    ended = [event for event in history.events if h.kind_of(type(event)) == "call.ended"]
     assert len(shown) == len(history.events) - len(ended)
     assert all(entry.dur is not None and entry.dur >= 0 for entry in found if entry.ph == "X")
     live: set[tuple[int, str]] = set()
@@ -135,15 +123,15 @@ def test_every_event_is_shown_and_slices_are_well_formed(history: History) -> No
 def test_the_schema_has_every_field_of_every_kind() -> None:
     definitions = schema()["$defs"]
     assert isinstance(definitions, dict)
-    for one in EVENT_TYPES:
+    for one in h.EVENT_TYPES:
         properties = definitions[one.__name__]["properties"]
         assert set(properties) == {"kind", *one.__struct_fields__}
-        assert properties["kind"] == {"enum": [kind_of(one)]}
+        assert properties["kind"] == {"enum": [h.kind_of(one)]}
         needed = [name for name in one.__struct_fields__ if name in definitions[one.__name__]["required"]]
         assert {"seq", "t"} <= set(needed)
     assert definitions["Header"]["required"] == ["format", "source", "vantage"]
     assert definitions["Header"]["properties"]["format"] == {"enum": ["kvsender-history/1"]}
-    assert set(Header.__struct_fields__) < set(definitions["Header"]["properties"])
+    assert set(h.Header.__struct_fields__) < set(definitions["Header"]["properties"])
 
 
 def test_the_schema_is_the_same_in_every_process() -> None:

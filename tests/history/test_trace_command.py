@@ -16,8 +16,9 @@ from kvsender_spec.history.events import AnyEvent, CallEnded, Header
 from kvsender_spec.history.ndjson import check, read
 from kvsender_spec.history.schema import schema_page
 from kvsender_spec.machine import Profile
+from kvsender_spec.observe.observer import Observer
 from kvsender_spec.observe.verdict import Evidence, Outcome, Verdict, Violation
-from kvsender_spec.trace_command import explained, merged, trace_app
+from kvsender_spec.trace_command import merged, trace_app
 
 HISTORIES = Path(__file__).parents[1] / "histories"
 GOOD = HISTORIES / "foreign-engine.ndjson"
@@ -65,7 +66,7 @@ class Blind(Sticky):
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_command, "new_observer", Sticky)
+    monkeypatch.setattr(trace_command, "Observer", Sticky)
 
 
 def invoke(*arguments: str | Path, stdin: bytes | None = None) -> Result:
@@ -98,11 +99,13 @@ def test_a_broken_clause_is_told_with_the_first_event_that_shows_it() -> None:
     result = invoke("check", BUG)
     assert result.exit_code == 1
     assert result.stdout.splitlines()[len(CLAUSES) :] == [
-        f"KS-2.1 STICKY (MUST): fail. {BY_ID['KS-2.1'].text}",
+        "KS-2.1 STICKY (MUST)",
+        f"  rule      {BY_ID['KS-2.1'].text}",
+        f"  source    {BY_ID['KS-2.1'].source}",
         "  expected  Failed",
         "  observed  poll() answered Success",
-        f"  shown by  {BUG}, event {SWITCHED} at 0.015001 s, room 2: poll() answered Success",
-        "  in view   KS-5.1: their circumstances were there, and may be why",
+        f"  where     {BUG}, event {SWITCHED} at 0.015001 s, room 8042: poll() answered Success",
+        "  contexts  KS-5.1 may be why",
         "At least one MUST clause failed.",
     ]
 
@@ -117,7 +120,7 @@ def test_of_several_histories_the_worst_counts_and_observations_add_up() -> None
 
 
 def test_what_cannot_be_decided_is_3_and_a_should_counts_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_command, "new_observer", Blind)
+    monkeypatch.setattr(trace_command, "Observer", Blind)
     result = invoke("check", GOOD)
     assert result.exit_code == 3
     assert result.stdout.endswith("Undecided: no MUST clause failed, but at least one could not be decided.\n")
@@ -134,7 +137,7 @@ def test_another_profile_is_checked_when_asked() -> None:
 def test_standard_input_is_read() -> None:
     result = invoke("check", "-", GOOD, stdin=BUG.read_bytes())
     assert result.exit_code == 1
-    assert f"shown by  standard input, event {SWITCHED}" in result.stdout
+    assert f"where     standard input, event {SWITCHED}" in result.stdout
 
 
 def test_an_incomplete_history_is_named(tmp_path: Path) -> None:
@@ -153,7 +156,7 @@ def test_every_file_is_read_before_any_is_checked(tmp_path: Path, monkeypatch: p
         made.append(header)
         return Sticky(header)
 
-    monkeypatch.setattr(trace_command, "new_observer", new_observer)
+    monkeypatch.setattr(trace_command, "Observer", new_observer)
     bad = tmp_path / "bad.ndjson"
     bad.write_text(GOOD.read_text().replace('"seq":3,', '"seq":4,'))
     result = invoke("check", GOOD, bad)
@@ -184,18 +187,31 @@ def test_a_file_that_is_named_twice_is_refused() -> None:
     assert result.stderr == f"kvsender trace: {GOOD} is named twice\n"
 
 
-def test_evidence_without_an_event_and_hostile_words_are_told_in_plain_lines() -> None:
+def test_evidence_without_an_event_and_hostile_words_are_told_in_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     violation = Violation("KS-4.3", "released\x1b[2J", "not\nreleased", frames=("a.py:1 in \x07f",))
-    verdict = Verdict(BY_ID["KS-4.3"], Outcome.FAIL_AFTER, 1, 1, "KS-1.1", evidence=Evidence(violation, "file"))
-    assert list(explained(verdict))[1:] == [
+    verdict = Verdict(BY_ID["KS-4.3"], Outcome.FAIL_AFTER, 1, 1, "KS-1.1", evidence=Evidence(violation))
+
+    def told(found: Verdict) -> list[str]:
+        class Leaky(Sticky):
+            def verdicts(self, profile: Profile | None = None) -> tuple[Verdict, ...]:
+                return (found,)
+
+        monkeypatch.setattr(trace_command, "Observer", Leaky)
+        return invoke("check", GOOD).stdout.splitlines()[1:-1]
+
+    rule = [f"  rule      {BY_ID['KS-4.3'].text}", f"  source    {BY_ID['KS-4.3'].source}"]
+    assert told(verdict) == [
+        "KS-4.3 NO-LEAK (MUST), only after KS-1.1",
+        *rule,
         "  expected  released\\x1b[2J",
-        "  observed  not\\nreleased",
-        "  shown by  file: the whole of it, no single event",
-        "            a.py:1 in \\x07f",
+        "  observed  not",
+        "            released",
+        f"  where     {GOOD}: the whole of it, no single event",
+        "  last frames of the error:",
+        "    a.py:1 in \\x07f",
     ]
-    assert next(explained(verdict)).startswith("KS-4.3 NO-LEAK (MUST): fail after KS-1.1. ")
-    assert len(list(explained(replace(verdict, evidence=None)))) == 1
-    assert list(explained(replace(verdict, outcome=Outcome.NOT_CLAIMED))) == []
+    assert told(replace(verdict, evidence=None)) == ["KS-4.3 NO-LEAK (MUST), only after KS-1.1", *rule]
+    assert told(replace(verdict, outcome=Outcome.NOT_CLAIMED)) == []
 
 
 def test_merging_keeps_the_order_of_the_contract() -> None:
@@ -213,7 +229,7 @@ def test_show_tells_the_history() -> None:
     assert lines[1] == "time 0 is 2025-11-03T09:14:07.250Z"
     assert lines[2].startswith("not recorded, or not completely: call.stuck, notification.sent, ")
     assert (
-        "   30   0.009015    room 2: the transport was asked: check handle 1; it raised nixlRemoteDisconnectError:"
+        "   30   0.009015    room 8042: the transport was asked: check handle 1; it raised nixlRemoteDisconnectError:"
         " NIXL_ERR_REMOTE_DISCONNECT" in lines
     )
     assert lines[-1] == "   47   0.015900  the run is complete: the worker was stopped"
@@ -240,13 +256,12 @@ def test_schema_prints_the_page() -> None:
 
 
 def test_the_observer_says_what_the_engine_with_the_bug_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    observer = pytest.importorskip("kvsender_spec.observe.observer")
-    monkeypatch.setattr(trace_command, "new_observer", observer.Observer)
+    monkeypatch.setattr(trace_command, "Observer", Observer)
     good = invoke("check", GOOD)
     assert good.exit_code == 3, "the engine records too little for some clauses"
     assert "fail" not in good.stdout.replace("failed", "")
     bug = invoke("check", BUG)
     assert bug.exit_code == 1
     for clause in ("KS-2.1 STICKY", "KS-2.2 NO-SUCCESS-AFTER-FAIL"):
-        assert f"{clause} (MUST): fail" in bug.stdout
+        assert f"\n{clause} (MUST)\n" in bug.stdout
     assert f"{BUG}, event {SWITCHED}" in bug.stdout

@@ -15,13 +15,14 @@ from tests.mutants.seed import AfterTheFix, SeedAdapter
 
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.history.events import StepStarted
+from kvsender_spec.history.telling import LINE_LIMIT, Teller, TransportCall
 from kvsender_spec.kit.adapter import Adapter, World
 from kvsender_spec.kit.check import check
 from kvsender_spec.kit.replay import read_trace, replay
 from kvsender_spec.kit.run.drive import run_trace
 from kvsender_spec.kit.run.stage import SENDER_SIDE, unplayable_scene
 from kvsender_spec.report.json import to_json
-from kvsender_spec.report.told import LINE_LIMIT, TRANSPORT_CALLS, moments, narrate
+from kvsender_spec.report.text import narrate
 from kvsender_spec.trace import Call, Progress, Scene, Step, Trace, TraceError
 
 SMALL = InlineAdapter(InlineSender)
@@ -72,23 +73,22 @@ def test_the_command_tells_the_run_and_what_broke(tmp_path: Path) -> None:
     done = played(tmp_path, ESCAPES, "tests.mutants.seed:after_the_fix")
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert "  2. send(0) with post=nixlNotFoundError" in lines
-    assert "       the transport was asked: make handle 0 for decode0" in lines
-    assert (
-        "       the transport was asked: post handle 0; it raised nixlNotFoundError: injected nixlNotFoundError"
-        in lines
-    )
-    assert "       the caller: send() raised nixlNotFoundError: injected nixlNotFoundError" in lines
-    assert "!      breaks KS-1.2 CATCH-SET (MUST)" in lines
+    assert "2. send(0) with post=nixlNotFoundError" in lines
+    asked = "the transport was asked: make handle 0 for decode0, pages 39, then notify 'progress|7|0|'"
+    assert f"    6   0.000000    {asked}" in lines
+    asked = "the transport was asked: post handle 0; it raised nixlNotFoundError: injected nixlNotFoundError"
+    assert f"    8   0.000000    {asked}" in lines
+    shown = lines.index("    9   0.000000  send() raised nixlNotFoundError: injected nixlNotFoundError")
+    assert lines[shown + 1] == "!      breaks KS-1.2 CATCH-SET (MUST)"
     assert "  observed  send() raised nixlNotFoundError: injected nixlNotFoundError instead of returning" in lines
 
 
 def test_a_good_sender_gets_through_the_same_trace_to_the_end(tmp_path: Path) -> None:
     done = played(tmp_path, ESCAPES, "tests.mutants.inline:adapter")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "  3. faults_over\n" in done.stdout, "the end of the run is made of ordinary steps"
-    assert "       the caller: poll() answered Failed" in done.stdout
-    assert "       decode0 was told: failure of room 7: nixlNotFoundError: injected nixlNotFoundError" in done.stdout
+    assert "\n3. faults_over\n" in done.stdout, "the end of the run is made of ordinary steps"
+    assert "   16   0.000000  poll() answered Failed\n" in done.stdout
+    assert "  decode0 is told: failure of room 7: nixlNotFoundError: injected nixlNotFoundError\n" in done.stdout
     assert done.stdout.endswith("no clause was broken\n")
 
 
@@ -151,7 +151,7 @@ def test_an_adapter_that_breaks_is_told_apart_and_what_happened_before_is_shown(
     path = written(tmp_path, Trace(Scene(), (Step(Call.OPEN), Step(Call.POLL))).dump())
     done = kvsender("replay", str(path), "mine:adapter", cwd=tmp_path)
     assert done.returncode == 3, done.stdout + done.stderr
-    assert "  1. open(0)" in done.stdout
+    assert "\n1. open(0)\n" in done.stdout
     assert "stopped: adapter Odd: poll() answered 'soon', which is no KVPoll" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
@@ -183,7 +183,7 @@ def test_every_event_of_a_run_belongs_to_one_moment() -> None:
         Step(Call.SEND, 0),
     )
     run = run_trace(SMALL, Trace(scene, steps))
-    told = moments(run.history)
+    told = Teller(run.history).moments()
     assert run.steps[: len(steps)] == list(steps)
     assert [moment.title for moment in told if moment.title != "before the first step"] == list(map(str, run.steps))
     assert [event for moment in told for event in moment.events] == [
@@ -191,7 +191,7 @@ def test_every_event_of_a_run_belongs_to_one_moment() -> None:
     ]
     asked = [event for event in run.world.fabric.events if event.agent == SENDER_SIDE]
     assert asked
-    assert sum(isinstance(event, TRANSPORT_CALLS) for event in run.history.events) >= len(asked)
+    assert sum(isinstance(event, TransportCall) for event in run.history.events) >= len(asked)
 
 
 def test_what_the_caller_got_back_is_kept_short() -> None:

@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import sys
-from kvsender_spec.report import html, json, junit, sequence, svg, text, told
+from kvsender_spec.report import html, json, junit, sequence, svg, text
 print(sorted({name.split(".")[1] for name in sys.modules if name.startswith("kvsender_spec.")}))
 """
 ALLOWED = {"clauses", "contract", "faults", "history", "lines", "machine", "observe", "report", "trace"}

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 from tests.report.made import HOSTILE, LONG, Script, every_event, success_after_failure
 
 from kvsender_spec.history import events as h
+from kvsender_spec.history.plain import printable
 from kvsender_spec.observe.verdict import Violation
-from kvsender_spec.report.plain import printable
 from kvsender_spec.report.sequence import MOST_EVENTS, MOST_MOMENTS, MOST_PEERS, sequence
 from kvsender_spec.report.svg import Path, Picture, Rect, Words, draw
 

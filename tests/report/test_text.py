@@ -10,8 +10,8 @@ from tests.report.made import breaking, evidence, failing, hostile, passing, pri
 from tests.report.made import broken as failed
 
 from kvsender_spec.clauses import BY_ID, CLAUSES, Level
+from kvsender_spec.history.plain import one_line, printable, short
 from kvsender_spec.observe.verdict import Outcome, Report, SuiteSummary, Violation
-from kvsender_spec.report.plain import one_line, printable, short
 from kvsender_spec.report.text import (
     breakdowns,
     causes,

@@ -28,13 +28,14 @@ from typing import Final
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history import events as h
+from kvsender_spec.history.plain import one_line
+from kvsender_spec.history.telling import TEXT_LIMIT, Moment, Teller, TransportCall
 from kvsender_spec.kit.adapter import Adapter, Quarantines
 from kvsender_spec.kit.run.drive import CALL_NAMES, Run
 from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.stage import ROOM_IDS, unplayable_scene
 from kvsender_spec.printed import parse_scene, parse_step
-from kvsender_spec.report.plain import short
-from kvsender_spec.report.told import MESSAGE_LIMIT, TRANSPORT_CALLS, Moment, Teller, TransportCall, moments, narrate
+from kvsender_spec.report.text import narrate
 from kvsender_spec.trace import WORLD_CALLS, TraceError
 
 RULE: Final = "----"
@@ -179,7 +180,7 @@ class Player:
         lines: list[str] = []
         for moment in self._fresh():
             answers = [event.value for event in moment.events if isinstance(event, h.CallEnded) and event.value]
-            seen = any(isinstance(event, (*TRANSPORT_CALLS, h.NotificationHeard)) for event in moment.events)
+            seen = any(isinstance(event, (TransportCall, h.NotificationHeard)) for event in moment.events)
             if seen and all(KVPoll[answer].terminal for answer in answers):
                 lines += [moment.title, *(f"  {line}" for line in self._told(moment))]
         for room in self.run.rooms:
@@ -204,7 +205,7 @@ class Player:
         """What has happened since the last command, by step."""
         fresh = self._events[self._events_told :]
         self._events_told += len(fresh)
-        return moments(h.History(header=self.run.history.header, events=fresh))
+        return Teller(h.History(header=self.run.history.header, events=fresh)).moments()
 
     def _told(self, moment: Moment) -> list[str]:
         teller = Teller(self.run.history)
@@ -212,7 +213,7 @@ class Player:
 
     def _line(self, teller: Teller, event: h.AnyEvent) -> str:
         """One event; empty for what the command says itself, and for what no transcript shows."""
-        if isinstance(event, TRANSPORT_CALLS):
+        if isinstance(event, TransportCall):
             return f"{self._asked(teller, event)} -> {teller.answer(event) or _DONE[type(event)]}"
         match event:
             case h.NotificationHeard():
@@ -224,9 +225,9 @@ class Player:
                 if not isinstance(call, h.CallStarted) or call.what not in CALL_NAMES.values():
                     return ""
                 thread = f", in thread {call.thread}" if call.thread else ""
-                return f"owner{thread}: {teller.outcome(event)}{self._cause(teller, event.error)}"
+                return f"owner{thread}: {teller.outcome(event)}"
             case _:
-                return teller.say(event) if isinstance(event, _HAPPENINGS) else ""
+                return teller.words(event) if isinstance(event, _HAPPENINGS) else ""
 
     def _asked(self, teller: Teller, event: TransportCall) -> str:
         """A call that the transport got, and about which peer."""
@@ -234,7 +235,7 @@ class Player:
             case h.TransferMade():
                 return f"{event.peer}: make" + ("" if event.handle is None else f" handle {event.handle}")
             case h.NotificationSent():
-                return f"{event.peer}: notify {short(event.message, MESSAGE_LIMIT)}"
+                return f"{event.peer}: notify {one_line(event.message, TEXT_LIMIT)}"
             case h.PeerAdded():
                 return f"{event.peer}: add"
             case h.PeerRemoved():
@@ -242,10 +243,6 @@ class Player:
             case _:
                 peers = (e.peer for e in self._events if isinstance(e, h.TransferMade) and e.handle == event.handle)
                 return f"{next(peers)}: {teller.request(event)}"
-
-    def _cause(self, teller: Teller, ref: int | None) -> str:
-        error = None if ref is None else self.run.observer.error(ref)
-        return "" if error is None or error.cause is None else f", from {teller.error(error.cause)}"
 
     def _opening(self, key: int | None) -> str:
         """Which opening of a room it is, where the room was opened more than once."""

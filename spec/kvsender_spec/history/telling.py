@@ -1,327 +1,353 @@
 """A history in words: what the caller asked, what the transport answered inside the call, and what came back.
 
-Names and texts come from outside: what a terminal would not print is written as Python escapes it.
+Every report, the diagrams, the timeline and the transcripts of the scenarios take their words from here. Names and
+texts come from outside: what a terminal would not print is written as Python escapes it.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
-from typing import Final, assert_never
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, assert_never
 
-from kvsender_spec.history.events import (
-    EVENT_TYPES,
-    FORMAT,
-    AnyEvent,
-    BytesCompared,
-    BytesLanded,
-    CallEnded,
-    CallStarted,
-    CallStuck,
-    ClockAdvanced,
-    ControlArrived,
-    Destination,
-    ErrorSeen,
-    EventsDropped,
-    FaultsOver,
-    Header,
-    History,
-    ImportProbed,
-    KeptCounted,
-    LinkCut,
-    MayFail,
-    NotificationHeard,
-    NotificationSent,
-    PagesHeld,
-    PeerAdded,
-    PeerLost,
-    PeerRemoved,
-    PeerResumed,
-    PeerReturned,
-    PeerSilent,
-    RoomOpened,
-    RunEnded,
-    StepStarted,
-    TransferChecked,
-    TransferMade,
-    TransferPosted,
-    TransferReleased,
-    WorkerEnded,
-    kind_of,
-)
+from kvsender_spec.history import events as h
+from kvsender_spec.history.plain import count, one_line, short
 
-MOST_TEXT: Final = 160
-"""The most characters that are told of one text."""
+TEXT_LIMIT: Final = 400
+"""Characters that are told of one text."""
+LINE_LIMIT: Final = 1000
+"""Characters that are told of one event, whatever it may hold."""
 MOST_NUMBERS: Final = 8
 """The most page ids that are told of one list."""
 MOST_CAUSES: Final = 8
 """The most causes that are told of one error."""
 
-
-def plain(text: str) -> str:
-    """One line of printable characters, shortened; everything else as Python escapes it."""
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:MOST_TEXT])
-    return shown if len(text) <= MOST_TEXT else f"{shown} ..."
-
-
-def _quoted(text: str) -> str:
-    return repr(text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} ...")
-
-
-def count(number: int, what: str) -> str:
-    """The number with its noun, which takes an s."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _numbers(values: tuple[int | float, ...]) -> str:
-    if not values:
-        return "none"
-    shown = ", ".join(f"{value}" for value in values[:MOST_NUMBERS])
-    return shown if len(values) <= MOST_NUMBERS else f"{shown} and {len(values) - MOST_NUMBERS} more"
-
-
-def _destination(there: Destination) -> str:
-    words = [plain(there.peer)]
-    if there.generation:
-        words.append(f"generation {there.generation}")
-    words.append("a dummy" if there.dummy else f"pages {_numbers(there.pages)}")
-    if there.aux is not None:
-        words.append(f"aux slot {there.aux}")
-    return ", ".join(words)
+TransportCall: TypeAlias = (
+    h.TransferMade
+    | h.TransferPosted
+    | h.TransferChecked
+    | h.TransferReleased
+    | h.NotificationSent
+    | h.PeerAdded
+    | h.PeerRemoved
+)
+"""What the sender asks the transport for."""
+AboutPeer: TypeAlias = (
+    h.PeerAdded
+    | h.PeerRemoved
+    | h.PeerLost
+    | h.PeerSilent
+    | h.PeerResumed
+    | h.PeerReturned
+    | h.LinkCut
+    | h.NotificationSent
+    | h.NotificationHeard
+)
+"""The events about one peer and no transfer."""
 
 
-def asked(event: CallStarted) -> str:
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the telling: the title of a step, an event, or a clause that is broken."""
+
+    kind: Literal["step", "event", "broken"]
+    text: str
+    seq: int
+    """Of the last event that is told up to here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step and all that was seen before the next one."""
+
+    number: int
+    """From 1, as in the trace; 0 for what comes before the first step."""
+    title: str
+    events: tuple[h.AnyEvent, ...]
+
+
+def asked(event: h.CallStarted) -> str:
     """The call, as the caller wrote it."""
     arguments = [f"{page}" for page in event.pages[:MOST_NUMBERS]]
     if len(event.pages) > MOST_NUMBERS:
         arguments.append(f"... {len(event.pages)} pages")
     if event.last:
         arguments.append("last")
-    return f"{event.what}({', '.join(arguments)})" + (f", a misuse: {plain(event.misuse)}" if event.misuse else "")
+    return f"{event.what}({', '.join(arguments)})" + (f", a misuse: {_plain(event.misuse)}" if event.misuse else "")
 
 
 class Teller:
-    """The words for the events of one history. It needs the whole of it: events refer to errors and calls."""
+    """The words for the events of one history. It needs the whole of it: events refer to errors, calls and rooms."""
 
-    def __init__(self, history: History) -> None:
-        self.history: Final = history
-        self._errors: Final = {event.ref: event for event in history.events if isinstance(event, ErrorSeen)}
-        self._calls: Final = {event.seq: event for event in history.events if isinstance(event, CallStarted)}
-        self._rooms: Final = sum(isinstance(event, RoomOpened) for event in history.events)
-        self._room_of_handle: Final = {e.handle: e.room for e in history.events if isinstance(e, TransferMade)}
+    def __init__(self, history: h.History) -> None:
+        self._events: Final = history.events
+        self._errors: Final = {event.ref: event for event in history.events if isinstance(event, h.ErrorSeen)}
+        self._met: Final = {
+            event.cause if isinstance(event, h.ErrorSeen) else event.error
+            for event in history.events
+            if isinstance(event, (h.ErrorSeen, h.MayFail))
+        }
+        """The errors that others refer to."""
+        self._calls: Final = {event.seq: event for event in history.events if isinstance(event, h.CallStarted)}
+        opened = [event for event in history.events if isinstance(event, h.RoomOpened)]
+        self._several: Final = len(opened) > 1
+        self._ids: Final = {event.room: event.id for event in opened}
+        self._keys: Final[dict[int, list[int | None]]] = defaultdict(list)
+        for event in opened:
+            self._keys[event.id].append(event.room)
+        self._room_of_handle: Final = {e.handle: e.room for e in history.events if isinstance(e, h.TransferMade)}
 
-    def error(self, ref: int) -> str:
-        """``Type: text``, and what caused it."""
+    # -- parts of events
+
+    def room(self, key: int | None, id_: int | None = None) -> str:
+        """A room by its id, which need only be given where the key may be wrong; with its key unless the history
+        opened this id once, with this key."""
+        number = self._ids.get(key) if id_ is None else id_
+        if number is None:
+            return "a room" if key is None else f"the room with key {key}"
+        return f"room {number}" if key is None or self._keys.get(number) == [key] else f"room {number} (key {key})"
+
+    def error(self, ref: int, remark: str = "") -> str:
+        """``Type: text``, the remark, and what caused it."""
         words: list[str] = []
         wanted: int | None = ref
         while wanted is not None and len(words) <= MOST_CAUSES:
             error = self._errors.get(wanted)
-            words.append(f"error {wanted}, which was lost" if error is None else plain(str(error)))
+            said = f"error {wanted}, which was lost" if error is None else _plain(str(error)).removesuffix(": ")
+            words.append(said if words else said + remark)
             wanted = None if error is None else error.cause
         return ", caused by ".join(words)
 
-    def came(self, event: CallEnded) -> str:
+    def outcome(self, event: h.CallEnded) -> str:
         """What a call came to."""
         if event.error is not None:
-            by = f", attributed to {plain(event.attribution)}" if event.attribution is not None else ""
-            return f"raised {self.error(event.error)}{by}"
-        return "returned" if event.value is None else f"answered {plain(event.value)}"
+            whose = f" (attributed to {_plain(event.attribution)})" if event.attribution is not None else ""
+            return f"raised {self.error(event.error, whose)}"
+        return "returned" if event.value is None else f"answered {_plain(event.value)}"
 
-    def _transport(self, request: str, answer: str | None, error: int | None) -> str:
-        if error is not None:
-            return f"the transport was asked: {request}; it raised {self.error(error)}"
-        return f"the transport was asked: {request}" + ("" if answer is None else f"; it answered {plain(answer)}")
-
-    def _make(self, event: TransferMade) -> str:
-        words = [f"make a transfer to {plain(event.peer)}", f"pages {_numbers(event.pages)}"]
-        if event.target:
-            words[-1] += f" to its pages {_numbers(event.target)}"
-        if event.aux is not None:
-            words.append(f"aux slot {event.aux}")
-        if event.message:
-            words.append(f"then notify {_quoted(event.message)}")
-        made = "nothing" if event.handle is None else f"handle {event.handle}"
-        return self._transport(", ".join(words), made, event.error)
-
-    def words(self, event: AnyEvent) -> str:
-        """One event, in a line without a newline."""
+    def request(self, event: TransportCall) -> str:
+        """What the sender asked the transport for, in short."""
         match event:
-            case ErrorSeen():
-                return f"an error is seen: {self.error(event.ref)}"
-            case RoomOpened():
-                key = "without a key" if event.room is None else f"with key {event.room}"
-                where = "; ".join(map(_destination, event.destinations)) or "nobody"
-                return f"room {event.id} is opened {key}: {count(event.pages, 'page')} to {where}"
-            case CallStarted():
-                return f"the caller calls {asked(event)}"
-            case CallEnded():
-                return f"{self._name(event.of)} {self.came(event)}"
-            case CallStuck():
-                at = f"; it is at {plain(event.stack[-1])}" if event.stack else ""
-                return f"{self._name(event.of)} has not come back after {event.after_s:g} s{at}"
-            case TransferMade():
-                return self._make(event)
-            case TransferPosted():
-                return self._transport(f"post handle {event.handle}", event.answer, event.error)
-            case TransferChecked():
-                return self._transport(f"check handle {event.handle}", event.answer, event.error)
-            case TransferReleased(how="last reference"):
-                raised = "" if event.error is None else f"; that raised {self.error(event.error)}"
-                return f"the last reference to handle {event.handle} is dropped, which releases it{raised}"
-            case TransferReleased():
-                return self._transport(f"release handle {event.handle}", None, event.error)
-            case NotificationSent():
-                return self._transport(f"notify {plain(event.peer)} {_quoted(event.message)}", None, event.error)
-            case PeerAdded():
-                return self._transport(f"add {_process(event.peer, event.generation)}", None, event.error)
-            case PeerRemoved():
-                return self._transport(f"remove {plain(event.peer)}", None, None)
+            case h.TransferMade():
+                handle = "a handle" if event.handle is None else f"handle {event.handle}"
+                return f"make {handle} for {_plain(event.peer)}"
+            case h.TransferPosted():
+                return f"post handle {event.handle}"
+            case h.TransferChecked():
+                return f"check handle {event.handle}"
+            case h.TransferReleased(how="last reference"):
+                return f"drop the last reference to handle {event.handle}"
+            case h.TransferReleased():
+                return f"release handle {event.handle}"
+            case h.NotificationSent():
+                return f"notify {_plain(event.peer)}: {_quoted(event.message)}"
+            case h.PeerAdded():
+                return f"add {_process(event)}"
+            case h.PeerRemoved():
+                return f"remove {_plain(event.peer)}"
             case _:
-                return _of_the_world(event)
+                assert_never(event)
+
+    def answer(self, event: TransportCall) -> str:
+        """What the transport answered; empty where there is nothing to answer."""
+        if isinstance(event, h.MayFail) and event.error is not None:
+            return f"raised {self.error(event.error)}"
+        match event:
+            case h.TransferMade(handle=None):
+                return "nothing"
+            case h.TransferPosted() | h.TransferChecked():
+                return "nothing" if event.answer is None else _plain(event.answer)
+            case _:
+                return ""
+
+    def heard(self, event: h.NotificationHeard) -> str:
+        """What a peer is told."""
+        reason = f": {_plain(event.reason)}" if event.reason else ""
+        return f"{event.says} of {self.room(event.incarnation, event.id)}{reason}"
+
+    # -- whole events
+
+    def told(self, event: h.AnyEvent) -> bool:
+        """Whether the event is told by itself; a step is a title, and an error is told where it is met."""
+        return not (isinstance(event, h.StepStarted) or (isinstance(event, h.ErrorSeen) and event.ref in self._met))
+
+    def about(self, event: h.AnyEvent, words: str) -> str:
+        """Words about an event after its thread, unless that is the caller's main one, and its room where there are
+        several."""
+        marks = [f"thread {event.thread}"] if event.thread else []
+        key = event.room
+        of_handle = (h.TransferPosted, h.TransferChecked, h.TransferReleased, h.BytesLanded)
+        if key is None and isinstance(event, of_handle):
+            key = self._room_of_handle.get(event.handle)
+        if self._several and key is not None and not isinstance(event, h.RoomOpened):
+            marks.append(self.room(key))
+        return f"{', '.join(marks)}: {words}" if marks else words
+
+    def words(self, event: h.AnyEvent) -> str:
+        """One event, in a line. It is printable, as is whatever this class answers."""
+        return short(self._words(event), LINE_LIMIT)
+
+    def _words(self, event: h.AnyEvent) -> str:
+        if isinstance(event, TransportCall):
+            return self._transport(event)
+        match event:
+            case h.ErrorSeen():
+                return f"an error is seen: {self.error(event.ref)}"
+            case h.RoomOpened():
+                where = "; ".join(map(_destination, event.destinations)) or "nobody"
+                return f"{self.room(event.room, event.id)} is opened: {count(event.pages, 'page')} to {where}"
+            case h.CallStarted():
+                return f"the caller calls {asked(event)}"
+            case h.CallEnded():
+                return f"{self._name(event.of)} {self.outcome(event)}"
+            case h.CallStuck():
+                at = f"; it is at {_plain(event.stack[-1])}" if event.stack else ""
+                return f"{self._name(event.of)} has not come back after {event.after_s:g} s{at}"
+            case h.PeerLost():
+                return f"the process of {_plain(event.peer)} is gone, and nobody is told"
+            case h.PeerSilent():
+                return f"the process of {_plain(event.peer)} stands still, and nobody is told"
+            case h.PeerResumed():
+                return f"the process of {_plain(event.peer)} goes on"
+            case h.PeerReturned():
+                generation = f", generation {event.generation}" if event.generation else ""
+                return f"{_plain(event.peer)} comes back as a new process{generation}"
+            case h.LinkCut():
+                return f"the connection to {_plain(event.peer)} breaks; its process lives"
+            case h.BytesLanded():
+                marks = ["late"] * event.late + ["another request's"] * event.foreign
+                how = f" ({', '.join(marks)})" if marks else ""
+                of = "a transfer" if event.handle is None else f"handle {event.handle}"
+                return f"{'all ' if event.whole else ''}{count(event.bytes, 'byte')} of {of} land{how}"
+            case h.BytesCompared():
+                where = " outside the room's pages" if event.outside else ""
+                result = f"differ: {_plain(event.differ)}" if event.differ else "are equal"
+                return f"the bytes of sender and peers{where} {result}"
+            case h.PagesHeld():
+                return f"the sender says that these pages must not be reused: {_numbers(event.pages)}"
+            case h.NotificationHeard():
+                return f"{_plain(event.peer)} is told: {self.heard(event)}"
+            case h.ControlArrived():
+                which = "a malformed control message" if event.malformed else "a control message"
+                return f"{which} arrives" + (f": {_quoted(event.message)}" if event.message else "")
+            case h.WorkerEnded():
+                return f"the worker {_quoted(event.name)} has ended"
+            case h.ClockAdvanced():
+                return f"{event.by_s:g} s pass"
+            case h.FaultsOver():
+                rest = "what is in flight finishes" if event.settles else "what is in flight stays silent"
+                return f"from here nothing goes wrong any more; {rest}"
+            case h.KeptCounted():
+                entries, flight = ("unknown" if kept is None else kept for kept in (event.entries, event.in_flight))
+                return f"what the sender still holds: entries about rooms {entries}, transfers in flight {flight}"
+            case h.ImportProbed():
+                outcome = f"fails: {_plain(event.failure)}" if event.failure else "succeeds"
+                return f"the import of {_plain(event.module)} without nixl {outcome}"
+            case h.StepStarted():
+                return f"the step starts: {_plain(event.text)}"
+            case h.EventsDropped():
+                return f"lost here: {count(event.count, 'event')}"
+            case h.RunEnded():
+                how = "the run is complete" if event.complete else "the run is cut off"
+                return how + (f": {_plain(event.why)}" if event.why else "")
+            case _:
+                assert_never(event)
+
+    def _transport(self, event: TransportCall) -> str:
+        raised = isinstance(event, h.MayFail) and event.error is not None
+        answer = self.answer(event)
+        if isinstance(event, h.TransferReleased) and event.how == "last reference":
+            end = f"; that {answer}" if raised else ""
+            return f"the last reference to handle {event.handle} is dropped, which releases it{end}"
+        what = _of_transfer(event) if isinstance(event, h.TransferMade) else ""
+        end = f"; it {answer}" if raised else f"; it answered {answer}" if answer else ""
+        return f"the transport was asked: {self.request(event)}{what}{end}"
 
     def _name(self, of: int) -> str:
         call = self._calls.get(of)
         return f"call {of}" if call is None else f"{call.what}()"
 
-    def _room(self, event: AnyEvent) -> int | None:
-        """The key of the room that the line must name. A transfer's events may leave it to their transfer.made."""
-        match event:
-            case RoomOpened():
-                return None
-            case TransferPosted() | TransferChecked() | TransferReleased() | BytesLanded() if event.room is None:
-                return self._room_of_handle.get(event.handle)
-            case _:
-                return event.room
+    # -- the whole history
 
-    def line(self, event: AnyEvent, words: str) -> str:
-        """Words about an event, with its seq, its time in seconds, its thread unless that is
-        the caller's main one, and its room where there are several."""
-        marks = [f"thread {event.thread}"] if event.thread else []
-        room = self._room(event)
-        if self._rooms > 1 and room is not None:
-            marks.append(f"room {room}")
-        about = f"{', '.join(marks)}: " if marks else ""
-        inside = "  " if event.call is not None else ""
-        return f"{event.seq:5} {event.t:10.6f}  {inside}{about}{words}"
+    def moments(self) -> list[Moment]:
+        """The events by step; in a history without steps, by call of the caller's main thread.
 
-    def lines(self) -> Iterator[str]:
-        """The whole history. A call in which nothing was seen is one line, and an error is told where it is met."""
-        yield from _headings(self.history.header)
-        events = self.history.events
-        met = set(map(_met, events))
+        What comes before the first one is a moment only if there is something to tell.
+        """
+        steps = any(isinstance(event, h.StepStarted) for event in self._events)
+        found: list[tuple[str, list[h.AnyEvent]]] = [("before the first step", [])]
+        for event in self._events:
+            if isinstance(event, h.StepStarted):
+                found.append((_plain(event.text), []))
+                continue
+            if not steps and isinstance(event, h.CallStarted) and event.thread == 0:
+                found.append((self.about(event, asked(event)), []))
+            found[-1][1].append(event)
+        skip = not any(map(self.told, found[0][1]))
+        return [Moment(number, title, tuple(events)) for number, (title, events) in enumerate(found)][skip:]
+
+    def lines(self) -> Iterator[Line]:
+        """A line an event, with its seq and its time in seconds; a call in which nothing was seen is one line."""
         steps = 0
-        skip = -1
-        for number, event in enumerate(events, 1):
-            following = events[number] if number < len(events) else None
-            if isinstance(event, StepStarted):
+        end = -1
+        for event, after in zip(self._events, [*self._events[1:], None], strict=False):
+            if isinstance(event, h.StepStarted):
                 steps += 1
-                yield f"{steps}. {plain(event.text)}"
-            elif isinstance(event, CallStarted) and isinstance(following, CallEnded) and following.of == event.seq:
-                skip = following.seq
-                yield self.line(event, f"the caller calls {asked(event)}: it {self.came(following)}")
-            elif event.seq != skip and not (isinstance(event, ErrorSeen) and event.ref in met):
-                yield self.line(event, self.words(event))
-        if not events or not isinstance(events[-1], RunEnded):
-            yield "the history is incomplete: it does not say how the run ended"
+                yield Line("step", f"{steps}. {_plain(event.text)}", event.seq)
+            elif event.seq != end and self.told(event):
+                words, last = self.words(event), event.seq
+                if isinstance(event, h.CallStarted) and isinstance(after, h.CallEnded) and after.of == event.seq:
+                    end = last = after.seq
+                    words = short(f"{words}: it {self.outcome(after)}", LINE_LIMIT)
+                inside = "  " if event.call is not None else ""
+                yield Line("event", f"{event.seq:5} {event.t:10.6f}  {inside}{self.about(event, words)}", last)
 
 
-def _met(event: AnyEvent) -> int | None:
-    """The error that the event refers to."""
-    if isinstance(event, MayFail):
-        return event.error
-    return event.cause if isinstance(event, ErrorSeen) else None
-
-
-def _headings(header: Header) -> Iterator[str]:
-    subject = plain(header.subject) or "a sender without a name"
-    versions = "".join(f", {plain(name)} {plain(version)}" for name, version in sorted(header.versions.items()))
-    yield f"{FORMAT}, {header.source}: {subject}, profile {header.profile}, {header.operation}{versions}"
+def tell(history: h.History) -> Iterator[str]:
+    """The history line by line, headings first; steps are numbered where there are any."""
+    header = history.header
+    subject = header.subject or "a sender without a name"
+    versions = "".join(f", {_plain(name)} {_plain(version)}" for name, version in sorted(header.versions.items()))
+    yield f"{h.FORMAT}, {header.source}: {_plain(subject)}, profile {header.profile}, {header.operation}{versions}"
     if header.wall:
-        yield f"time 0 is {plain(header.wall)}"
-    missing = [kind for kind in map(kind_of, EVENT_TYPES) if kind not in header.vantage]
+        yield f"time 0 is {_plain(header.wall)}"
+    missing = [kind for kind in h.KINDS if kind not in header.vantage]
     if missing:
         yield f"not recorded, or not completely: {', '.join(missing)}"
+    yield from (line.text for line in Teller(history).lines())
+    if not history.events or not isinstance(history.events[-1], h.RunEnded):
+        yield "the history is incomplete: it does not say how the run ended"
 
 
-def _process(peer: str, generation: int) -> str:
-    return plain(peer) + (f", generation {generation}" if generation else "")
+def _plain(text: str) -> str:
+    return one_line(text, TEXT_LIMIT)
 
 
-_World = (
-    PeerLost
-    | PeerSilent
-    | PeerResumed
-    | PeerReturned
-    | LinkCut
-    | BytesLanded
-    | BytesCompared
-    | PagesHeld
-    | NotificationHeard
-    | ControlArrived
-    | WorkerEnded
-    | ClockAdvanced
-    | FaultsOver
-    | KeptCounted
-    | ImportProbed
-    | StepStarted
-    | EventsDropped
-    | RunEnded
-)
+def _quoted(text: str) -> str:
+    return repr(short(text, TEXT_LIMIT))
 
 
-def _of_the_world(event: _World) -> str:
-    """What is neither a call of the caller's nor one of the transport."""
-    match event:
-        case PeerLost():
-            return f"the process of {plain(event.peer)} is gone, and nobody is told"
-        case PeerSilent():
-            return f"the process of {plain(event.peer)} stands still, and nobody is told"
-        case PeerResumed():
-            return f"the process of {plain(event.peer)} goes on"
-        case PeerReturned():
-            return f"a new process comes back as {_process(event.peer, event.generation)}"
-        case LinkCut():
-            return f"the connection to {plain(event.peer)} breaks; its process lives"
-        case BytesLanded():
-            marks = [("all of them", event.whole), ("late", event.late), ("another request's", event.foreign)]
-            which = "".join(f", {mark}" for mark, set_ in marks if set_)
-            of = "a transfer" if event.handle is None else f"handle {event.handle}"
-            return f"{count(event.bytes, 'byte')} of {of} landed{which}"
-        case BytesCompared():
-            what = "the memory outside the room" if event.outside else "the memory of the peers"
-            return f"{what} is compared: {plain(event.differ) or 'no byte differs'}"
-        case PagesHeld():
-            return f"the sender says that these pages must not be reused: {_numbers(event.pages)}"
-        case NotificationHeard():
-            key = "" if event.incarnation is None else f" (key {event.incarnation})"
-            reason = f": {plain(event.reason)}" if event.reason else ""
-            return f"{plain(event.peer)} is told: {event.says} of room {event.id}{key}{reason}"
-        case ControlArrived():
-            which = "a malformed control message" if event.malformed else "a control message"
-            return f"{which} arrives" + (f": {_quoted(event.message)}" if event.message else "")
-        case WorkerEnded():
-            return f"the worker {_quoted(event.name)} has ended"
-        case ClockAdvanced():
-            return f"{event.by_s:g} s pass"
-        case FaultsOver():
-            settles = "what is in flight finishes" if event.settles else "what is in flight stays silent"
-            return f"from here nothing goes wrong any more; {settles}"
-        case KeptCounted():
-            entries, flight = ("unknown" if kept is None else kept for kept in (event.entries, event.in_flight))
-            return f"what the sender still holds: entries about rooms {entries}, transfers in flight {flight}"
-        case ImportProbed():
-            outcome = f"it fails: {plain(event.failure)}" if event.failure else "it can be imported"
-            return f"{plain(event.module)} is imported where there is no nixl: {outcome}"
-        case StepStarted():
-            return f"the step starts: {plain(event.text)}"
-        case EventsDropped():
-            return f"lost here: {count(event.count, 'event')}"
-        case RunEnded():
-            how = "the run is complete" if event.complete else "the run is cut off"
-            return how + (f": {plain(event.why)}" if event.why else "")
-        case _:
-            assert_never(event)
+def _numbers(values: tuple[int, ...]) -> str:
+    shown = ", ".join(map(str, values[:MOST_NUMBERS])) or "none"
+    return shown if len(values) <= MOST_NUMBERS else f"{shown} and {len(values) - MOST_NUMBERS} more"
 
 
-def tell(history: History) -> Iterator[str]:
-    """The history line by line, headings first; steps are numbered where there are any."""
-    return Teller(history).lines()
+def _process(event: h.PeerAdded | h.Destination) -> str:
+    return _plain(event.peer) + (f", generation {event.generation}" if event.generation else "")
+
+
+def _destination(there: h.Destination) -> str:
+    words = [_process(there)]
+    words += ["a dummy"] if there.dummy else [f"pages {_numbers(there.pages)}"] if there.pages else []
+    words += [] if there.aux is None else [f"aux slot {there.aux}"]
+    return ", ".join(words)
+
+
+def _of_transfer(event: h.TransferMade) -> str:
+    """What it moves, and where to."""
+    to = f" to its pages {_numbers(event.target)}" if event.target else ""
+    words = [f"pages {_numbers(event.pages)}{to}"] if event.pages or to else []
+    words += [] if event.aux is None else [f"aux slot {event.aux}"]
+    words += [f"then notify {_quoted(event.message)}"] if event.message else []
+    return "".join(f", {part}" for part in words)

@@ -1,7 +1,7 @@
 """Reports as one HTML page. It needs no network, no script and no file beside it; light or dark is the reader's choice.
 
-What failed comes first, one article for each cause. Each trace of it is shown as a picture, next to the words that the
-same history makes in ``told``.
+What failed comes first, one article for each cause. Each trace of it is shown as a picture, next to the same
+history in words.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from kvsender_spec.history.plain import count, short
 from kvsender_spec.observe.verdict import Breakdown, Group, Outcome, Report, Verdict
-from kvsender_spec.report.plain import short
 from kvsender_spec.report.sequence import sequence
 from kvsender_spec.report.svg import Picture
 from kvsender_spec.report.templating import fill
@@ -24,13 +24,13 @@ from kvsender_spec.report.text import (
     heading,
     matrix,
     members,
+    narrate,
     observed_line,
     reason,
     relation,
     title,
     unclaimed_line,
 )
-from kvsender_spec.report.told import narrate
 from kvsender_spec.trace import Trace
 
 
@@ -111,7 +111,7 @@ def _section(name: str, report: Report) -> Section:
     profile = report.profile.value
     if report.claims is not None:
         profile += f" (the adapter claims {report.claims.value})"
-    facts = [f"profile {profile}", f"seed {report.seed}", f"{report.runs} runs", f"{report.steps} steps"]
+    facts = [f"profile {profile}", f"seed {report.seed}", count(report.runs, "run"), count(report.steps, "step")]
     if report.strict:
         facts.append("strict: a SHOULD counts as a MUST")
     groups = causes(report)
@@ -126,9 +126,9 @@ def _section(name: str, report: Report) -> Section:
         facts=tuple(facts),
         breakdowns=tuple(breakdowns(report)),
         tiles=tuple(
-            (outcome, count, f"{name}-{_place(outcome, bool(unclaimed))}")
+            (outcome, number, f"{name}-{_place(outcome, bool(unclaimed))}")
             for outcome in Outcome
-            if (count := len(report.with_outcome(outcome)))
+            if (number := len(report.with_outcome(outcome)))
         ),
         articles=tuple(_article(name, group) for group in groups),
         unclaimed=tuple(Consequence(f"{name}-{v.clause.id}", v, unclaimed_line(v)) for v in unclaimed),

@@ -12,10 +12,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
+from kvsender_spec.history.plain import printable
 from kvsender_spec.observe.verdict import Group, Outcome, Report, Verdict
-from kvsender_spec.report.plain import printable
-from kvsender_spec.report.text import LIMIT, breakdowns, causes, members, observed_line, of_one_trace, relation, title
-from kvsender_spec.report.told import narrate
+from kvsender_spec.report.text import (
+    LIMIT,
+    breakdowns,
+    causes,
+    members,
+    narrate,
+    observed_line,
+    of_one_trace,
+    relation,
+    title,
+)
 
 
 def to_junit(reports: Sequence[Report]) -> str:

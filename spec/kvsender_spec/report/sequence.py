@@ -6,14 +6,15 @@ The layout is by hand. Colours come from the page, by class, so that the picture
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from kvsender_spec.history import events as h
+from kvsender_spec.history.plain import printable
+from kvsender_spec.history.telling import AboutPeer, Moment, Teller, TransportCall, asked
 from kvsender_spec.observe.verdict import Violation
-from kvsender_spec.report.plain import printable
 from kvsender_spec.report.svg import Path, Picture, Rect, Shape, Words
-from kvsender_spec.report.told import TRANSPORT_CALLS, Moment, Teller, TransportCall, broken, moments
+from kvsender_spec.report.text import broken
 
 MOST_EVENTS: Final = 16
 """Events shown in one step; the number of the others is written below them."""
@@ -46,50 +47,50 @@ def sequence(history: h.History, violations: Sequence[Violation] = ()) -> Pictur
     teller = Teller(history)
     drawing = _Sequence(history, teller, violations)
     shown = {violation.seq for violation in violations}
-    found = _alike(teller, moments(history), shown)
-    telling = [any(event.seq in shown for event in moment.events) for _, _, moment in found]
+    found = _alike(teller, shown)
     last = len(found) - (MOST_MOMENTS - _FIRST)
     left_out = 0
-    for place, (number, count, moment) in enumerate(found):
-        if _FIRST <= place < last and not telling[place]:
-            left_out += count
+    for place, (times, moment) in enumerate(found):
+        if _FIRST <= place < last and not _shows(moment, shown):
+            left_out += times
             continue
         if left_out:
             drawing.remark(f"{left_out} steps are left out here")
             left_out = 0
-        numbers = f"{number}" if count == 1 else f"{number} to {number + count - 1}"
-        drawing.moment(f"{numbers}. {moment.title}" + (f", {count} times alike" if count > 1 else ""), moment)
+        numbers = f"{moment.number}" if times == 1 else f"{moment.number} to {moment.number + times - 1}"
+        title = f"{numbers}. {moment.title}" if moment.number else moment.title
+        drawing.moment(title + (f", {times} times alike" if times > 1 else ""), moment)
     return drawing.close()
 
 
-def _alike(teller: Teller, found: Iterable[Moment], shown: set[int]) -> list[tuple[int, int, Moment]]:
-    """Each moment with its number, and how often it was repeated: the end of a run polls a lot."""
-    told: list[tuple[int, int, Moment]] = []
+def _shows(moment: Moment, shown: set[int]) -> bool:
+    return any(event.seq in shown for event in moment.events)
+
+
+def _alike(teller: Teller, shown: set[int]) -> list[tuple[int, Moment]]:
+    """How often each moment came in a row, and the first of them: the end of a run polls a lot.
+
+    What shows a violation is drawn alone.
+    """
+    found: list[tuple[int, Moment]] = []
     before: list[str] = []
-    for number, moment in enumerate(found, 1):
-        look = [moment.title, *(teller.say(event) for event in moment.events)]
-        if told and look == before and not any(event.seq in shown for event in moment.events):
-            first, count, earlier = told[-1]
-            told[-1] = (first, count + 1, earlier)
+    for moment in teller.moments():
+        look = [moment.title, *map(teller.words, moment.events)]
+        if _shows(moment, shown):
+            look = []
+        if look and look == before:
+            times, earlier = found[-1]
+            found[-1] = (times + 1, earlier)
         else:
-            told.append((number, 1, moment))
-        # What shows a violation is drawn alone.
-        before = [] if any(event.seq in shown for event in moment.events) else look
-    return told
+            found.append((1, moment))
+        before = look
+    return found
 
 
 def _peers(history: h.History) -> list[str]:
-    names: dict[str, None] = {}
-    for event in history.events:
-        match event:
-            case h.RoomOpened():
-                names |= {destination.peer: None for destination in event.destinations}
-            case h.TransferMade() | h.NotificationSent() | h.NotificationHeard() | h.PeerAdded() | h.PeerRemoved():
-                names[event.peer] = None
-            case h.PeerLost() | h.PeerSilent() | h.PeerResumed() | h.PeerReturned() | h.LinkCut():
-                names[event.peer] = None
-            case _:
-                pass
+    rooms = [event for event in history.events if isinstance(event, h.RoomOpened)]
+    names = {destination.peer for room in rooms for destination in room.destinations}
+    names |= {event.peer for event in history.events if isinstance(event, (AboutPeer, h.TransferMade))}
     found = sorted(names)
     return found if len(found) <= MOST_PEERS else [*found[:MOST_PEERS], _OTHERS]
 
@@ -123,7 +124,7 @@ class _Sequence:
     def moment(self, title: str, moment: Moment) -> None:
         """Its title, then its events."""
         self._band(title)
-        told = [event for event in moment.events if self._teller.say(event)]
+        told = [event for event in moment.events if self._teller.told(event)]
         shown = {violation.seq for violation in self._violations}
         left_out = 0
         for place, event in enumerate(told):
@@ -144,12 +145,12 @@ class _Sequence:
                 self._box(broken(violation) + (full if place == 0 else ""))
 
     def _event(self, event: h.AnyEvent) -> None:
-        if isinstance(event, TRANSPORT_CALLS):
+        if isinstance(event, TransportCall):
             self._asked(event)
             return
         match event:
             case h.CallStarted():
-                self._arrow(_CALLER, _SENDER, self._teller.call(event))
+                self._arrow(_CALLER, _SENDER, self._teller.about(event, asked(event)))
             case h.CallEnded():
                 shows = any(violation.seq == event.seq for violation in self._violations)
                 look = "bad" if shows else "" if event.error is None else "warn"
@@ -157,20 +158,19 @@ class _Sequence:
             case h.PeerLost() | h.PeerSilent() | h.PeerResumed() | h.PeerReturned() | h.LinkCut():
                 self._mark(self._lane(event.peer), _HAPPENS_TO_PEER[type(event)])
             case h.NotificationHeard():
-                said = f"{event.says.value} of room {event.id}" + (f": {event.reason}" if event.reason else "")
-                self._arrow(_TRANSPORT, self._lane(event.peer), said)
+                self._arrow(_TRANSPORT, self._lane(event.peer), self._teller.heard(event))
             case h.BytesLanded():
                 wrong = "warn" if event.late or event.foreign else ""
                 if event.handle is None:
-                    self.remark(self._teller.say(event), wrong or "remark")
+                    self.remark(self._teller.words(event), wrong or "remark")
                     return
-                self._lands(event.handle, self._teller.say(event), wrong)
+                self._lands(event.handle, self._teller.words(event), wrong)
                 if event.whole:
                     self._landed.add(event.handle)
             case h.BytesCompared():
-                self.remark(self._teller.say(event), "bad" if event.differ else "remark")
+                self.remark(self._teller.words(event), "bad" if event.differ else "remark")
             case _:
-                self.remark(self._teller.say(event), "bad" if isinstance(event, _ALARMING) else "remark")
+                self.remark(self._teller.words(event), "bad" if isinstance(event, _ALARMING) else "remark")
 
     def _asked(self, event: TransportCall) -> None:
         """A call of the transport, and its answer."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kvsender_spec.report.plain import printable
+from kvsender_spec.history.plain import printable
 
 
 def _shown(value: object) -> object:

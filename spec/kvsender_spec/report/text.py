@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kvsender_spec.clauses import Clause
+from kvsender_spec.clauses import BY_ID, Clause
 from kvsender_spec.history.events import History
+from kvsender_spec.history.plain import count, one_line, printable, short
+from kvsender_spec.history.telling import Line, Teller
 from kvsender_spec.observe.verdict import Breakdown, Group, Outcome, Report, Verdict, Violation
-from kvsender_spec.report.plain import one_line, printable, short
-from kvsender_spec.report.told import broken, tell
 
 LIMIT: Final = 2000
 """Characters of what was expected, observed or said by an error. JSON has all of it."""
@@ -87,10 +87,10 @@ def conclusion(report: Report) -> str:
             return f"Conforms: every {which} that applies passes."
         case 1:
             failed = [verdict for verdict in report.verdicts if verdict.outcome.failed]
-            count = sum(1 for verdict in failed if verdict.counts(strict=report.strict))
-            if not count:
+            counted = sum(1 for verdict in failed if verdict.counts(strict=report.strict))
+            if not counted:
                 return "Does not conform: the complete suite failed."
-            return f"Does not conform: {count} {which}{'' if count == 1 else 's'} failed."
+            return f"Does not conform: {count(counted, which)} failed."
         case _:
             return f"Undecided: no {which} failed, but at least one could not be decided, or the adapter broke."
 
@@ -104,8 +104,8 @@ def subject(report: Report) -> str:
 def summary(report: Report) -> str:
     """How many clauses have which verdict, the worst first."""
     counts = [(outcome, len(report.with_outcome(outcome))) for outcome in Outcome]
-    words = ", ".join(f"{count} {outcome.value}" for outcome, count in counts if count)
-    return f"{words}; {report.runs} runs, {report.steps} steps"
+    words = ", ".join(f"{number} {outcome.value}" for outcome, number in counts if number)
+    return f"{words}; {count(report.runs, 'run')}, {count(report.steps, 'step')}"
 
 
 def breakdowns(report: Report) -> list[Breakdown]:
@@ -155,6 +155,32 @@ def observed_line(verdict: Verdict) -> str:
         return one_line(verdict.note, LIMIT)
     expected, observed = evidence.violation.expected, evidence.violation.observed
     return f"expected {one_line(expected, LIMIT)}; observed: {one_line(observed, LIMIT)}"
+
+
+def broken(violation: Violation) -> str:
+    """The clause of a violation, as a heading; after which clause, where another one broke first."""
+    clause = BY_ID.get(violation.clause)
+    name = violation.clause if clause is None else f"{title(clause)} ({clause.level.value})"
+    return f"{name}, after {violation.after}" if violation.after else name
+
+
+def tell(history: History, violations: Sequence[Violation] = ()) -> Iterator[Line]:
+    """The history in words. A violation follows the event that shows it, or stands at the end if none does.
+
+    Lines that start with an exclamation mark tell what broke.
+    """
+    waiting = [Line("broken", f"!      breaks {broken(violation)}", violation.seq) for violation in violations]
+    for line in Teller(history).lines():
+        yield line
+        shown = [one for one in waiting if 0 <= one.seq <= line.seq]
+        waiting = [one for one in waiting if one not in shown]
+        yield from shown
+    yield from waiting
+
+
+def narrate(history: History, violations: Sequence[Violation] = ()) -> list[str]:
+    """The same as plain text."""
+    return [line.text for line in tell(history, violations)]
 
 
 # --------------------------------------------------------------------------------------------------- for a terminal
@@ -213,7 +239,7 @@ def render(report: Report, console: Console) -> None:
         console.print()
         console.print(counterexample(group.cause, group.consequences), soft_wrap=True)
     console.print()
-    console.print(_table(report))
+    console.print(_table(report), soft_wrap=False)
     unclaimed = broken_unclaimed(report)
     for number, verdict in enumerate(unclaimed):
         if not number:
@@ -258,7 +284,7 @@ def render_matrix(reports: Sequence[Report], console: Console) -> None:
     for clause, row in matrix(reports):
         cells = [Text() if v is None else Text(_cell(v), style=style(v.outcome)) for v in row]
         table.add_row(title(clause), *cells)
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def matrix(reports: Sequence[Report]) -> list[tuple[Clause, list[Verdict | None]]]:
