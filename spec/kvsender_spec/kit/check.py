@@ -17,6 +17,7 @@ from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.drive import run_trace
 from kvsender_spec.kit.search.complete import SuiteReport, run_suite
+from kvsender_spec.kit.search.sweep import sweep
 from kvsender_spec.kit.search.walk import cut_short, walk
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
@@ -77,10 +78,10 @@ def check(
     on_run: Callable[[Tally], None] = lambda _: None,
     on_word: Callable[[SuiteReport], None] = lambda _: None,
 ) -> Report:
-    """Explore the adapter's sender, then shorten and attribute what broke. ``clauses`` limits the verdicts to some ids,
+    """Explore the adapter's sender, then shorten and attribute what broke: ``traces`` and the sweep are run first, then
+    ``examples`` runs are drawn. ``clauses`` limits the verdicts to some ids,
     ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a MUST.
     ``suite`` adds the complete suite for so many extra states, which is about all the clauses that are claimed.
-    ``traces`` are run before anything is drawn, and count like all other runs.
 
     A run in which the adapter breaks judges nothing, and the next one goes on. Where it breaks in too many, the walk
     ends, and every clause that had not failed by then has the outcome ERROR.
@@ -97,9 +98,13 @@ def check(
     tally = Tally(claimed=ids)
     try:
         can = abilities(adapter)
-        for trace in traces:
+        enough = _enough(chosen)
+        for trace in (*traces, *sweep()):
+            if enough(tally) or cut_short(tally):
+                break
             _run(adapter, trace, tally)
-        walk(adapter, seed_number=seed, examples=examples, into=tally, enough=_enough(chosen), on_run=on_run)
+            on_run(tally)
+        walk(adapter, seed_number=seed, examples=examples, into=tally, enough=enough, on_run=on_run)
     except AdapterError as error:
         tally.errors.append(Breakdown(str(error), Trace(Scene(), ()), error.frames))
     probed = probe_import(own) if can is not None and _IMPORT in wanted else None

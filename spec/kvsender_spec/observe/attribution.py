@@ -93,6 +93,8 @@ class Tally:
     """By rule: the shortest run in which it broke before anything else in its room."""
     candidates: dict[str, frozenset[str]] = field(default_factory=dict)
     """By rule: the circumstances without which it never broke first."""
+    seen_in: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By rule: the circumstances without which it never broke at all, neither first nor after another rule."""
     later: dict[str, Example] = field(default_factory=dict)
     """By rule: the shortest run in which it broke after another one."""
     own: set[str] = field(default_factory=set)
@@ -151,11 +153,12 @@ class Tally:
             self.excused[rule] += 1
             return
         self.broken[rule] += 1
-        if violation.after and violation.after != rule:
+        if violation.after == rule:
+            return  # an echo
+        self.seen_in[rule] = self.seen_in.get(rule, contexts) & contexts
+        if violation.after:
             _keep(self.later, violation, trace)
             return
-        if violation.after:
-            return  # an echo
         known = self.candidates.get(rule)
         self.candidates[rule] = contexts if known is None else known & contexts
         self.alongside[rule] = self.alongside.get(rule, same) & same
@@ -180,7 +183,7 @@ class Tally:
         An answer that breaks another rule as well, and that one in no particular circumstance, needs no explanation.
         """
         rule = violation.clause
-        left = contexts_of(violation) & self.candidates[rule] & self.claimed
+        left = contexts_of(violation) & self.candidates[rule] & self.seen_in[rule] & self.claimed
         if "KS-2.8" not in self.first:
             left -= {"KS-2.8"}
         if self.established(rule):

@@ -1,7 +1,8 @@
 """Calls an adapter, its system and its senders: never for longer than a limit, with other threads where a step says so.
 
-Every call runs on a thread of the run's own, the owner's. A call that never returns is the adapter's fault and costs
-that thread. A meeting lets a second thread call the same sender at the very call of the transport that it names.
+Every call runs on the owner's thread, and another one waits. ``supervised`` has a whole run made there; a run that is
+made elsewhere hands its calls over one by one. A call that never returns is the adapter's fault and costs the owner's
+thread. A meeting lets a second thread call the same sender at the very call of the transport that it names.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final, TypeVar
 from kvsender_spec.faults import Point
 from kvsender_spec.history.record import frames_of, stack_of
 from kvsender_spec.kit.adapter import Works
-from kvsender_spec.kit.run.threads import MEETING_S, Callers, Errand
+from kvsender_spec.kit.run.threads import MEETING_S, OTHER, OWNER, Callers, Errand
 from kvsender_spec.kit.scripted.fabric import Fabric
 from kvsender_spec.kit.scripted.parking import CALL_LIMIT_S, looks
 from kvsender_spec.trace import Meeting
@@ -23,6 +24,8 @@ from kvsender_spec.trace import Meeting
 _T = TypeVar("_T")
 _LOOK_S: Final = 0.05
 """Between two looks at a call that does not return."""
+_BETWEEN: Final = 10
+"""The kit's own work between two calls may take so many times as long as a call."""
 _CALLERS: Final = Callers()
 
 
@@ -68,6 +71,8 @@ class Calls:
     limit_s: float = field(default_factory=lambda: CALL_LIMIT_S)
     system: Works | None = None
     """Where the system has workers."""
+    on_stuck: Callable[[AdapterError], None] = field(default=lambda _: None)
+    """Told of a call of a supervised run that does not return, by the thread that waits for the run."""
     _second: Second | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -77,14 +82,7 @@ class Calls:
 
     def threads(self) -> dict[int, int]:
         """The threads that make the caller's calls, by identifier, with their numbers in a history."""
-        return {get_ident(): 0, _CALLERS.owner.ident: 0, _CALLERS.other.ident: 1}
-
-    def plain(self, what: str, call: Callable[[], _T]) -> _T:
-        """A question to the adapter that is answered at once: asked in this very thread. It may not raise."""
-        try:
-            return call()
-        except Exception as error:
-            raise AdapterError(f"adapter {self.adapter}: {what} raised {_show(error)}") from error
+        return {get_ident(): 0, _CALLERS.owner.ident: 0, _UNDER_WAY.waiter: 0, _CALLERS.other.ident: 1}
 
     def hook(self, what: str, call: Callable[[], _T]) -> _T:
         """A call that may not raise: of the adapter, or of its system."""
@@ -95,18 +93,34 @@ class Calls:
 
     def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
         """One result or an error. Raises AdapterError for a call that does not return."""
-        errand = _CALLERS.owner.begin(call)
-        self._await(what, errand)
-        return errand.results, errand.error
+        if not _CALLERS.owner.is_this_thread:
+            errand = _CALLERS.owner.begin(call)
+            self._await(what, errand, OWNER)
+            return errand.results, errand.error
+        _UNDER_WAY.begin(self, what)
+        result: list[_T] = []
+        raised: BaseException | None = None
+        try:
+            result.append(call())
+        except BaseException as error:
+            raised = error
+        if not _CALLERS.owner.is_this_thread:
+            raise _Abandoned
+        _UNDER_WAY.calls = None
+        return result, raised
 
-    def _await(self, what: str, errand: Errand[_T]) -> None:
+    def _await(self, what: str, errand: Errand[_T], name: str) -> None:
         for _ in range(looks(self.limit_s, _LOOK_S)):
             if errand.wait(_LOOK_S):
                 return
             self.fabric.parking.let_all_go()
+        raise self.stuck(what, errand, name)
+
+    def stuck(self, what: str, errand: Errand[_T], name: str) -> AdapterError:
+        """Leave the thread behind on which a call does not return."""
         stack = stack_of(errand.ident)
-        _CALLERS.replace()
-        raise AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s", stack)
+        _CALLERS.replace(name)
+        return AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s", stack)
 
     # -- a second caller
 
@@ -131,7 +145,7 @@ class Calls:
         self.fabric.on_reach = None
         if second is None or second.errand is None:
             return None
-        self._await(f"{second.meeting.call}() from another thread", second.errand)
+        self._await(f"{second.meeting.call}() from another thread", second.errand, OTHER)
         return second
 
     # -- workers
@@ -157,7 +171,7 @@ class Calls:
     def _busy(self) -> int:
         """A worker that has ended takes no work any more, whatever is still queued for it."""
         assert self.system is not None
-        working = self.system.busy()
+        working = self.hook("busy", self.system.busy)
         if working and not all(worker.is_alive() for worker in self.workers()):
             return min(working, sum(worker.is_alive() for worker in self.workers()))
         return working
@@ -172,3 +186,53 @@ class Calls:
             worker.join(self.limit_s)
             if worker.is_alive():
                 raise AdapterError(f"adapter {self.adapter}: {worker.name} goes on after close()")
+
+
+class _Abandoned(BaseException):
+    """A call has returned at last on a thread for which nobody waits any more."""
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """The call that a supervised run is making on the owner's thread."""
+
+    calls: Calls | None = None
+    """None between two calls."""
+    what: str = ""
+    number: int = 0
+    waiter: int = 0
+    """The thread that waits for the run."""
+
+    def begin(self, calls: Calls, what: str) -> None:
+        self.number += 1
+        self.what = what
+        self.calls = calls
+
+
+_UNDER_WAY: Final = _UnderWay()
+
+
+def supervised(work: Callable[[], _T]) -> _T:
+    """Have a whole run made on the owner's thread, and wait for it. Raises what it raises, and AdapterError for a call
+    that does not return.
+    """
+    if _CALLERS.owner.is_this_thread:
+        return work()
+    _UNDER_WAY.waiter, _UNDER_WAY.calls = get_ident(), None
+    errand = _CALLERS.owner.begin(work)
+    number, looked = -1, 0
+    while not errand.wait(_LOOK_S):
+        calls, looked = _UNDER_WAY.calls, looked + 1
+        if number != _UNDER_WAY.number:
+            number, looked = _UNDER_WAY.number, 0
+        elif calls is None and looked >= _BETWEEN * looks(CALL_LIMIT_S, _LOOK_S):
+            raise AssertionError(f"a run stands still after {_UNDER_WAY.what}: {stack_of(errand.ident)}")
+        elif calls is not None:
+            calls.fabric.parking.let_all_go()
+            if looked >= looks(calls.limit_s, _LOOK_S):
+                error = calls.stuck(_UNDER_WAY.what, errand, OWNER)
+                calls.on_stuck(error)
+                raise error
+    if errand.error is not None:
+        raise errand.error
+    return errand.results[0]

@@ -19,7 +19,7 @@ from kvsender_spec.history import events
 from kvsender_spec.history.events import Ability, CallName, Destination
 from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter, Peer
-from kvsender_spec.kit.run.calls import AdapterError, Second
+from kvsender_spec.kit.run.calls import AdapterError, Second, supervised
 from kvsender_spec.kit.run.ending import ending
 from kvsender_spec.kit.run.misuse import MALFORMED, wrong_pages
 from kvsender_spec.kit.run.rooms import Room
@@ -50,6 +50,7 @@ class Run(Situation):
         """Those that were taken."""
         self._open_call: int | None = None
         """The caller's call that has not come back yet."""
+        self.calls.on_stuck = self._broke
         self._settled: set[int] | None = None
         """The rooms that were polled since everything has settled; None where something may still be in flight."""
 
@@ -138,10 +139,9 @@ class Run(Situation):
 
     def _settle(self) -> None:
         """Give the system the time for its background work, where it has any."""
-        system = self.system
-        if isinstance(system, able.Settles):
+        if self.settles is not None:
             of = self.recorder.call_started(CallName.SWEEP, None)
-            self.calls.hook("settle", system.settle)
+            self.calls.hook("settle", self.settles.settle)
             self.recorder.call_ended(of, None)
 
     def _settle_everything(self) -> None:
@@ -216,7 +216,7 @@ class Run(Situation):
                 raise AdapterError(f"adapter {self.adapter.name}: poll() answered {result!r}, which is no KVPoll")
             value = KVPoll(result).name
         elif call is Call.FAILURE_EXCEPTION and error is not None and Ability.ATTRIBUTION in self.can:
-            said = self.calls.plain("attribution", partial(cast("able.Attributes", self.system).attribution, error))
+            said = self.calls.hook("attribution", partial(cast("able.Attributes", self.system).attribution, error))
             attribution = None if said is None else said.value
         self.recorder.call_ended(of, room.key, value=value, error=error, attribution=attribution)
 
@@ -233,7 +233,7 @@ class Run(Situation):
         if Ability.QUARANTINE not in self.can:
             return
         system = cast("able.Quarantines", self.system)
-        held = tuple(sorted(self.calls.plain("quarantined_pages", system.quarantined_pages)))
+        held = tuple(sorted(self.calls.hook("quarantined_pages", system.quarantined_pages)))
         self.recorder.note(partial(events.PagesHeld, room=key, pages=held))
 
     def _next_chunk(self, room: Room) -> tuple[list[int], bool]:
@@ -316,11 +316,15 @@ class Run(Situation):
 
 def run_trace(adapter: Adapter, trace: Trace, *, as_it_is: bool = False) -> Run:
     """Run a whole trace, with its end; ``as_it_is``: without the end that the trace does not have itself."""
-    run = Run(adapter, trace.scene)
-    for step in trace.steps:
-        run.apply(step)
-    if as_it_is:
-        run.close()
-    else:
-        run.finish()
-    return run
+
+    def whole() -> Run:
+        run = Run(adapter, trace.scene)
+        for step in trace.steps:
+            run.apply(step)
+        if as_it_is:
+            run.close()
+        else:
+            run.finish()
+        return run
+
+    return supervised(whole)

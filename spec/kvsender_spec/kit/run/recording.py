@@ -111,7 +111,7 @@ class FabricRecorder:
                         self._heard(peer.name, system, message)
 
     def _heard(self, peer: str, system: Notifies, message: bytes) -> None:
-        notice = self._calls.plain("read_notice", partial(system.read_notice, message))
+        notice = self._calls.hook("read_notice", partial(system.read_notice, message))
         if notice is not None:
             heard = partial(events.NotificationHeard, peer=peer, says=events.Says(notice.kind.value), id=notice.room)
             self._recorder.note(partial(heard, incarnation=notice.incarnation, reason=notice.reason))

@@ -7,7 +7,7 @@ from typing import Final, cast
 from kvsender_spec.faults import Point
 from kvsender_spec.history.events import KINDS, Ability, Header, History, Limits, Source
 from kvsender_spec.history.record import Recorder
-from kvsender_spec.kit.adapter import MOST_REOPENINGS, Adapter, HidesErrors, Works
+from kvsender_spec.kit.adapter import MOST_REOPENINGS, Adapter, HidesErrors, Settles, Works
 from kvsender_spec.kit.parts import abilities, error_classes, transport_errors
 from kvsender_spec.kit.run.calls import Calls
 from kvsender_spec.kit.run.misuse import possible
@@ -44,6 +44,8 @@ class Situation:
         self.world: Final = self.stage.world
         self.calls: Final = Calls(adapter.name, self.stage.fabric)
         self.system: Final = self.calls.hook("open", lambda: adapter.open(self.world))
+        self.settles: Final = self.system if isinstance(self.system, Settles) else None
+        """Where the system has background work."""
         header = Header(
             source=Source.SCRIPTED,
             vantage=tuple(KINDS),
@@ -54,7 +56,7 @@ class Situation:
         )
         self.observer: Final = Observer(header)
         began = self.world.clock.now
-        shown = self.system.shown_as if isinstance(self.system, HidesErrors) else None
+        shown = cast("HidesErrors", self.system).shown_as if Ability.HIDES_ERRORS in self.can else None
         self.recorder: Final = Recorder(
             header, error_classes(adapter), lambda: self.world.clock.now - began, self.observer.see, shown
         )

@@ -12,6 +12,8 @@ from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
 
+OWNER: Final = "kvsender-owner"
+OTHER: Final = "kvsender-other"
 MEETING_S: Final = 0.02
 """How long the first of two callers stands still for the second, which may have to wait for a lock of the first."""
 
@@ -58,6 +60,10 @@ class Caller:
         assert self._thread.ident is not None
         return self._thread.ident
 
+    @property
+    def is_this_thread(self) -> bool:
+        return get_ident() == self._thread.ident
+
     def begin(self, what: Callable[[], _T]) -> Errand[_T]:
         errand = Errand(what)
         self._errands.put(errand.run)
@@ -76,15 +82,15 @@ class Callers:
 
     @property
     def owner(self) -> Caller:
-        return self._of_this_process("kvsender-owner")
+        return self._of_this_process(OWNER)
 
     @property
     def other(self) -> Caller:
-        return self._of_this_process("kvsender-other")
+        return self._of_this_process(OTHER)
 
-    def replace(self) -> None:
-        """Leave threads behind that will not come back."""
-        self._made.clear()
+    def replace(self, name: str) -> None:
+        """Leave a thread behind that will not come back."""
+        self._made.pop((os.getpid(), name), None)
 
     def _of_this_process(self, name: str) -> Caller:
         # A forked process, as test runners make them, inherits the objects of its parent's threads, not the threads.

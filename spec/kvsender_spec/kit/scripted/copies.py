@@ -184,24 +184,27 @@ class ScriptedHandle:
 
 
 def listed(table: Rows | Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
-    return table.tolist() if isinstance(table, Rows) else table
+    return table if isinstance(table, (list, tuple)) else table.tolist() if isinstance(table, Rows) else table
 
 
 def blocks(regions: Sequence[Region], rows: Iterable[Sequence[int]], memory: str) -> tuple[Span, ...] | None:
     """The blocks that the rows name, or None where one of them lies in no single registration."""
     found: list[Span] = []
     for address, length, device, stride, count in (_five(row) for row in rows):
-        starts = [address + stride * number for number in range(count)]
-        known = all(_within(regions, start, length, device, memory) for start in starts)
-        if stride < length or count < 1 or not known:
+        if stride < length or count < 1:
             return None
-        found += [(start, length) for start in starts]
+        spans = [(address + stride * number, length) for number in range(count)]
+        there = [region for region in regions if region[2] == device and region[3] == memory]
+        # One look is enough for a row that lies whole in one registration.
+        if not covered(there, [(address, stride * (count - 1) + length)]) and not covered(there, spans):
+            return None
+        found += spans
     return tuple(found)
 
 
 def picked(blocks: Sequence[Span], indices: Indices | Sequence[int]) -> tuple[Span, ...] | None:
     """The blocks that the indices name, or None where one names none."""
-    numbers = indices.tolist() if isinstance(indices, Indices) else indices
+    numbers = indices.tolist() if not isinstance(indices, (list, tuple)) and isinstance(indices, Indices) else indices
     if not all(0 <= number < len(blocks) for number in numbers):
         return None
     return tuple(blocks[number] for number in numbers)
@@ -221,7 +224,3 @@ def _five(row: Sequence[int]) -> tuple[int, int, int, int, int]:
     if len(row) == 5:
         return row[0], row[1], row[2], row[3], row[4]
     raise TypeError(f"descriptors have 3 or 5 columns, not {len(row)}")
-
-
-def _within(regions: Sequence[Region], start: int, length: int, device: int, memory: str) -> bool:
-    return covered([region for region in regions if (region[2], region[3]) == (device, memory)], [(start, length)])

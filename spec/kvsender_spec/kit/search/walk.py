@@ -1,25 +1,18 @@
-"""The random walk: hypothesis draws scenes and the budget, and each run's own random numbers choose its steps.
+"""The random walk: each run's own random numbers choose its scene, its mix of faults and its steps.
 
-A step is chosen among those that make sense where the run stands. That is no draw of hypothesis' own, which demands the
-same draws in the same places each time: a sender with threads, or with a clock of its own, need not do the same twice.
-
-There is one rule over the alphabet of calls and injected answers, because a rule for every call spends most examples on
-calls that say nothing. A violation ends neither a run nor the walk: all clauses are judged in one pass.
+A step is chosen among those that make sense where the run stands, so that few steps are wasted, and the same numbers
+choose the same steps of a sender that does the same. A violation ends neither a run nor the walk: all clauses are
+observed in one pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import count
+from functools import partial
 from random import Random
 from typing import Final, TypeVar
-
-from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from kvsender_spec.faults import (
     BASE_KINDS,
@@ -32,7 +25,7 @@ from kvsender_spec.faults import (
     Point,
 )
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.calls import AdapterError, supervised
 from kvsender_spec.kit.run.drive import MEETING_CALLS, Run
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Breakdown
@@ -50,27 +43,22 @@ MOST_ERRORS: Final = 5
 _ROOMS: Final[tuple[tuple[int, ...], ...]] = ((1,), (1, 1), (2, 1), (1, 1, 1), (0,))
 
 
-def _scenes(*, rooms: int, peers: int, shared: bool) -> st.SearchStrategy[Scene]:
-    return st.builds(
-        Scene,
-        chunks=st.lists(st.sampled_from(_ROOMS), min_size=rooms, max_size=rooms).map(tuple),
-        peers=st.just(peers),
-        dummies=st.sampled_from((0, 0, 0, 1)),
-        shared=st.just(shared),
-        done_at_post=st.sampled_from((False,) * 5 + (True,)),
-        drops_metadata=st.booleans(),
-        silent=st.sampled_from((False, False, True)),
+_WORLDS: Final = ((1, 1, True), (2, 1, True), (2, 2, True), (2, 2, False), (2, 2, False))
+"""Rooms, peers, and whether every room goes to all peers. Only where rooms share none can one peer's fault reach a
+room that it has no part in."""
+
+
+def _scene(random: Random) -> Scene:
+    rooms, peers, shared = random.choice(_WORLDS)
+    return Scene(
+        chunks=tuple(random.choice(_ROOMS) for _ in range(rooms)),
+        peers=peers,
+        dummies=random.choice((0, 0, 0, 1)),
+        shared=shared,
+        done_at_post=random.random() < 1 / 6,
+        drops_metadata=random.random() < 0.5,
+        silent=random.random() < 1 / 3,
     )
-
-
-SCENES: Final = st.one_of(
-    _scenes(rooms=1, peers=1, shared=True),
-    _scenes(rooms=2, peers=1, shared=True),
-    _scenes(rooms=2, peers=2, shared=True),
-    # Rooms that share no peer: only here can one peer's fault reach a room that it has no part in.
-    _scenes(rooms=2, peers=2, shared=False),
-    _scenes(rooms=2, peers=2, shared=False),
-)
 
 
 class _Mix(Enum):
@@ -216,10 +204,6 @@ def _with_meeting(random: Random, run: Run, step: Step) -> Step:
     return meeting if run.applicable(meeting) else step
 
 
-class _Enough(Exception):
-    """Ends the walk early."""
-
-
 def cut_short(tally: Tally) -> bool:
     """The adapter broke so often that the walk has ended."""
     return len(tally.errors) >= MOST_ERRORS
@@ -234,74 +218,38 @@ def walk(
     enough: Callable[[Tally], bool] = lambda _: False,
     on_run: Callable[[Tally], None] = lambda _: None,
 ) -> Tally:
-    """Walk for all clauses at once, until ``enough``. Adds to ``into``, if given.
+    """Walk for all clauses at once, until ``enough``. Adds to ``into``, if given. The same seed walks the same.
 
-    The same seed walks the same in the same program; hypothesis also looks at which modules are loaded. An error of the
-    adapter's own ends its run, and too many of them the walk.
+    An error of the adapter's own ends its run, and too many of them the walk.
     """
     tally = Tally() if into is None else into
-    numbers = count()
-    ended = False
-
-    class Walk(RuleBasedStateMachine):
-        run: Run | None = None
-
-        @initialize(scene=SCENES, mix=st.sampled_from((*_Mix, _Mix.FAULTS)))
-        def begin(self, scene: Scene, mix: _Mix) -> None:
-            if ended:
-                return  # hypothesis runs the last example once more
-            self.mix = mix
-            self.random = Random(f"{seed_number} {next(numbers)}")
-            try:
-                self.run = Run(adapter, scene)
-                for room in range(len(scene.chunks)):
-                    self.run.apply(Step(Call.OPEN, room))
-            except AdapterError as error:
-                self.give_up(error, scene)
-
-        @rule()
-        def step(self) -> None:
-            if self.run is None:
-                return
-            step = _step(self.random, self.run, self.mix)
-            if step is not None:
-                try:
-                    self.run.apply(step)
-                except AdapterError as error:
-                    self.give_up(error, self.run.scene)
-
-        def give_up(self, error: AdapterError, scene: Scene) -> None:
-            steps = () if self.run is None else tuple(self.run.steps)
-            if not cut_short(tally):
-                tally.errors.append(Breakdown(str(error), Trace(scene, steps), error.frames))
-            self.run = None
-
-        def teardown(self) -> None:
-            if self.run is not None:
-                try:
-                    self.run.finish()
-                    tally.add(Trace(self.run.scene, tuple(self.run.steps)), self.run.observer.findings)
-                except AdapterError as error:
-                    self.give_up(error, self.run.scene)
-            nonlocal ended
-            if not ended:
-                on_run(tally)
-                ended = enough(tally) or cut_short(tally)
-            if ended:
-                raise _Enough
-
-    machine = seed(seed_number)(Walk)
-    with suppress(_Enough):
-        run_state_machine_as_test(
-            machine,
-            settings=settings(
-                max_examples=examples,
-                stateful_step_count=STEPS,
-                phases=[Phase.generate],
-                database=None,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                report_multiple_bugs=False,
-            ),
-        )
+    for number in range(examples):
+        if enough(tally) or cut_short(tally):
+            break
+        explored(adapter, tally, partial(_wander, adapter, Random(f"{seed_number} {number}")))
+        on_run(tally)
     return tally
+
+
+def explored(adapter: Adapter, tally: Tally, steps: Callable[[list[Run]], None]) -> None:
+    """Have one run made, which is handed out as soon as there is one, and take its findings or the adapter's error."""
+    runs: list[Run] = []
+    try:
+        supervised(lambda: steps(runs))
+        tally.add(Trace(runs[0].scene, tuple(runs[0].steps)), runs[0].observer.findings)
+    except AdapterError as error:
+        trace = Trace(runs[0].scene, tuple(runs[0].steps)) if runs else Trace(Scene(), ())
+        tally.errors.append(Breakdown(str(error), trace, error.frames))
+
+
+def _wander(adapter: Adapter, random: Random, runs: list[Run]) -> None:
+    run = Run(adapter, _scene(random))
+    runs.append(run)
+    mix = random.choice((*_Mix, _Mix.FAULTS))
+    for room in range(len(run.scene.chunks)):
+        run.apply(Step(Call.OPEN, room))
+    for _ in range(STEPS):
+        step = _step(random, run, mix)
+        if step is not None:
+            run.apply(step)
+    run.finish()
