@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from threading import RLock, get_ident
+from types import FrameType
 from typing import Final, Literal, Protocol
 
 from kvsender_spec.history.events import (
@@ -344,14 +347,16 @@ def message_of(message: bytes) -> str:
 
 def frames_of(error: BaseException) -> tuple[str, ...]:
     """The last frames in which an error was raised: file, line, function."""
-    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
-    return tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+    return tuple(_frame(frame, line) for frame, line in deque(traceback.walk_tb(error.__traceback__), _FRAMES))
 
 
 def stack_of(ident: int | None) -> tuple[str, ...]:
     """The last frames of a thread that runs: file, line, function."""
     frame = None if ident is None else sys._current_frames().get(ident)
-    if frame is None:
-        return ()
-    frames = traceback.extract_stack(frame)[-_FRAMES:]
-    return tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+    frames = tuple(_frame(frame, line) for frame, line in islice(traceback.walk_stack(frame), _FRAMES)) if frame else ()
+    return frames[::-1]
+
+
+def _frame(frame: FrameType, line: int) -> str:
+    code = frame.f_code
+    return f"{code.co_filename}:{line} in {code.co_name}"

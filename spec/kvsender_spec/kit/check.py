@@ -17,7 +17,7 @@ from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.drive import run_trace
 from kvsender_spec.kit.search.complete import SuiteReport, run_suite
-from kvsender_spec.kit.search.sweep import sweep
+from kvsender_spec.kit.search.sweep import SWEEP
 from kvsender_spec.kit.search.walk import cut_short, walk
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
@@ -75,12 +75,14 @@ def check(
     strict: bool = False,
     suite: int | None = None,
     traces: Iterable[Trace] = (),
+    sweep: Iterable[Trace] = SWEEP,
     on_run: Callable[[Tally], None] = lambda _: None,
     on_word: Callable[[SuiteReport], None] = lambda _: None,
 ) -> Report:
-    """Explore the adapter's sender, then shorten and attribute what broke: ``traces`` and the sweep are run first, then
-    ``examples`` runs are drawn. ``clauses`` limits the verdicts to some ids,
-    ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a MUST.
+    """Explore the adapter's sender, then shorten and attribute what broke.
+
+    ``traces`` and the ``sweep`` are run first, then ``examples`` runs are drawn. ``clauses`` limits the verdicts to
+    some ids, ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a MUST.
     ``suite`` adds the complete suite for so many extra states, which is about all the clauses that are claimed.
 
     A run in which the adapter breaks judges nothing, and the next one goes on. Where it breaks in too many, the walk
@@ -99,7 +101,7 @@ def check(
     try:
         can = abilities(adapter)
         enough = _enough(chosen)
-        for trace in (*traces, *sweep()):
+        for trace in (*traces, *sweep):
             if enough(tally) or cut_short(tally):
                 break
             _run(adapter, trace, tally)

@@ -64,6 +64,10 @@ class Second:
         return (self.errand.results[0] if self.errand.results else None), self.errand.error
 
 
+def _ignored(_: AdapterError) -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Calls:
     adapter: str
@@ -71,7 +75,7 @@ class Calls:
     limit_s: float = field(default_factory=lambda: CALL_LIMIT_S)
     system: Works | None = None
     """Where the system has workers."""
-    on_stuck: Callable[[AdapterError], None] = field(default=lambda _: None)
+    on_stuck: Callable[[AdapterError], None] = _ignored
     """Told of a call of a supervised run that does not return, by the thread that waits for the run."""
     _second: Second | None = field(default=None, init=False)
 
@@ -106,7 +110,7 @@ class Calls:
             raised = error
         if not _CALLERS.owner.is_this_thread:
             raise _Abandoned
-        _UNDER_WAY.calls = None
+        _UNDER_WAY.end()
         return result, raised
 
     def _await(self, what: str, errand: Errand[_T], name: str) -> None:
@@ -196,17 +200,20 @@ class _Abandoned(BaseException):
 class _UnderWay:
     """The call that a supervised run is making on the owner's thread."""
 
-    calls: Calls | None = None
-    """None between two calls."""
-    what: str = ""
-    number: int = 0
     waiter: int = 0
     """The thread that waits for the run."""
+    number: int = 0
+    what: str = ""
+    calls: Calls | None = None
+    """None between two calls."""
 
     def begin(self, calls: Calls, what: str) -> None:
         self.number += 1
         self.what = what
         self.calls = calls
+
+    def end(self) -> None:
+        self.calls = None
 
 
 _UNDER_WAY: Final = _UnderWay()
@@ -218,21 +225,28 @@ def supervised(work: Callable[[], _T]) -> _T:
     """
     if _CALLERS.owner.is_this_thread:
         return work()
-    _UNDER_WAY.waiter, _UNDER_WAY.calls = get_ident(), None
+    _UNDER_WAY.waiter = get_ident()
+    _UNDER_WAY.end()
     errand = _CALLERS.owner.begin(work)
-    number, looked = -1, 0
+    number, looked = 0, 0
     while not errand.wait(_LOOK_S):
-        calls, looked = _UNDER_WAY.calls, looked + 1
-        if number != _UNDER_WAY.number:
-            number, looked = _UNDER_WAY.number, 0
-        elif calls is None and looked >= _BETWEEN * looks(CALL_LIMIT_S, _LOOK_S):
-            raise AssertionError(f"a run stands still after {_UNDER_WAY.what}: {stack_of(errand.ident)}")
-        elif calls is not None:
-            calls.fabric.parking.let_all_go()
-            if looked >= looks(calls.limit_s, _LOOK_S):
-                error = calls.stuck(_UNDER_WAY.what, errand, OWNER)
-                calls.on_stuck(error)
-                raise error
+        looked = looked + 1 if number == _UNDER_WAY.number else 0
+        number = _UNDER_WAY.number
+        _look(_UNDER_WAY.calls, errand, looked)
     if errand.error is not None:
         raise errand.error
     return errand.results[0]
+
+
+def _look(calls: Calls | None, errand: Errand[_T], looked: int) -> None:
+    """One look at the call under way. Raises AdapterError for one that has had its time."""
+    if calls is None:
+        if looked >= _BETWEEN * looks(CALL_LIMIT_S, _LOOK_S):
+            raise AssertionError(f"a run stands still after {_UNDER_WAY.what}: {stack_of(errand.ident)}")
+        return
+    if looked:
+        calls.fabric.parking.let_all_go()
+    if looked >= looks(calls.limit_s, _LOOK_S):
+        error = calls.stuck(_UNDER_WAY.what, errand, OWNER)
+        calls.on_stuck(error)
+        raise error

@@ -78,24 +78,21 @@ class Callers:
     """The owner's thread, and another one for calls that meet the owner's. Kept from run to run."""
 
     def __init__(self) -> None:
-        self._made: Final[dict[tuple[int, str], Caller]] = {}
+        self._made: Final[dict[str, Caller]] = {}
+        # A forked process, as test runners make them, inherits the objects of its parent's threads, not the threads.
+        os.register_at_fork(after_in_child=self._made.clear)
 
     @property
     def owner(self) -> Caller:
-        return self._of_this_process(OWNER)
+        return self._made.get(OWNER) or self._new(OWNER)
 
     @property
     def other(self) -> Caller:
-        return self._of_this_process(OTHER)
+        return self._made.get(OTHER) or self._new(OTHER)
 
     def replace(self, name: str) -> None:
         """Leave a thread behind that will not come back."""
-        self._made.pop((os.getpid(), name), None)
+        self._made.pop(name, None)
 
-    def _of_this_process(self, name: str) -> Caller:
-        # A forked process, as test runners make them, inherits the objects of its parent's threads, not the threads.
-        key = (os.getpid(), name)
-        caller = self._made.get(key)
-        if caller is None:
-            caller = self._made[key] = Caller(name)
-        return caller
+    def _new(self, name: str) -> Caller:
+        return self._made.setdefault(name, Caller(name))

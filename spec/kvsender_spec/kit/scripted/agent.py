@@ -25,8 +25,8 @@ from kvsender_spec.kit.scripted.copies import (
     listed,
     picked,
 )
-from kvsender_spec.live_machines import SpecHandle
 from kvsender_spec.machine import HandleEvent, HandleState
+from kvsender_spec.oracle import TrackedHandle
 
 
 class ScriptedAgent(Answering):
@@ -203,7 +203,7 @@ class ScriptedAgent(Answering):
             if link.broken or handle.outcome is not None or fault is not None:
                 return self._reject(handle, fault)
             if state is HandleState.DONE:
-                handle.machine, handle.told = SpecHandle(), False  # NIXL runs a completed transfer again
+                handle.machine, handle.told = TrackedHandle(), False  # NIXL runs a completed transfer again
             handle.message = notif_msg or handle.message
             handle.machine.fire(HandleEvent.ACCEPTED)
             handle.cargo.landed = False

@@ -13,8 +13,8 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from kvsender_spec.contract import Operation
 from kvsender_spec.faults import Kind
-from kvsender_spec.live_machines import SpecHandle
 from kvsender_spec.machine import HandleState
+from kvsender_spec.oracle import TrackedHandle
 
 Span: TypeAlias = tuple[int, int]
 """An address and a number of bytes."""
@@ -139,7 +139,7 @@ class ScriptedHandle:
     """The error that every check answers from now on."""
     injected: bool = False
     """It was injected, and is not what the scripted agent itself has come to."""
-    machine: SpecHandle = field(default_factory=SpecHandle)
+    machine: TrackedHandle = field(default_factory=TrackedHandle)
 
     @property
     def agent(self) -> str:
@@ -190,21 +190,33 @@ def listed(table: Rows | Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
 def blocks(regions: Sequence[Region], rows: Iterable[Sequence[int]], memory: str) -> tuple[Span, ...] | None:
     """The blocks that the rows name, or None where one of them lies in no single registration."""
     found: list[Span] = []
-    for address, length, device, stride, count in (_five(row) for row in rows):
+    first, end, there = 0, 0, -1
+    for row in rows:
+        address, length, device, stride, count = _five(row)
         if stride < length or count < 1:
             return None
-        spans = [(address + stride * number, length) for number in range(count)]
-        there = [region for region in regions if region[2] == device and region[3] == memory]
-        # One look is enough for a row that lies whole in one registration.
-        if not covered(there, [(address, stride * (count - 1) + length)]) and not covered(there, spans):
-            return None
-        found += spans
+        # Rows in sequence lie in one registration as a rule, which is looked up once.
+        for number in range(count):
+            at = address + stride * number
+            if there != device or at < first or at + length > end:
+                first, end, there = _registration(regions, at, length, device, memory)
+                if at < first or at + length > end:
+                    return None
+            found.append((at, length))
     return tuple(found)
+
+
+def _registration(regions: Sequence[Region], at: int, length: int, device: int, memory: str) -> tuple[int, int, int]:
+    """Begin, end and device of a registration that holds a span; an empty one where none does."""
+    for base, size, of, kind in regions:
+        if of == device and kind == memory and base <= at and at + length <= base + size:
+            return base, base + size, device
+    return at + 1, at, device
 
 
 def picked(blocks: Sequence[Span], indices: Indices | Sequence[int]) -> tuple[Span, ...] | None:
     """The blocks that the indices name, or None where one names none."""
-    numbers = indices.tolist() if not isinstance(indices, (list, tuple)) and isinstance(indices, Indices) else indices
+    numbers = indices.tolist() if isinstance(indices, Indices) else indices
     if not all(0 <= number < len(blocks) for number in numbers):
         return None
     return tuple(blocks[number] for number in numbers)

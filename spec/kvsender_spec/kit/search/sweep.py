@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from itertools import cycle, product
 from typing import Final
 
@@ -217,8 +216,16 @@ def _overlaps() -> Iterator[Trace]:
             yield Trace(TWO if nth == 0 and call is Call.POLL else TWO_PEERS, (*before, step, *end))
 
 
-@cache
-def sweep() -> tuple[Trace, ...]:
-    """Every trace of the sweep, each once. The shortest families come first."""
-    families = (_faults, _good_ends, _callers_calls, _faults_among_others, _other_rooms, _peers, _overlaps)
-    return tuple(dict.fromkeys(trace for family in families for trace in family()))
+_FAMILIES: Final = (_faults, _good_ends, _callers_calls, _faults_among_others, _other_rooms, _peers, _overlaps)
+
+
+def _each_once() -> Iterator[Trace]:
+    seen: set[Trace] = set()
+    for family in _FAMILIES:
+        for trace in family():
+            if trace not in seen:
+                seen.add(trace)
+                yield trace
+
+
+SWEEP: Final = tuple(_each_once())

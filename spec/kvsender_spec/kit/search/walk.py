@@ -226,16 +226,16 @@ def walk(
     for number in range(examples):
         if enough(tally) or cut_short(tally):
             break
-        explored(adapter, tally, partial(_wander, adapter, Random(f"{seed_number} {number}")))
+        made(tally, partial(_wander, adapter, Random(f"{seed_number} {number}")))
         on_run(tally)
     return tally
 
 
-def explored(adapter: Adapter, tally: Tally, steps: Callable[[list[Run]], None]) -> None:
-    """Have one run made, which is handed out as soon as there is one, and take its findings or the adapter's error."""
+def made(tally: Tally, work: Callable[[list[Run]], None]) -> None:
+    """Have one run made, which ``work`` hands out as soon as there is one; take its findings, or its error."""
     runs: list[Run] = []
     try:
-        supervised(lambda: steps(runs))
+        supervised(lambda: work(runs))
         tally.add(Trace(runs[0].scene, tuple(runs[0].steps)), runs[0].observer.findings)
     except AdapterError as error:
         trace = Trace(runs[0].scene, tuple(runs[0].steps)) if runs else Trace(Scene(), ())
