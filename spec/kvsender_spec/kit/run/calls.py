@@ -1,8 +1,8 @@
 """Calls an adapter, its system and its senders: never for longer than a limit, with other threads where a step says so.
 
-Every call runs on the owner's thread, and another one waits. ``supervised`` has a whole run made there; a run that is
-made elsewhere hands its calls over one by one. A call that never returns is the adapter's fault and costs the owner's
-thread. A meeting lets a second thread call the same sender at the very call of the transport that it names.
+Every call runs on the caller's thread, and another one waits. ``supervised`` has a whole run made there; a run that is
+made elsewhere hands its calls over one by one. A call that never returns is the adapter's fault and costs the caller's
+thread. An overlap lets a second thread call the same sender at the very call of the transport that it names.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Final, TypeVar
 from kvsender_spec.faults import Point
 from kvsender_spec.history.record import frames_of, stack_of
 from kvsender_spec.kit.adapter import Works
-from kvsender_spec.kit.run.threads import MEETING_S, OTHER, OWNER, Callers, Errand
+from kvsender_spec.kit.run.threads import CALLER, OTHER, OVERLAP_S, Callers, Task
 from kvsender_spec.kit.scripted.fabric import Fabric
 from kvsender_spec.kit.scripted.parking import CALL_LIMIT_S, looks
-from kvsender_spec.trace import Meeting
+from kvsender_spec.trace import Overlap
 
 _T = TypeVar("_T")
 _LOOK_S: Final = 0.05
@@ -49,19 +49,19 @@ class AdapterError(Exception):
 
 @dataclass(slots=True)
 class Second:
-    """The call of another thread that met the owner's."""
+    """The call of another thread that overlaps the caller's."""
 
-    meeting: Meeting
+    overlap: Overlap
     call: Callable[[], object]
     seen: int = 0
     of: int = -1
     """Its ``call.started`` event."""
-    errand: Errand[object] | None = None
-    """None until the point of the meeting has been reached."""
+    task: Task[object] | None = None
+    """None until the point of the overlap has been reached."""
 
     def outcome(self) -> tuple[object, BaseException | None]:
-        assert self.errand is not None
-        return (self.errand.results[0] if self.errand.results else None), self.errand.error
+        assert self.task is not None
+        return (self.task.results[0] if self.task.results else None), self.task.error
 
 
 def _ignored(_: AdapterError) -> None:
@@ -80,13 +80,13 @@ class Calls:
     _second: Second | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.fabric.parking.only_for_others_than(_CALLERS.owner.ident, _CALLERS.other.ident, get_ident())
+        self.fabric.parking.only_for_others_than(_CALLERS.main.ident, _CALLERS.other.ident, get_ident())
 
     # -- one call
 
     def threads(self) -> dict[int, int]:
         """The threads that make the caller's calls, by identifier, with their numbers in a history."""
-        return {get_ident(): 0, _CALLERS.owner.ident: 0, _UNDER_WAY.waiter: 0, _CALLERS.other.ident: 1}
+        return {get_ident(): 0, _CALLERS.main.ident: 0, _UNDER_WAY.waiter: 0, _CALLERS.other.ident: 1}
 
     def hook(self, what: str, call: Callable[[], _T]) -> _T:
         """A call that may not raise: of the adapter, or of its system."""
@@ -97,10 +97,10 @@ class Calls:
 
     def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
         """One result or an error. Raises AdapterError for a call that does not return."""
-        if not _CALLERS.owner.is_this_thread:
-            errand = _CALLERS.owner.begin(call)
-            self._await(what, errand, OWNER)
-            return errand.results, errand.error
+        if not _CALLERS.main.is_this_thread:
+            task = _CALLERS.main.begin(call)
+            self._await(what, task, CALLER)
+            return task.results, task.error
         _UNDER_WAY.begin(self, what)
         result: list[_T] = []
         raised: BaseException | None = None
@@ -108,48 +108,48 @@ class Calls:
             result.append(call())
         except BaseException as error:
             raised = error
-        if not _CALLERS.owner.is_this_thread:
+        if not _CALLERS.main.is_this_thread:
             raise _Abandoned
         _UNDER_WAY.end()
         return result, raised
 
-    def _await(self, what: str, errand: Errand[_T], name: str) -> None:
+    def _await(self, what: str, task: Task[_T], name: str) -> None:
         for _ in range(looks(self.limit_s, _LOOK_S)):
-            if errand.wait(_LOOK_S):
+            if task.wait(_LOOK_S):
                 return
             self.fabric.parking.let_all_go()
-        raise self.stuck(what, errand, name)
+        raise self.stuck(what, task, name)
 
-    def stuck(self, what: str, errand: Errand[_T], name: str) -> AdapterError:
+    def stuck(self, what: str, task: Task[_T], name: str) -> AdapterError:
         """Leave the thread behind on which a call does not return."""
-        stack = stack_of(errand.ident)
+        stack = stack_of(task.ident)
         _CALLERS.replace(name)
         return AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s", stack)
 
     # -- a second caller
 
     def expect(self, second: Second) -> None:
-        """Let another thread call when the point of its meeting is reached."""
+        """Let another thread call when the point of its overlap is reached."""
         self._second = second
         self.fabric.on_reach = partial(self._reached, second)
 
     def _reached(self, second: Second, point: Point) -> None:
-        if point is not second.meeting.point:
+        if point is not second.overlap.point:
             return
         with self.fabric.lock:
             reached, second.seen = second.seen, second.seen + 1
-        if reached == second.meeting.nth:
+        if reached == second.overlap.nth:
             self.fabric.on_reach = None
-            second.errand = _CALLERS.other.begin(second.call)
-            second.errand.wait(MEETING_S)
+            second.task = _CALLERS.other.begin(second.call)
+            second.task.wait(OVERLAP_S)
 
-    def meet(self) -> Second | None:
+    def overlapping(self) -> Second | None:
         """The expected call, over by now; None where its point was never reached."""
         second, self._second = self._second, None
         self.fabric.on_reach = None
-        if second is None or second.errand is None:
+        if second is None or second.task is None:
             return None
-        self._await(f"{second.meeting.call}() from another thread", second.errand, OTHER)
+        self._await(f"{second.overlap.call}() from another thread", second.task, OTHER)
         return second
 
     # -- workers
@@ -159,14 +159,14 @@ class Calls:
         return () if self.system is None else self.system.workers()
 
     def let_workers(self, *, round_: bool = False) -> None:
-        """Until every worker stands still; with ``round_`` those that wait for a transfer look at it once more."""
+        """Until every worker is idle; with ``round_`` those that wait for a transfer look at it once more."""
         if self.system is None:
             return
         parking, busy = self.fabric.parking, self._busy
-        quiet = parking.wait_until_quiet(busy, self.limit_s)
-        if quiet and round_:
-            quiet = parking.let_each_go_on(busy, self.limit_s)
-        if not quiet:
+        idle = parking.wait_until_idle(busy, self.limit_s)
+        if idle and round_:
+            idle = parking.let_each_go_on(busy, self.limit_s)
+        if not idle:
             raise AdapterError(
                 f"adapter {self.adapter}: busy() did not come down to the workers that wait for a transfer within"
                 f" {self.limit_s:g} s"
@@ -182,7 +182,7 @@ class Calls:
 
     def close(self) -> None:
         """End the run's workers."""
-        self.fabric.dismiss()
+        self.fabric.shut_down()
         if self.system is None:
             return
         self.hook("close", self.system.close)
@@ -198,7 +198,7 @@ class _Abandoned(BaseException):
 
 @dataclass(slots=True)
 class _UnderWay:
-    """The call that a supervised run is making on the owner's thread."""
+    """The call that a supervised run is making on the caller's thread."""
 
     waiter: int = 0
     """The thread that waits for the run."""
@@ -220,33 +220,33 @@ _UNDER_WAY: Final = _UnderWay()
 
 
 def supervised(work: Callable[[], _T]) -> _T:
-    """Have a whole run made on the owner's thread, and wait for it. Raises what it raises, and AdapterError for a call
+    """Have a whole run made on the caller's thread, and wait for it. Raises what it raises, and AdapterError for a call
     that does not return.
     """
-    if _CALLERS.owner.is_this_thread:
+    if _CALLERS.main.is_this_thread:
         return work()
     _UNDER_WAY.waiter = get_ident()
     _UNDER_WAY.end()
-    errand = _CALLERS.owner.begin(work)
+    task = _CALLERS.main.begin(work)
     number, looked = 0, 0
-    while not errand.wait(_LOOK_S):
+    while not task.wait(_LOOK_S):
         looked = looked + 1 if number == _UNDER_WAY.number else 0
         number = _UNDER_WAY.number
-        _look(_UNDER_WAY.calls, errand, looked)
-    if errand.error is not None:
-        raise errand.error
-    return errand.results[0]
+        _look(_UNDER_WAY.calls, task, looked)
+    if task.error is not None:
+        raise task.error
+    return task.results[0]
 
 
-def _look(calls: Calls | None, errand: Errand[_T], looked: int) -> None:
+def _look(calls: Calls | None, task: Task[_T], looked: int) -> None:
     """One look at the call under way. Raises AdapterError for one that has had its time."""
     if calls is None:
         if looked >= _BETWEEN * looks(CALL_LIMIT_S, _LOOK_S):
-            raise AssertionError(f"a run stands still after {_UNDER_WAY.what}: {stack_of(errand.ident)}")
+            raise AssertionError(f"a run is stopped after {_UNDER_WAY.what}: {stack_of(task.ident)}")
         return
     if looked:
         calls.fabric.parking.let_all_go()
     if looked >= looks(calls.limit_s, _LOOK_S):
-        error = calls.stuck(_UNDER_WAY.what, errand, OWNER)
+        error = calls.stuck(_UNDER_WAY.what, task, CALLER)
         calls.on_stuck(error)
         raise error

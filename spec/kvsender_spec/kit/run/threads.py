@@ -1,5 +1,5 @@
-"""The threads that call the sender: the caller's, and another one that is let in at the call of the transport that a
-step names. The time limit here ends what would never end; it decides nothing else.
+"""The threads that call the sender: the caller's, and another one that calls at the point of the
+transport that a step names. The time limit here ends what would never end; it decides nothing else.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
 
-OWNER: Final = "kvsender-owner"
+CALLER: Final = "kvsender-caller"
 OTHER: Final = "kvsender-other"
-MEETING_S: Final = 0.02
-"""How long the first of two callers stands still for the second, which may have to wait for a lock of the first."""
+OVERLAP_S: Final = 0.02
+"""How long the first of two callers waits for the second, which may have to wait for a lock of the first."""
 
 
-class Errand(Generic[_T]):
+class Task(Generic[_T]):
     """One call on another thread, and what came of it."""
 
     def __init__(self, what: Callable[[], _T]) -> None:
@@ -51,7 +51,7 @@ class Caller:
     """A thread that makes one call after the other. One that never returns costs this thread, and not the run."""
 
     def __init__(self, name: str) -> None:
-        self._errands: Final[SimpleQueue[Callable[[], None]]] = SimpleQueue()
+        self._tasks: Final[SimpleQueue[Callable[[], None]]] = SimpleQueue()
         self._thread: Final = Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -64,18 +64,18 @@ class Caller:
     def is_this_thread(self) -> bool:
         return get_ident() == self._thread.ident
 
-    def begin(self, what: Callable[[], _T]) -> Errand[_T]:
-        errand = Errand(what)
-        self._errands.put(errand.run)
-        return errand
+    def begin(self, what: Callable[[], _T]) -> Task[_T]:
+        task = Task(what)
+        self._tasks.put(task.run)
+        return task
 
     def _serve(self) -> None:
         while True:
-            self._errands.get()()
+            self._tasks.get()()
 
 
 class Callers:
-    """The owner's thread, and another one for calls that meet the owner's. Kept from run to run."""
+    """The caller's thread, and another one for calls that overlap the caller's. Kept from run to run."""
 
     def __init__(self) -> None:
         self._made: Final[dict[str, Caller]] = {}
@@ -83,8 +83,8 @@ class Callers:
         os.register_at_fork(after_in_child=self._made.clear)
 
     @property
-    def owner(self) -> Caller:
-        return self._made.get(OWNER) or self._new(OWNER)
+    def main(self) -> Caller:
+        return self._made.get(CALLER) or self._new(CALLER)
 
     @property
     def other(self) -> Caller:

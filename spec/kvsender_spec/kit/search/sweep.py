@@ -23,15 +23,15 @@ from kvsender_spec.faults import (
     Point,
 )
 from kvsender_spec.kit.run.misuse import MALFORMED
-from kvsender_spec.kit.run.situation import MEETING_CALLS
+from kvsender_spec.kit.run.situation import OVERLAP_CALLS
 from kvsender_spec.machine import State
-from kvsender_spec.trace import Call, Meeting, Misuse, Progress, Scene, Step, Trace
+from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step, Trace
 
-ONE: Final = Scene(((1,),))
-TWO: Final = Scene(((1, 1),))
-TWO_PEERS: Final = Scene(((1, 1),), peers=2)
-TWO_ROOMS: Final = Scene(((1,), (1,)))
-APART: Final = Scene(((1,), (1,)), peers=2, shared=False)
+ONE: Final = Setup(((1,),))
+TWO: Final = Setup(((1, 1),))
+TWO_PEERS: Final = Setup(((1, 1),), peers=2)
+TWO_ROOMS: Final = Setup(((1,), (1,)))
+APART: Final = Setup(((1,), (1,)), peers=2, shared=False)
 
 _OPEN: Final = Step(Call.OPEN)
 _SEND: Final = Step(Call.SEND)
@@ -89,10 +89,10 @@ _TYPICAL: Final = (Kind.REMOTE_DISCONNECT, Kind.BACKEND, Kind.RETURNS_ERR, Kind.
 
 
 def _callers_calls() -> Iterator[Trace]:
-    scenes = cycle((TWO_PEERS, TWO))
+    setups = cycle((TWO_PEERS, TWO))
     for ways, calls in product(WAYS.values(), _CALLS.values()):
         for way in ways.values():
-            yield Trace(next(scenes), (*way, *calls, *_EPILOGUE))
+            yield Trace(next(setups), (*way, *calls, *_EPILOGUE))
     for way in (way for ways in WAYS.values() for way in ways.values()):
         yield Trace(TWO, (*way, *_AGAIN))
         yield Trace(TWO_PEERS, (*way, _ABORT, _POLL, *_AGAIN))
@@ -144,19 +144,19 @@ def _good_ends() -> Iterator[Trace]:
         ONE,
         TWO,
         TWO_PEERS,
-        Scene(((0,),)),
-        Scene(((1, 1, 1),)),
-        Scene(((2, 1),), peers=2),
-        Scene(((1, 1),), peers=2, dummies=1),
-        Scene(((1, 1),), done_at_post=True),
+        Setup(((0,),)),
+        Setup(((1, 1, 1),)),
+        Setup(((2, 1),), peers=2),
+        Setup(((1, 1),), peers=2, dummies=1),
+        Setup(((1, 1),), done_at_post=True),
     )
-    for scene, progress in product(shapes, (Progress.ALL, Progress.NEWEST, Progress.HALF)):
-        chunks = len(scene.chunks[0])
+    for setup, progress in product(shapes, (Progress.ALL, Progress.NEWEST, Progress.HALF)):
+        chunks = len(setup.chunks[0])
         poll = replace(_POLL, progress=progress)
-        yield Trace(scene, (_OPEN, _POLL, *(_SEND,) * chunks, poll, poll, _ASK, _POLL_ALL, _ASK, _POLL))
-    for scene in shapes:
-        yield Trace(scene, (_OPEN, _SEND, _POLL_ALL, _SEND, _POLL_ALL, _SEND, _POLL_ALL, _POLL))
-        yield Trace(replace(scene, silent=True), (_OPEN, *(_SEND,) * len(scene.chunks[0]), _POLL))
+        yield Trace(setup, (_OPEN, _POLL, *(_SEND,) * chunks, poll, poll, _ASK, _POLL_ALL, _ASK, _POLL))
+    for setup in shapes:
+        yield Trace(setup, (_OPEN, _SEND, _POLL_ALL, _SEND, _POLL_ALL, _SEND, _POLL_ALL, _POLL))
+        yield Trace(replace(setup, silent=True), (_OPEN, *(_SEND,) * len(setup.chunks[0]), _POLL))
     yield Trace(replace(TWO, silent=True), (_OPEN, _SEND, _SEND, _ABORT, _POLL))
     yield Trace(replace(TWO, silent=True), (_OPEN, _SEND, _POLL))
 
@@ -178,11 +178,11 @@ def _other_rooms() -> Iterator[Trace]:
         (_SEND, Step(Call.KILL), _POLL, _POLL),
         (_SEND, Step(Call.STOP), _LONG, _POLL),
     )
-    for scene, steps in product((TWO_ROOMS, APART), bad):
+    for setup, steps in product((TWO_ROOMS, APART), bad):
         good = _of(1, _SEND, _POLL, _POLL_ALL, _POLL, _ASK)
-        yield Trace(scene, (_OPEN, *_of(1, _OPEN), *steps, *good))
-        yield Trace(scene, (_OPEN, *_of(1, _OPEN, _SEND), *steps, *_of(1, _POLL, _POLL_ALL, _POLL), _ASK, _POLL))
-        yield Trace(scene, (_OPEN, *steps, _CLEAR, _OPEN, _SEND, _POLL_ALL, _POLL))
+        yield Trace(setup, (_OPEN, *_of(1, _OPEN), *steps, *good))
+        yield Trace(setup, (_OPEN, *_of(1, _OPEN, _SEND), *steps, *_of(1, _POLL, _POLL_ALL, _POLL), _ASK, _POLL))
+        yield Trace(setup, (_OPEN, *steps, _CLEAR, _OPEN, _SEND, _POLL_ALL, _POLL))
 
 
 def _peers() -> Iterator[Trace]:
@@ -193,10 +193,10 @@ def _peers() -> Iterator[Trace]:
         yield Trace(ONE, (_OPEN, gone, _SEND, _POLL, _LONG, _POLL, _DRAIN, *_EPILOGUE))
         yield Trace(TWO, (_OPEN, _SEND, gone, _SEND, _POLL, _LONG, _POLL, _DRAIN, *_EPILOGUE))
         yield Trace(TWO, (_OPEN, _SEND, gone, back, _SEND, _POLL_ALL, _ASK, _POLL))
-        for scene in (TWO_ROOMS, replace(TWO_ROOMS, drops_metadata=True)):
-            yield Trace(scene, (_OPEN, _SEND, gone, _POLL, back, *good))
-            yield Trace(scene, (_OPEN, _SEND, gone, _POLL, _ABORT, _POLL, _CLEAR, back, *good))
-            yield Trace(scene, (_OPEN, gone, back, *good, _SEND, _POLL_ALL))
+        for setup in (TWO_ROOMS, replace(TWO_ROOMS, drops_metadata=True)):
+            yield Trace(setup, (_OPEN, _SEND, gone, _POLL, back, *good))
+            yield Trace(setup, (_OPEN, _SEND, gone, _POLL, _ABORT, _POLL, _CLEAR, back, *good))
+            yield Trace(setup, (_OPEN, gone, back, *good, _SEND, _POLL_ALL))
         both = (_OPEN, *_of(1, _OPEN), _SEND, *_of(1, _SEND))
         yield Trace(APART, (*both, gone, _POLL, *_of(1, _POLL), _LONG, *_of(1, _POLL, _POLL_ALL), _POLL))
         yield Trace(APART, (*both, gone, _POLL, back, *_of(1, _POLL_ALL), _POLL, _CLEAR, _OPEN, _SEND, _POLL_ALL))
@@ -209,10 +209,10 @@ def _overlaps() -> Iterator[Trace]:
     points = {Call.SEND: (Point.MAKE, Point.POST), Call.POLL: (Point.CHECK, Point.RELEASE, Point.NOTIFY)}
     end = (_POLL_HALF, _POLL_ALL, _POLL, _ASK)
     for call, nth in product(points, (0, 1)):
-        for point, other in product(points[call], MEETING_CALLS[call]):
+        for point, other in product(points[call], OVERLAP_CALLS[call]):
             before = (_OPEN, _SEND, *(_SEND,) * (call is Call.POLL and other is not Call.SEND))
             progress = Progress.NONE if call is Call.SEND or point is Point.CHECK else Progress.ALL
-            step = Step(call, progress=progress, meeting=Meeting(other, point, nth))
+            step = Step(call, progress=progress, overlap=Overlap(other, point, nth))
             yield Trace(TWO if nth == 0 and call is Call.POLL else TWO_PEERS, (*before, step, *end))
 
 

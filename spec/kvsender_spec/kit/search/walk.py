@@ -1,4 +1,4 @@
-"""The random walk: each run's own random numbers choose its scene, its mix of faults and its steps.
+"""The random walk: each run's own random numbers choose its setup, its mix of faults and its steps.
 
 A step is chosen among those that make sense where the run stands, so that few steps are wasted, and the same numbers
 choose the same steps of a sender that does the same. A violation ends neither a run nor the walk: all clauses are
@@ -26,10 +26,10 @@ from kvsender_spec.faults import (
 )
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError, supervised
-from kvsender_spec.kit.run.drive import MEETING_CALLS, Run
+from kvsender_spec.kit.run.execute import OVERLAP_CALLS, Run
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Breakdown
-from kvsender_spec.trace import Call, Meeting, Misuse, Progress, Scene, Step, Trace
+from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step, Trace
 
 _T = TypeVar("_T")
 STEPS: Final = 18
@@ -48,9 +48,9 @@ _WORLDS: Final = ((1, 1, True), (2, 1, True), (2, 2, True), (2, 2, False), (2, 2
 room that it has no part in."""
 
 
-def _scene(random: Random) -> Scene:
+def _setup(random: Random) -> Setup:
     rooms, peers, shared = random.choice(_WORLDS)
-    return Scene(
+    return Setup(
         chunks=tuple(random.choice(_ROOMS) for _ in range(rooms)),
         peers=peers,
         dummies=random.choice((0, 0, 0, 1)),
@@ -75,7 +75,7 @@ class _Mix(Enum):
 
 
 # How often each call is tried where it makes sense.
-_QUIET_CALLS: Final[Mapping[Call, int]] = {
+_PLAIN_CALLS: Final[Mapping[Call, int]] = {
     Call.SEND: 9,
     Call.POLL: 12,
     Call.WAIT_LONG: 2,
@@ -84,9 +84,9 @@ _QUIET_CALLS: Final[Mapping[Call, int]] = {
     Call.WAIT: 1,
     Call.CONTROL: 1,
 }
-_CALLER_CALLS: Final[Mapping[Call, int]] = {**_QUIET_CALLS, Call.OPEN: 8, Call.ABORT: 4, Call.CLEAR: 4}
+_CALLER_CALLS: Final[Mapping[Call, int]] = {**_PLAIN_CALLS, Call.OPEN: 8, Call.ABORT: 4, Call.CLEAR: 4}
 _CALLS: Final[Mapping[_Mix, Mapping[Call, int]]] = {
-    _Mix.NOTHING: _QUIET_CALLS,
+    _Mix.NOTHING: _PLAIN_CALLS,
     _Mix.CALLERS: _CALLER_CALLS,
     _Mix.THREADS: _CALLER_CALLS,
     _Mix.FAULTS: {
@@ -126,12 +126,12 @@ class _Menu:
         return tuple(f for f in self.usual if f.kind is Kind.REMOTE_DISCONNECT and f.point is not Point.NOTIFY)
 
 
-_MEETING_POINTS: Final[Mapping[Call, Mapping[Point, int]]] = {
+_OVERLAP_POINTS: Final[Mapping[Call, Mapping[Point, int]]] = {
     Call.SEND: {Point.MAKE: 1, Point.POST: 2},
     Call.POLL: {Point.CHECK: 2, Point.RELEASE: 1, Point.NOTIFY: 1},
 }
 """Where the calls of two threads can overlap, by how often it is worth trying."""
-_MOST_MEETINGS: Final = 2
+_MOST_OVERLAPS: Final = 2
 """At which of several calls of the transport at most."""
 
 _RARE: Final = PROGRAMMING_KINDS + BASE_KINDS
@@ -157,7 +157,7 @@ def _weighted(random: Random, weights: Mapping[_T, int]) -> _T:
 
 def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
     """Choose one step that makes sense now, or None where none does."""
-    slots = range(max(len(run.scene.chunks), run.scene.peers))
+    slots = range(max(len(run.setup.chunks), run.setup.peers))
     able = {call: [slot for slot in slots if run.applicable(Step(call, slot))] for call in _CALLS[mix]}
     weights = {call: weight for call, weight in _CALLS[mix].items() if able[call]}
     if not weights:
@@ -173,8 +173,8 @@ def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
         step = replace(step, progress=_weighted(random, _PROGRESS))
     if call in _MENUS and mix is _Mix.FAULTS:
         return replace(step, fault=_fault(random, run, step))
-    if call in _MEETING_POINTS and mix is _Mix.THREADS:
-        return _with_meeting(random, run, step)
+    if call in _OVERLAP_POINTS and mix is _Mix.THREADS:
+        return _with_overlap(random, run, step)
     return step
 
 
@@ -190,18 +190,18 @@ def _fault(random: Random, run: Run, step: Step) -> Fault | None:
     return random.choice(striking) if striking else None
 
 
-def _with_meeting(random: Random, run: Run, step: Step) -> Step:
+def _with_overlap(random: Random, run: Run, step: Step) -> Step:
     """Every other time another thread calls as well."""
     places = {
         (point, nth): weight
-        for point, weight in _MEETING_POINTS[step.call].items()
-        for nth in range(_MOST_MEETINGS)
+        for point, weight in _OVERLAP_POINTS[step.call].items()
+        for nth in range(_MOST_OVERLAPS)
         if nth < run.asks(point, step.room)
     }
     if not places or random.random() < 0.5:
         return step
-    meeting = replace(step, meeting=Meeting(random.choice(MEETING_CALLS[step.call]), *_weighted(random, places)))
-    return meeting if run.applicable(meeting) else step
+    overlap = replace(step, overlap=Overlap(random.choice(OVERLAP_CALLS[step.call]), *_weighted(random, places)))
+    return overlap if run.applicable(overlap) else step
 
 
 def cut_short(tally: Tally) -> bool:
@@ -236,17 +236,17 @@ def made(tally: Tally, work: Callable[[list[Run]], None]) -> None:
     runs: list[Run] = []
     try:
         supervised(lambda: work(runs))
-        tally.add(Trace(runs[0].scene, tuple(runs[0].steps)), runs[0].observer.findings)
+        tally.add(Trace(runs[0].setup, tuple(runs[0].steps)), runs[0].observer.findings)
     except AdapterError as error:
-        trace = Trace(runs[0].scene, tuple(runs[0].steps)) if runs else Trace(Scene(), ())
+        trace = Trace(runs[0].setup, tuple(runs[0].steps)) if runs else Trace(Setup(), ())
         tally.errors.append(Breakdown(str(error), trace, error.frames))
 
 
 def _wander(adapter: Adapter, random: Random, runs: list[Run]) -> None:
-    run = Run(adapter, _scene(random))
+    run = Run(adapter, _setup(random))
     runs.append(run)
     mix = random.choice((*_Mix, _Mix.FAULTS))
-    for room in range(len(run.scene.chunks)):
+    for room in range(len(run.setup.chunks)):
         run.apply(Step(Call.OPEN, room))
     for _ in range(STEPS):
         step = _step(random, run, mix)
