@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser rdma test lint types docs scenarios prove provers spec-trial soak bench kill-matrix blame suite-kills bench-kit mutants connectors clean
+.PHONY: help install verify browser rdma test lint types docs scenarios prove provers spec-mutants soak bench kill-matrix blame suite-kills bench-kit mutants connectors clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -56,8 +56,8 @@ provers: install ## Install SPIN and a JRE for TLC (Debian, as root)
 prove: provers ## Prove the specification: every layer, every engine
 	@$(BIN)/kvsender prove --chunks 4
 
-spec-trial: provers ## Put every single change of the tables before every layer; write docs/spec-mutants.md (10 minutes)
-	@$(BIN)/python -m kvsender_spec.formal.trial docs/spec-mutants.md
+spec-mutants: provers ## Put every single change of the tables before every layer; write docs/spec-mutants.md (10 minutes)
+	@$(BIN)/python -m kvsender_spec.formal.mutation_run docs/spec-mutants.md
 
 test: browser rdma provers lint types ## Run everything that CI runs: lint, types, tests
 	@echo 'pytest'
@@ -98,7 +98,7 @@ blame: install ## Check every mutant within the quick and the ci budget; print w
 	@$(BIN)/python -m tests.mutants.blame --budget quick
 	@$(BIN)/python -m tests.mutants.blame --budget ci
 
-suite-kills: install ## Play the complete suite to every inline mutant; print which are told apart
+suite-kills: install ## Run the complete suite against every inline mutant; print which are told apart
 	@$(BIN)/python -m tests.mutants.suite_kills
 
 mutants: install ## Let the kit judge each mutant of the reference sender, against docs/code-mutants.md (40 minutes)

@@ -1,6 +1,6 @@
 -------------------------------- MODULE KVSender --------------------------------
 (* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.
-   One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that
+   One room id: the logical machine of its sender, a physical machine for each transfer handle, a caller that
    calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for
    each peer; handle h belongs to the chunk h / peers and to the peer h % peers. A room id that is opened again
    has the chunks that are left, so that every handle of every incarnation has a place of its own. *)
@@ -107,7 +107,7 @@ VARIABLES
   cause,        \* what is latched: nothing, the first thing that went wrong, or a later one
   faulted,      \* something went wrong, and the sender was told of it, before the room was over
   closed,       \* the last chunk is posted
-  cleared,      \* the owner has cleared the room
+  cleared,      \* the caller has cleared the room
   quarantined,  \* pages have been reported as in doubt
   base,         \* chunks of earlier incarnations
   posted,       \* chunks, those of earlier incarnations among them
@@ -340,7 +340,7 @@ Sending(at) ==
                    [] OTHER -> "created"
   IN [Room EXCEPT !.posted = @ + 1, !.adopted = FALSE,
                   !.handles = [h \in Handles |-> IF h \div Peers = posted THEN sent(h) ELSE handles[h]]]
-(* The owner has a chunk, and the sender hands it to the transport. *)
+(* The caller has a chunk, and the sender hands it to the transport. *)
 HasAChunk == ~closed /\ posted < Chunks /\ logical \in Posting
 Send(at) ==
   /\ HasAChunk /\ posted + 1 < Chunks
@@ -379,7 +379,7 @@ Abort ==
 Clear ==
   /\ Becomes(OnClear(Blame(Room)))
 
-(* The owner opens the room id again; what the old room left in flight is in doubt. *)
+(* The caller opens the room id again; what the old room left in flight is in doubt. *)
 Open ==
   /\ cleared /\ posted < Chunks
   /\ Becomes(Reopen(Room))
@@ -437,15 +437,15 @@ FirstCause ==
   /\ (logical \in {"failed", "sticky_failed"} => (faulted /\ cause = "first"))
   /\ (logical \in {"failed", "sticky_failed"} \/ cause = "none")
 
-(* sticky_failed is the failure that the owner has been told of *)
+(* sticky_failed is the failure that the caller has been told of *)
 FailedIsSticky ==
   (logical = "sticky_failed") <=> (said = "failure")
 
-(* done is the success that the owner has been told of *)
+(* done is the success that the caller has been told of *)
 SuccessIsDone ==
   (logical = "done") <=> (said = "success")
 
-(* KS-6.1: owner and peers are told the same *)
+(* KS-6.1: caller and peers are told the same *)
 PeersAreTold ==
   told = said
 
@@ -475,6 +475,6 @@ CauseIsRaised ==
   \E r \in {OnFailureException(Room)} :
   (r.reply = "raises the cause") <=> (logical \in {"failed", "sticky_failed"})
 
-(* The owner gets its answer, unless it clears the room id and opens it again for ever. *)
+(* The caller gets its answer, unless it clears the room id and opens it again for ever. *)
 Answered == []<>(said # "nothing") \/ ([]<>cleared /\ []<>~cleared)
 ================================================================================

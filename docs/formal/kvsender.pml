@@ -1,5 +1,5 @@
 /* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.
-   One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that
+   One room id: the logical machine of its sender, a physical machine for each transfer handle, a caller that
    calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for
    each peer; handle h belongs to the chunk h / peers and to the peer h % peers. A room id that is opened again
    has the chunks that are left, so that every handle of every incarnation has a place of its own.
@@ -116,7 +116,7 @@ byte logical;         /* the logical machine */
 byte cause;           /* what is latched: nothing, the first thing that went wrong, or a later one */
 bool faulted;         /* something went wrong, and the sender was told of it, before the room was over */
 bool closed;          /* the last chunk is posted */
-bool cleared;         /* the owner has cleared the room */
+bool cleared;         /* the caller has cleared the room */
 bool quarantined;     /* pages have been reported as in doubt */
 byte base;            /* chunks of earlier incarnations */
 byte posted;          /* chunks, those of earlier incarnations among them */
@@ -358,7 +358,7 @@ inline on_clear() {
 
 /***** What the calls do *****/
 
-/* The owner has a chunk, and the sender hands it to the transport. */
+/* The caller has a chunk, and the sender hands it to the transport. */
 #define HAS_A_CHUNK (!closed && posted < CHUNKS && (logical == IDLE || logical == SENDING))
 #define ASKING (logical == SENDING || logical == FAILED)
 #define STRIKES(at, h) (at == EVERYBODY || at == h || at == PEER(h % PEERS))
@@ -456,11 +456,11 @@ inline properties() {
   /* KS-2.3: a failure keeps the first thing that went wrong, and nothing else is a failure */
   FirstCause = ((!(logical == FAILED || logical == STICKY_FAILED) || (faulted && (cause == CAUSE_FIRST))) &&
     ((logical == FAILED || logical == STICKY_FAILED) || (cause == CAUSE_NONE))); assert(FirstCause);
-  /* sticky_failed is the failure that the owner has been told of */
+  /* sticky_failed is the failure that the caller has been told of */
   FailedIsSticky = ((logical == STICKY_FAILED) == (said == WORD_FAILURE)); assert(FailedIsSticky);
-  /* done is the success that the owner has been told of */
+  /* done is the success that the caller has been told of */
   SuccessIsDone = ((logical == DONE) == (said == WORD_SUCCESS)); assert(SuccessIsDone);
-  /* KS-6.1: owner and peers are told the same */
+  /* KS-6.1: caller and peers are told the same */
   PeersAreTold = (told == said); assert(PeersAreTold);
   for (i : 0 .. HANDLES - 1) {
     /* KS-4.1: after the last word nothing of the room is in flight */
@@ -476,7 +476,7 @@ inline properties() {
   }
 }
 
-/* The owner gets its answer, unless it clears the room id and opens it again for ever. */
+/* The caller gets its answer, unless it clears the room id and opens it again for ever. */
 ltl answered { ([] <> (said != WORD_NOTHING)) || (([] <> cleared) && ([] <> !cleared)) }
 
 /***** Who acts: a process for each actor that weak fairness is about, and one for everything else *****/

@@ -109,7 +109,7 @@ def _broken(entry: Known, done: Replay, trace: Trace) -> list[Violation]:
 
 def _shorter(trace: Trace) -> Iterator[Trace]:
     for number in range(len(trace.steps)):
-        yield Trace(trace.scene, trace.steps[:number] + trace.steps[number + 1 :])
+        yield Trace(trace.setup, trace.steps[:number] + trace.steps[number + 1 :])
 
 
 # -------------------------------------------------------------------------------------------- beside what is known

@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Final
 
-from kvsender_spec.printed import parse_scene, parse_step
+from kvsender_spec.printed import parse_setup, parse_step
 from kvsender_spec.trace import Trace
 
 
@@ -51,15 +51,15 @@ _REPOSITORIES: Final = {
     "sglang": "sgl-project/sglang",
     "mooncake": "kvcache-ai/Mooncake",
 }
-_SCENE: Final = "rooms of 1 pages, 1 peer"
+_SETUP: Final = "rooms of 1 pages, 1 peer"
 
 
 def _known(kind: Kind, where: str, why: str, trace: str = "", *, cites: str = "") -> Known:
-    """``where`` is the connectors and the clauses. ``trace`` is a scene, if it is not the smallest one, and the steps;
+    """``where`` is the connectors and the clauses. ``trace`` is a setup, if it is not the smallest one, and the steps;
     with ``...`` after them they show it only in the end of the run."""
     keys, _, clauses = where.partition(": ")
     cited = (reference.partition("#") for reference in cites.split())
-    scene, bar, steps = trace.rpartition(" | ")
+    setup, bar, steps = trace.rpartition(" | ")
     at_end = steps.endswith("; ...")
     run = tuple(parse_step(step) for step in steps.removesuffix("; ...").split("; ")) if steps else ()
     return Known(
@@ -68,7 +68,7 @@ def _known(kind: Kind, where: str, why: str, trace: str = "", *, cites: str = ""
         tuple(clauses.split()),
         why,
         tuple(f"{_REPOSITORIES[repository]}#{number}" for repository, _, number in cited),
-        Trace(parse_scene(scene if bar else _SCENE), run) if run else None,
+        Trace(parse_setup(setup if bar else _SETUP), run) if run else None,
         at_end,
     )
 

@@ -128,7 +128,7 @@ def _group(group: Group, result: Result) -> str:
     ]
     trace = None if group.cause.evidence is None else group.cause.evidence.trace
     if trace is not None and trace.steps:
-        lines += ["", "```", f"scene: {trace.scene}"]
+        lines += ["", "```", f"setup: {trace.setup}"]
         lines += [f"{number}. {step}" for number, step in enumerate(trace.steps, 1)]
         lines.append("```")
     for verdict in group.consequences:
@@ -136,7 +136,7 @@ def _group(group: Group, result: Result) -> str:
         lines += _verdict(verdict, result.why(verdict.clause.id))
         other = None if verdict.evidence is None else verdict.evidence.trace
         if other is not None and other != trace:
-            lines.append(f"* trace: {other.scene}: {', '.join(f'`{step}`' for step in other.steps)}")
+            lines.append(f"* trace: {other.setup}: {', '.join(f'`{step}`' for step in other.steps)}")
     return "\n".join([*lines, "", "</details>"])
 
 

@@ -21,13 +21,13 @@ from typing import Final, NoReturn
 import numpy as np
 
 from kvsender_connectors.loading import Attributes
-from kvsender_connectors.notices import SEPARATOR, read_chunk, read_status
+from kvsender_connectors.notifications import SEPARATOR, read_chunk, read_status
 from kvsender_connectors.release import ClearableSender, RealSender, Release
 from kvsender_connectors.seams import Seams
 from kvsender_connectors.wire import FIRST_PORT, LAYERS, ORDER, Layout
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.faults import STAND_INS
-from kvsender_spec.kit.adapter import Memory, Notice, RoomPlan, World
+from kvsender_spec.kit.adapter import Memory, Notification, RoomPlan, World
 from kvsender_spec.machine import Profile
 
 BOOTSTRAP_ADDRESS: Final = "127.0.0.1:8998"
@@ -154,7 +154,7 @@ class SGLangSystem(ABC):
         number = int(endpoint.rpartition(":")[2]) - FIRST_PORT
         self.world.peers[number].agent.deliver(self.world.transport.name, SEPARATOR.join(parts))
 
-    def read_notice(self, message: bytes) -> Notice | None:
+    def read_notification(self, message: bytes) -> Notification | None:
         return read_status(message) or read_chunk(message)
 
 

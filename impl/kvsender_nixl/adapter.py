@@ -13,13 +13,20 @@ import torch
 
 from kvsender_nixl.agent import ERROR_CLASSES
 from kvsender_nixl.buffers import AuxBuffers, KVPool
-from kvsender_nixl.exchange import AuxNotice, ChunkNotice, FailureNotice, PeerMetadata, TransferInfo, parse_notice
+from kvsender_nixl.exchange import (
+    AuxNotification,
+    ChunkNotification,
+    FailureNotification,
+    PeerMetadata,
+    TransferInfo,
+    parse_notification,
+)
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.sender import KVSender, SenderOptions
 from kvsender_nixl.side import KVTransferMetric
 from kvsender_spec.contract import Attribution, KVPoll, KVTransferError, KVUsageError
 from kvsender_spec.faults import STAND_INS
-from kvsender_spec.kit.adapter import Memory, Notice, NoticeKind, Peer, RoomPlan, World
+from kvsender_spec.kit.adapter import Memory, Notification, NotificationKind, Peer, RoomPlan, World
 from kvsender_spec.kit.scripted.fabric import ScriptedDlist, ScriptedHandle
 from kvsender_spec.machine import Profile
 
@@ -47,14 +54,14 @@ def attribution(error: BaseException) -> Attribution | None:
     return error.attribution if isinstance(error, KVTransferError) else None
 
 
-def read_notice(message: bytes) -> Notice:
+def read_notification(message: bytes) -> Notification:
     """A notification in the kit's words. Raises ValueError for any other message."""
-    notice = parse_notice(message)
-    if isinstance(notice, FailureNotice):
-        return Notice(NoticeKind.FAILURE, notice.room, int(notice.token), notice.reason)
-    progress = isinstance(notice, (ChunkNotice, AuxNotice))
-    kind = NoticeKind.PROGRESS if progress else NoticeKind.SUCCESS
-    return Notice(kind, notice.room, int(notice.token))
+    notification = parse_notification(message)
+    if isinstance(notification, FailureNotification):
+        return Notification(NotificationKind.FAILURE, notification.room, int(notification.token), notification.reason)
+    progress = isinstance(notification, (ChunkNotification, AuxNotification))
+    kind = NotificationKind.PROGRESS if progress else NotificationKind.SUCCESS
+    return Notification(kind, notification.room, int(notification.token))
 
 
 class ListSender:
@@ -129,8 +136,8 @@ class ReferenceSystem:
     def attribution(self, error: BaseException) -> Attribution | None:
         return attribution(error)
 
-    def read_notice(self, message: bytes) -> Notice | None:
-        return read_notice(message)
+    def read_notification(self, message: bytes) -> Notification | None:
+        return read_notification(message)
 
 
 class ReferenceAdapter:

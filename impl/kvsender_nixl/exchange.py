@@ -1,10 +1,10 @@
 """What the two sides tell each other, and its form on the wire.
 
-The decode side sends ``PeerMetadata`` once and a ``TransferInfo`` per room; the prefill side answers with notices. All
+The decode side sends ``PeerMetadata`` once and a ``TransferInfo`` per room; the prefill side answers with notifications. All
 of them travel as NIXL notifications. Whatever arrives is judged here: a message that is not exactly one of these raises
 ValueError, saying what is wrong with it, and nothing else (KS-7.1).
 
-A ``token`` names one incarnation of a room. Room ids are chosen by clients and reused; a notice of an earlier room of
+A ``token`` names one incarnation of a room. Room ids are chosen by clients and reused; a notification of an earlier room of
 the same id carries another token and is nobody's (KS-5.4).
 """
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 VERSION: Final = 1
 MAGIC: Final = f"kvs{VERSION}"
 MAX_REASON_CHARS: Final = 500
-"""A failure notice travels over a connection that may be in trouble, so its reason stays short."""
+"""A failure notification travels over a connection that may be in trouble, so its reason stays short."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 _T = TypeVar("_T")
@@ -77,7 +77,7 @@ class PeerMetadata:
 
 @dataclass(frozen=True, eq=False)
 class TransferInfo:
-    """Where one peer wants one room: ``dst_kv_indices[i]`` is the page for the i-th page that the owner sends.
+    """Where one peer wants one room: ``dst_kv_indices[i]`` is the page for the i-th page that the caller sends.
 
     ``dst_kv_indices`` is int32 of shape ``(num_kv_indices,)``. A dummy takes part, names no pages and receives nothing.
     ``required_dst_info_num`` is how many peers the room has, dummies included; all of them must say the same.
@@ -120,11 +120,11 @@ class TransferInfo:
         )
 
 
-# -------------------------------------------------------------------------------------- notices, prefill to decode
+# -------------------------------------------------------------------------------------- notifications, prefill to decode
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkNotice:
+class ChunkNotification:
     """Attached to a chunk's transfer: the pages of chunk number ``chunk`` (from 0) are in place."""
 
     room: int
@@ -136,7 +136,7 @@ class ChunkNotice:
 
 
 @dataclass(frozen=True, slots=True)
-class AuxNotice:
+class AuxNotification:
     """Attached to the aux transfer: the aux data is in place."""
 
     room: int
@@ -147,8 +147,8 @@ class AuxNotice:
 
 
 @dataclass(frozen=True, slots=True)
-class SuccessNotice:
-    """The room is complete: ``num_chunks`` chunk notices, and the aux notice if ``has_aux``, belong to it."""
+class SuccessNotification:
+    """The room is complete: ``num_chunks`` chunk notifications, and the aux notification if ``has_aux``, belong to it."""
 
     room: int
     token: str
@@ -160,36 +160,36 @@ class SuccessNotice:
 
 
 @dataclass(frozen=True, slots=True)
-class FailureNotice:
-    """The room has failed. ``quiet`` says that none of its bytes can still land at this peer."""
+class FailureNotification:
+    """The room has failed. ``quiesced`` says that none of its bytes can still land at this peer."""
 
     room: int
     token: str
-    quiet: bool
+    quiesced: bool
     reason: str
 
     def to_bytes(self) -> bytes:
         reason = " ".join(self.reason[:MAX_REASON_CHARS].split())
-        return f"{MAGIC} failure {self.room} {self.token} {int(self.quiet)} {reason}".encode(errors="replace")
+        return f"{MAGIC} failure {self.room} {self.token} {int(self.quiesced)} {reason}".encode(errors="replace")
 
 
-Notice: TypeAlias = ChunkNotice | AuxNotice | SuccessNotice | FailureNotice
+Notification: TypeAlias = ChunkNotification | AuxNotification | SuccessNotification | FailureNotification
 
 
-def parse_notice(message: bytes) -> Notice:
-    """Read a notice; raises ValueError for anything else."""
+def parse_notification(message: bytes) -> Notification:
+    """Read a notification; raises ValueError for anything else."""
     words = _text(message).split(" ", 5)
     match words:
         case [magic, "chunk", room, token, chunk] if magic == MAGIC:
-            return ChunkNotice(_number(room), _token(token), _count(chunk))
+            return ChunkNotification(_number(room), _token(token), _count(chunk))
         case [magic, "aux", room, token] if magic == MAGIC:
-            return AuxNotice(_number(room), _token(token))
+            return AuxNotification(_number(room), _token(token))
         case [magic, "success", room, token, num_chunks, ("0" | "1") as aux] if magic == MAGIC:
-            return SuccessNotice(_number(room), _token(token), _count(num_chunks), aux == "1")
-        case [magic, "failure", room, token, ("0" | "1") as quiet, reason] if magic == MAGIC:
-            return FailureNotice(_number(room), _token(token), quiet == "1", reason)
+            return SuccessNotification(_number(room), _token(token), _count(num_chunks), aux == "1")
+        case [magic, "failure", room, token, ("0" | "1") as quiesced, reason] if magic == MAGIC:
+            return FailureNotification(_number(room), _token(token), quiesced == "1", reason)
         case _:
-            raise ValueError(f"not a notice of {MAGIC}: {message[:80]!r}")
+            raise ValueError(f"not a notification of {MAGIC}: {message[:80]!r}")
 
 
 # ------------------------------------------------------------------------------------- messages, decode to prefill
@@ -316,7 +316,7 @@ class Inbox(Protocol):
 def take_arrived(agent: Inbox, errors: tuple[type[Exception], ...]) -> list[tuple[str, bytes]]:
     """The notifications that have arrived since the last call, each with the agent that sent it.
 
-    Empty where the transport refuses to say: an owner's loop must not die of that (KS-7.1), and nothing is lost by it.
+    Empty where the transport refuses to say: a caller's loop must not die of that (KS-7.1), and nothing is lost by it.
     """
     try:
         arrived = agent.get_new_notifs()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic
 
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.chunks import out_of_range
-from kvsender_nixl.exchange import FailureNotice, PeerMetadata, TransferInfo, parse_message, take_arrived
+from kvsender_nixl.exchange import FailureNotification, PeerMetadata, TransferInfo, parse_message, take_arrived
 from kvsender_nixl.peers import Peers, Spawn, spawn_daemon
 from kvsender_nixl.rooms import Room, Rooms
 from kvsender_nixl.sender import KVSender
@@ -138,7 +138,7 @@ class Prefill(Generic[DlistT, HandleT]):
         self._rooms.bind(room, self._clock(), make)
         return made[0]
 
-    # ------------------------------------------------------------------------------------------- the owner's loop
+    # ------------------------------------------------------------------------------------------- the caller's loop
 
     def drain(self) -> int:
         """Take what the peers have sent over NIXL, and return how many messages there were. Never raises.
@@ -187,7 +187,7 @@ class Prefill(Generic[DlistT, HandleT]):
             return
         reason = f"no sender came for the room within {self._options.bootstrap_timeout_s} s"
         try:
-            self._agent.send_notif(info.agent_name, FailureNotice(info.room, info.token, True, reason).to_bytes())
+            self._agent.send_notif(info.agent_name, FailureNotification(info.room, info.token, True, reason).to_bytes())
         except Exception as error:
             logger.warning("peer %r could not be told that %s: %r", info.agent_name, reason, error)
 

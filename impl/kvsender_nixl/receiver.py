@@ -1,4 +1,4 @@
-"""The decode side: its memory, and one receiver per room, which counts the prefill side's notices.
+"""The decode side: its memory, and one receiver per room, which counts the prefill side's notifications.
 
 A decode process has one ``Decode`` and calls ``drain()`` in its loop, beside the receivers' polls. Without a progress
 thread this is also what lets bytes in on some transports, and lets its own notifications out. All methods may be called
@@ -23,14 +23,14 @@ import numpy as np
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.chunks import Announcement
 from kvsender_nixl.exchange import (
-    AuxNotice,
-    ChunkNotice,
-    FailureNotice,
-    Notice,
+    AuxNotification,
+    ChunkNotification,
+    FailureNotification,
+    Notification,
     PeerMetadata,
-    SuccessNotice,
+    SuccessNotification,
     TransferInfo,
-    parse_notice,
+    parse_notification,
     take_arrived,
 )
 from kvsender_nixl.side import NEVER
@@ -64,10 +64,10 @@ class PrefillFailed(Exception):
 
 
 @dataclass(slots=True)
-class NoticeCounts:
-    """What ``drain`` has taken so far. Stray notices belong to no room that is waiting for one."""
+class NotificationCounts:
+    """What ``drain`` has taken so far. Stray notifications belong to no room that is waiting for one."""
 
-    notices: int = 0
+    notifications: int = 0
     malformed: int = 0
     stray: int = 0
 
@@ -84,8 +84,8 @@ class Landing:
 class KVReceiver:
     """One room on the decode side. Made by ``Decode.receiver``.
 
-    ``poll()``: Bootstrapping before init(), WaitingForInput until the first notice, then Transferring; Success when the
-    prefill side has told it and every notice that belongs to the room is there; Failed when the prefill side has told
+    ``poll()``: Bootstrapping before init(), WaitingForInput until the first notification, then Transferring; Success when the
+    prefill side has told it and every notification that belongs to the room is there; Failed when the prefill side has told
     that, or the deadline has passed. The first terminal value is the last one.
     """
 
@@ -100,7 +100,7 @@ class KVReceiver:
         self._answer: KVPoll | None = None
         self._chunks: set[int] = set()
         self._aux_arrived = False
-        self._success: SuccessNotice | None = None
+        self._success: SuccessNotification | None = None
         self._cause: Exception | None = None
         self._attribution = Attribution.INTERNAL
 
@@ -127,7 +127,7 @@ class KVReceiver:
                 self.room, self.token, side.agent_name, pages, announced.aux_index, is_dummy, required_dst_info_num
             )
             if is_dummy:
-                self._answer = KVPoll.Success  # nothing comes, not even a notice
+                self._answer = KVPoll.Success  # nothing comes, not even a notification
             else:
                 self._deadline = side.clock() + side.timeout_s
             return self._info
@@ -155,32 +155,32 @@ class KVReceiver:
     def abort(self) -> None:
         """Give the room up. The prefill side is not told; its writes may go on landing, hence the quarantine."""
         with self._lock:
-            self._fail(TransferAborted("aborted by its owner"), Attribution.OWNER, False)
+            self._fail(TransferAborted("aborted by its caller"), Attribution.CALLER, False)
 
     def clear(self) -> None:
-        """Forget the room: later notices of it are strays. A live room is aborted by it. The quarantine stays."""
+        """Forget the room: later notifications of it are strays. A live room is aborted by it. The quarantine stays."""
         with self._lock:
-            self._fail(TransferAborted("cleared by its owner"), Attribution.OWNER, False)
+            self._fail(TransferAborted("cleared by its caller"), Attribution.CALLER, False)
         self._side.forget(self)
 
     def quarantined_pages(self) -> frozenset[int]:
         """The pages of this room that must not be reused, because late writes may land in them."""
         return frozenset(page for landing in self._side.landings_of(self) for page in landing.pages.tolist())
 
-    def take(self, notice: Notice) -> bool:
-        """``Decode.drain`` calls this. False where the notice came too late to mean anything."""
+    def take(self, notification: Notification) -> bool:
+        """``Decode.drain`` calls this. False where the notification came too late to mean anything."""
         with self._lock:
             if self._answer is not None or self._info is None:
                 return False
-            match notice:
-                case ChunkNotice(chunk=chunk):
+            match notification:
+                case ChunkNotification(chunk=chunk):
                     self._chunks.add(chunk)
-                case AuxNotice():
+                case AuxNotification():
                     self._aux_arrived = True
-                case SuccessNotice():
-                    self._success = notice
-                case FailureNotice(quiet=quiet, reason=reason):
-                    self._fail(PrefillFailed(reason), Attribution.PEER, quiet)
+                case SuccessNotification():
+                    self._success = notification
+                case FailureNotification(quiesced=quiesced, reason=reason):
+                    self._fail(PrefillFailed(reason), Attribution.PEER, quiesced)
                     return True
             done = self._success
             # The order in which they arrive changes nothing (KS-3.6).
@@ -188,11 +188,11 @@ class KVReceiver:
                 self._answer = KVPoll.Success
             return True
 
-    def _fail(self, cause: Exception, attribution: Attribution, quiet: bool) -> None:
+    def _fail(self, cause: Exception, attribution: Attribution, quiesced: bool) -> None:
         if self._answer is not None:
             return
         self._cause, self._attribution, self._answer = cause, attribution, KVPoll.Failed
-        if self._info is not None and not quiet:
+        if self._info is not None and not quiesced:
             self._side.hold(self, Landing(self.sender_name, self._info.dst_kv_indices, self._info.dst_aux_index))
 
 
@@ -233,7 +233,7 @@ class Decode(Generic[DlistT, HandleT]):
         self._lock: Final = threading.Lock()
         self._receivers: dict[str, KVReceiver] = {}
         self._landings: dict[str, Landing] = {}
-        self.drained: Final = NoticeCounts()
+        self.drained: Final = NotificationCounts()
         aux_layout = None if aux is None else aux.layout
         for layout in (pool.layout, aux_layout):
             if layout is not None:
@@ -254,7 +254,7 @@ class Decode(Generic[DlistT, HandleT]):
         return PeerMetadata(self._side.agent_name, self._agent.get_agent_metadata(), self._side.kv, self._side.aux)
 
     def receiver(self, room: int, sender_name: str, *, token: str | None = None) -> KVReceiver:
-        """A receiver for one incarnation of a room, whose notices come from the agent ``sender_name`` alone.
+        """A receiver for one incarnation of a room, whose notifications come from the agent ``sender_name`` alone.
 
         ``token`` names the incarnation; left out, it is random. Raises KVUsageError for one that is in use.
         """
@@ -266,26 +266,26 @@ class Decode(Generic[DlistT, HandleT]):
             return self._receivers[token]
 
     def drain(self) -> int:
-        """Take the notices that have arrived, and return how many. Never raises.
+        """Take the notifications that have arrived, and return how many. Never raises.
 
         What is malformed, late, of an unknown room or of another sender is counted in ``drained`` and dropped.
         """
         arrived = take_arrived(self._agent, self._errors)
         for agent_name, message in arrived:
             self._take(agent_name, message)
-        self.drained.notices += len(arrived)
+        self.drained.notifications += len(arrived)
         return len(arrived)
 
     def _take(self, agent_name: str, message: bytes) -> None:
         try:
-            notice = parse_notice(message)
+            notification = parse_notification(message)
         except ValueError as error:
             self.drained.malformed += 1
-            logger.warning("malformed notice of agent %r: %s", agent_name, error)
+            logger.warning("malformed notification of agent %r: %s", agent_name, error)
             return
-        receiver = self._receivers.get(notice.token)
-        ours = receiver is not None and (receiver.sender_name, receiver.room) == (agent_name, notice.room)
-        if not (ours and receiver is not None and receiver.take(notice)):
+        receiver = self._receivers.get(notification.token)
+        ours = receiver is not None and (receiver.sender_name, receiver.room) == (agent_name, notification.room)
+        if not (ours and receiver is not None and receiver.take(notification)):
             self.drained.stray += 1
 
     def quarantined_pages(self) -> frozenset[int]:

@@ -22,7 +22,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, SupportsIndex
 
 from kvsender_nixl.chunks import Announcement, Route, misfit
-from kvsender_nixl.exchange import AuxNotice, ChunkNotice, FailureNotice, Notice, SuccessNotice, TransferInfo
+from kvsender_nixl.exchange import (
+    AuxNotification,
+    ChunkNotification,
+    FailureNotification,
+    Notification,
+    SuccessNotification,
+    TransferInfo,
+)
 from kvsender_nixl.side import NEVER, KVTransferMetric, SenderOptions, Side
 from kvsender_nixl.transfers import PROC, Answer, Transfer, TransportFault
 from kvsender_spec.contract import (
@@ -64,8 +71,8 @@ class KVSender(Generic[DlistT, HandleT]):
     """Sends one room's pages to all its peers. Made by ``Prefill.sender``.
 
     Nothing here raises because of the transport or a peer (KS-1.1): poll() answers Failed then, for good, and
-    failure_exception() says why. Only mistakes of the owner raise: KVUsageError, before anything has happened (KS-8.1).
-    Source pages are the owner's again when poll() has answered a terminal value, except those in
+    failure_exception() says why. Only mistakes of the caller raise: KVUsageError, before anything has happened (KS-8.1).
+    Source pages are the caller's again when poll() has answered a terminal value, except those in
     ``Prefill.quarantined_pages()``.
     """
 
@@ -97,7 +104,7 @@ class KVSender(Generic[DlistT, HandleT]):
         self._first_post_at: float | None = None
         self._metric = KVTransferMetric()
 
-    # --------------------------------------------------------------------------------------- what the owner calls
+    # --------------------------------------------------------------------------------------- what the caller calls
 
     @property
     def room(self) -> int:
@@ -143,7 +150,7 @@ class KVSender(Generic[DlistT, HandleT]):
                 self._internal(error)
             except BaseException as error:
                 # Not ours to keep (KS-1.4). But the chunk may be half posted, and can neither go on nor be sent again.
-                self._fault(TransferAborted(f"send() was interrupted by {type(error).__name__}"), Attribution.OWNER)
+                self._fault(TransferAborted(f"send() was interrupted by {type(error).__name__}"), Attribution.CALLER)
                 raise
 
     def poll(self) -> KVPoll:
@@ -181,7 +188,7 @@ class KVSender(Generic[DlistT, HandleT]):
     def abort(self) -> None:
         """Give the room up. What is in flight still has to settle, so go on polling (KS-5.1)."""
         with self._lock:
-            self._fault(TransferAborted("aborted by its owner"), Attribution.OWNER)
+            self._fault(TransferAborted("aborted by its caller"), Attribution.CALLER)
 
     def clear(self) -> None:
         """Drop the prefill side's entry of the room; a live room is aborted by it (KS-5.2).
@@ -189,9 +196,9 @@ class KVSender(Generic[DlistT, HandleT]):
         poll() keeps working. Where nobody calls it any more, ``Prefill.sweep`` brings the room to its end.
         """
         with self._lock:
-            self._fault(TransferAborted("cleared by its owner"), Attribution.OWNER)
+            self._fault(TransferAborted("cleared by its caller"), Attribution.CALLER)
             if self._state is _FAILED:
-                # The owner may believe that the pages are free now, although nothing was reported yet.
+                # The caller may believe that the pages are free now, although nothing was reported yet.
                 self._hold(*self._in_flight, *self._suspects)
             self._side.rooms.forget(self._room)
 
@@ -203,7 +210,7 @@ class KVSender(Generic[DlistT, HandleT]):
         """``Prefill`` calls this for each peer that registers; where the room has failed already, it is told so."""
         with self._lock:
             if self._state is _STICKY_FAILED:
-                self._tell(info, self._failure_notice(info))
+                self._tell(info, self._failure_notification(info))
 
     # ------------------------------------------------------------------------------------------------------- send
 
@@ -276,9 +283,9 @@ class KVSender(Generic[DlistT, HandleT]):
         for route in routes:
             info, connection = route.info, route.connection
             if count:
-                notice = ChunkNotice(info.room, info.token, self._metric.chunks).to_bytes()
+                notification = ChunkNotification(info.room, info.token, self._metric.chunks).to_bytes()
                 there = connection.metadata.kv.indices(info.dst_kv_indices[first : first + count])
-                handle = self._create(info.agent_name, side.local_kv, local, connection.kv, there, notice)
+                handle = self._create(info.agent_name, side.local_kv, local, connection.kv, there, notification)
                 if handle is None:
                     return False
                 made.append(Transfer(side.transport, side.errors, handle, info.agent_name, size, pages=pages))
@@ -299,8 +306,8 @@ class KVSender(Generic[DlistT, HandleT]):
         assert connection.aux is not None
         assert info.dst_aux_index is not None
         here, there = aux.index(slot), remote.index(info.dst_aux_index)
-        notice = AuxNotice(info.room, info.token).to_bytes()
-        handle = self._create(info.agent_name, side.local_aux, here, connection.aux, there, notice)
+        notification = AuxNotification(info.room, info.token).to_bytes()
+        handle = self._create(info.agent_name, side.local_aux, here, connection.aux, there, notification)
         if handle is None:
             return None
         return Transfer(side.transport, side.errors, handle, info.agent_name, aux.bytes_per_item, aux_slot=slot)
@@ -312,11 +319,11 @@ class KVSender(Generic[DlistT, HandleT]):
         local: NDArray[np.int32],
         remote_list: DlistT,
         remote: NDArray[np.int32],
-        notice: bytes,
+        notification: bytes,
     ) -> HandleT | None:
         """A handle; or None, and the room has failed. Only the transport's own call is inside the try (KS-1.3)."""
         try:
-            return self._side.transport.make_prepped_xfer("WRITE", local_list, local, remote_list, remote, notice)
+            return self._side.transport.make_prepped_xfer("WRITE", local_list, local, remote_list, remote, notification)
         except self._side.errors as error:
             self._fault(error, self._blame(error, peer_name))
             return None
@@ -409,7 +416,7 @@ class KVSender(Generic[DlistT, HandleT]):
         announced = self._announced
         has_aux = announced is not None and announced.aux_index is not None
         for info in tuple(self._room.infos.values()):
-            self._tell(info, SuccessNotice(info.room, info.token, self._metric.chunks, has_aux))
+            self._tell(info, SuccessNotification(info.room, info.token, self._metric.chunks, has_aux))
         self._state = _DONE
         self._answer = KVPoll.Success
         self._side.rooms.ended(self)
@@ -465,14 +472,14 @@ class KVSender(Generic[DlistT, HandleT]):
         self._in_flight.clear()
         self._suspects.clear()
         for info in tuple(self._room.infos.values()):
-            self._tell(info, self._failure_notice(info))
+            self._tell(info, self._failure_notification(info))
         self._state = _STICKY_FAILED
         self._answer = KVPoll.Failed
         self._side.rooms.ended(self)
         return KVPoll.Failed
 
     def _hold(self, *transfers: Transfer[HandleT]) -> None:
-        """Quarantine the pages of transfers that nothing has shown to be quiet (KS-4.1, KS-4.4)."""
+        """Quarantine the pages of transfers that nothing has shown to be quiesced (KS-4.1, KS-4.4)."""
         for transfer in transfers:
             if transfer.state is HandleState.ERRORED and self._side.options.error_ends_reads:
                 self._side.quarantine.free(transfer)
@@ -487,18 +494,18 @@ class KVSender(Generic[DlistT, HandleT]):
                 self._internal(error)  # the ledger has the transfer now
             self._settled.pop()
 
-    def _failure_notice(self, info: TransferInfo) -> FailureNotice:
-        return FailureNotice(info.room, info.token, info.agent_name not in self._doubted, self._reason)
+    def _failure_notification(self, info: TransferInfo) -> FailureNotification:
+        return FailureNotification(info.room, info.token, info.agent_name not in self._doubted, self._reason)
 
-    def _tell(self, info: TransferInfo, notice: Notice) -> None:
-        """Tell a peer how the room has ended, once (KS-6.1). A notice that is refused is counted and not repeated."""
+    def _tell(self, info: TransferInfo, notification: Notification) -> None:
+        """Tell a peer how the room has ended, once (KS-6.1). A notification that is refused is counted and not repeated."""
         if info.is_dummy or info.agent_name in self._told:
             return
         self._told.add(info.agent_name)
         try:
-            self._side.transport.send_notif(info.agent_name, notice.to_bytes())
+            self._side.transport.send_notif(info.agent_name, notification.to_bytes())
         except Exception as error:
-            self._metric.notices_lost += 1
+            self._metric.notifications_lost += 1
             if isinstance(error, self._side.errors):
                 self._blame(error, info.agent_name)
                 logger.info("peer %r could not be told the end of room %d: %r", info.agent_name, self.room, error)

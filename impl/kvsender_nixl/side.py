@@ -49,7 +49,7 @@ class KVTransferMetric:
     transfer_total_bytes: int = 0
     chunks: int = 0
     transfers: int = 0
-    notices_lost: int = 0
+    notifications_lost: int = 0
     """Notices of the end that the transport refused to send. Success stands all the same: the bytes are there."""
 
 

@@ -4,7 +4,7 @@ A ``Transfer`` owns one handle of the transport and is the physical machine of t
 ``state`` is a ``HandleState``. Its owner changes over time. A live room keeps its transfers itself; a room that has
 reported Failed hands those that are still in flight to the ``Unsettled`` ledger, because releasing one cancels nothing
 and lets the transport read pages that hold another request's data by then (KS-4.2). The ``Quarantine`` says which
-pages the owner must not reuse meanwhile (KS-4.1, KS-4.4).
+pages the caller must not reuse meanwhile (KS-4.1, KS-4.4).
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class Doubt:
 
 
 class Quarantine:
-    """The source pages that the owner must not reuse. Every method may be called from any thread.
+    """The source pages that the caller must not reuse. Every method may be called from any thread.
 
     A transfer that turns out to be DONE frees its pages by itself. Pages of one that ended in an error stay until
     ``fence`` says that nothing reads for that peer any more, because an error proves nothing about the reads.
@@ -222,7 +222,7 @@ class Quarantine:
 
     @property
     def pages(self) -> frozenset[int]:
-        """The page ids that are held. Owners ask before each reuse, so the set is kept until something changes."""
+        """The page ids that are held. Callers ask before each reuse, so the set is kept until something changes."""
         with self._lock:
             if self._pages is None:
                 self._pages = frozenset(page for doubt in self._doubts.values() for page in doubt.pages.tolist())
@@ -236,7 +236,7 @@ class Quarantine:
 class Unsettled(Generic[HandleT]):
     """The transfers that outlive their room: in flight when it reported, or refused by the transport at release.
 
-    Nothing happens to them but in ``sweep``, which the owner's loop calls. Every method may be called from any thread.
+    Nothing happens to them but in ``sweep``, which the caller's loop calls. Every method may be called from any thread.
     """
 
     def __init__(
@@ -277,7 +277,7 @@ class Unsettled(Generic[HandleT]):
                 try:
                     over = self._settle(self._transfers[0])
                 except Exception:
-                    # Not the transport's, so a mistake of this project; the owner's loop must not die of it (KS-7.1).
+                    # Not the transport's, so a mistake of this project; the caller's loop must not die of it (KS-7.1).
                     logger.exception("sweeping %r", self._transfers[0])
                     over = False
                 if over:

@@ -69,7 +69,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "Construction, init, send, poll, abort, clear and the metrics getters never raise because of the transport or"
         " a peer.",
         f"{_SEED}: the disconnect that killed the prefill scheduler; sglang #23551",
-        "every call of the owner during or after which the transport has answered with an error: it returns",
+        "every call of the caller during or after which the transport has answered with an error: it returns",
     ),
     Clause(
         "KS-1.2",
@@ -94,7 +94,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "NO-SWALLOW",
         "KeyboardInterrupt, SystemExit and other BaseExceptions are not caught.",
         f"{_SEED}: only the transport's exceptions are caught",
-        "a KeyboardInterrupt or SystemExit inside a call of the transport: it leaves the owner's call",
+        "a KeyboardInterrupt or SystemExit inside a call of the transport: it leaves the caller's call",
         layers=_SCRIPTED,
     ),
     Clause(
@@ -118,7 +118,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "After a fault was observed, Success is never reported, in whatever order threads, aborts and completions"
         " land.",
         "SGLang 0.5.10 to 0.5.12: update_status took the larger value, and Failed is 0",
-        "every poll() after the transport has answered the sender with an error, or the owner has aborted",
+        "every poll() after the transport has answered the sender with an error, or the caller has aborted",
     ),
     Clause(
         "KS-2.3",
@@ -160,9 +160,9 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "KS-2.8",
         "ATTRIBUTION",
-        "The failure says whether the cause is local, the peer's, the owner's (abort) or a deadline.",
+        "The failure says whether the cause is local, the peer's, the caller's (abort) or a deadline.",
         "SGLang 0.5.23: a lost reason reads as another rank's, which mutes the log",
-        "every failure_exception() whose cause leaves no choice: a disconnect is the peer's, an abort the owner's, a"
+        "every failure_exception() whose cause leaves no choice: a disconnect is the peer's, an abort the caller's, a"
         " deadline a deadline",
         level=Level.SHOULD,
     ),
@@ -170,7 +170,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "KS-3.1",
         "NO-FALSE-SUCCESS",
         "Success only when the last chunk is posted and all handles of all chunks to all non-dummy peers are DONE; the"
-        " peer's bytes equal the owner's.",
+        " peer's bytes equal the caller's.",
         f"sglang #39846, #25698; {_NIXL}: DONE means that all bytes are in place",
         "every poll() that answers Success: the machine is in done, and the peers' memory is compared byte by byte",
     ),
@@ -220,7 +220,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "QUIESCE-BEFORE-FREE",
         "When poll() returns a terminal value no handle is in flight, or the pages are reported as quarantined.",
         f"sglang #38961, #35049; {_NIXL}: releasing a handle cancels nothing",
-        "every first terminal poll(): the source pages of each handle that is not quiet are in the quarantine",
+        "every first terminal poll(): the source pages of each handle that is not quiesced are in the quarantine",
     ),
     Clause(
         "KS-4.2",
@@ -256,7 +256,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "KS-5.2",
         "CLEAR-IDEMPOTENT",
         "clear() at any time, any number of times; poll() afterwards keeps the terminal value.",
-        "sglang #40125: a second owner's clear() killed both schedulers",
+        "sglang #40125: a second caller's clear() killed both schedulers",
         "every clear(), and the first answers after it",
     ),
     Clause(
@@ -279,7 +279,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "A terminal failure reaches every non-dummy peer that is still reachable once, with a reason; a success"
         " notification never follows a failure.",
         "sglang #36033, #28651: each abort pinned a decode slot for 300 s",
-        "the notices at each peer after every first Failed, and at the end of every run",
+        "the notifications at each peer after every first Failed, and at the end of every run",
     ),
     Clause(
         "KS-6.2",
@@ -317,7 +317,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "KS-8.1",
         "BAD-INPUT",
-        "Misuse by the owner (page ids out of range or overlapping, more pages than announced, wrong dtype, send before"
+        "Misuse by the caller (page ids out of range or overlapping, more pages than announced, wrong dtype, send before"
         " init) raises a clear usage error before anything is posted; nothing is lost.",
         "sglang asserts in worker threads; NIXL accepts wrong addresses inside a registration",
         "every misuse: it raises a usage error, nothing is posted, and the room goes on as if it had not been",

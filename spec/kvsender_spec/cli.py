@@ -32,7 +32,7 @@ from kvsender_spec.kit.replay import Replay, read_trace, replay
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.search.automata import to_markdown, to_svg, verdict
 from kvsender_spec.kit.search.complete import MOST_EXTRA, SuiteReport
-from kvsender_spec.kit.search.learn import MOST_SECONDS, MOST_WORDS, CannotLearn, learn, require_aalpy
+from kvsender_spec.kit.search.learn import MOST_SECONDS, MOST_SEQUENCES, CannotLearn, learn, require_aalpy
 from kvsender_spec.kit.template import write_template
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
@@ -119,7 +119,7 @@ def check_command(
         int | None,
         typer.Option(
             metavar="K",
-            help="play the complete suite for so many extra states as well; 0 takes seconds, 1 minutes",
+            help="run the complete suite for so many extra states as well; 0 takes seconds, 1 minutes",
         ),
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="write the report there as JSON")] = None,
@@ -208,9 +208,9 @@ def _explored(
                 progress.update(task, description=f"{adapter.name}: {what}")
             progress.update(task, completed=min(found.runs, examples))
 
-        def show_word(played: SuiteReport) -> None:
+        def show_sequence(report: SuiteReport) -> None:
             what = f"{adapter.name}: the complete suite"
-            progress.update(task, description=what, total=played.planned, completed=played.words)
+            progress.update(task, description=what, total=report.planned, completed=report.sequences)
 
         with _refusing(LoadError):
             return check(
@@ -222,7 +222,7 @@ def _explored(
                 strict=strict,
                 suite=suite,
                 on_run=show,
-                on_word=show_word,
+                on_sequence=show_sequence,
             )
 
 
@@ -252,7 +252,7 @@ def replay_command(
 
 
 def _render_replay(trace: Trace, done: Replay, clause: str | None, console: Console) -> None:
-    console.print(f"scene: {trace.scene}")
+    console.print(f"setup: {trace.setup}")
     if done.history is not None:
         render_run(done.history, done.violations, console)
     if done.left_out:
@@ -279,7 +279,7 @@ def learn_command(
     directory: Annotated[
         Path | None, typer.Option("--out", help="write drawings there, and the trace of a difference")
     ] = None,
-    words: Annotated[int, typer.Option(min=1, max=1_000_000, help="the most words to ask")] = MOST_WORDS,
+    sequences: Annotated[int, typer.Option(min=1, max=1_000_000, help="the most sequences to ask")] = MOST_SEQUENCES,
     seconds: Annotated[float, typer.Option(min=1.0, max=86_400.0, help="the longest time to learn")] = MOST_SECONDS,
     verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
 ) -> None:
@@ -291,7 +291,7 @@ def learn_command(
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
         abilities(adapter)
-        learned = learn(adapter, most_words=words, most_seconds=seconds)
+        learned = learn(adapter, most_sequences=sequences, most_seconds=seconds)
     except (LoadError, CannotLearn) as error:
         raise refuse(str(error)) from error
     except OSError as error:

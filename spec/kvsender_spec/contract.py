@@ -1,4 +1,4 @@
-"""The words at the boundary: what a sender offers its owner, and what a transport offers a sender.
+"""The words at the boundary: what a sender offers its caller, and what a transport offers a sender.
 
 The names are those of SGLang (``BaseKVSender``, ``KVPoll``) and of NIXL (``nixl_agent``), so that a reader who knows
 either is at home. Nothing here imports nixl, torch or numpy at run time; the array types exist for type checkers only.
@@ -36,13 +36,13 @@ class Attribution(Enum):
 
     LOCAL = "local"
     PEER = "peer"
-    OWNER = "owner"
+    CALLER = "caller"
     DEADLINE = "deadline"
     INTERNAL = "internal"
 
 
 class KVUsageError(ValueError):
-    """The owner misused the sender (KS-2.7, KS-8.1). Nothing was posted and no state has moved."""
+    """The caller misused the sender (KS-2.7, KS-8.1). Nothing was posted and no state has moved."""
 
 
 class KVTransferError(Exception):
@@ -59,7 +59,7 @@ class KVTransferError(Exception):
 
 
 class TransferAborted(Exception):
-    """The cause of a room that its owner aborted or cleared while it was live."""
+    """The cause of a room that its caller aborted or cleared while it was live."""
 
 
 class TransferTimeout(Exception):
@@ -85,14 +85,14 @@ class Sender(Protocol):
 
 @runtime_checkable
 class Abortable(Protocol):
-    """A sender whose owner may give the room up."""
+    """A sender whose caller may give the room up."""
 
     def abort(self) -> None: ...
 
 
 @runtime_checkable
 class Clearable(Protocol):
-    """A sender whose owner may drop what the prefill side keeps about the room."""
+    """A sender whose caller may drop what the prefill side keeps about the room."""
 
     def clear(self) -> None: ...
 

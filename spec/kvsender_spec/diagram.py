@@ -18,7 +18,7 @@ from kvsender_spec.machine import (
     HANDLE_NEXT,
     NEVER,
     NEXT,
-    QUIET,
+    QUIESCED,
     RELEASABLE,
     TABLE,
     Effect,
@@ -87,7 +87,7 @@ def machine_page() -> str:
         "",
         GENERATED,
         "",
-        "One room has one logical machine, which decides what the owner is told, and one physical machine per transfer"
+        "One room has one logical machine, which decides what the caller is told, and one physical machine per transfer"
         " handle, which decides when pages may be reused. The rules are in `spec/kvsender_spec/machine.py`.",
         "",
         "## Logical: where an event leads",
@@ -100,7 +100,7 @@ def machine_page() -> str:
         "",
         "## Logical: when an event happens",
         "",
-        "An input is a call of the owner with what the transport answered. A `poll()` is `observe`, then `answer`."
+        "An input is a call of the caller with what the transport answered. A `poll()` is `observe`, then `answer`."
         " Where several rows decide a pair, the first whose condition holds applies.",
         "",
         *_table(
@@ -127,7 +127,7 @@ def machine_page() -> str:
         "",
         *mermaid(HANDLE_NEXT, HandleState.CREATED),
         "",
-        f"May be released: {_names(RELEASABLE)}. Pages are quiet: {_names(QUIET)}, and `errored` only on a fabric where"
+        f"May be released: {_names(RELEASABLE)}. Pages are quiesced: {_names(QUIESCED)}, and `errored` only on a fabric where"
         " it has been shown that an error ends the reads.",
         "",
     ]

@@ -88,7 +88,7 @@ STAND_INS: Final[Mapping[str, type[Exception]]] = {kind.value: _stand_in(kind.va
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """At the ``nth`` call (from 0) of ``point`` within one call of the owner, the sender gets ``kind``."""
+    """At the ``nth`` call (from 0) of ``point`` within one call of the caller, the sender gets ``kind``."""
 
     point: Point
     kind: Kind
@@ -126,7 +126,7 @@ def make_error(kind: Kind, errors: Mapping[str, type[Exception]], text: str = ""
 
 @dataclass(slots=True)
 class FaultPlan:
-    """The faults of the owner's current call. Each strikes once; the counts restart with every call."""
+    """The faults of the caller's current call. Each strikes once; the counts restart with every call."""
 
     pending: list[Fault] = field(default_factory=list)
     counts: dict[Point, int] = field(default_factory=dict)

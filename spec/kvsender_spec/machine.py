@@ -1,6 +1,6 @@
 """The sender as two state machines. Every rule about states is in this file, as a table.
 
-One room has one *logical* machine (may the owner be told Success or Failed?) and one *physical* machine per transfer
+One room has one *logical* machine (may the caller be told Success or Failed?) and one *physical* machine per transfer
 handle (may the pages be reused?). They are apart because a failure that is decided is not a write that has stopped.
 
 The logical machine has five states::
@@ -8,15 +8,15 @@ The logical machine has five states::
     idle           nothing is posted
     sending        at least one chunk is posted
     done           the last chunk is posted and every handle of every chunk to every peer is DONE
-    failed         the first cause is latched and the owner has not been told yet; work may still be owed
-    sticky_failed  the owner has been told; nothing changes any more
+    failed         the first cause is latched and the caller has not been told yet; work may still be owed
+    sticky_failed  the caller has been told; nothing changes any more
 
 It is written at two levels. ``NEXT`` says *where* an event leads, and is the heart: five states by four events, every
 pair decided, ``None`` where a sender that lets it happen violates the contract. ``TABLE`` says *when* an event
-happens: which call of the owner, with which answer of the transport, is which event, and what else it does. A row has
+happens: which call of the caller, with which answer of the transport, is which event, and what else it does. A row has
 no destination of its own: it is looked up in ``NEXT``, so the two levels cannot disagree.
 
-A ``poll()`` is two inputs, one after the other: ``OBSERVE`` (what the handles say) and ``ANSWER`` (what the owner is
+A ``poll()`` is two inputs, one after the other: ``OBSERVE`` (what the handles say) and ``ANSWER`` (what the caller is
 told in the state that this led to). That is how one poll can both find the fault and report it.
 
 Where a pair is decided by several rows, the first row whose guard holds applies, and the last one has no guard.
@@ -47,7 +47,7 @@ class Event(Enum):
     COMPLETED = "completed"
     """The last chunk is posted and every handle of every chunk to every peer is DONE."""
     FAULTED = "faulted"
-    """The transport raised or returned an error, a post was rejected, the owner aborted, or a deadline passed."""
+    """The transport raised or returned an error, a post was rejected, the caller aborted, or a deadline passed."""
     REPORTED = "reported"
     """poll() returned Failed."""
 
@@ -72,7 +72,7 @@ LATCHED: Final = frozenset({State.FAILED, State.STICKY_FAILED})
 
 
 class Input(Enum):
-    """A call of the owner together with what the transport answered while it ran."""
+    """A call of the caller together with what the transport answered while it ran."""
 
     SEND_ACCEPTED = "send_accepted"
     """send(), not the last chunk: every transfer of the chunk was accepted."""
@@ -85,7 +85,7 @@ class Input(Enum):
     OBSERVE = "observe"
     """poll(), first half: the handles were asked."""
     ANSWER = "answer"
-    """poll(), second half: the owner is told."""
+    """poll(), second half: the caller is told."""
     FAILURE_EXCEPTION = "failure_exception"
     ABORT = "abort"
     CLEAR = "clear"
@@ -116,7 +116,7 @@ class Effect(Enum):
     RELEASE = "release"
     """Release the handles that have settled, each exactly once."""
     QUARANTINE = "quarantine"
-    """Report the pages of handles that nothing has shown to be quiet, so that the owner does not reuse them."""
+    """Report the pages of handles that nothing has shown to be quiesced, so that the caller does not reuse them."""
     TELL_SUCCESS = "tell_success"
     """Tell every peer, once, that the room is complete."""
     TELL_FAILURE = "tell_failure"
@@ -126,7 +126,7 @@ class Effect(Enum):
 
 
 class Reply(Enum):
-    """What the owner gets back."""
+    """What the caller gets back."""
 
     NOTHING = "nothing"
     WAITING = "waiting"
@@ -288,7 +288,7 @@ HANDLE_NEXT: Final[Mapping[HandleState, Mapping[HandleEvent, HandleState | None]
 
 RELEASABLE: Final = frozenset({_HC, _HD, _HE, _HR})
 """Settled: the transport has said its last word on the handle, so releasing it hides nothing (KS-4.2)."""
-QUIET: Final = frozenset({_HC, _HN, _HD})
+QUIESCED: Final = frozenset({_HC, _HN, _HD})
 """The source pages are free. ERRORED joins only on a fabric where it has been shown that an error ends the reads."""
 
 

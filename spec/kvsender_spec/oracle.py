@@ -17,7 +17,7 @@ from kvsender_spec.history.events import ErrorSeen
 from kvsender_spec.live_machines import ForbiddenInput, SpecHandle, SpecRoom
 from kvsender_spec.machine import (
     LATCHED,
-    QUIET,
+    QUIESCED,
     RELEASABLE,
     Effect,
     Guard,
@@ -76,7 +76,7 @@ class Possible:
 _REPLIES: Final = {
     Reply.WAITING: frozenset({KVPoll.Bootstrapping, KVPoll.WaitingForInput, KVPoll.Transferring}),
     # SGLang's inline senders answer WaitingForInput while they transfer, its later ones Transferring: the contract
-    # tells apart only what an owner acts on.
+    # tells apart only what a caller acts on.
     Reply.TRANSFERRING: frozenset({KVPoll.Bootstrapping, KVPoll.WaitingForInput, KVPoll.Transferring}),
     Reply.SUCCESS: frozenset({KVPoll.Success}),
     Reply.FAILED: frozenset({KVPoll.Failed}),
@@ -167,7 +167,7 @@ class RoomOracle:
 
     @property
     def all_settled(self) -> bool:
-        return all(machine.state in RELEASABLE or machine.state in QUIET for machine in self.handles.values())
+        return all(machine.state in RELEASABLE or machine.state in QUIESCED for machine in self.handles.values())
 
     def overdue(self, now: float) -> bool:
         """A handle that is still in flight, as far as the sender was told, has had the whole transfer timeout."""
@@ -225,7 +225,7 @@ class RoomOracle:
         self.keep([*self.possible, *self._failed_by(cause)])
 
     def observed(self, error: Cause) -> None:
-        """A worker was given an error by a check, while no call of the owner's was under way."""
+        """A worker was given an error by a check, while no call of the caller's was under way."""
         self.keep([_stepped(possible, Input.OBSERVE, error, _ERROR_SEEN) for possible in self.possible])
 
     def may_have_completed(self) -> None:

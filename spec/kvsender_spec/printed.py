@@ -1,4 +1,4 @@
-"""Steps and scenes in the words in which the kit prints them, read back: what a report says can be pasted."""
+"""Steps and setups in the words in which the kit prints them, read back: what a report says can be pasted."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Final, TypeVar
 
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.lines import shown
-from kvsender_spec.trace import Call, Meeting, Misuse, Progress, Scene, Step, TraceError
+from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step, TraceError
 
 MOST_DIGITS: Final = 9
 _OF_NOTHING: Final = frozenset(call for call in Call if "(" not in str(Step(call)))
 _E = TypeVar("_E", bound=StrEnum)
 
 
-def _last_words(scene: Scene) -> str:
-    return str(scene).rpartition(", ")[2]
+def _last_words(setup: Setup) -> str:
+    return str(setup).rpartition(", ")[2]
 
 
-_NOT_SHARED: Final = _last_words(Scene(shared=False))
-_DONE_AT_POST: Final = _last_words(Scene(done_at_post=True))
-_DROPS_METADATA: Final = _last_words(Scene(drops_metadata=True))
-_SILENT: Final = _last_words(Scene(silent=True))
+_NOT_SHARED: Final = _last_words(Setup(shared=False))
+_DONE_AT_POST: Final = _last_words(Setup(done_at_post=True))
+_DROPS_METADATA: Final = _last_words(Setup(drops_metadata=True))
+_SILENT: Final = _last_words(Setup(silent=True))
 
 
 def parse_step(text: str) -> Step:
@@ -29,7 +29,7 @@ def parse_step(text: str) -> Step:
 
     Raises TraceError, which names the word, for anything else.
     """
-    alone, met, thread = text.partition(" meeting ")
+    alone, overlap, thread = text.partition(" overlapping ")
     what, *details = alone.split(" with ")
     name_and_room, after, finished = what.partition(" after ")
     name, bracket, number = name_and_room.partition("(")
@@ -50,7 +50,7 @@ def parse_step(text: str) -> Step:
         progress=_named(Progress, finished.removesuffix(" finished")) if after else Progress.NONE,
         fault=fault,
         misuse=misuse,
-        meeting=_parse_meeting(thread) if met else None,
+        overlap=_parse_overlap(thread) if overlap else None,
         opening=_count(opening) if opening else 0,
     )
     # There is one way to write a step; this refuses what the lines above read too kindly.
@@ -66,10 +66,10 @@ def _parse_fault(text: str) -> Fault:
     return Fault(point, _named(Kind, kind), nth)
 
 
-def _parse_meeting(text: str) -> Meeting:
+def _parse_overlap(text: str) -> Overlap:
     call, _, where = text.partition(" from another thread at ")
     point, nth = _parse_point(where)
-    return Meeting(_named(Call, call), point, nth)
+    return Overlap(_named(Call, call), point, nth)
 
 
 def _parse_point(text: str) -> tuple[Point, int]:
@@ -77,11 +77,11 @@ def _parse_point(text: str) -> tuple[Point, int]:
     return _named(Point, point), _count(nth.removesuffix("]")) if bracket else 0
 
 
-def parse_scene(text: str) -> Scene:
-    """Read what ``str`` makes of a scene. Raises TraceError, which names the words, for anything else."""
+def parse_setup(text: str) -> Setup:
+    """Read what ``str`` makes of a setup. Raises TraceError, which names the words, for anything else."""
     rooms, *words = text.split(", ")
     if not rooms.startswith("rooms of "):
-        raise TraceError(f"{rooms!r} is no beginning of a scene: write rooms of 1+1 pages, 2 peers")
+        raise TraceError(f"{rooms!r} is no beginning of a setup: write rooms of 1+1 pages, 2 peers")
     chunks = tuple(
         tuple(_count(pages) for pages in room.removesuffix(" pages").split("+"))
         for room in rooms.removeprefix("rooms of ").split(" and ")
@@ -95,8 +95,8 @@ def parse_scene(text: str) -> Scene:
         elif what == "dummy":
             dummies = _count(number)
         elif word not in (_NOT_SHARED, _DONE_AT_POST, _DROPS_METADATA, _SILENT):
-            raise TraceError(f"{word!r} is no part of a scene")
-    scene = Scene(
+            raise TraceError(f"{word!r} is no part of a setup")
+    setup = Setup(
         chunks,
         peers,
         dummies,
@@ -105,9 +105,9 @@ def parse_scene(text: str) -> Scene:
         drops_metadata=_DROPS_METADATA in words,
         silent=_SILENT in words,
     )
-    if str(scene) != text:
-        raise TraceError(f"{text!r} is no scene: did you mean {str(scene)!r}?")
-    return scene
+    if str(setup) != text:
+        raise TraceError(f"{text!r} is no setup: did you mean {str(setup)!r}?")
+    return setup
 
 
 def _named(members: type[_E], text: str) -> _E:

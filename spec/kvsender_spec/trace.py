@@ -1,4 +1,4 @@
-"""What was done to a sender, as data: a scene, and the steps taken in it. Written as NDJSON, one object a line.
+"""What was done to a sender, as data: a setup, and the steps taken in it. Written as NDJSON, one object a line.
 
 A trace holds what the *kit* did (calls, and what the world was made to do before each), never what the sender
 answered: replayed against any sender it asks the same questions.
@@ -16,11 +16,11 @@ import msgspec
 from kvsender_spec.faults import Count, Fault, Point
 from kvsender_spec.lines import decoded, require_format
 
-FORMAT: Final = "kvsender-trace/1"
+FORMAT: Final = "kvsender-trace/2"
 
 
 class Call(StrEnum):
-    """What the kit does in one step: a call of the owner, or something that happens to the world."""
+    """What the kit does in one step: a call of the caller, or something that happens to the world."""
 
     OPEN = "open"
     SEND = "send"
@@ -42,7 +42,7 @@ class Call(StrEnum):
     CONTROL = "control"
     """A malformed control message arrives from a peer; `room` chooses which."""
     FAULTS_OVER = "faults_over"
-    """From here nothing goes wrong any more; what a polled room has in flight finishes, unless the scene is silent."""
+    """From here nothing goes wrong any more; what a polled room has in flight finishes, unless the setup is silent."""
     SETTLE = "settle"
     """Everything in flight finishes, stopped peers go on, and the system's background work gets its time."""
 
@@ -81,7 +81,7 @@ class Progress(StrEnum):
 
 
 class Misuse(StrEnum):
-    """A mistake of the owner (KS-8.1). The room must go on as if it had not been made."""
+    """A mistake of the caller (KS-8.1). The room must go on as if it had not been made."""
 
     PAGE_OUT_OF_RANGE = "page out of range"
     NEGATIVE_PAGE = "negative page"
@@ -93,7 +93,7 @@ class Misuse(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class Overlap:
     """Another thread calls the same sender while the step's own call, or a worker, is about to ask the transport.
 
     ``point`` is what is about to be asked, at the ``nth`` time (from 0) since the step began.
@@ -115,7 +115,7 @@ class Step:
     progress: Progress = Progress.NONE
     fault: Fault | None = None
     misuse: Misuse | None = None
-    meeting: Meeting | None = None
+    overlap: Overlap | None = None
     opening: Count = 0
     """Which room of those that were opened under this number: 1 is the first one, 0 the one that is open now."""
 
@@ -128,8 +128,8 @@ class Step:
             words.append(f"with {self.fault}")
         if self.misuse is not None:
             words.append(f"with {self.misuse.value}")
-        if self.meeting is not None:
-            words.append(f"meeting {self.meeting}")
+        if self.overlap is not None:
+            words.append(f"overlapping {self.overlap}")
         return " ".join(words)
 
 
@@ -138,7 +138,7 @@ _Chunks: TypeAlias = Annotated[tuple[Count, ...], _NOT_EMPTY]
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Setup:
     """What there is before the first step.
 
     ``chunks`` gives, for each room, the number of pages of each of its chunks; ``(0,)`` is a room whose only chunk is
@@ -174,12 +174,12 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    scene: Scene
+    setup: Setup
     steps: tuple[Step, ...]
 
     def dump(self) -> str:
-        """NDJSON: a line for the scene, then one a step."""
-        head = {"format": FORMAT, **_fields(self.scene)}
+        """NDJSON: a line for the setup, then one a step."""
+        head = {"format": FORMAT, **_fields(self.setup)}
         steps = (
             {name: value for name, value in _fields(step).items() if value != _LEFT_OUT.get(name)}
             for step in self.steps
@@ -188,12 +188,12 @@ class Trace:
         return "".join(f"{msgspec.json.format(line, indent=0)}\n" for line in written)
 
 
-_SCENES: Final = msgspec.json.Decoder(Scene)
+_SETUPS: Final = msgspec.json.Decoder(Setup)
 _STEPS: Final = msgspec.json.Decoder(Step)
 _FIELDS: Final = msgspec.json.Decoder(dict[str, object])
 
 
-def _fields(part: Scene | Step) -> dict[str, object]:
+def _fields(part: Setup | Step) -> dict[str, object]:
     return _FIELDS.decode(msgspec.json.encode(part))
 
 
@@ -215,4 +215,4 @@ def load(lines: Iterable[str]) -> Trace:
         raise TraceError("line 1: the trace is empty")
     head, *steps = written
     require_format(*head, FORMAT, TraceError)
-    return Trace(decoded(*head, _SCENES, TraceError), tuple(decoded(*step, _STEPS, TraceError) for step in steps))
+    return Trace(decoded(*head, _SETUPS, TraceError), tuple(decoded(*step, _STEPS, TraceError) for step in steps))

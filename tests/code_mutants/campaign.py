@@ -1,4 +1,4 @@
-"""The code on trial: ``make mutants``. mutmut changes the reference sender, and the kit has to notice.
+"""The mutants of the code: ``make mutants``. mutmut changes the reference sender, and the kit has to notice.
 
 Works in a copy of its own and leaves nothing behind. Exit codes: 0 the mutants that the kit does not catch are those
 that docs/code-mutants.md explains; 1 another one is not caught, or one of those is; 2 the command was used wrongly.
@@ -27,7 +27,7 @@ from tests.code_mutants.survivors import PAGE, ROOT, SOURCES, Mutant, changed, p
 
 COVERED: Final = ("sender.py", "transfers.py", "rooms.py", "chunks.py", "peers.py", "prefill.py")
 """What decides about a room, and the front of the process. The page says why the other files are not there."""
-TRIAL: Final = Path(__file__).with_name("trial.py")
+MUTATION_RUN: Final = Path(__file__).with_name("mutation_run.py")
 LIMIT_S: Final = 4 * 3600
 """For the whole campaign; each mutant has its own, much shorter one."""
 
@@ -38,8 +38,8 @@ _CONFIG: Final = f"""
 source_paths = ["kvsender_nixl"]
 only_mutate = {[f"kvsender_nixl/{name}" for name in COVERED]}
 do_not_mutate_patterns = ["logger[.]", "raise KVUsageError"]
-also_copy = ["{TRIAL.name}"]
-pytest_add_cli_args_test_selection = ["{TRIAL.name}"]
+also_copy = ["{MUTATION_RUN.name}"]
+pytest_add_cli_args_test_selection = ["{MUTATION_RUN.name}"]
 use_git_change_detection = false
 track_dependencies = false
 timeout_multiplier = 1.0
@@ -52,7 +52,7 @@ UNCAUGHT: Final = (SURVIVED, NOT_REACHED)
 CAUGHT: Final = ("killed", "timeout")
 _OUTCOMES: Final = {0: SURVIVED, 33: NOT_REACHED, 1: "killed", 3: "killed", -24: "timeout", -9: "timeout"}
 """What mutmut's exit codes mean: pytest's own, the signals that end a process which takes too long, and 33 for a
-function that the trial never calls."""
+function that the run never calls."""
 
 
 class _Meta(TypedDict):
@@ -102,7 +102,7 @@ def describe(scratch: Path, file: str, name: str, outcome: str) -> Mutant:
 def run(scratch: Path, jobs: int, only: Iterable[str], console: Console) -> None:
     """Run mutmut in an empty folder, and say once a minute how far it is."""
     shutil.copytree(SOURCES, scratch / "kvsender_nixl", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(TRIAL, scratch)
+    shutil.copy(MUTATION_RUN, scratch)
     (scratch / "pyproject.toml").write_text(_CONFIG)
     command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(jobs), *only]
     # The kit is this tree's own; the sender is the copy's, which mutmut puts before it.

@@ -16,16 +16,16 @@ from kvsender_connectors.page import Edition, write
 from kvsender_spec.clauses import BY_ID, CLAUSES
 from kvsender_spec.kit.adapter import RoomPlan, World
 from kvsender_spec.kit.check import check
-from kvsender_spec.kit.run.stage import unplayable
+from kvsender_spec.kit.run.scripted_world import unrunnable
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.verdict import Breakdown, Evidence, Outcome, Report, Verdict, Violation
 from kvsender_spec.printed import parse_step
 from kvsender_spec.report.json import ReportError, document
-from kvsender_spec.trace import Call, Scene, Step, Trace
+from kvsender_spec.trace import Call, Setup, Step, Trace
 
 SEED = BY_KEY["seed"]
-TRACE = Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND)))
-OTHER_TRACE = Trace(Scene(), (*TRACE.steps, Step(Call.POLL)))
+TRACE = Trace(Setup(), (Step(Call.OPEN), Step(Call.SEND)))
+OTHER_TRACE = Trace(Setup(), (*TRACE.steps, Step(Call.POLL)))
 EDITION = Edition("2026-11-22", 0, 100, [("Python", "3.11")])
 FOUND = Known(Kind.FOUND_HERE, ("seed",), ("KS-1.1",), "it <b>does</b> so")
 TRACED = replace(FOUND, why="it shows so", trace=TRACE)
@@ -111,7 +111,7 @@ def test_the_table_is_about_connectors_and_clauses_that_exist() -> None:
         assert entry.clauses
         assert set(entry.clauses) <= BY_ID.keys()
         assert bool(entry.references) is (entry.kind is Kind.PUBLIC), entry.why
-        assert entry.trace is None or not unplayable(entry.trace), entry.why
+        assert entry.trace is None or not unrunnable(entry.trace), entry.why
     traced = [entry.why for entry in KNOWN if entry.trace is not None]
     assert len(set(traced)) == len(traced)
     assert len(BY_KEY) == len(CONNECTORS)
@@ -151,7 +151,7 @@ def test_a_trace_shows_a_circumstance_only_where_it_needs_it() -> None:
     """The seed never ends a room with a silent peer, of whatever other room: no other room's peer is why."""
     (entry,) = (entry for entry in KNOWN if entry.why.startswith(SILENT))
     both = Trace(
-        replace(Scene(), chunks=((1,), (1,)), peers=2, shared=False, silent=True), (entry.trace or TRACE).steps
+        replace(Setup(), chunks=((1,), (1,)), peers=2, shared=False, silent=True), (entry.trace or TRACE).steps
     )
     findings = examine(seed.adapter, seed=0, examples=1, known=[replace(entry, trace=both)])
     (shown,) = findings.shown
@@ -162,7 +162,7 @@ def test_a_trace_shows_a_circumstance_only_where_it_needs_it() -> None:
 def test_what_only_breaks_later_is_named_by_the_circumstance_of_its_shortest_trace() -> None:
     """KS-2.7 breaks first in this run; the shortened trace leaves it out, and keeps the caller's mistake."""
     calls = ["open(0)", "failure_exception(0)", "send(0) with more pages than announced", "send(0)"]
-    trace = Trace(Scene(chunks=((0,),)), tuple(map(parse_step, calls)))
+    trace = Trace(Setup(chunks=((0,),)), tuple(map(parse_step, calls)))
     report = check(seed.adapter, examples=1, profile=Profile.FULL, clauses=["KS-3.2"], traces=[trace])
     (verdict,) = report.verdicts
     assert (verdict.outcome, verdict.after) == (Outcome.FAIL_AFTER, "KS-8.1")

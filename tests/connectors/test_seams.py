@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import pytest
 
-from kvsender_connectors.notices import SEPARATOR, read_chunk, read_status
+from kvsender_connectors.notifications import SEPARATOR, read_chunk, read_status
 from kvsender_connectors.seams import ControlSocket, Inbox, Interval, Seams
-from kvsender_spec.kit.adapter import ManualClock, Notice, NoticeKind
+from kvsender_spec.kit.adapter import ManualClock, Notification, NotificationKind
 
 _T = TypeVar("_T")
 
@@ -124,21 +124,21 @@ def test_what_is_sent_to_a_peer_is_delivered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "notice"),
+    ("parts", "notification"),
     [
-        ((b"KV_STATUS", b"7", b"0", b"0", b"gone"), Notice(NoticeKind.FAILURE, 7, reason="gone")),
-        ((b"KV_STATUS", b"7", b"4", b"0", b""), Notice(NoticeKind.SUCCESS, 7)),
-        ((b"7", b"0", b"0"), Notice(NoticeKind.FAILURE, 7)),
+        ((b"KV_STATUS", b"7", b"0", b"0", b"gone"), Notification(NotificationKind.FAILURE, 7, reason="gone")),
+        ((b"KV_STATUS", b"7", b"4", b"0", b""), Notification(NotificationKind.SUCCESS, 7)),
+        ((b"7", b"0", b"0"), Notification(NotificationKind.FAILURE, 7)),
         ((b"7", b"2", b"0"), None),
         ((b"7_kv_0_1_0",), None),
         ((b"ABORT_ACK", b"7", b"0"), None),
     ],
 )
-def test_status_messages(parts: tuple[bytes, ...], notice: Notice | None) -> None:
-    assert read_status(SEPARATOR.join(parts)) == notice
+def test_status_messages(parts: tuple[bytes, ...], notification: Notification | None) -> None:
+    assert read_status(SEPARATOR.join(parts)) == notification
 
 
 def test_chunk_messages() -> None:
-    assert read_chunk(b"7_kv_0_1_0") == Notice(NoticeKind.PROGRESS, 7)
-    assert read_chunk(b"7_aux") == Notice(NoticeKind.PROGRESS, 7)
+    assert read_chunk(b"7_kv_0_1_0") == Notification(NotificationKind.PROGRESS, 7)
+    assert read_chunk(b"7_aux") == Notification(NotificationKind.PROGRESS, 7)
     assert read_chunk(b"hello") is None

@@ -1,4 +1,4 @@
-"""Right senders in ten styles. They share the plant (links, handles, quarantine, notices) and little else."""
+"""Right senders in ten styles. They share the plant (links, handles, quarantine, notifications) and little else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ from kvsender_spec.contract import (
     TransferTimeout,
 )
 from kvsender_spec.faults import STAND_INS
-from kvsender_spec.kit.adapter import NUM_PAGES, Destination, Memory, Notice, NoticeKind, Peer, RoomPlan, World
+from kvsender_spec.kit.adapter import (
+    NUM_PAGES,
+    Destination,
+    Memory,
+    Notification,
+    NotificationKind,
+    Peer,
+    RoomPlan,
+    World,
+)
 from kvsender_spec.kit.scripted.fabric import ScriptedDlist, ScriptedHandle
 from kvsender_spec.machine import Profile
 
@@ -51,7 +60,7 @@ class TransferInterrupted(Exception):
 def blame(cause: BaseException) -> Attribution:
     """Who caused a failure, by the class of its cause."""
     if isinstance(cause, TransferAborted):
-        return Attribution.OWNER
+        return Attribution.CALLER
     if isinstance(cause, TransferTimeout):
         return Attribution.DEADLINE
     if isinstance(cause, PeerRestarted | STAND_INS["nixlRemoteDisconnectError"]):
@@ -109,7 +118,7 @@ class Flight:
     stuck: bool = False
 
     @property
-    def quiet(self) -> bool:
+    def quiesced(self) -> bool:
         """Nothing reads the pages any more."""
         return self.stage in (Stage.MADE, Stage.DONE)
 
@@ -214,16 +223,16 @@ class Plant:
         else:
             flight.handle = None
 
-    def notice(self, room: Room, kind: NoticeKind, reason: str = "") -> bytes:
+    def notification(self, room: Room, kind: NotificationKind, reason: str = "") -> bytes:
         """The words for the peer."""
         words = {"kind": kind, "room": room.plan.room, "incarnation": room.plan.incarnation, "reason": reason}
         return json.dumps(words).encode()
 
-    def read_notice(self, message: bytes) -> Notice | None:
+    def read_notification(self, message: bytes) -> Notification | None:
         """Read them as the decode side does."""
         try:
             words = json.loads(message)
-            return Notice(NoticeKind(words["kind"]), words["room"], words["incarnation"], words["reason"])
+            return Notification(NotificationKind(words["kind"]), words["room"], words["incarnation"], words["reason"])
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -253,7 +262,7 @@ class Plant:
         return len(self.rooms)
 
     def settle(self) -> None:
-        """The janitor: look after late flights of ended rooms and drop what is cleared and quiet."""
+        """The janitor: look after late flights of ended rooms and drop what is cleared and quiesced."""
         for room in list(self.rooms):
             if room.over or room.cleared:
                 try:
@@ -315,14 +324,14 @@ class Room:
         raise KVTransferError(self.plan.room, f"{type(cause).__name__}: {cause}", blame(cause)) from cause
 
     def abort(self) -> None:
-        """The owner gives the room up."""
+        """The caller gives the room up."""
         with self.lock:
-            self.give_up("aborted by its owner")
+            self.give_up("aborted by its caller")
 
     def clear(self) -> None:
-        """The owner forgets the room. Flights in the air keep it in the table until they land."""
+        """The caller forgets the room. Flights in the air keep it in the table until they land."""
         with self.lock:
-            self.give_up("cleared by its owner")
+            self.give_up("cleared by its caller")
             self.cleared = True
         self.plant.sweep()
 
@@ -447,7 +456,7 @@ class Room:
         return any(flight.stage is Stage.FLYING for flight in self.flights)
 
     def answer(self) -> KVPoll:
-        """What the owner is told; the end is decided here."""
+        """What the caller is told; the end is decided here."""
         if self.over or self.complete() or (self.cause is not None and self.may_report()):
             self.seal()
             self.finish()
@@ -465,15 +474,15 @@ class Room:
         return KVPoll.Success if self.cause is None else KVPoll.Failed
 
     def seal(self) -> None:
-        """The end, once: pages that are not quiet go into quarantine, and every peer is to be told."""
+        """The end, once: pages that are not quiesced go into quarantine, and every peer is to be told."""
         if not self.over:
             self.done, self.over = self.cause is None, True
             self.quarantine()
             self.untold = [link for _, link in self.targets]
 
     def quarantine(self) -> None:
-        """Nobody may reuse the pages of flights that are not quiet."""
-        self.plant.ward.extend(flight for flight in self.flights if not flight.quiet)
+        """Nobody may reuse the pages of flights that are not quiesced."""
+        self.plant.ward.extend(flight for flight in self.flights if not flight.quiesced)
 
     def finish(self) -> None:
         """Tell who is untold and release what has settled; goes on where an error has stopped it. Stuck handles are
@@ -489,10 +498,10 @@ class Room:
         self.plant.tell(link, self.last_words())
 
     def last_words(self) -> bytes:
-        """The notice of the end."""
+        """The notification of the end."""
         if self.cause is None:
-            return self.plant.notice(self, NoticeKind.SUCCESS)
-        return self.plant.notice(self, NoticeKind.FAILURE, f"{type(self.cause).__name__}: {self.cause}")
+            return self.plant.notification(self, NotificationKind.SUCCESS)
+        return self.plant.notification(self, NotificationKind.FAILURE, f"{type(self.cause).__name__}: {self.cause}")
 
     def tidy(self) -> None:
         """What the janitor does for a room that has ended or was cleared."""
@@ -587,7 +596,7 @@ class Pumped(Room):
             if not self.over:
                 self.pump.turn()
                 if self.cause is None and not self.done:
-                    self.judge()
+                    self.decide()
             return self.answer()
 
     def turn(self) -> None:
@@ -600,7 +609,7 @@ class Pumped(Room):
         if self.cause is not None:
             self.drain()
 
-    def judge(self) -> None:
+    def decide(self) -> None:
         """A replaced peer, an interrupted send() or a deadline ends the room."""
         if (cause := self.broken()) is not None:
             self.fail(cause)
@@ -615,7 +624,7 @@ class PumpedThrough(Pumped):
         """Look, then decide at once."""
         super().turn()
         if self.cause is None and not self.done:
-            self.judge()
+            self.decide()
         self.done = self.done or self.complete()
 
 
@@ -771,7 +780,7 @@ class Step(Enum):
 
 
 class Staged(Room):
-    """An explicit state machine. Each chunk brings a progress notice, and a lost last notice is tried again once."""
+    """An explicit state machine. Each chunk brings a progress notification, and a lost last notification is tried again once."""
 
     def __init__(self, plant: Plant, plan: RoomPlan) -> None:
         super().__init__(plant, plan)
@@ -829,8 +838,8 @@ class Staged(Room):
                     log.info("room %s, too late: %s", self.plan.room, cause)
 
     def note(self) -> bytes:
-        """A progress notice with each transfer."""
-        return self.plant.notice(self, NoticeKind.PROGRESS)
+        """A progress notification with each transfer."""
+        return self.plant.notification(self, NotificationKind.PROGRESS)
 
     def tell(self, link: Link) -> None:
         """At most twice."""
@@ -934,7 +943,7 @@ class WorkPlant(Plant):
 
 
 class Worked(Room):
-    """The owner's calls touch no handle: a worker posts and looks, poll() decides. The worker looks without the lock,
+    """The caller's calls touch no handle: a worker posts and looks, poll() decides. The worker looks without the lock,
     and posts with it, so that no post begins after an abort."""
 
     def send(self, kv_indices: Sequence[int]) -> None:

@@ -181,13 +181,13 @@ class LatchesOnAsk(Told):
 
 
 class BlamesPeer(Plant):
-    """The owner's abort is said to be the peer's. On the collecting sender."""
+    """The caller's abort is said to be the peer's. On the collecting sender."""
 
     BREAKS = "KS-2.8"
 
     def attribution(self, error: BaseException) -> Attribution | None:
         found = super().attribution(error)
-        return Attribution.PEER if found is Attribution.OWNER else found
+        return Attribution.PEER if found is Attribution.CALLER else found
 
 
 class LastChunkOnly(Inline):
@@ -276,7 +276,7 @@ class TrustsRejection(Staged):
     BREAKS = "KS-4.4"
 
     def quarantine(self) -> None:
-        self.plant.ward.extend(f for f in self.flights if not f.quiet and f.stage is not Stage.REJECTED)
+        self.plant.ward.extend(f for f in self.flights if not f.quiesced and f.stage is not Stage.REJECTED)
 
 
 class AbortReleases(Inline):
@@ -310,7 +310,7 @@ class LateAbort(Told):
     def abort(self) -> None:
         with self.lock:
             super().abort()
-            self.cause = self.cause or TransferAborted(f"room {self.plan.room} was aborted by its owner")
+            self.cause = self.cause or TransferAborted(f"room {self.plan.room} was aborted by its caller")
 
 
 class ForgetsEnd(PerPage):

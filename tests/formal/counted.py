@@ -144,11 +144,11 @@ class Counted:
 
     def choices(self, step: Transition, values: Values) -> Iterator[dict[str, Value]]:
         """What the explicit model lets the world choose: of those that raise, one handle, one peer's, or all."""
-        calm: dict[str, Value] = {"accepting": 0, "late": 0, "drained": 0}
+        faultless: dict[str, Value] = {"accepting": 0, "late": 0, "drained": 0}
         names = {"own": [], "old": []} if step.act not in (Act.POLL, Act.SWEEP) else self._silent(step)
-        calm |= {f"raising {side} {name_of(code)}": 0 for side in names for code in SILENT}
+        faultless |= {f"raising {side} {name_of(code)}": 0 for side in names for code in SILENT}
         if step.act in (Act.SEND, Act.SEND_LAST):
-            yield from (calm | {"accepting": peer} for peer in range(self.bounds.peers))
+            yield from (faultless | {"accepting": peer} for peer in range(self.bounds.peers))
             return
         limits = [n for name in (*names["own"], *names["old"]) if isinstance(n := values[name], int)]
         posted, base = values["posted"], values["base"]
@@ -163,7 +163,7 @@ class Counted:
             raised = {f"raising {name}": n for name, n in zip((*names["own"], *names["old"]), raising, strict=True)}
             deadlines = product((0, 1), repeat=2) if step.act is Act.POLL else [(0, 0)]
             for late, drained in deadlines:
-                yield calm | raised | {"late": late, "drained": drained}
+                yield faultless | raised | {"late": late, "drained": drained}
 
     def _of_one_peer(self, raising: Sequence[int], silent: Sequence[int], chunks: int) -> bool:
         """One peer has at most one handle of each chunk, and the other peers have those that do not raise."""

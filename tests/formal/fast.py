@@ -7,7 +7,7 @@ that have one state more.
 
 from __future__ import annotations
 
-from kvsender_spec.formal.suite.letters import Answer, Letter, Word
+from kvsender_spec.formal.suite.letters import Answer, CallSequence, Letter
 
 _FINISHED = {
     Letter.POLL_PEER_0: {0},
@@ -75,9 +75,9 @@ class Fast:
             self.over = Answer.SUCCESS
 
 
-def ask(sender: type[Fast], word: Word) -> tuple[Answer, ...]:
+def ask(sender: type[Fast], sequence: CallSequence) -> tuple[Answer, ...]:
     fresh = sender()
-    return tuple(fresh.step(letter) for letter in word)
+    return tuple(fresh.step(letter) for letter in sequence)
 
 
 class SecondAbortRevives(Fast):

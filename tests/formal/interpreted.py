@@ -86,7 +86,7 @@ class Model:
         for place, code in enumerate(state.handles):
             if code in SILENT:
                 yield Action(Act.FINISH, AtHandle(place))
-        # The owner has a chunk, and the sender hands it to the transport: otherwise send() asks for nothing.
+        # The caller has a chunk, and the sender hands it to the transport: otherwise send() asks for nothing.
         if not control.closed and control.posted < self.bounds.chunks and self.rules.posts(control.logical):
             ways = (None, *map(AtPeer, range(self.bounds.peers)))
             if control.posted + 1 < self.bounds.chunks:

@@ -15,8 +15,8 @@ from kvsender_spec.formal.suite.mealy import Mealy, difference, minimise
 SIZES = {Reading.PATIENT: (780, 12005), Reading.PROMPT: (464, 7202)}
 
 
-def found(machine: Mealy[str, int], other: Mealy[str, int], words: tuple[tuple[str, ...], ...]) -> bool:
-    return any(machine.run(word) != other.run(word) for word in words)
+def found(machine: Mealy[str, int], other: Mealy[str, int], sequences: tuple[tuple[str, ...], ...]) -> bool:
+    return any(machine.run(sequence) != other.run(sequence) for sequence in sequences)
 
 
 def mutants(dice: Random, machine: Mealy[str, int], extra: int) -> Iterator[Mealy[str, int]]:
@@ -40,13 +40,13 @@ def test_no_machine_within_the_fault_domain_is_missed(extra: int) -> None:
     tried = missed_by_less = 0
     for _ in range(150):
         machine = minimise(random_machine(dice, dice.choice((2, 3, 4))))
-        words = suite(machine, extra)
+        sequences = suite(machine, extra)
         less = suite(machine, extra - 1) if extra else ()
         for mutant in mutants(dice, machine, extra):
             if difference(machine, mutant) is None:
                 continue
             tried += 1
-            assert found(machine, mutant, words), (machine, mutant)
+            assert found(machine, mutant, sequences), (machine, mutant)
             missed_by_less += not found(machine, mutant, less)
     assert tried > 2000
     # The control: a suite that is too small for the fault domain misses some, so these mutants can be missed.
@@ -54,22 +54,22 @@ def test_no_machine_within_the_fault_domain_is_missed(extra: int) -> None:
 
 
 @pytest.mark.parametrize("reading", Reading)
-def test_on_the_sender_it_is_ordered_and_no_word_begins_another(reading: Reading) -> None:
+def test_on_the_sender_it_is_ordered_and_no_sequence_begins_another(reading: Reading) -> None:
     machine = machine_of(reading)
     for extra, size in enumerate(SIZES[reading]):
-        words = suite(machine, extra)
-        assert len(words) == size == len(set(words))
-        assert words == suite(machine, extra)
-        beginnings = {word[:end] for word in words for end in range(len(word))}
-        assert not beginnings & set(words)
-        assert [len(word) for word in words] == sorted(len(word) for word in words)
+        sequences = suite(machine, extra)
+        assert len(sequences) == size == len(set(sequences))
+        assert sequences == suite(machine, extra)
+        beginnings = {sequence[:end] for sequence in sequences for end in range(len(sequence))}
+        assert not beginnings & set(sequences)
+        assert [len(sequence) for sequence in sequences] == sorted(len(sequence) for sequence in sequences)
 
 
 @pytest.mark.parametrize("reading", Reading)
 def test_every_single_fault_of_the_sender_is_found(reading: Reading) -> None:
     """Each transition to each wrong state, with k=0: 4080 faults of the patient machine."""
     machine = machine_of(reading)
-    words = [(word, machine.run(word)) for word in suite(machine, 0)]
+    sequences = [(sequence, machine.run(sequence)) for sequence in suite(machine, 0)]
     for state in range(machine.size):
         for letter in machine.inputs:
             good = machine.following[state][letter]
@@ -79,22 +79,30 @@ def test_every_single_fault_of_the_sender_is_found(reading: Reading) -> None:
                 following = [dict(row) for row in machine.following]
                 following[state][letter] = wrong
                 mutant = Mealy(machine.inputs, tuple(following), machine.outputs)
-                assert any(mutant.run(word) != good_answers for word, good_answers in words), (state, letter, wrong)
+                assert any(mutant.run(sequence) != good_answers for sequence, good_answers in sequences), (
+                    state,
+                    letter,
+                    wrong,
+                )
 
 
-def test_states_are_covered_and_each_pair_shares_a_word_that_tells_it_apart() -> None:
+def test_states_are_covered_and_each_pair_shares_a_sequence_that_tells_it_apart() -> None:
     machine = machine_of(Reading.PATIENT)
-    assert [machine.after(word) for word in cover(machine)] == list(range(machine.size))
+    assert [machine.after(sequence) for sequence in cover(machine)] == list(range(machine.size))
     identifiers = identify(machine)
     for a in range(machine.size):
         for b in range(a):
-            beginnings = [{word[:end] for word in identifiers[s] for end in range(len(word) + 1)} for s in (a, b)]
-            assert any(machine.run(word, a) != machine.run(word, b) for word in beginnings[0] & beginnings[1])
+            beginnings = [
+                {sequence[:end] for sequence in identifiers[s] for end in range(len(sequence) + 1)} for s in (a, b)
+            ]
+            assert any(
+                machine.run(sequence, a) != machine.run(sequence, b) for sequence in beginnings[0] & beginnings[1]
+            )
 
 
 def test_a_machine_that_is_not_minimal_and_a_wrong_number_are_refused() -> None:
     twins = Mealy(("a",), ({"a": 1}, {"a": 0}), ({"a": 0}, {"a": 0}))
-    with pytest.raises(NotMinimal, match="states 0 and 1 answer every word alike"):
+    with pytest.raises(NotMinimal, match="states 0 and 1 answer every sequence alike"):
         suite(twins, 0)
     with pytest.raises(ValueError, match="extra states are a number from 0, not -1"):
         suite(minimise(twins), -1)
@@ -104,5 +112,5 @@ def test_a_machine_of_one_state_has_a_suite() -> None:
     assert suite(minimise(Mealy(("a", "b"), ({"a": 0, "b": 0},), ({"a": 0, "b": 1},))), 0) == (("a",), ("b",))
 
 
-def test_prefix_free_keeps_the_long_words() -> None:
+def test_prefix_free_keeps_the_long_sequences() -> None:
     assert prefix_free([("a",), ("a", "b"), ("b",), ("a", "b"), ()], "ab") == [("a", "b"), ("b",)]

@@ -16,13 +16,13 @@ from tests.mutants.seed import AfterTheFix, SeedAdapter
 from tests.mutants.workers import WorkerAdapter
 
 from kvsender_spec.formal.suite.hsi import suite
-from kvsender_spec.formal.suite.letters import Answer, Letter, Reading, Word
+from kvsender_spec.formal.suite.letters import Answer, CallSequence, Letter, Reading
 from kvsender_spec.formal.suite.mealy import difference
 from kvsender_spec.kit import toy
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.replay import read_trace, replay
 from kvsender_spec.kit.search.automata import to_markdown, to_svg, verdict
-from kvsender_spec.kit.search.learn import CannotLearn, Learned, learn, learn_words
+from kvsender_spec.kit.search.learn import CannotLearn, Learned, learn, learn_machine
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -33,29 +33,29 @@ def learned(adapter: Adapter, **bounds: int) -> Learned:
 
 @pytest.fixture(scope="module")
 def good() -> Learned:
-    return learned(toy.adapter, random_words=0)
+    return learned(toy.adapter, random_sequences=0)
 
 
 def test_a_good_sender_is_bisimilar(good: Learned) -> None:
-    assert (good.word, good.stopped, good.exit_code) == (None, "", 0)
+    assert (good.sequence, good.stopped, good.exit_code) == (None, "", 0)
     assert good.sender.size == good.spec.size == 12
     assert difference(good.sender, good.spec) is None
     assert verdict(good)[-1] == "the two are bisimilar"
 
 
 @pytest.mark.parametrize("sender", [Fast, *DEEP])
-def test_states_too_many_are_counted_and_told_apart_by_a_short_word(sender: type[Fast]) -> None:
+def test_states_too_many_are_counted_and_told_apart_by_a_short_sequence(sender: type[Fast]) -> None:
     spec = machine_of(Reading.PATIENT)
-    machine, words, stopped = learn_words(lambda word: ask(sender, word), spec.inputs, suite(spec, 0))
-    assert (stopped, words > 700) == ("", True)
-    word = difference(spec, machine)
+    machine, sequences, stopped = learn_machine(lambda sequence: ask(sender, sequence), spec.inputs, suite(spec, 0))
+    assert (stopped, sequences > 700) == ("", True)
+    sequence = difference(spec, machine)
     if sender is Fast:
-        assert (machine.size, word) == (16, None)
+        assert (machine.size, sequence) == (16, None)
     else:
         assert machine.size > 16
-        assert word is not None
-        assert 3 <= len(word) <= 4
-        assert ask(sender, word) == machine.run(word) != spec.run(word)
+        assert sequence is not None
+        assert 3 <= len(sequence) <= 4
+        assert ask(sender, sequence) == machine.run(sequence) != spec.run(sequence)
 
 
 def test_the_command_draws_both_and_writes_the_trace(tmp_path: Path) -> None:
@@ -76,18 +76,18 @@ def test_the_command_draws_both_and_writes_the_trace(tmp_path: Path) -> None:
 def test_the_drawings_have_every_state_of_both(good: Learned) -> None:
     root = ElementTree.fromstring(str(to_svg(good)))
     assert len(list(root.iter(f"{SVG}rect"))) == 24
-    words = [element.text or "" for element in root.iter(f"{SVG}text")]
-    assert [word for word in words if word.startswith("the specification: 12")]
-    assert all(any(str(letter) in word for word in words) for letter in good.spec.inputs)
+    texts = [element.text or "" for element in root.iter(f"{SVG}text")]
+    assert [text for text in texts if text.startswith("the specification: 12")]
+    assert all(any(str(letter) in text for text in texts) for letter in good.spec.inputs)
     page = to_markdown(good)
     assert page.count("```mermaid") == 2
     assert page.count("    s11: s11 ") == 2
     assert page.count("[*] --> s0") == 2
 
 
-def test_a_word_that_differs_is_in_the_drawings(good: Learned) -> None:
-    word = (Letter.LAST, Letter.POLL_ALL)
-    differing = Learned(good.adapter, good.reading, good.spec, good.sender, 1, word=word)
+def test_a_sequence_that_differs_is_in_the_drawings(good: Learned) -> None:
+    sequence = (Letter.LAST, Letter.POLL_ALL)
+    differing = Learned(good.adapter, good.reading, good.spec, good.sender, 1, sequence=sequence)
     assert str(to_svg(differing)).count('class="node way"') == 6
     assert str(to_svg(good)).count('class="node way"') == 0
     assert to_markdown(differing).count("class s0,s2,s9 way") == 2
@@ -121,20 +121,20 @@ def test_a_sender_with_workers_is_refused() -> None:
 def test_a_sender_that_is_not_deterministic_is_named() -> None:
     numbers = count()
 
-    def fickle(word: Word) -> tuple[Answer, ...]:
-        return tuple(Answer.PENDING if next(numbers) % 7 else Answer.FAILED for _ in word)
+    def fickle(sequence: CallSequence) -> tuple[Answer, ...]:
+        return tuple(Answer.PENDING if next(numbers) % 7 else Answer.FAILED for _ in sequence)
 
     with pytest.raises(CannotLearn, match="the sender is not deterministic: to "):
-        learn_words(fickle, tuple(Letter))
+        learn_machine(fickle, tuple(Letter))
 
 
-def test_learning_ends_when_its_words_are_used_up() -> None:
-    endless = learned(toy.adapter, most_words=120)
-    assert endless.stopped == "120 words were asked"
+def test_learning_ends_when_its_sequences_are_used_up() -> None:
+    endless = learned(toy.adapter, most_sequences=120)
+    assert endless.stopped == "120 sequences were asked"
     assert endless.exit_code in (1, 3)
-    assert any("cut short after 120 words" in line for line in verdict(endless))
-    with pytest.raises(CannotLearn, match="nothing was learned before 3 words were asked: allow more"):
-        learned(toy.adapter, most_words=3)
+    assert any("cut short after 120 sequences" in line for line in verdict(endless))
+    with pytest.raises(CannotLearn, match="nothing was learned before 3 sequences were asked: allow more"):
+        learned(toy.adapter, most_sequences=3)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_learning_ends_when_its_words_are_used_up() -> None:
     [
         (("nosuch:adapter",), "there is no module 'nosuch'"),
         (("tests.mutants.inline:adapter", "--out", "/dev/null/x"), "cannot write into /dev/null/x"),
-        (("tests.mutants.inline:adapter", "--words", "0"), "Invalid value for '--words'"),
+        (("tests.mutants.inline:adapter", "--sequences", "0"), "Invalid value for '--sequences'"),
         (("tests.mutants.queued:adapter",), "has no 'adapter'"),
     ],
 )

@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
-from kvsender_spec.formal.suite.letters import Answer, Letter, Reading, Word
+from kvsender_spec.formal.suite.letters import Answer, CallSequence, Letter, Reading
 from kvsender_spec.formal.suite.mealy import Mealy, difference, minimise, separate
 from kvsender_spec.formal.suite.sender import SpecSender, explore, extract
-from kvsender_spec.kit.search.learn import Ask, learn_words
+from kvsender_spec.kit.search.learn import Ask, learn_machine
 
 STATES = {Reading.PATIENT: 16, Reading.PROMPT: 12}
 machine_of = cache(extract)
@@ -21,9 +21,9 @@ LAST, ABORT, EXCEPTION = Letter.LAST, Letter.ABORT, Letter.FAILURE_EXCEPTION
 
 
 def asked(make: Callable[[], SpecSender]) -> Ask:
-    def ask(word: Word) -> tuple[Answer, ...]:
+    def ask(sequence: CallSequence) -> tuple[Answer, ...]:
         sender = make()
-        return tuple(sender.step(letter) for letter in word)
+        return tuple(sender.step(letter) for letter in sequence)
 
     return ask
 
@@ -40,9 +40,11 @@ def test_it_is_minimal_and_the_same_each_time(reading: Reading) -> None:
 @pytest.mark.parametrize("reading", Reading)
 def test_what_is_learned_from_the_tables_is_bisimilar_to_what_is_extracted(reading: Reading) -> None:
     # The extraction trusts that SpecSender.key tells states apart well enough; learning knows nothing of the key.
-    learned, words, stopped = learn_words(asked(lambda: SpecSender(reading)), tuple(Letter), random_words=3000)
+    learned, sequences, stopped = learn_machine(
+        asked(lambda: SpecSender(reading)), tuple(Letter), random_sequences=3000
+    )
     assert stopped == ""
-    assert words > 1000
+    assert sequences > 1000
     assert difference(learned, machine_of(reading)) is None
 
 
@@ -57,7 +59,7 @@ class Coarse(SpecSender):
 
 def test_a_key_that_is_too_coarse_is_found_out() -> None:
     coarse = minimise(explore(tuple(Letter), lambda: Coarse(Reading.PATIENT)))
-    learned, _, _ = learn_words(asked(lambda: SpecSender(Reading.PATIENT)), tuple(Letter))
+    learned, _, _ = learn_machine(asked(lambda: SpecSender(Reading.PATIENT)), tuple(Letter))
     assert difference(coarse, learned) is not None
 
 
@@ -82,7 +84,7 @@ def test_an_abstraction_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("reading", "word", "last"),
+    ("reading", "sequence", "last"),
     [
         (Reading.PATIENT, (LAST, Letter.POLL_ALL), Answer.SUCCESS),
         (Reading.PATIENT, (LAST, Letter.POLL_PEER_0, Letter.POLL_PEER_1), Answer.SUCCESS),
@@ -101,8 +103,8 @@ def test_an_abstraction_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatc
         (Reading.PATIENT, (Letter.SEND_FIRST_REJECTED, Letter.SEND), Answer.RETURNS),
     ],
 )
-def test_what_the_contract_says_of_some_words(reading: Reading, word: Word, last: Answer) -> None:
-    assert machine_of(reading).run(word)[-1] is last
+def test_what_the_contract_says_of_some_sequences(reading: Reading, sequence: CallSequence, last: Answer) -> None:
+    assert machine_of(reading).run(sequence)[-1] is last
 
 
 def test_nobody_knows_what_was_not_asked() -> None:
@@ -129,14 +131,14 @@ def random_machine(dice: Random, size: int) -> Mealy[str, int]:
     )
 
 
-def test_a_shortest_difference_is_the_first_of_all_words() -> None:
+def test_a_shortest_difference_is_the_first_of_all_sequences() -> None:
     dice = Random(1)
     differing = 0
     for _ in range(300):
         left, right = random_machine(dice, 3), random_machine(dice, 3)
-        word = difference(left, right)
+        sequence = difference(left, right)
         every = (tried for length in range(1, 7) for tried in product("ab", repeat=length))
-        assert word == next((tried for tried in every if left.run(tried) != right.run(tried)), None)
+        assert sequence == next((tried for tried in every if left.run(tried) != right.run(tried)), None)
         assert difference(minimise(left), left) is None
-        differing += word is not None
+        differing += sequence is not None
     assert differing > 100

@@ -11,11 +11,11 @@ from tests.mutants import inline
 
 from kvsender_spec.formal.engines.engine import ToolMissing
 from kvsender_spec.formal.explicit.generate import Generated
-from kvsender_spec.formal.explicit.playable import NotPlayable, playable
+from kvsender_spec.formal.explicit.runnable import NotRunnable, runnable
 from kvsender_spec.formal.model.state import EVERYBODY, Act, Action, AtHandle, AtPeer, Bounds
 from kvsender_spec.formal.prove import Engine, prove
 from kvsender_spec.formal.rules import SPEC
-from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.trace import load
 
 WRONG = "tests.formal.tables:FORGETS_THE_PAGES"
@@ -109,7 +109,7 @@ def test_a_trace_of_the_model_is_told_in_the_words_of_the_kit() -> None:
         Action(Act.FAILURE_EXCEPTION),
         Action(Act.CLEAR),
     ]
-    trace = playable(model, actions)
+    trace = runnable(model, actions)
     assert list(map(str, trace.steps)) == [
         "open(0)",
         "send(0)",
@@ -125,9 +125,9 @@ def test_a_trace_of_the_model_is_told_in_the_words_of_the_kit() -> None:
 
 def test_deadlines_and_a_disconnect_of_everybody_are_steps_of_the_world() -> None:
     model = Generated(SPEC, Bounds(1, 2))
-    late = playable(model, [Action(Act.SEND_LAST), Action(Act.POLL, late=True, drained=True)])
+    late = runnable(model, [Action(Act.SEND_LAST), Action(Act.POLL, late=True, drained=True)])
     assert [step.call.value for step in late.steps] == ["open", "send", "wait_long", "wait", "poll"]
-    lost = playable(model, [Action(Act.SEND_LAST), Action(Act.POLL, EVERYBODY)])
+    lost = runnable(model, [Action(Act.SEND_LAST), Action(Act.POLL, EVERYBODY)])
     assert [step.call.value for step in lost.steps] == ["open", "send", "kill", "kill", "poll"]
 
 
@@ -140,5 +140,5 @@ def test_what_the_kit_has_no_words_for_is_refused() -> None:
         Action(Act.FINISH, AtHandle(1)),
         Action(Act.POLL),
     ]
-    with pytest.raises(NotPlayable, match=r"just handles \[1\] of \[0, 1, 2\]"):
-        playable(model, actions)
+    with pytest.raises(NotRunnable, match=r"just handles \[1\] of \[0, 1, 2\]"):
+        runnable(model, actions)

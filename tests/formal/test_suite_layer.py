@@ -27,43 +27,45 @@ from kvsender_spec.kit.check import Outcome, Report, check
 from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.replay import replay
 from kvsender_spec.kit.search.complete import SuiteReport, run_suite
-from kvsender_spec.kit.search.words import EVERY_CLAUSE, compare, play, reading_of, scene, too_long
+from kvsender_spec.kit.search.sequences import EVERY_CLAUSE, compare, reading_of, run_sequence, setup_of, too_long
 from kvsender_spec.report.html import to_html
 from kvsender_spec.report.json import to_json
 from kvsender_spec.report.junit import to_junit
 from kvsender_spec.trace import load
 
 
-def played(adapter: Adapter, extra: int = 0) -> SuiteReport:
+def report_of(adapter: Adapter, extra: int = 0) -> SuiteReport:
     return run_suite(adapter, abilities(adapter), extra)
 
 
 # ------------------------------------------------------------------------------------------------- good senders
 
 
-def test_the_reference_sender_answers_every_word_of_k_0() -> None:
-    report = played(reference.adapter)
+def test_the_reference_sender_answers_every_sequence_of_k_0() -> None:
+    report = report_of(reference.adapter)
     assert report.passed, report.summary
-    assert (report.states, report.letters, report.words) == (16, 17, 780)
+    assert (report.states, report.letters, report.sequences) == (16, 17, 780)
     assert report.domain == (
         "complete for deterministic senders with at most 16+0 states under this alphabet of 17 inputs, one room,"
         " 2 peers, that report a failure when its handles have settled"
     )
 
 
-def test_a_fast_sender_answers_every_word_of_k_1() -> None:
+def test_a_fast_sender_answers_every_sequence_of_k_1() -> None:
     machine = machine_of(Reading.PATIENT)
-    words = suite(machine, 1)
-    assert len(words) == 12005
-    assert all(ask(Fast, word) == machine.run(word) for word in words)
+    sequences = suite(machine, 1)
+    assert len(sequences) == 12005
+    assert all(ask(Fast, sequence) == machine.run(sequence) for sequence in sequences)
     for mutant in (*SHALLOW, *DEEP):
-        assert any(ask(mutant, word) != machine.run(word) for word in words), mutant
+        assert any(ask(mutant, sequence) != machine.run(sequence) for sequence in sequences), mutant
 
 
 def test_a_state_too_many_takes_an_extra_state_to_find() -> None:
     machine = machine_of(Reading.PATIENT)
-    words = suite(machine, 0)
-    missed = [mutant.__name__ for mutant in (*SHALLOW, *DEEP) if all(ask(mutant, w) == machine.run(w) for w in words)]
+    sequences = suite(machine, 0)
+    missed = [
+        mutant.__name__ for mutant in (*SHALLOW, *DEEP) if all(ask(mutant, w) == machine.run(w) for w in sequences)
+    ]
     assert missed == ["SecondAbortRevives"]
 
 
@@ -77,14 +79,14 @@ class AbortsAtOnce(InlineSender):
 def test_a_sender_that_mixes_the_readings_is_not_accused() -> None:
     adapter = InlineAdapter(AbortsAtOnce)
     machine = machine_of(Reading.PATIENT)
-    words = [word for word in suite(machine, 0) if Letter.ABORT in word or Letter.CLEAR in word]
-    assert len(words) > 100
+    sequences = [sequence for sequence in suite(machine, 0) if Letter.ABORT in sequence or Letter.CLEAR in sequence]
+    assert len(sequences) > 100
     freely = 0
-    for word in words:
-        seen = play(adapter, word)
+    for sequence in sequences:
+        seen = run_sequence(adapter, sequence)
         assert compare(seen, Reading.PATIENT) is None
         assert not [v for letter in seen.seen for v in letter.violations]
-        freely += tuple(s.answer for s in seen.seen) != machine.run(word)
+        freely += tuple(s.answer for s in seen.seen) != machine.run(sequence)
     assert freely  # the freedom was used
 
 
@@ -143,20 +145,20 @@ def broken() -> Report:
     return check(SeedAdapter(AfterTheFix), examples=5, clauses=["KS-2.1"], suite=0)
 
 
-def test_a_word_that_breaks_a_clause_fails_the_check(broken: Report) -> None:
+def test_a_sequence_that_breaks_a_clause_fails_the_check(broken: Report) -> None:
     assert broken.suite is not None
     assert broken.with_outcome(Outcome.FAIL, Outcome.FAIL_AFTER) == ()
     assert (broken.suite.outcome, broken.exit_code) == (Outcome.FAIL, 1)
 
 
-def test_the_words_that_break_a_clause_come_first_and_end_the_suite() -> None:
-    report = played(SeedAdapter(AfterTheFix))
+def test_the_sequences_that_break_a_clause_come_first_and_end_the_suite() -> None:
+    report = report_of(SeedAdapter(AfterTheFix))
     assert report.failed
     assert {"KS-1.1", "KS-1.2"} <= report.broken.keys()
-    assert report.words < report.planned
+    assert report.sequences < report.planned
     shown = report.shown
     assert shown == sorted(
-        shown, key=lambda d: (not d.clauses, len(d.word) if d.mismatch is None else d.mismatch.at + 1)
+        shown, key=lambda d: (not d.clauses, len(d.sequence) if d.mismatch is None else d.mismatch.at + 1)
     )
 
 
@@ -186,7 +188,7 @@ def test_a_report_without_the_suite_does_not_mention_it(broken: Report) -> None:
 
 
 def test_a_passing_suite_is_a_junit_case_that_passes(broken: Report) -> None:
-    passed = SuiteReport(0, states=12, letters=15, planned=5, words=5).summarised()
+    passed = SuiteReport(0, states=12, letters=15, planned=5, sequences=5).summarised()
     report = replace(broken, suite=passed)
     (case,) = [c for c in ElementTree.fromstring(to_junit([report])).iter("testcase") if "suite" in c.get("name", "")]
     assert [child.tag for child in case] == ["system-out"]
@@ -194,9 +196,9 @@ def test_a_passing_suite_is_a_junit_case_that_passes(broken: Report) -> None:
 
 
 def test_workers_make_it_not_applicable() -> None:
-    report = played(WorkerAdapter())
+    report = report_of(WorkerAdapter())
     assert "worker threads" in report.not_applicable
-    assert (report.passed, report.failed, report.words) == (False, False, 0)
+    assert (report.passed, report.failed, report.sequences) == (False, False, 0)
     assert "not applicable" in report.summary
     assert report.outcome is Outcome.NOT_APPLICABLE
     assert report.summarised().lines == (f"complete suite: not applicable: {report.not_applicable}",)
@@ -215,7 +217,7 @@ class Breaks(toy.ToyAdapter):
 
 
 def test_an_adapter_that_breaks_is_no_difference(broken: Report) -> None:
-    report = played(Breaks())
+    report = report_of(Breaks())
     assert "no room at the inn" in report.error
     assert not report.differences
     wrapped = replace(broken, suite=report.summarised())
@@ -225,12 +227,12 @@ def test_an_adapter_that_breaks_is_no_difference(broken: Report) -> None:
 # ---------------------------------------------------------------------------------------------------- the command
 
 
-def test_the_command_plays_it_and_says_what_a_pass_means(tmp_path: Path) -> None:
+def test_the_command_runs_it_and_says_what_a_pass_means(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     arguments = ("check", "kvsender_spec.kit.toy:adapter", "KS-2.1", "--examples", "20", "--suite", "0")
     done = kvsender(*arguments, "--json", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "complete suite: pass: 416 words" in done.stdout
+    assert "complete suite: pass: 416 sequences" in done.stdout
     # The toy has neither abort() nor clear(), and reports at once: a smaller machine, and fewer letters.
     domain = "complete for deterministic senders with at most 12+0 states under this alphabet of 15 inputs"
     assert f"{domain} (without abort, clear: the sender has no such call), one room, 2 peers," in done.stdout
@@ -254,26 +256,26 @@ def test_the_command_refuses_a_wrong_number(extra: str, message: str) -> None:
 
 def test_a_wrong_number_is_named() -> None:
     with pytest.raises(ValueError, match="takes 0 to 3 extra states, not 4"):
-        played(toy.adapter, 4)
+        report_of(toy.adapter, 4)
 
 
-# --------------------------------------------------------------------------------------------------------- words
+# --------------------------------------------------------------------------------------------------------- sequences
 
 
-def test_a_word_becomes_a_room_with_its_chunks() -> None:
-    assert scene((Letter.SEND, Letter.POLL, Letter.LAST, Letter.SEND)).chunks == ((1, 1),)
-    assert scene((Letter.SEND, Letter.SEND)).chunks == ((1, 1, 1),)
-    word = (Letter.SEND,) * 8
-    assert too_long(word)
-    with pytest.raises(ValueError, match="a room has 8 pages; the word sends 9 chunks"):
-        scene(word)
+def test_a_sequence_becomes_a_room_with_its_chunks() -> None:
+    assert setup_of((Letter.SEND, Letter.POLL, Letter.LAST, Letter.SEND)).chunks == ((1, 1),)
+    assert setup_of((Letter.SEND, Letter.SEND)).chunks == ((1, 1, 1),)
+    sequence = (Letter.SEND,) * 8
+    assert too_long(sequence)
+    with pytest.raises(ValueError, match="a room has 8 pages; the sequence sends 9 chunks"):
+        setup_of(sequence)
 
 
 def test_what_is_not_asked_is_not_held_against_a_sender() -> None:
     # The seed asks nothing before the last chunk is posted: it cannot know that a peer is gone.
     seed = SeedAdapter(AfterTheFix)
-    word = (Letter.SEND, Letter.POLL_LOST_0, Letter.POLL, Letter.FAILURE_EXCEPTION)
-    seen = play(seed, word, ignoring=EVERY_CLAUSE, to_the_end=False)
+    sequence = (Letter.SEND, Letter.POLL_LOST_0, Letter.POLL, Letter.FAILURE_EXCEPTION)
+    seen = run_sequence(seed, sequence, ignoring=EVERY_CLAUSE, to_the_end=False)
     assert [s.answer for s in seen.seen] == [Answer.ASKS, Answer.PENDING, Answer.PENDING, Answer.USAGE]
     assert compare(seen, Reading.PROMPT) is None
     told = replace(seen, seen=tuple(replace(s, asked=True) for s in seen.seen))

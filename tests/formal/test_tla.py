@@ -136,7 +136,7 @@ def test_every_invariant_has_a_planted_fault() -> None:
 
 @needs_tlc
 @pytest.mark.parametrize("fair", [PEERS_ANSWER, PEERS_SILENT], ids=["peers answer", "peers are silent"])
-def test_the_owner_gets_its_answer_and_no_fairness_is_idle(fair: frozenset[Fair], tmp_path: Path) -> None:
+def test_the_caller_gets_its_answer_and_no_fairness_is_idle(fair: frozenset[Fair], tmp_path: Path) -> None:
     assert run_tlc(SPEC, Bounds(1, 1), tmp_path, LIMIT_S, fair=fair).violations == ()
     for dropped in fair:
         result = run_tlc(SPEC, Bounds(1, 1), tmp_path, LIMIT_S, fair=fair - {dropped})

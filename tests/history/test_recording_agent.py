@@ -105,7 +105,7 @@ def test_a_transfer_from_make_to_release(wired: Wired) -> None:
     assert asked[-1].how == "call"
 
 
-def test_the_owner_is_shown_how_the_lists_were_described(wired: Wired) -> None:
+def test_the_caller_is_shown_how_the_lists_were_described(wired: Wired) -> None:
     wired.make()
     (transfer,) = wired.transfers
     assert (transfer.local.agent, transfer.remote.agent) == (INIT_AGENT, "decode0")
@@ -136,7 +136,7 @@ def test_use_after_release_is_recorded_and_goes_no_further(wired: Wired, call: s
     wired.agent.release_xfer_handle(handle)
     with pytest.raises(ReleasedHandle, match="handle 0"):
         getattr(wired.agent, call)(handle)
-    assert not wired.fabric.crimes
+    assert not wired.fabric.handle_misuses
     (seen,) = wired.events(ErrorSeen)
     assert seen.origin is Origin.RELEASED
     assert wired.events()[-1].error == seen.ref

@@ -170,7 +170,7 @@ def released_once(rig: Rig) -> bool:
     made = {event.handle for event in rig.fabric.events if event.agent == "prefill" and event.answer == "made"}
     releases = [event for event in rig.fabric.events if event.agent == "prefill" and event.point is Point.RELEASE]
     given_back = [event.handle for event in releases if event.answer == "released"]
-    return sorted(given_back, key=str) == sorted(made, key=str) and not rig.fabric.crimes
+    return sorted(given_back, key=str) == sorted(made, key=str) and not rig.fabric.handle_misuses
 
 
 def end(sender: KVSender[Any, Any], polls: int = 20) -> KVPoll:

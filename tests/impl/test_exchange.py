@@ -12,16 +12,16 @@ from tests.impl.rig import ManualClock, ids
 
 from kvsender_nixl.buffers import Layout, Region
 from kvsender_nixl.exchange import (
-    AuxNotice,
-    ChunkNotice,
-    FailureNotice,
-    Notice,
+    AuxNotification,
+    ChunkNotification,
+    FailureNotification,
+    Notification,
     PeerMetadata,
-    SuccessNotice,
+    SuccessNotification,
     TransferInfo,
     fetch_metadata,
     parse_message,
-    parse_notice,
+    parse_notification,
 )
 
 KV = Layout((Region(4096, 16, 4), Region(8192, 8, 4)), "VRAM", 1)
@@ -46,23 +46,23 @@ def test_transfer_info(info: TransferInfo) -> None:
 
 
 @pytest.mark.parametrize(
-    "notice",
+    "notification",
     [
-        ChunkNotice(7, "t", 3),
-        AuxNotice(-7, "t"),
-        SuccessNotice(7, "t", 0, False),
-        SuccessNotice(2**63, "t", 12, True),
-        FailureNotice(7, "t", True, "nixlBackendError: broken in two"),
-        FailureNotice(7, "t", False, ""),
+        ChunkNotification(7, "t", 3),
+        AuxNotification(-7, "t"),
+        SuccessNotification(7, "t", 0, False),
+        SuccessNotification(2**63, "t", 12, True),
+        FailureNotification(7, "t", True, "nixlBackendError: broken in two"),
+        FailureNotification(7, "t", False, ""),
     ],
 )
-def test_notices(notice: Notice) -> None:
-    assert parse_notice(notice.to_bytes()) == notice
+def test_notifications(notification: Notification) -> None:
+    assert parse_notification(notification.to_bytes()) == notification
 
 
 def test_reasons_are_one_short_line() -> None:
-    parsed = parse_notice(FailureNotice(7, "t", True, "a\nb \udcff" + "x" * 9999).to_bytes())
-    assert isinstance(parsed, FailureNotice)
+    parsed = parse_notification(FailureNotification(7, "t", True, "a\nb \udcff" + "x" * 9999).to_bytes())
+    assert isinstance(parsed, FailureNotification)
     assert parsed.reason.startswith("a b ?xx")
     assert len(parsed.reason) <= 500
 
@@ -98,7 +98,7 @@ def test_damaged_messages_say_what_is_wrong() -> None:
             parse_message(message)
     for message in (b"", b"kvs1", b"kvs1 chunk 7 t", b"kvs1 chunk 7 t x", b"kvs2 aux 7 t", b"kvs1 aux 7 " + b"t" * 65):
         with pytest.raises(ValueError, match=r"kvs1|is not a"):
-            parse_notice(message)
+            parse_notification(message)
 
 
 @given(
@@ -110,7 +110,7 @@ def test_damaged_messages_say_what_is_wrong() -> None:
     )
 )
 def test_nothing_but_value_errors(message: bytes) -> None:
-    for parse in (parse_message, parse_notice):
+    for parse in (parse_message, parse_notification):
         try:
             parse(message)
         except ValueError:

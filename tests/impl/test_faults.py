@@ -74,7 +74,7 @@ def test_mistakes_are_not_shown_as_transport_failures(
     assert any(record.exc_info for record in caplog.records)
     if point is Point.NOTIFY:  # the room is over, and the bytes are there
         assert answer is KVPoll.Success
-        assert sender.get_transfer_metric().notices_lost == 1
+        assert sender.get_transfer_metric().notifications_lost == 1
         return
     assert answer is KVPoll.Failed
     error = failure(sender)

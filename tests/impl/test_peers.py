@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.impl.rig import ERRORS, Rig, end, failure, ids
 
-from kvsender_nixl.exchange import SuccessNotice, parse_notice
+from kvsender_nixl.exchange import SuccessNotification, parse_notification
 from kvsender_nixl.peers import DISCONNECT, NOT_FOUND, Connection, Peers, PeerState
 from kvsender_nixl.sender import KVSender
 from kvsender_spec.contract import (
@@ -135,14 +135,14 @@ def test_an_offer_that_does_not_fit_is_the_peers_fault() -> None:
     assert "offers 2 pages for 3" in failure(sender).reason
 
 
-def test_a_lost_success_notice_does_not_change_success() -> None:
+def test_a_lost_success_notification_does_not_change_success() -> None:
     rig = Rig()
     sender, receivers = rig.open()
     rig.arm(Point.NOTIFY, Kind.BACKEND)
     sender.send(ids(0, 1, 2))
     rig.arm(Point.NOTIFY, Kind.BACKEND)
     assert end(sender) is KVPoll.Success
-    assert sender.get_transfer_metric().notices_lost == 1
+    assert sender.get_transfer_metric().notifications_lost == 1
     rig.drain()
     assert receivers[0].poll() is KVPoll.Transferring
 
@@ -153,8 +153,8 @@ def test_success_is_told_after_everything_else() -> None:
     sender.send(ids(0, 1, 2))
     assert end(sender) is KVPoll.Success
     messages = rig.decodes["decode0"].agent.get_new_notifs()["prefill"]
-    kinds = [type(parse_notice(message)) for message in messages]
-    assert kinds.index(SuccessNotice) == len(kinds) - 1 == 2
+    kinds = [type(parse_notification(message)) for message in messages]
+    assert kinds.index(SuccessNotification) == len(kinds) - 1 == 2
 
 
 def test_only_the_first_connection_of_a_peer_is_waited_for() -> None:

@@ -1,4 +1,4 @@
-"""The decode side: counting notices, quarantining what late writes may hit, and surviving any message."""
+"""The decode side: counting notifications, quarantining what late writes may hit, and surviving any message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import itertools
 import pytest
 from tests.impl.rig import Rig, ids
 
-from kvsender_nixl.exchange import AuxNotice, ChunkNotice, FailureNotice, Notice, SuccessNotice
+from kvsender_nixl.exchange import (
+    AuxNotification,
+    ChunkNotification,
+    FailureNotification,
+    Notification,
+    SuccessNotification,
+)
 from kvsender_nixl.receiver import Decode, KVReceiver, PrefillFailed
 from kvsender_spec.contract import Attribution, KVPoll, KVTransferError, KVUsageError, TransferAborted, TransferTimeout
 
@@ -26,11 +32,11 @@ def tell(rig: Rig, *messages: bytes, name: str = "prefill") -> None:
     rig.drain()
 
 
-NOTICES: list[Notice] = [
-    ChunkNotice(7, "t", 0),
-    ChunkNotice(7, "t", 1),
-    AuxNotice(7, "t"),
-    SuccessNotice(7, "t", 2, True),
+NOTIFICATIONS: list[Notification] = [
+    ChunkNotification(7, "t", 0),
+    ChunkNotification(7, "t", 1),
+    AuxNotification(7, "t"),
+    SuccessNotification(7, "t", 2, True),
 ]
 
 
@@ -39,31 +45,31 @@ def test_success_in_any_order(order: tuple[int, ...]) -> None:
     rig = Rig()
     receiver = opened(rig)
     for number in order[:-1]:
-        tell(rig, NOTICES[number].to_bytes())
+        tell(rig, NOTIFICATIONS[number].to_bytes())
         assert receiver.poll() in (KVPoll.WaitingForInput, KVPoll.Transferring)
-    tell(rig, NOTICES[order[-1]].to_bytes())
+    tell(rig, NOTIFICATIONS[order[-1]].to_bytes())
     assert receiver.poll() is KVPoll.Success
-    tell(rig, FailureNotice(7, "t", False, "late").to_bytes())
+    tell(rig, FailureNotification(7, "t", False, "late").to_bytes())
     assert receiver.poll() is KVPoll.Success
     assert rig.decodes["decode0"].decode.drained.stray == 1
 
 
-@pytest.mark.parametrize("quiet", [False, True])
-def test_failure_notice(quiet: bool) -> None:
+@pytest.mark.parametrize("quiesced", [False, True])
+def test_failure_notification(quiesced: bool) -> None:
     rig = Rig()
     receiver = opened(rig)
-    tell(rig, FailureNotice(7, "t", quiet, "broken in two").to_bytes())
+    tell(rig, FailureNotification(7, "t", quiesced, "broken in two").to_bytes())
     assert receiver.poll() is KVPoll.Failed
     with pytest.raises(KVTransferError, match="PrefillFailed: broken in two") as caught:
         receiver.failure_exception()
     assert caught.value.attribution is Attribution.PEER
     assert isinstance(caught.value.__cause__, PrefillFailed)
-    expected: frozenset[int] = frozenset() if quiet else frozenset({4, 5})
+    expected: frozenset[int] = frozenset() if quiesced else frozenset({4, 5})
     assert receiver.quarantined_pages() == expected
     receiver.clear()
     decode = rig.decodes["decode0"].decode
     assert decode.quarantined_pages() == expected
-    assert decode.quarantined_aux_slots() == (frozenset() if quiet else {1})
+    assert decode.quarantined_aux_slots() == (frozenset() if quiesced else {1})
     decode.fence("somebody else")
     assert decode.quarantined_pages() == expected
     decode.fence("prefill")
@@ -81,11 +87,11 @@ def test_deadline_and_abort() -> None:
     assert late.poll() is KVPoll.WaitingForInput
     rig.clock.now += 1
     assert late.poll() is KVPoll.Failed
-    tell(rig, *(notice.to_bytes() for notice in NOTICES))
+    tell(rig, *(notification.to_bytes() for notification in NOTIFICATIONS))
     assert late.poll() is KVPoll.Failed
     for receiver, attribution, cause in (
         (late, Attribution.DEADLINE, TransferTimeout),
-        (aborted, Attribution.OWNER, TransferAborted),
+        (aborted, Attribution.CALLER, TransferAborted),
     ):
         with pytest.raises(KVTransferError) as caught:
             receiver.failure_exception()
@@ -98,14 +104,14 @@ def test_strays_and_garbage_are_counted() -> None:
     rig = Rig()
     receiver = opened(rig)
     tell(rig, b"", b"\xff\xff", b"kvs1 chunk 7 t many")
-    tell(rig, ChunkNotice(8, "t", 0).to_bytes(), ChunkNotice(7, "other", 0).to_bytes())
-    tell(rig, ChunkNotice(7, "t", 0).to_bytes(), name="impostor")
+    tell(rig, ChunkNotification(8, "t", 0).to_bytes(), ChunkNotification(7, "other", 0).to_bytes())
+    tell(rig, ChunkNotification(7, "t", 0).to_bytes(), name="impostor")
     assert receiver.poll() is KVPoll.WaitingForInput
     drained = rig.decodes["decode0"].decode.drained
-    assert (drained.notices, drained.malformed, drained.stray) == (6, 3, 3)
+    assert (drained.notifications, drained.malformed, drained.stray) == (6, 3, 3)
     receiver.clear()
     receiver.clear()
-    tell(rig, NOTICES[0].to_bytes())
+    tell(rig, NOTIFICATIONS[0].to_bytes())
     assert drained.stray == 4
 
 

@@ -7,7 +7,7 @@ import gc
 import pytest
 from tests.impl.rig import Rig, end, failure, ids, released_once
 
-from kvsender_nixl.exchange import FailureNotice, parse_notice
+from kvsender_nixl.exchange import FailureNotification, parse_notification
 from kvsender_spec.contract import (
     Attribution,
     KVPoll,
@@ -26,14 +26,14 @@ def test_abort_tells_the_peers_once() -> None:
     assert sender.poll() is KVPoll.Failed
     sender.abort()
     error = failure(sender)
-    assert error.attribution is Attribution.OWNER
+    assert error.attribution is Attribution.CALLER
     assert isinstance(error.__cause__, TransferAborted)
     for side in rig.decodes.values():
         (message,) = side.agent.get_new_notifs()["prefill"]
-        notice = parse_notice(message)
-        assert isinstance(notice, FailureNotice)
-        assert "aborted" in notice.reason
-        assert notice.quiet
+        notification = parse_notification(message)
+        assert isinstance(notification, FailureNotification)
+        assert "aborted" in notification.reason
+        assert notification.quiesced
 
 
 def test_abort_after_success_and_after_a_fault_changes_nothing() -> None:
@@ -55,7 +55,7 @@ def test_abort_after_success_and_after_a_fault_changes_nothing() -> None:
     assert failure(failed).attribution is Attribution.LOCAL
 
 
-def test_clear_while_live_drains_without_its_owner() -> None:
+def test_clear_while_live_drains_without_its_caller() -> None:
     rig = Rig(automatic=False)
     sender, receivers = rig.open()
     sender.send(ids(0, 1))

@@ -1,4 +1,4 @@
-"""The reference sender when all goes well, and when its owner errs, on the scripted agent."""
+"""The reference sender when all goes well, and when its caller errs, on the scripted agent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_pages_and_aux_reach_every_peer() -> None:
     metric = sender.get_transfer_metric()
     page_bytes, aux_bytes = 2 * (12 + 4), 8 + 8
     assert metric.transfer_total_bytes == 2 * (3 * page_bytes + aux_bytes)
-    assert (metric.chunks, metric.transfers, metric.notices_lost) == (2, 6, 0)
+    assert (metric.chunks, metric.transfers, metric.notifications_lost) == (2, 6, 0)
 
 
 def test_completed_inside_the_post() -> None:

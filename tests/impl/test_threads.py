@@ -83,7 +83,7 @@ def test_sending_while_the_peer_is_reconnected(attempt: int) -> None:
     # No room goes to the new process: it never asked for them.
     assert {end(sender) for sender in rooms} == {KVPoll.Failed}
     rig.prefill.sweep()
-    assert not rig.fabric.crimes
+    assert not rig.fabric.handle_misuses
     sender, _ = rig.open(room=attempt)
     sender.send(ids(5, 6, 7))
     assert end(sender) is KVPoll.Success

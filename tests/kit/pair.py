@@ -193,7 +193,7 @@ class ScriptedPair:
         try:
             return self.sender.transfer(handle)
         except UseAfterRelease:
-            return "crashes" if self.fabric.crimes else "raises, and forgets"
+            return "crashes" if self.fabric.handle_misuses else "raises, and forgets"
 
     def close(self) -> None:
         pass

@@ -9,14 +9,14 @@ from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
 
 from kvsender_spec.clauses import BY_ID, Level
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.kit.adapter import NUM_PAGES, NoticeKind, RoomPlan, World
+from kvsender_spec.kit.adapter import NUM_PAGES, NotificationKind, RoomPlan, World
 from kvsender_spec.kit.check import Outcome, UnknownClause, check, load_adapter
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.drive import Run, run_trace
+from kvsender_spec.kit.run.execute import Run, run_trace
 from kvsender_spec.kit.search.shrink import show, shrink
 from kvsender_spec.kit.search.walk import walk
 from kvsender_spec.observe.attribution import Example
-from kvsender_spec.trace import Call, Misuse, Progress, Scene, Step, Trace
+from kvsender_spec.trace import Call, Misuse, Progress, Setup, Step, Trace
 
 SMALL = InlineAdapter(InlineSender)
 
@@ -26,8 +26,8 @@ def broken_first(done: Run) -> set[str]:
     return {violation.clause for violation in done.observer.findings.violations if not violation.after}
 
 
-def run(*steps: Step, scene: Scene = Scene(), adapter: InlineAdapter = SMALL) -> Run:  # noqa: B008 (frozen)
-    return run_trace(adapter, Trace(scene, steps))
+def run(*steps: Step, setup: Setup = Setup(), adapter: InlineAdapter = SMALL) -> Run:  # noqa: B008 (frozen)
+    return run_trace(adapter, Trace(setup, steps))
 
 
 def test_a_clause_that_was_not_observed_is_not_passed() -> None:
@@ -124,14 +124,14 @@ def test_a_trace_is_shortened_to_what_it_needs() -> None:
         Step(Call.METRIC),
         Step(Call.POLL),
     )
-    long = Trace(Scene(chunks=((2, 1), (1,)), peers=2, dummies=1), steps)
+    long = Trace(Setup(chunks=((2, 1), (1,)), peers=2, dummies=1), steps)
     shown = show(InlineAdapter(NotSticky), long, "KS-2.1")
     assert shown is not None
     short = shrink(InlineAdapter(NotSticky), Example(shown.violation, long))
     assert short is not None
     assert short.violation.clause == "KS-2.1"
     assert len(short.trace.steps) == 4
-    assert short.trace.scene == Scene()
+    assert short.trace.setup == Setup()
 
 
 def test_steps_that_make_no_sense_are_left_out() -> None:
@@ -141,7 +141,7 @@ def test_steps_that_make_no_sense_are_left_out() -> None:
 
 @pytest.mark.parametrize("misuse", Misuse)
 def test_each_misuse_can_be_made_and_is_judged(misuse: Misuse) -> None:
-    done = run(Step(Call.OPEN), Step(Call.SEND), Step(Call.SEND, misuse=misuse), scene=Scene(chunks=((2, 2),)))
+    done = run(Step(Call.OPEN), Step(Call.SEND), Step(Call.SEND, misuse=misuse), setup=Setup(chunks=((2, 2),)))
     assert Step(Call.SEND, misuse=misuse) in done.steps
     assert done.observer.findings.held["KS-8.1"] >= 2
     assert done.observer.findings.violations == []
@@ -157,7 +157,7 @@ def test_a_sender_that_swallows_a_misuse_is_caught(misuse: Misuse) -> None:
         Step(Call.OPEN),
         Step(Call.SEND),
         Step(Call.SEND, misuse=misuse),
-        scene=Scene(chunks=((2, 2),)),
+        setup=Setup(chunks=((2, 2),)),
         adapter=InlineAdapter(Careless),
     )
     assert "KS-8.1" in broken_first(done)
@@ -198,7 +198,7 @@ def test_a_room_never_writes_into_the_process_that_follows_its_peer() -> None:
 
 
 def test_a_change_that_has_nothing_to_do_with_it_is_not_blamed() -> None:
-    """A sender that looks at the clock first breaks KS-3.5, whatever its owner did before."""
+    """A sender that looks at the clock first breaks KS-3.5, whatever its caller did before."""
     report = check(InlineAdapter(DeadlineFirst), examples=500)
     failed = {verdict.clause.id for verdict in report.with_outcome(Outcome.FAIL, Outcome.FAIL_AFTER)}
     assert "KS-3.5" in failed
@@ -216,10 +216,10 @@ def test_an_error_of_the_notification_is_no_first_cause_when_a_check_has_failed_
     class TellsTheWrongOne(InlineSender):
         """Lets what the notification raised replace what the check had raised."""
 
-        def tell(self, kind: NoticeKind, reason: str) -> None:
+        def tell(self, kind: NotificationKind, reason: str) -> None:
             for target in self.targets():
                 try:
-                    self.agent.send_notif(target.peer.name, self.notice(kind, reason))
+                    self.agent.send_notif(target.peer.name, self.notification(kind, reason))
                 except self.transport_errors as error:
                     self.cause = error
 
@@ -230,7 +230,7 @@ def test_an_error_of_the_notification_is_no_first_cause_when_a_check_has_failed_
         Step(Call.POLL),
         Step(Call.FAILURE_EXCEPTION),
     )
-    scene = Scene(drops_metadata=True)
-    done = run(*steps, scene=scene, adapter=InlineAdapter(TellsTheWrongOne))
+    setup = Setup(drops_metadata=True)
+    done = run(*steps, setup=setup, adapter=InlineAdapter(TellsTheWrongOne))
     assert broken_first(done) == {"KS-2.3"}
-    assert run(*steps, scene=scene).observer.findings.violations == []
+    assert run(*steps, setup=setup).observer.findings.violations == []

@@ -77,7 +77,7 @@ def test_a_broken_sender_fails_with_the_shortest_trace(tmp_path: Path) -> None:
     assert "observed" in done.stdout
     (row,) = json.loads((tmp_path / "report.json").read_text())["clauses"]
     assert row["verdict"] == "fail"
-    assert 2 <= len(row["trace"]) <= 9  # the scene, and at most eight steps
+    assert 2 <= len(row["trace"]) <= 9  # the setup, and at most eight steps
 
 
 def test_an_adapter_beside_the_caller_is_found_and_its_own_errors_are_named(tmp_path: Path) -> None:

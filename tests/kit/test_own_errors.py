@@ -22,10 +22,10 @@ from kvsender_spec.kit.adapter import World
 from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.check import Outcome, Report, check
 from kvsender_spec.kit.replay import replay
-from kvsender_spec.kit.run.drive import Run, run_trace
+from kvsender_spec.kit.run.execute import Run, run_trace
 from kvsender_spec.kit.toy import ToyAdapter, ToySender, ToySystem
 from kvsender_spec.observe.attribution import OWN_ERROR
-from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
+from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
 
 ROOM: Final = (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, progress=Progress.ALL))
 
@@ -90,10 +90,10 @@ def test_a_thread_that_nobody_declares_is_named_and_no_clause_is_blamed_for_it()
         assert "adapter undeclared: thread 'the poster' calls the transport and is not declared" in message
         assert "define workers(), busy() and close()" in message
     assert told(reports[0]) == told(reports[1]) == told(reports[2])
-    done = replay(Undeclared(), Trace(Scene(), ROOM))
+    done = replay(Undeclared(), Trace(Setup(), ROOM))
     assert (done.exit_code, done.violations) == (3, ())
     assert "the poster" in str(done.error)
-    assert replay(Declared(), Trace(Scene(), ROOM)).exit_code == 0
+    assert replay(Declared(), Trace(Setup(), ROOM)).exit_code == 0
 
 
 # ------------------------------------------------------------------------------------------- a bug of the sender's own
@@ -265,18 +265,18 @@ def errors_of(run: Run) -> list[str]:
 
 
 def test_only_an_error_that_was_injected_is_called_so() -> None:
-    run = run_trace(InlineAdapter(ChecksFirst), Trace(Scene(), ROOM))
+    run = run_trace(InlineAdapter(ChecksFirst), Trace(Setup(), ROOM))
     said = errors_of(run)
     assert "the transfer was not posted" in said
     assert not any("injected" in text for text in said)
     fault = Step(Call.SEND, fault=Fault(Point.POST, Kind.NOT_POSTED))
-    injected = errors_of(run_trace(InlineAdapter(), Trace(Scene(), (ROOM[0], fault))))
+    injected = errors_of(run_trace(InlineAdapter(), Trace(Setup(), (ROOM[0], fault))))
     assert "injected nixlNotPostedError" in injected
 
 
 def test_a_peer_that_is_gone_is_no_injected_error() -> None:
     steps = (Step(Call.OPEN), Step(Call.SEND), Step(Call.KILL), Step(Call.POLL))
-    said = errors_of(run_trace(InlineAdapter(), Trace(Scene(), steps)))
+    said = errors_of(run_trace(InlineAdapter(), Trace(Setup(), steps)))
     assert "the connection to the peer is broken" in said
     assert not any("injected" in text for text in said)
 
@@ -286,6 +286,6 @@ def test_the_rule_of_an_own_error_is_no_clause() -> None:
         def send(self, kv_indices: Sequence[int]) -> None:
             raise LookupError("no such page")
 
-    found = run_trace(InlineAdapter(Slips), Trace(Scene(), ROOM)).observer.findings.violations
+    found = run_trace(InlineAdapter(Slips), Trace(Setup(), ROOM)).observer.findings.violations
     assert found[0].clause == OWN_ERROR
     assert any(frame.endswith("in send") for frame in found[0].frames)

@@ -19,16 +19,16 @@ from kvsender_spec.history.telling import LINE_LIMIT, Teller, TransportCall
 from kvsender_spec.kit.adapter import Adapter, World
 from kvsender_spec.kit.check import check
 from kvsender_spec.kit.replay import read_trace, replay
-from kvsender_spec.kit.run.drive import run_trace
-from kvsender_spec.kit.run.stage import SENDER_SIDE, unplayable_scene
+from kvsender_spec.kit.run.execute import run_trace
+from kvsender_spec.kit.run.scripted_world import SENDER_SIDE, unrunnable_setup
 from kvsender_spec.report.json import to_json
 from kvsender_spec.report.text import narrate
-from kvsender_spec.trace import Call, Progress, Scene, Step, Trace, TraceError
+from kvsender_spec.trace import Call, Progress, Setup, Step, Trace, TraceError
 
 SMALL = InlineAdapter(InlineSender)
 blames_itself = InlineAdapter(BlamesItself)
 clear_forgets = InlineAdapter(ClearForgets)
-ESCAPES = Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND, fault=Fault(Point.POST, Kind.NOT_FOUND))))
+ESCAPES = Trace(Setup(), (Step(Call.OPEN), Step(Call.SEND, fault=Fault(Point.POST, Kind.NOT_FOUND))))
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -37,7 +37,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def played(tmp_path: Path, trace: Trace, adapter: str) -> subprocess.CompletedProcess[str]:
+def replayed(tmp_path: Path, trace: Trace, adapter: str) -> subprocess.CompletedProcess[str]:
     return kvsender("replay", str(written(tmp_path, trace.dump())), adapter)
 
 
@@ -70,7 +70,7 @@ def test_a_counterexample_breaks_the_same_clause_when_it_is_replayed(
 
 
 def test_the_command_tells_the_run_and_what_broke(tmp_path: Path) -> None:
-    done = played(tmp_path, ESCAPES, "tests.mutants.seed:after_the_fix")
+    done = replayed(tmp_path, ESCAPES, "tests.mutants.seed:after_the_fix")
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert "2. send(0) with post=nixlNotFoundError" in lines
@@ -84,7 +84,7 @@ def test_the_command_tells_the_run_and_what_broke(tmp_path: Path) -> None:
 
 
 def test_a_good_sender_gets_through_the_same_trace_to_the_end(tmp_path: Path) -> None:
-    done = played(tmp_path, ESCAPES, "tests.mutants.inline:adapter")
+    done = replayed(tmp_path, ESCAPES, "tests.mutants.inline:adapter")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n3. faults_over\n" in done.stdout, "the end of the run is made of ordinary steps"
     assert "   16   0.000000  poll() answered Failed\n" in done.stdout
@@ -97,22 +97,22 @@ def test_a_good_sender_gets_through_the_same_trace_to_the_end(tmp_path: Path) ->
     [
         ("", "line 1: the trace is empty"),
         ("{", "line 1: not JSON"),
-        ('{"format": "other"}', "line 1: format must be 'kvsender-trace/1', not 'other'"),
+        ('{"format": "other"}', "line 1: format must be 'kvsender-trace/2', not 'other'"),
         (ESCAPES.dump().replace("nixlNotFoundError", "nosuch"), "line 3: fault.kind: Invalid enum value 'nosuch'"),
-        (Trace(Scene(chunks=((1,),) * 9), ()).dump(), "line 1: the scene has 9 rooms; the kit plays 1 to 3"),
-        (Trace(Scene(peers=0), ()).dump(), "line 1: the scene has 0 peers; the kit plays 1 to 4"),
-        (Trace(Scene(chunks=((9,),)), ()).dump(), "line 1: the scene has 9 pages in a room; the kit plays 0 to 8"),
+        (Trace(Setup(chunks=((1,),) * 9), ()).dump(), "line 1: the setup has 9 rooms; the kit runs 1 to 3"),
+        (Trace(Setup(peers=0), ()).dump(), "line 1: the setup has 0 peers; the kit runs 1 to 4"),
+        (Trace(Setup(chunks=((9,),)), ()).dump(), "line 1: the setup has 9 pages in a room; the kit runs 0 to 8"),
         (
-            Trace(Scene(chunks=((1, 0),)), ()).dump(),
+            Trace(Setup(chunks=((1, 0),)), ()).dump(),
             "line 1: a room of 1+0 pages has an empty chunk after its last page",
         ),
-        (Trace(Scene(), (Step(Call.OPEN), Step(Call.POLL, 1))).dump(), "line 3: poll(1): room 1 was not opened before"),
-        (Trace(Scene(), (Step(Call.SEND), Step(Call.OPEN))).dump(), "line 2: send(0): room 0 was not opened before"),
-        (Trace(Scene(), (Step(Call.OPEN, 1),)).dump(), "line 2: open(1): the scene has 1 rooms"),
-        (Trace(Scene(), (Step(Call.OPEN), Step(Call.KILL, 1))).dump(), "line 3: kill(1): the scene has 1 peers"),
+        (Trace(Setup(), (Step(Call.OPEN), Step(Call.POLL, 1))).dump(), "line 3: poll(1): room 1 was not opened before"),
+        (Trace(Setup(), (Step(Call.SEND), Step(Call.OPEN))).dump(), "line 2: send(0): room 0 was not opened before"),
+        (Trace(Setup(), (Step(Call.OPEN, 1),)).dump(), "line 2: open(1): the setup has 1 rooms"),
+        (Trace(Setup(), (Step(Call.OPEN), Step(Call.KILL, 1))).dump(), "line 3: kill(1): the setup has 1 peers"),
         *(
             (
-                Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND, fault=Fault(Point.MAKE, kind)))).dump(),
+                Trace(Setup(), (Step(Call.OPEN), Step(Call.SEND, fault=Fault(Point.MAKE, kind)))).dump(),
                 f"line 3: send(0) with make={kind.value}: make raises or succeeds, and returns no state",
             )
             for kind in (Kind.RETURNS_ERR, Kind.RETURNS_NONSENSE)
@@ -148,7 +148,7 @@ def test_an_adapter_that_breaks_is_told_apart_and_what_happened_before_is_shown(
         "    def poll(self): return 'soon'\n"
         "adapter = InlineAdapter(Odd)\n"
     )
-    path = written(tmp_path, Trace(Scene(), (Step(Call.OPEN), Step(Call.POLL))).dump())
+    path = written(tmp_path, Trace(Setup(), (Step(Call.OPEN), Step(Call.POLL))).dump())
     done = kvsender("replay", str(path), "mine:adapter", cwd=tmp_path)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "\n1. open(0)\n" in done.stdout
@@ -168,13 +168,13 @@ def test_a_system_that_does_not_open_is_the_adapters_fault() -> None:
 
 def test_steps_that_make_no_sense_are_named() -> None:
     stray = (Step(Call.POLL), Step(Call.OPEN, 5))
-    done = replay(SMALL, Trace(Scene(), (*stray, Step(Call.OPEN))))
+    done = replay(SMALL, Trace(Setup(), (*stray, Step(Call.OPEN))))
     assert done.left_out == stray
     assert done.exit_code == 0
 
 
-def test_every_event_of_a_run_belongs_to_one_moment() -> None:
-    scene = Scene(chunks=((1, 1), (1,)), peers=2, silent=True)
+def test_every_event_of_a_run_belongs_to_one_step() -> None:
+    setup = Setup(chunks=((1, 1), (1,)), peers=2, silent=True)
     steps = (
         *(Step(Call.OPEN, room) for room in (0, 1)),
         *(Step(Call.SEND, room) for room in (0, 1)),
@@ -182,11 +182,11 @@ def test_every_event_of_a_run_belongs_to_one_moment() -> None:
         Step(Call.POLL, 0, Progress.ALL),
         Step(Call.SEND, 0),
     )
-    run = run_trace(SMALL, Trace(scene, steps))
-    told = Teller(run.history).moments()
+    run = run_trace(SMALL, Trace(setup, steps))
+    told = Teller(run.history).steps()
     assert run.steps[: len(steps)] == list(steps)
-    assert [moment.title for moment in told if moment.title != "before the first step"] == list(map(str, run.steps))
-    assert [event for moment in told for event in moment.events] == [
+    assert [step.title for step in told if step.title != "before the first step"] == list(map(str, run.steps))
+    assert [event for step in told for event in step.events] == [
         event for event in run.history.events if not isinstance(event, StepStarted)
     ]
     asked = [event for event in run.world.fabric.events if event.agent == SENDER_SIDE]
@@ -199,7 +199,7 @@ def test_what_the_caller_got_back_is_kept_short() -> None:
         def send(self, kv_indices: object) -> None:
             raise ValueError("x" * 10_000)
 
-    run = run_trace(InlineAdapter(Wordy), Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND))))
+    run = run_trace(InlineAdapter(Wordy), Trace(Setup(), (Step(Call.OPEN), Step(Call.SEND))))
     lines = narrate(run.history, run.observer.findings.violations)
     assert any("ValueError: xxx" in line for line in lines)
     assert max(map(len, lines)) <= LINE_LIMIT
@@ -219,7 +219,7 @@ def test_a_clause_counts_where_the_profile_claims_it(
     tmp_path: Path, options: tuple[str, ...], code: int, said: str
 ) -> None:
     """The toy keeps what the latch profile asks for, and releases no handle: no promise of that profile."""
-    path = written(tmp_path, Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND))).dump())
+    path = written(tmp_path, Trace(Setup(), (Step(Call.OPEN), Step(Call.SEND))).dump())
     done = kvsender("replay", str(path), "kvsender_spec.kit.toy:adapter", *options)
     assert done.returncode == code, done.stdout + done.stderr
     assert said in done.stdout.splitlines()
@@ -298,6 +298,6 @@ def test_what_is_no_report_is_refused(tmp_path: Path, schema: str) -> None:
         read_trace(written(tmp_path, f'{{"schema": {schema}}}'))
 
 
-def test_every_scene_that_the_exploration_draws_can_be_replayed() -> None:
-    assert unplayable_scene(Scene(chunks=((2, 1), (1, 1, 1)), peers=2, dummies=1)) == ""
-    assert unplayable_scene(replace(Scene(), dummies=5)) == "the scene has 5 dummies; the kit plays 0 to 4"
+def test_every_setup_that_the_exploration_draws_can_be_replayed() -> None:
+    assert unrunnable_setup(Setup(chunks=((2, 1), (1, 1, 1)), peers=2, dummies=1)) == ""
+    assert unrunnable_setup(replace(Setup(), dummies=5)) == "the setup has 5 dummies; the kit runs 0 to 4"

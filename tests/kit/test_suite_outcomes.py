@@ -10,9 +10,9 @@ from kvsender_spec.kit.suite import SenderConformance
 from kvsender_spec.kit.toy import ToyAdapter
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.verdict import Evidence, Outcome, Report, Verdict, Violation
-from kvsender_spec.trace import Call, Scene, Step, Trace
+from kvsender_spec.trace import Call, Setup, Step, Trace
 
-TRACE = Trace(Scene(), (Step(Call.OPEN),))
+TRACE = Trace(Setup(), (Step(Call.OPEN),))
 
 
 def given(
@@ -89,7 +89,7 @@ def test_a_bug_is_one_story_told_by_the_test_of_its_cause(monkeypatch: pytest.Mo
 
 def test_two_bugs_are_two_stories(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: clauses that break in traces of their own are each told in full."""
-    other = given("KS-3.1", Outcome.FAIL, trace=Trace(Scene(), (Step(Call.OPEN), Step(Call.POLL))))
+    other = given("KS-3.1", Outcome.FAIL, trace=Trace(Setup(), (Step(Call.OPEN), Step(Call.POLL))))
     for verdict, beside in ((given("KS-2.2", Outcome.FAIL), other), (other, given("KS-2.2", Outcome.FAIL))):
         told = said(verdict, monkeypatch, beside)
         assert "shortest trace found:" in told

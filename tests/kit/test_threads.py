@@ -1,4 +1,4 @@
-"""The threads of a run: calls that never return, calls of two threads that meet, workers that stand still."""
+"""The threads of a run: calls that never return, calls of two threads that overlap, workers that wait."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kvsender_spec.kit.adapter import RoomPlan, World
 from kvsender_spec.kit.check import Outcome, check
 from kvsender_spec.kit.run import calls
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent, ScriptedHandle
 from kvsender_spec.kit.search.walk import MOST_ERRORS
-from kvsender_spec.trace import Call, Meeting, Progress, Scene, Step, Trace
+from kvsender_spec.trace import Call, Overlap, Progress, Setup, Step, Trace
 
 # ------------------------------------------------------------------------------------------- what an adapter may break
 
@@ -61,7 +61,7 @@ def test_after_a_call_that_never_returned_others_do() -> None:
             gate.wait(60.0)
             return super().get_transfer_metric()
 
-    trace = Trace(Scene(), (Step(Call.OPEN), Step(Call.METRIC)))
+    trace = Trace(Setup(), (Step(Call.OPEN), Step(Call.METRIC)))
     try:
         with pytest.raises(AdapterError, match=r"HangsOnce: get_transfer_metric\(\) did not return"):
             run_trace(InlineAdapter(HangsOnce), trace)
@@ -105,7 +105,7 @@ def test_what_only_broken_runs_could_have_shown_is_an_error() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads are what this is about
 def test_a_forked_process_has_callers_of_its_own() -> None:
-    trace = Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, progress=Progress.ALL)))
+    trace = Trace(Setup(), (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, progress=Progress.ALL)))
     run_trace(InlineAdapter(), trace)
     child = os.fork()
     if child == 0:
@@ -116,10 +116,10 @@ def test_a_forked_process_has_callers_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-# ----------------------------------------------------------------------------------------------------------- meetings
+# ----------------------------------------------------------------------------------------------------------- overlaps
 
 
-class Witness(InlineSender):
+class RecordsThreads(InlineSender):
     """Notes which thread makes which call."""
 
     def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
@@ -136,32 +136,32 @@ class Witness(InlineSender):
 
 
 def test_the_second_caller_comes_at_the_call_of_the_transport_and_from_another_thread() -> None:
-    made: list[Witness] = []
+    made: list[RecordsThreads] = []
 
     class Keeps(InlineAdapter):
         def open(self, world: World) -> InlineSystem:
             class System(InlineSystem):
                 def sender(self, plan: RoomPlan) -> InlineSender:
                     sender = super().sender(plan)
-                    assert isinstance(sender, Witness)
+                    assert isinstance(sender, RecordsThreads)
                     made.append(sender)
                     return sender
 
-            return System(world, Witness)
+            return System(world, RecordsThreads)
 
-    meeting = Meeting(Call.ABORT, Point.CHECK)
+    overlap = Overlap(Call.ABORT, Point.CHECK)
     run = run_trace(
-        Keeps(), Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, meeting=meeting), Step(Call.POLL)))
+        Keeps(), Trace(Setup(), (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, overlap=overlap), Step(Call.POLL)))
     )
-    assert made[-1].seen[:2] == [("poll", "kvsender-owner"), ("abort", "kvsender-other")]
+    assert made[-1].seen[:2] == [("poll", "kvsender-caller"), ("abort", "kvsender-other")]
     assert run.observer.findings.violations == []
     assert run.observer.findings.held["KS-7.2"] == 2, "each of the two calls is an observation"
 
 
-def test_a_meeting_whose_point_is_never_reached_is_no_observation() -> None:
-    meeting = Meeting(Call.ABORT, Point.CHECK, nth=1)
-    steps = (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, meeting=meeting))
-    run = run_trace(InlineAdapter(InlineSender), Trace(Scene(), steps))
+def test_an_overlap_whose_point_is_never_reached_is_no_observation() -> None:
+    overlap = Overlap(Call.ABORT, Point.CHECK, nth=1)
+    steps = (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, overlap=overlap))
+    run = run_trace(InlineAdapter(InlineSender), Trace(Setup(), steps))
     assert run.observer.findings.held["KS-7.2"] == 0
     assert run.observer.findings.violations == []
 
@@ -179,14 +179,14 @@ def test_what_goes_wrong_only_with_two_threads_is_blamed_on_nothing_else() -> No
     assert {other.after for other in report.with_outcome(Outcome.FAIL_AFTER)} == {"KS-7.2"}
     assert verdict.evidence is not None
     assert verdict.evidence.trace is not None
-    assert any(step.meeting is not None for step in verdict.evidence.trace.steps)
+    assert any(step.overlap is not None for step in verdict.evidence.trace.steps)
     assert len(verdict.evidence.trace.steps) <= 8
 
 
-def test_of_two_polls_that_meet_the_one_that_ends_the_room_came_last() -> None:
-    meeting = Meeting(Call.POLL, Point.CHECK)
-    steps = (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, progress=Progress.ALL, meeting=meeting))
-    run = run_trace(InlineAdapter(InlineSender), Trace(Scene(), steps))
+def test_of_two_polls_that_overlap_the_one_that_ends_the_room_came_last() -> None:
+    overlap = Overlap(Call.POLL, Point.CHECK)
+    steps = (Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL, progress=Progress.ALL, overlap=overlap))
+    run = run_trace(InlineAdapter(InlineSender), Trace(Setup(), steps))
     assert run.observer.findings.violations == []
     assert run.observer.findings.held["KS-7.2"] == 2, "each of the two calls is an observation"
 
@@ -232,7 +232,7 @@ def bench() -> Iterator[Bench]:
     bench.fabric.parking.only_for_others_than(threading.get_ident())
     bench.worker.start()
     yield bench
-    bench.fabric.dismiss()
+    bench.fabric.shut_down()
     bench.worker.join(10.0)
     assert not bench.worker.is_alive()
 
@@ -240,7 +240,7 @@ def bench() -> Iterator[Bench]:
 def test_a_worker_that_waits_goes_round_once_for_each_move_of_the_kit(bench: Bench) -> None:
     parking = bench.fabric.parking
     for rounds in (1, 2, 3):
-        assert parking.wait_until_quiet(bench.busy)
+        assert parking.wait_until_idle(bench.busy)
         assert bench.answers == ["PROC"] * rounds
         time.sleep(0.01)
         assert bench.answers == ["PROC"] * rounds, "nothing moves by itself"
@@ -252,23 +252,23 @@ def test_a_worker_that_waits_goes_round_once_for_each_move_of_the_kit(bench: Ben
 
 
 def test_who_is_parked_when_the_run_ends_is_let_go_with_an_error(bench: Bench) -> None:
-    assert bench.fabric.parking.wait_until_quiet(bench.busy)
-    bench.fabric.dismiss()
+    assert bench.fabric.parking.wait_until_idle(bench.busy)
+    bench.fabric.shut_down()
     bench.worker.join(10.0)
     assert bench.answers == ["PROC", "nixlCancelledError"]
 
 
-def test_a_worker_that_is_busy_with_something_else_is_not_quiet(bench: Bench) -> None:
-    assert not bench.fabric.parking.wait_until_quiet(lambda: 2, limit_s=0.05)
+def test_a_worker_that_is_busy_with_something_else_is_not_idle(bench: Bench) -> None:
+    assert not bench.fabric.parking.wait_until_idle(lambda: 2, limit_s=0.05)
 
 
-def test_an_owner_is_never_parked(bench: Bench) -> None:
+def test_a_caller_is_never_parked(bench: Bench) -> None:
     answers: Sequence[str] = [bench.agent.check_xfer_state(bench.handle) for _ in range(3)]
     assert answers == ["PROC"] * 3
 
 
 def test_an_exit_never_strikes_a_worker(bench: Bench) -> None:
-    assert bench.fabric.parking.wait_until_quiet(bench.busy)
+    assert bench.fabric.parking.wait_until_idle(bench.busy)
     bench.fabric.plan.arm(Fault(Point.CHECK, Kind.SYSTEM_EXIT))
     assert bench.fabric.parking.let_each_go_on(bench.busy)
     assert bench.answers == ["PROC", "PROC"]

@@ -873,14 +873,14 @@ def test_a_stopped_peer_that_is_killed_fails_what_waited_for_it(mortal: Pair) ->
 
 class DoneBeforeTheBytes(Fabric):
     def finish(self, handle: ScriptedHandle) -> None:
-        if handle.unsettled and not handle.cargo.link.peer.stopped:
+        if handle.unsettled and not handle.copy.link.peer.stopped:
             handle.machine.fire(HandleEvent.FINISHED)
 
 
 class ReleaseCancels(Fabric):
     def end(self, handle: ScriptedHandle, answer: str) -> None:
         if handle.state is HandleState.IN_FLIGHT:
-            self.afloat.remove(handle.cargo)
+            self.copies_in_flight.remove(handle.copy)
         super().end(handle, answer)
 
 
@@ -890,7 +890,7 @@ class CopiesAtThePost(ScriptedAgent):
     def transfer(self, handle: ScriptedHandle, notif_msg: bytes = b"") -> str:
         said = super().transfer(handle, notif_msg)
         if handle.unsettled:
-            handle.cargo.land()
+            handle.copy.land()
         return said
 
 
@@ -919,7 +919,7 @@ class ForgetsErrors(ScriptedAgent):
 
 class Heals(ScriptedAgent):
     def transfer(self, handle: ScriptedHandle, notif_msg: bytes = b"") -> str:
-        handle.cargo.link.cut = False
+        handle.copy.link.cut = False
         return super().transfer(handle, notif_msg)
 
 
@@ -941,7 +941,7 @@ class NotifiesWithTheBytes(Fabric):
     def finish(self, handle: ScriptedHandle) -> None:
         super().finish(handle)
         if handle.state is HandleState.DONE and handle.message:
-            handle.cargo.link.peer.deliver(handle.agent, handle.message)
+            handle.copy.link.peer.deliver(handle.agent, handle.message)
             handle.message = b""
 
 
@@ -959,7 +959,7 @@ class AcceptsReposts(ScriptedAgent):
 
 class RevivesHandles(ScriptedAgent):
     def transfer(self, handle: ScriptedHandle, notif_msg: bytes = b"") -> str:
-        handle.cargo.link.removed = handle.peer not in self.links
+        handle.copy.link.removed = handle.peer not in self.links
         return super().transfer(handle, notif_msg)
 
 
@@ -972,7 +972,7 @@ class TimesOut(ScriptedAgent):
     """A stopped peer is reported, as if NIXL had a timeout of its own."""
 
     def check_xfer_state(self, handle: ScriptedHandle) -> str:
-        handle.cargo.link.cut = handle.cargo.link.cut or handle.cargo.link.peer.stopped
+        handle.copy.link.cut = handle.copy.link.cut or handle.copy.link.peer.stopped
         return super().check_xfer_state(handle)
 
 
@@ -1198,7 +1198,7 @@ def test_use_after_release_is_a_crime_even_when_the_error_is_swallowed() -> None
         lambda: it.pages.make([0], [0]),
     ):
         raises_builtin(UseAfterRelease, call)
-    assert len(it.fabric.crimes) == 3
+    assert len(it.fabric.handle_misuses) == 3
 
 
 def test_posting_from_deregistered_memory_is_a_crime() -> None:
@@ -1206,7 +1206,7 @@ def test_posting_from_deregistered_memory_is_a_crime() -> None:
     it = Scripted()
     it.agent.deregister_memory(it.pair.registration)
     raises_builtin(UseAfterRelease, lambda: it.agent.transfer(it.made))
-    assert len(it.fabric.crimes) == 1
+    assert len(it.fabric.handle_misuses) == 1
 
 
 def test_late_bytes_never_reach_another_process() -> None:

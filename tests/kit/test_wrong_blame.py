@@ -15,10 +15,10 @@ from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.adapter import World
 from kvsender_spec.kit.blame import Blame, attribute
 from kvsender_spec.kit.check import Outcome, Report, check
-from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.machine import State
 from kvsender_spec.observe.attribution import OWN_ERROR, Tally
-from kvsender_spec.trace import Call, Meeting, Scene, Step, Trace
+from kvsender_spec.trace import Call, Overlap, Setup, Step, Trace
 
 QUICK: Final = 100
 
@@ -32,7 +32,7 @@ def blamed(adapter: InlineAdapter, traces: Iterable[Trace]) -> Blame:
     tally = Tally()
     for trace in traces:
         run = run_trace(adapter, trace)
-        tally.add(Trace(run.scene, tuple(run.steps)), run.observer.findings)
+        tally.add(Trace(run.setup, tuple(run.steps)), run.observer.findings)
     return attribute(adapter, tally, frozenset(BY_ID))
 
 
@@ -48,8 +48,8 @@ def steps_of(blame: Blame, clause: str) -> tuple[Step, ...]:
 @pytest.mark.parametrize("point", [Point.RELEASE, Point.CHECK], ids=["never reached", "reached"])
 def test_an_overlap_without_which_it_breaks_as_well_is_not_blamed(point: Point) -> None:
     """A release that poll() never comes to brings no second call; its check brings one that is not needed."""
-    poll = Step(Call.POLL, meeting=Meeting(Call.ABORT, point))
-    blame = blamed(InlineAdapter(SucceedsWhenPosted), [Trace(Scene(), (Step(Call.OPEN), Step(Call.SEND), poll))])
+    poll = Step(Call.POLL, overlap=Overlap(Call.ABORT, point))
+    blame = blamed(InlineAdapter(SucceedsWhenPosted), [Trace(Setup(), (Step(Call.OPEN), Step(Call.SEND), poll))])
     assert "KS-3.1" in blame.evidence
     assert "KS-3.1" not in blame.after
     assert "KS-7.2" not in {*blame.evidence, *blame.after.values()}
@@ -163,8 +163,8 @@ class PoolAdapter(InlineAdapter):
         return self.pool(world, self.sender_class)
 
 
-EMPTY: Final = Scene(chunks=((0,), (0,)))
-MEETS_A_POLL: Final = Step(Call.SEND, 0, meeting=Meeting(Call.POLL, Point.POST))
+EMPTY: Final = Setup(chunks=((0,), (0,)))
+OVERLAPS_A_POLL: Final = Step(Call.SEND, 0, overlap=Overlap(Call.POLL, Point.POST))
 GIVEN_UP: Final = (Step(Call.OPEN), Step(Call.CLEAR))
 """Each costs a slot that is not given back."""
 
@@ -180,13 +180,13 @@ def test_a_pool_that_other_rooms_failures_have_emptied_is_room_isolation(sender:
     report = check(PoolAdapter(sender), examples=QUICK)
     assert failed(report) == {"KS-5.4"}
     assert not failed(report, Outcome.FAIL_AFTER) & {"KS-3.2", "KS-7.2"}
-    told = Step(Call.POLL, meeting=Meeting(Call.POLL, Point.NOTIFY))
+    told = Step(Call.POLL, overlap=Overlap(Call.POLL, Point.NOTIFY))
     steps = (*GIVEN_UP, *GIVEN_UP, Step(Call.OPEN, 1), Step(Call.OPEN), Step(Call.SEND), told)
     blame = blamed(PoolAdapter(sender), [Trace(EMPTY, steps)])
     assert set(blame.evidence) - set(blame.after) == {"KS-5.4"}
     assert set(blame.after.values()) == {"KS-5.4"}
     assert ("KS-3.5" in blame.after) is (sender is not StagedAndRaises)
-    assert not any(step.meeting for step in steps_of(blame, "KS-5.4"))
+    assert not any(step.overlap for step in steps_of(blame, "KS-5.4"))
 
 
 @pytest.mark.parametrize("sender", [Returned, ReturnedAndRaises])
@@ -198,8 +198,8 @@ def test_a_pool_that_is_too_small_is_blamed_itself(sender: type[Staged]) -> None
     """
     aborted = Step(Call.OPEN, 1), Step(Call.ABORT, 1)
     refused = Step(Call.SEND, 2), Step(Call.POLL, 2)
-    steps = (*aborted, Step(Call.OPEN), Step(Call.OPEN, 2), MEETS_A_POLL, *refused)
-    blame = blamed(PoolAdapter(sender, Single), [Trace(Scene(chunks=((0,), (1,), (0,))), steps)])
+    steps = (*aborted, Step(Call.OPEN), Step(Call.OPEN, 2), OVERLAPS_A_POLL, *refused)
+    blame = blamed(PoolAdapter(sender, Single), [Trace(Setup(chunks=((0,), (1,), (0,))), steps)])
     causes = set(blame.evidence) - set(blame.after)
     if sender.raises:
         assert causes == set()
@@ -254,7 +254,7 @@ def test_a_leak_of_handles_is_a_leak_and_nothing_else(sender: type[InlineSender]
     assert not report.errors
     lost = Step(Call.SEND, 1, fault=Fault(Point.MAKE, Kind.REMOTE_DISCONNECT))  # there is no handle to leak
     rooms = (Step(Call.OPEN, 1), lost, Step(Call.RESTART), Step(Call.OPEN))
-    both = (*rooms, MEETS_A_POLL, Step(Call.ABORT), Step(Call.POLL))
-    blame = blamed(LeakAdapter(sender), [Trace(Scene(chunks=((1,), (1,))), both)])
+    both = (*rooms, OVERLAPS_A_POLL, Step(Call.ABORT), Step(Call.POLL))
+    blame = blamed(LeakAdapter(sender), [Trace(Setup(chunks=((1,), (1,))), both)])
     assert set(blame.evidence) == {"KS-4.3"}
-    assert not any(step.meeting for step in steps_of(blame, "KS-4.3"))
+    assert not any(step.overlap for step in steps_of(blame, "KS-4.3"))

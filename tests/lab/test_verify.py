@@ -14,13 +14,13 @@ import msgspec
 import pytest
 
 from kvsender_nixl.agent import ERROR_CLASSES
-from kvsender_nixl.exchange import FailureNotice, parse_notice
-from kvsender_nixl.lab import trial as lab_trial
+from kvsender_nixl.exchange import FailureNotification, parse_notification
+from kvsender_nixl.lab import scenario_run as lab_run
 from kvsender_nixl.lab.layer import ScenarioResult, run
 from kvsender_nixl.lab.process import NIXL_ENV
+from kvsender_nixl.lab.real_world import Plant, RealWorld
+from kvsender_nixl.lab.scenario_run import ScenarioRun
 from kvsender_nixl.lab.scenarios import SCENARIOS, SILENCE, Scenario
-from kvsender_nixl.lab.stage import Plant, Stage
-from kvsender_nixl.lab.trial import Trial
 from kvsender_nixl.lab.verify import VerifyDocument
 from kvsender_spec.clauses import CLAUSES, Layer
 from kvsender_spec.contract import KVPoll, KVTransferError
@@ -139,7 +139,7 @@ class DeafToDisconnects(Through[Any, Any]):
 
 class MuteAboutFailures(Through[Any, Any]):
     def send_notif(self, remote_agent_name: str, notif_msg: bytes) -> None:
-        if not isinstance(parse_notice(notif_msg), FailureNotice):
+        if not isinstance(parse_notification(notif_msg), FailureNotification):
             super().send_notif(remote_agent_name, notif_msg)
 
 
@@ -256,14 +256,14 @@ def forgetful(prefill: Any) -> None:
 
 @of_each_sender
 def two_faced(sender: Any) -> None:
-    """The sender sends a failure notice after a success."""
+    """The sender sends a failure notification after a success."""
     complete = sender._complete
 
     def tell_twice() -> Any:
         answer = complete()
         for info in sender._room.infos.values():
-            notice = FailureNotice(info.room, info.token, True, "never mind")
-            sender._side.transport.send_notif(info.agent_name, notice.to_bytes())
+            notification = FailureNotification(info.room, info.token, True, "never mind")
+            sender._side.transport.send_notif(info.agent_name, notification.to_bytes())
         return answer
 
     sender._complete = tell_twice
@@ -283,13 +283,13 @@ def relapsing(sender: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
+def world() -> Iterator[RealWorld]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in NIXL_ENV.items():
             patch.setenv(name, value)
-        stage = Stage(1)
-        yield stage
-        stage.close()
+        world = RealWorld(1)
+        yield world
+        world.close()
 
 
 @pytest.mark.parametrize(
@@ -310,16 +310,16 @@ def stage() -> Iterator[Stage]:
     ],
 )
 def test_planted_mistake_is_found(
-    stage: Stage, plant: Plant, scenario: str, clauses: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: RealWorld, plant: Plant, scenario: str, clauses: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With short deadlines no planted silence takes long.
-    monkeypatch.setattr(lab_trial, "LIMIT_S", 2.0)
+    monkeypatch.setattr(lab_run, "LIMIT_S", 2.0)
     chosen = replace(BY_NAME[scenario], options=SILENCE)
-    stage.plant = plant
+    world.plant = plant
     try:
-        real = run(stage, [chosen])
+        real = run(world, [chosen])
     finally:
-        stage.plant = Plant()
+        world.plant = Plant()
     (result,) = real.results
     assert result.outcome is Outcome.FAIL, result.note
     first = {violation.clause for violation in result.violations if violation.after in ("", violation.clause)}
@@ -341,24 +341,24 @@ def assert_same_from_file(result: ScenarioResult, path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- no vacuous verdicts
 
 
-def test_error_is_no_pass(stage: Stage) -> None:
-    def raises(trial: Trial, stage: Stage) -> None:
+def test_error_is_no_pass(world: RealWorld) -> None:
+    def raises(run: ScenarioRun, world: RealWorld) -> None:
         raise TimeoutError("nobody came")
 
-    def sees_nothing(trial: Trial, stage: Stage) -> None:
-        trial.findings.held["KS-2.1"] += 1
+    def sees_nothing(run: ScenarioRun, world: RealWorld) -> None:
+        run.findings.held["KS-2.1"] += 1
 
-    def misses_its_plan(trial: Trial, stage: Stage) -> None:
-        trial.findings.held["KS-3.3"] += 1
-        trial.plan(True, "the first thing", "")
-        trial.plan(False, "the second thing", "another one")
+    def misses_its_plan(run: ScenarioRun, world: RealWorld) -> None:
+        run.findings.held["KS-3.3"] += 1
+        run.plan(True, "the first thing", "")
+        run.plan(False, "the second thing", "another one")
 
     scenarios = [
         Scenario("raises", "", ("KS-2.2",), raises),
         Scenario("sees-nothing", "", ("KS-2.1", "KS-6.1"), sees_nothing),
         Scenario("misses-its-plan", "", ("KS-3.3",), misses_its_plan),
     ]
-    real = run(stage, scenarios)
+    real = run(world, scenarios)
     raised, blind, unplanned = real.results
     assert raised.outcome is blind.outcome is unplanned.outcome is Outcome.ERROR
     assert "nobody came" in raised.note
@@ -376,11 +376,11 @@ def test_error_is_no_pass(stage: Stage) -> None:
     assert real.report.exit_code == 3
 
 
-def test_blind_run_is_inconclusive(stage: Stage) -> None:
-    def sees_nothing(trial: Trial, stage: Stage) -> None: ...
+def test_blind_run_is_inconclusive(world: RealWorld) -> None:
+    def sees_nothing(run: ScenarioRun, world: RealWorld) -> None: ...
 
-    blind = [replace(scenario, run=sees_nothing, judges=()) for scenario in SCENARIOS]
-    report = run(stage, blind).report
+    blind = [replace(scenario, run=sees_nothing, clauses=()) for scenario in SCENARIOS]
+    report = run(world, blind).report
     outcomes = {verdict.clause.id: verdict.outcome for verdict in report.verdicts}
     assert outcomes["KS-3.1"] is Outcome.INCONCLUSIVE
     assert outcomes["KS-1.4"] is Outcome.NOT_APPLICABLE
@@ -388,13 +388,13 @@ def test_blind_run_is_inconclusive(stage: Stage) -> None:
 
 
 def test_stopped_processes_are_ended() -> None:
-    stage = Stage(2)
-    peer = stage.mortal()
+    world = RealWorld(2)
+    peer = world.mortal()
     peer.process.stop()
-    stage.close()
+    world.close()
     assert peer.process.exit_code == -9
 
 
 def test_every_real_clause_has_a_scenario() -> None:
-    judged = {clause for scenario in SCENARIOS for clause in scenario.judges}
+    judged = {clause for scenario in SCENARIOS for clause in scenario.clauses}
     assert {clause.id for clause in CLAUSES if Layer.REAL in clause.layers} <= judged

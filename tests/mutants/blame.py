@@ -71,7 +71,7 @@ def blamed(number: int, seed: int, examples: int) -> Blamed:
     order = [verdict for group in report.groups for verdict in (group.cause, *group.consequences)]
     failed = [verdict for verdict in order if verdict.outcome is Outcome.FAIL]
     traces = [
-        f"{verdict.clause.id} {verdict.text}: {verdict.evidence.violation.observed} | {verdict.evidence.trace.scene}: "
+        f"{verdict.clause.id} {verdict.text}: {verdict.evidence.violation.observed} | {verdict.evidence.trace.setup}: "
         + "; ".join(map(str, verdict.evidence.trace.steps))
         for verdict in order
         if verdict.evidence is not None and verdict.evidence.trace is not None

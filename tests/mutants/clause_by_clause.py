@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from tests.mutants.inline import BACKEND, InlineAdapter, InlineSender, InlineSystem, Part, Prefill
 
 from kvsender_spec.contract import Attribution, KVPoll, KVUsageError
-from kvsender_spec.kit.adapter import NoticeKind, Peer, RoomPlan, World
+from kvsender_spec.kit.adapter import NotificationKind, Peer, RoomPlan, World
 from kvsender_spec.machine import State
 
 
@@ -289,8 +289,8 @@ class Mute(InlineSender):
 
     breaks: ClassVar = "KS-6.1"
 
-    def tell(self, kind: NoticeKind, reason: str) -> None:
-        if kind is not NoticeKind.FAILURE:
+    def tell(self, kind: NotificationKind, reason: str) -> None:
+        if kind is not NotificationKind.FAILURE:
             super().tell(kind, reason)
 
 
@@ -321,7 +321,7 @@ class NeverReconnects(InlineSender):
 
 
 class Careless(InlineSender):
-    """Believes whatever page ids its owner gives it.
+    """Believes whatever page ids its caller gives it.
 
     sglang #7330: misuse of descriptors surfaces as NotFound. Bug B38 of the field catalogue.
     """

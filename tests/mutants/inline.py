@@ -27,8 +27,8 @@ from kvsender_spec.kit.adapter import (
     NUM_PAGES,
     Destination,
     Memory,
-    Notice,
-    NoticeKind,
+    Notification,
+    NotificationKind,
     Peer,
     RoomPlan,
     World,
@@ -123,9 +123,9 @@ class Prefill:
     def attribution(self, error: BaseException) -> Attribution | None:
         return error.attribution if isinstance(error, KVTransferError) else None
 
-    def read_notice(self, message: bytes) -> Notice | None:
+    def read_notification(self, message: bytes) -> Notification | None:
         kind, room, incarnation, reason = message.decode().split("|", 3)
-        return Notice(NoticeKind(kind), int(room), int(incarnation), reason)
+        return Notification(NotificationKind(kind), int(room), int(incarnation), reason)
 
 
 def _one_at_a_time(call: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], _R]:
@@ -194,7 +194,7 @@ class InlineSender:
         return [target for target in self.plan.destinations if not target.dummy]
 
     def admit(self, pages: Sequence[int]) -> bool:
-        """Refuse a mistake of the owner; True when this is the last chunk."""
+        """Refuse a mistake of the caller; True when this is the last chunk."""
         if self.num_pages is None:
             raise KVUsageError("send() before init()")
         if not all(isinstance(page, int) for page in pages):
@@ -215,7 +215,7 @@ class InlineSender:
             self.system.indices(mine, self.plan.aux_index if last else None),
             self.system.remote[target.peer.name],
             self.system.indices(theirs, target.aux_index if last else None),
-            self.notice(NoticeKind.PROGRESS, ""),
+            self.notification(NotificationKind.PROGRESS, ""),
         )
         part = Part(handle, target.peer.name, mine, self.system.world.clock())
         self.parts.append(part)
@@ -250,7 +250,7 @@ class InlineSender:
         if self.state is State.SENDING and self.complete():
             self.state = State.DONE
             self.system.unsettled += [part for part in self.parts if part.handle is not None]
-            self.tell(NoticeKind.SUCCESS, "")
+            self.tell(NotificationKind.SUCCESS, "")
         elif self.state is State.SENDING and self.overdue():
             self.fault(TransferTimeout("a peer was silent"), Attribution.DEADLINE)
 
@@ -295,7 +295,7 @@ class InlineSender:
         self.release_settled()
         self.system.unsettled += [part for part in self.parts if part.handle is not None]
         self.quarantine()
-        self.tell(NoticeKind.FAILURE, f"{type(self.cause).__name__}: {self.cause}")
+        self.tell(NotificationKind.FAILURE, f"{type(self.cause).__name__}: {self.cause}")
         self.state = State.STICKY_FAILED
 
     def quarantine(self) -> None:
@@ -306,14 +306,14 @@ class InlineSender:
             if part.state != "flying":
                 self.system.release(part)
 
-    def tell(self, kind: NoticeKind, reason: str) -> None:
+    def tell(self, kind: NotificationKind, reason: str) -> None:
         for target in self.targets():
             try:
-                self.agent.send_notif(target.peer.name, self.notice(kind, reason))
+                self.agent.send_notif(target.peer.name, self.notification(kind, reason))
             except self.transport_errors:
                 continue
 
-    def notice(self, kind: NoticeKind, reason: str) -> bytes:
+    def notification(self, kind: NotificationKind, reason: str) -> bytes:
         return f"{kind}|{self.plan.room}|{self.plan.incarnation}|{reason}".encode()
 
     # -- failure
@@ -339,7 +339,7 @@ class InlineSender:
 
     @_one_at_a_time
     def abort(self) -> None:
-        self.fault(TransferAborted("aborted by its owner"), Attribution.OWNER)
+        self.fault(TransferAborted("aborted by its caller"), Attribution.CALLER)
 
     @_one_at_a_time
     def clear(self) -> None:

@@ -1,6 +1,6 @@
-"""One room of the asynchronous sender: the half that its owner calls, and the half that the worker thread calls.
+"""One room of the asynchronous sender: the half that its caller calls, and the half that the worker thread calls.
 
-The owner's calls take the room's lock, read or latch, and wake the worker. The worker alone asks the transport. It
+The caller's calls take the room's lock, read or latch, and wake the worker. The worker alone asks the transport. It
 makes and posts a transfer under the lock under which ``abort()`` latches, so that nothing is posted after ``abort()``
 has returned; it checks without the lock, because a check may take its time and ``poll()`` must not wait for it.
 """
@@ -24,7 +24,7 @@ from kvsender_spec.contract import (
     TransferTimeout,
 )
 from kvsender_spec.faults import STAND_INS, Kind
-from kvsender_spec.kit.adapter import NUM_PAGES, Destination, NoticeKind, RoomPlan
+from kvsender_spec.kit.adapter import NUM_PAGES, Destination, NotificationKind, RoomPlan
 from kvsender_spec.kit.scripted.fabric import ScriptedHandle
 from kvsender_spec.machine import LATCHED, State
 
@@ -103,7 +103,7 @@ class QueuedSender:
         """The worker has done all that a failed room owes: from now on poll() may answer Failed."""
         self.generations = {target.peer.name: engine.routes[target.peer.name].generation for target in self.targets()}
 
-    # ------------------------------------------------------------------------------------- called by the owner
+    # ------------------------------------------------------------------------------------- called by the caller
 
     def init(self, num_pages: int) -> None:
         self.num_pages = num_pages
@@ -120,7 +120,7 @@ class QueuedSender:
         self.engine.wake(self)
 
     def admit(self, pages: Sequence[int]) -> bool:
-        """Whether this is the last chunk. Raises KVUsageError for a mistake of the owner, before anything has moved."""
+        """Whether this is the last chunk. Raises KVUsageError for a mistake of the caller, before anything has moved."""
         if self.num_pages is None:
             raise KVUsageError("send() was called before init()")
         if any(not isinstance(page, int) for page in pages):
@@ -162,7 +162,7 @@ class QueuedSender:
         self.engine.forget(self)
 
     def give_up(self) -> None:
-        self.fault(TransferAborted("the owner has given the room up"), Attribution.OWNER)
+        self.fault(TransferAborted("the caller has given the room up"), Attribution.CALLER)
 
     def get_transfer_metric(self) -> int:
         return len(self.taken)
@@ -250,7 +250,7 @@ class QueuedSender:
                 self.engine.descriptors(self.engine.world.memory, chunk.pages, local),
                 self.engine.descriptors(target.peer.memory, theirs, remote),
                 target.peer.name,
-                self.notice(NoticeKind.PROGRESS),
+                self.notification(NotificationKind.PROGRESS),
             )
         flight = Flight(handle, chunk.pages, self.engine.clock())
         self.flights.append(flight)
@@ -287,7 +287,7 @@ class QueuedSender:
             if completed:
                 self.state = State.DONE
         if completed:
-            self.tell(NoticeKind.SUCCESS)
+            self.tell(NotificationKind.SUCCESS)
         elif self.overdue():
             timeout = TransferTimeout(f"a peer was silent for {self.engine.world.transfer_timeout_s:g} s")
             self.fault(timeout, Attribution.DEADLINE)
@@ -310,7 +310,7 @@ class QueuedSender:
         try:
             self.quarantine()
             self.engine.strays += [flight for flight in self.flights if flight.fate is Fate.FLYING]
-            self.tell(NoticeKind.FAILURE)
+            self.tell(NotificationKind.FAILURE)
         finally:
             self.concluded = True
 
@@ -323,13 +323,13 @@ class QueuedSender:
         if not self.concluded and self.state is State.FAILED:
             self.conclude()
 
-    def tell(self, kind: NoticeKind) -> None:
+    def tell(self, kind: NotificationKind) -> None:
         for target in self.targets():
             try:
-                self.agent.send_notif(target.peer.name, self.notice(kind))
+                self.agent.send_notif(target.peer.name, self.notification(kind))
             except self.transport_errors:
                 LOG.debug("room %d: %s could not be told", self.plan.room, target.peer.name)
 
-    def notice(self, kind: NoticeKind) -> bytes:
-        reason = self.reason() if kind is NoticeKind.FAILURE else ""
-        return self.engine.write_notice(kind, self.plan, reason)
+    def notification(self, kind: NotificationKind) -> bytes:
+        reason = self.reason() if kind is NotificationKind.FAILURE else ""
+        return self.engine.write_notification(kind, self.plan, reason)

@@ -1,7 +1,7 @@
 """Which of the inline mutants the complete suite tells apart: ``make suite-kills``.
 
 What it cannot tell apart lies outside its alphabet, and ``OUTSIDE`` says why; a test holds the list against the
-registry. A word of k=0 is the beginning of words of k=1, so what k=0 kills k=1 kills as well.
+registry. A sequence of k=0 is the beginning of sequences of k=1, so what k=0 kills k=1 kills as well.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ OUTSIDE: Final = {
     "DisguisesBugs": "no letter is an error that is not the transport's (KS-1.3)",
     "AsksAgain": "what it breaks is a SHOULD, which the suite judges only where a SHOULD counts as a MUST",
     "BlamesItself": "what it breaks is a SHOULD, which the suite judges only where a SHOULD counts as a MUST",
-    "LosesAuxOfEmptyChunk": "every chunk of a word has a page",
-    "PoisonsTheRoom": "a word is about one room",
-    "Panics": "a word is about one room",
+    "LosesAuxOfEmptyChunk": "every chunk of a sequence has a page",
+    "PoisonsTheRoom": "a sequence is about one room",
+    "Panics": "a sequence is about one room",
     "NeverReconnects": "no letter brings a peer back",
-    "Careless": "no letter is a mistake of the owner",
+    "Careless": "no letter is a mistake of the caller",
     "NeedsNixl": "it answers as a good sender does; KS-1.5 is about its import",
 }
 """Each mutant that survives, with the reason."""
@@ -36,7 +36,7 @@ STRICT: Final = frozenset({"AsksAgain", "BlamesItself"})
 
 
 def hunt(mutant: Mutant, extra: int, *, strict: bool = False) -> SuiteReport:
-    """Play the suite until a word breaks a clause."""
+    """Run the suite until a sequence breaks a clause."""
     return run_suite(mutant.adapter, abilities(mutant.adapter), extra, strict=strict, most_differences=1)
 
 
@@ -44,7 +44,7 @@ def main(
     extra: Annotated[int, typer.Option(min=0, max=1, help="How many extra states.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="A SHOULD counts as a MUST.")] = False,
 ) -> None:
-    """Play the suite to every inline mutant, and print which is told apart by which word."""
+    """Run the suite against every inline mutant, and print which is told apart by which sequence."""
     console = Console(highlight=False, soft_wrap=True)
     killed = 0
     good = True
@@ -56,7 +56,9 @@ def main(
         good = good and report.failed != outside
         what = str(report.shown[0]) if report.failed else f"survives: {OUTSIDE.get(mutant.name, 'NOBODY KNOWS WHY')}"
         spent_s = time.process_time() - began
-        console.print(f"{mutant.name} {mutant.breaks}: {what} ({report.words} words, {spent_s:.1f} s)", markup=False)
+        console.print(
+            f"{mutant.name} {mutant.breaks}: {what} ({report.sequences} sequences, {spent_s:.1f} s)", markup=False
+        )
     console.print(f"k={extra}: {killed} of {len(INLINE)} inline mutants are told apart")
     sys.exit(0 if good else 1)
 

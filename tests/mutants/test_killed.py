@@ -19,8 +19,8 @@ from kvsender_spec.history.events import Ability
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Outcome, check
 from kvsender_spec.kit.parts import abilities
-from kvsender_spec.kit.run.drive import run_trace
-from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
+from kvsender_spec.kit.run.execute import run_trace
+from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
 
 SEED = 1
 
@@ -68,7 +68,7 @@ def test_a_caller_that_goes_on_after_the_escape_gets_success_with_a_chunk_missin
         Step(Call.SEND),
         Step(Call.POLL, progress=Progress.ALL),
     )
-    run = run_trace(SeedAdapter(AfterTheFix), Trace(Scene(chunks=((1, 1),)), steps))
+    run = run_trace(SeedAdapter(AfterTheFix), Trace(Setup(chunks=((1, 1),)), steps))
     after: dict[str, str] = {}
     for violation in run.observer.findings.violations:
         after.setdefault(violation.clause, violation.after)

@@ -10,22 +10,22 @@ from tests.mutants.workers import Engine
 
 from kvsender_spec.contract import Attribution, KVPoll, KVTransferError
 from kvsender_spec.faults import STAND_INS, Fault, Kind, Point
-from kvsender_spec.kit.run.stage import Stage
-from kvsender_spec.trace import Scene
+from kvsender_spec.kit.run.scripted_world import ScriptedWorld
+from kvsender_spec.trace import Setup
 
 PATIENCE_S = 5.0
 
 
 @pytest.fixture
-def stage() -> Stage:
-    return Stage(Scene(chunks=((1, 1), (1,)), peers=2), STAND_INS)
+def scripted_world() -> ScriptedWorld:
+    return ScriptedWorld(Setup(chunks=((1, 1), (1,)), peers=2), STAND_INS)
 
 
 @pytest.fixture
-def engine(stage: Stage) -> Iterator[Engine]:
-    engine = Engine(stage.world)
+def engine(scripted_world: ScriptedWorld) -> Iterator[Engine]:
+    engine = Engine(scripted_world.world)
     yield engine
-    stage.fabric.dismiss()
+    scripted_world.fabric.shut_down()
     engine.close()
     assert not any(worker.is_alive() for worker in engine.workers())
 
@@ -39,9 +39,9 @@ def eventually(what: Callable[[], bool]) -> bool:
     return True
 
 
-def test_a_room_ends_when_its_transfers_do(stage: Stage, engine: Engine) -> None:
-    stage.fabric.automatic = True
-    sender = engine.sender(stage.plan(0, incarnation=0))
+def test_a_room_ends_when_its_transfers_do(scripted_world: ScriptedWorld, engine: Engine) -> None:
+    scripted_world.fabric.automatic = True
+    sender = engine.sender(scripted_world.plan(0, incarnation=0))
     sender.send([3])
     sender.send([5])
     assert eventually(lambda: sender.poll() is KVPoll.Success)
@@ -51,21 +51,24 @@ def test_a_room_ends_when_its_transfers_do(stage: Stage, engine: Engine) -> None
     assert engine.residue() == 0
 
 
-def test_nothing_is_posted_after_abort_has_returned(stage: Stage, engine: Engine) -> None:
+def test_nothing_is_posted_after_abort_has_returned(scripted_world: ScriptedWorld, engine: Engine) -> None:
     for incarnation in range(50):
-        sender = engine.sender(stage.plan(0, incarnation=incarnation % 5))
+        sender = engine.sender(scripted_world.plan(0, incarnation=incarnation % 5))
         sender.send([3])
         sender.abort()
-        posted = [event for event in stage.fabric.events if event.point is Point.POST]
+        posted = [event for event in scripted_world.fabric.events if event.point is Point.POST]
         sender.send([5])
         time.sleep(0.001)
-        assert [event for event in stage.fabric.events if event.point is Point.POST] == posted
+        assert [event for event in scripted_world.fabric.events if event.point is Point.POST] == posted
 
 
-def test_an_error_of_its_own_fails_one_room_and_no_thread(stage: Stage, engine: Engine) -> None:
-    stage.fabric.automatic = True
-    stage.fabric.plan.arm(Fault(Point.MAKE, Kind.KEY_ERROR))
-    broken, sound = engine.sender(stage.plan(0, incarnation=0)), engine.sender(stage.plan(1, incarnation=1))
+def test_an_error_of_its_own_fails_one_room_and_no_thread(scripted_world: ScriptedWorld, engine: Engine) -> None:
+    scripted_world.fabric.automatic = True
+    scripted_world.fabric.plan.arm(Fault(Point.MAKE, Kind.KEY_ERROR))
+    broken, sound = (
+        engine.sender(scripted_world.plan(0, incarnation=0)),
+        engine.sender(scripted_world.plan(1, incarnation=1)),
+    )
     broken.send([3])
     assert eventually(lambda: broken.poll() is KVPoll.Failed)
     with pytest.raises(KVTransferError, match="KeyError") as caught:
@@ -78,8 +81,10 @@ def test_an_error_of_its_own_fails_one_room_and_no_thread(stage: Stage, engine: 
 @pytest.mark.parametrize(
     "message", [b"", b"\xff\xfe", b"7", b"{}", b'{"abort": "0", "reason": "no"}', b'{"abort": 99}']
 )
-def test_a_malformed_control_message_is_passed_over(stage: Stage, engine: Engine, message: bytes) -> None:
-    sender = engine.sender(stage.plan(0, incarnation=0))
+def test_a_malformed_control_message_is_passed_over(
+    scripted_world: ScriptedWorld, engine: Engine, message: bytes
+) -> None:
+    sender = engine.sender(scripted_world.plan(0, incarnation=0))
     engine.control(message)
     assert eventually(lambda: engine.busy() == 0)
     assert sender.poll() is KVPoll.WaitingForInput

@@ -10,7 +10,7 @@ from tests.mutants.queued import DISCONNECT, Chunk, Fate, Flight, QueuedSender
 from tests.mutants.workers import Engine
 
 from kvsender_spec.contract import Attribution, TransferTimeout
-from kvsender_spec.kit.adapter import Destination, NoticeKind
+from kvsender_spec.kit.adapter import Destination, NotificationKind
 from kvsender_spec.machine import State
 
 
@@ -60,7 +60,7 @@ class ForgetsTheCount(QueuedSender):
 
     def fault(self, error: BaseException, attribution: Attribution | None = None) -> None:
         super().fault(error, attribution)
-        if self.attribution is not Attribution.OWNER:
+        if self.attribution is not Attribution.CALLER:
             self.outstanding = 0
 
     def quarantine(self) -> None:
@@ -200,8 +200,8 @@ class AbortIsASecret(QueuedSender):
 
     breaks: ClassVar = "KS-6.1"
 
-    def tell(self, kind: NoticeKind) -> None:
-        if self.attribution is not Attribution.OWNER:
+    def tell(self, kind: NotificationKind) -> None:
+        if self.attribution is not Attribution.CALLER:
             super().tell(kind)
 
 
@@ -213,10 +213,10 @@ class OneDeadPeerSilencesTheRest(QueuedSender):
 
     breaks: ClassVar = "KS-6.1"
 
-    def tell(self, kind: NoticeKind) -> None:
+    def tell(self, kind: NotificationKind) -> None:
         try:
             for target in self.targets():
-                self.agent.send_notif(target.peer.name, self.notice(kind))
+                self.agent.send_notif(target.peer.name, self.notification(kind))
         except self.transport_errors:
             return
 

@@ -74,7 +74,7 @@ class LateAbortFlips(QueuedSender):
         super().abort()
 
 
-class AbortStaysWithTheOwner(QueuedSender):
+class AbortStaysWithTheCaller(QueuedSender):
     """``abort()`` is known to ``poll()`` alone: the worker goes on taking chunks and posting them.
 
     sglang #24522, fixed in every backend at once. Bug B29 of the field catalogue.
@@ -85,7 +85,7 @@ class AbortStaysWithTheOwner(QueuedSender):
 
     def abort(self) -> None:
         if self.live and self.given_up is None:
-            self.given_up = TransferAborted("the owner has given the room up")
+            self.given_up = TransferAborted("the caller has given the room up")
 
     def poll(self) -> KVPoll:
         return super().poll() if self.given_up is None else KVPoll.Failed
@@ -93,7 +93,7 @@ class AbortStaysWithTheOwner(QueuedSender):
     def failure_exception(self) -> NoReturn:
         if self.given_up is None:
             super().failure_exception()
-        raise KVTransferError(self.plan.room, str(self.given_up), Attribution.OWNER) from self.given_up
+        raise KVTransferError(self.plan.room, str(self.given_up), Attribution.CALLER) from self.given_up
 
 
 class LateStatusRevives(QueuedSender):
@@ -116,7 +116,7 @@ class LateStatusRevives(QueuedSender):
 
 
 class ClearedRoomComesBack(QueuedSender):
-    """Concluding a room writes its entry again, after the owner has cleared it.
+    """Concluding a room writes its entry again, after the caller has cleared it.
 
     sglang #24539: the table grows by every room that is aborted while it transfers. Bug B15 of the field catalogue.
     """
@@ -176,7 +176,7 @@ LATCH_MUTANTS: tuple[type[QueuedSender], ...] = (
     LastWriterWins,
     PopsTheReason,
     LateAbortFlips,
-    AbortStaysWithTheOwner,
+    AbortStaysWithTheCaller,
     LateStatusRevives,
     ClearedRoomComesBack,
     PollNeedsTheEntry,

@@ -19,7 +19,7 @@ from tests.mutants.queued import LOG, NIXL_ERRORS, Fate, Flight, PeerGaveUp, Que
 
 from kvsender_spec.contract import Attribution, KVTransferError, KVUsageError
 from kvsender_spec.faults import STAND_INS
-from kvsender_spec.kit.adapter import Memory, Notice, NoticeKind, Peer, RoomPlan, World
+from kvsender_spec.kit.adapter import Memory, Notification, NotificationKind, Peer, RoomPlan, World
 from kvsender_spec.kit.scripted.fabric import ScriptedAgent, ScriptedDescs
 from kvsender_spec.machine import Profile
 
@@ -206,12 +206,12 @@ class Engine:
             route.generation = peer.generation
 
     @staticmethod
-    def write_notice(kind: NoticeKind, plan: RoomPlan, reason: str) -> bytes:
+    def write_notification(kind: NotificationKind, plan: RoomPlan, reason: str) -> bytes:
         return json.dumps([kind, plan.room, plan.incarnation, reason]).encode()
 
-    def read_notice(self, message: bytes) -> Notice | None:
+    def read_notification(self, message: bytes) -> Notification | None:
         kind, room, incarnation, reason = json.loads(message)
-        return Notice(NoticeKind(kind), room, incarnation, reason)
+        return Notification(NotificationKind(kind), room, incarnation, reason)
 
     # ---------------------------------------------------------------------------------------------- control
 

@@ -15,7 +15,7 @@ from tests.mutants.workers import WorkerAdapter
 from kvsender_spec.history.events import History
 from kvsender_spec.history.ndjson import read
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.search.walk import walk
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Findings

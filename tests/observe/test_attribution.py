@@ -9,14 +9,14 @@ from kvsender_spec.machine import Profile
 from kvsender_spec.observe import attribution
 from kvsender_spec.observe.attribution import NAMING, OWN_ERROR, SPEAKS_OF, Tally, contexts_of, excused
 from kvsender_spec.observe.verdict import Findings, Reason, Violation
-from kvsender_spec.trace import Call, Scene, Step, Trace
+from kvsender_spec.trace import Call, Setup, Step, Trace
 
-SCENE = Scene(chunks=((1,),), peers=1)
+SETUP = Setup(chunks=((1,),), peers=1)
 LATCH = frozenset(clause.id for clause in claimed(Profile.LATCH))
 
 
 def trace(steps: int = 3) -> Trace:
-    return Trace(SCENE, (Step(Call.POLL),) * steps)
+    return Trace(SETUP, (Step(Call.POLL),) * steps)
 
 
 def broken(rule: str, *contexts: str, seq: int = 9, after: str = "", room: int = 1) -> Violation:

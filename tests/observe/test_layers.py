@@ -154,7 +154,7 @@ def with_import(module: str, line: str) -> Graph:
         ("history.events", "def f():\n    from kvsender_spec import oracle"),
         ("observe.room", "from kvsender_spec.kit.run.rooms import Room"),
         ("observe.room", "import kvsender_spec.report.text"),
-        ("report.text", "if TYPE_CHECKING:\n    from kvsender_spec.kit.run.drive import Run"),
+        ("report.text", "if TYPE_CHECKING:\n    from kvsender_spec.kit.run.execute import Run"),
         ("formal.rules", "from kvsender_spec.observe import verdict"),
         ("oracle", "from kvsender_spec.observe.verdict import Verdict"),
     ],
@@ -165,7 +165,7 @@ def test_an_import_across_layers_would_be_noticed(module: str, line: str) -> Non
 
 def test_a_checker_that_is_used_outside_would_be_noticed() -> None:
     line = "from kvsender_spec.observe.checkers import CHECKERS"
-    for module in ("kvsender_spec.kit.run.drive", "kvsender_nixl.adapter", "kvsender_spec.report.text"):
+    for module in ("kvsender_spec.kit.run.execute", "kvsender_nixl.adapter", "kvsender_spec.report.text"):
         assert len(reaching_in(with_import(module, line))) == 1
 
 
@@ -196,5 +196,5 @@ def test_a_circle_would_be_noticed_in_every_package(module: str, other: str, lin
 
 
 def test_a_circle_across_packages_would_be_noticed() -> None:
-    (found,) = circles(with_import("kvsender_spec.trace", "import kvsender_spec.kit.run.stage"))
-    assert {"kvsender_spec.trace", "kvsender_spec.kit.run.stage"} <= found
+    (found,) = circles(with_import("kvsender_spec.trace", "import kvsender_spec.kit.run.scripted_world"))
+    assert {"kvsender_spec.trace", "kvsender_spec.kit.run.scripted_world"} <= found

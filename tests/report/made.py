@@ -13,7 +13,7 @@ from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.history import events as h
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.verdict import Breakdown, Evidence, Outcome, Report, SuiteSummary, Verdict, Violation
-from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
+from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
 
 HOSTILE: Final = (
     '</pre></svg><script src="http://evil.example/x.js">alert(1)</script>\x00\x1b[31m]]>&amp;\ud800😀{{7*7}}'
@@ -22,7 +22,7 @@ HOSTILE: Final = (
 LONG: Final = "x" * 100_000
 
 TRACE: Final = Trace(
-    Scene(chunks=((1, 1),), peers=2),
+    Setup(chunks=((1, 1),), peers=2),
     (
         Step(Call.OPEN),
         Step(Call.SEND, fault=Fault(Point.POST, Kind.BACKEND, 1)),
@@ -31,7 +31,7 @@ TRACE: Final = Trace(
     ),
 )
 OTHER_TRACE: Final = Trace(
-    Scene(), (Step(Call.OPEN), Step(Call.KILL), Step(Call.SEND), Step(Call.ABORT), Step(Call.POLL))
+    Setup(), (Step(Call.OPEN), Step(Call.KILL), Step(Call.SEND), Step(Call.ABORT), Step(Call.POLL))
 )
 
 

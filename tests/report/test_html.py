@@ -166,9 +166,9 @@ def test_the_verdict_is_the_first_thing_said() -> None:
 
 
 def test_the_complete_suite_is_shown() -> None:
-    suite = SuiteSummary(passing().verdicts[0].outcome, ("complete suite: pass: 3 words", "  poll; poll"), {})
+    suite = SuiteSummary(passing().verdicts[0].outcome, ("complete suite: pass: 3 sequences", "  poll; poll"), {})
     text = Page(to_html([replace(passing(), suite=suite)])).text
-    assert "✓ pass complete suite: pass: 3 words poll; poll" in text
+    assert "✓ pass complete suite: pass: 3 sequences poll; poll" in text
 
 
 def test_a_template_that_lacks_a_value_is_an_error() -> None:

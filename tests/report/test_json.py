@@ -112,7 +112,7 @@ def test_what_is_no_report_is_refused_by_name(change: tuple[str, str], message: 
 
 
 def test_a_trace_that_cannot_be_read_is_named() -> None:
-    text = to_json([failing()]).replace("kvsender-trace/1", "kvsender-trace/7")
+    text = to_json([failing()]).replace("kvsender-trace/2", "kvsender-trace/7")
     (read,) = load_report(text)
     with pytest.raises(ReportError, match=r"the trace of KS-2\.2: line 1: format must be .*, not 'kvsender-trace/7'"):
         read.clause("KS-2.2").load_trace()

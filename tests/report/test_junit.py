@@ -109,10 +109,10 @@ def test_a_should_is_a_failure_only_when_strict() -> None:
     ],
 )
 def test_the_complete_suite_is_a_test_case(outcome: Outcome, tag: str) -> None:
-    report = replace(passing(), suite=SuiteSummary(outcome, ("complete suite: 3 words", "  poll"), {}))
+    report = replace(passing(), suite=SuiteSummary(outcome, ("complete suite: 3 sequences", "  poll"), {}))
     said = only(cases(report)["the complete suite"])
     assert said.tag == tag
-    assert "complete suite: 3 words\n  poll" in (said.text or "")
+    assert "complete suite: 3 sequences\n  poll" in (said.text or "")
 
 
 def test_an_adapter_that_breaks_is_a_test_case() -> None:

@@ -9,7 +9,7 @@ from tests.report.made import HOSTILE, LONG, Script, every_event, success_after_
 from kvsender_spec.history import events as h
 from kvsender_spec.history.plain import printable
 from kvsender_spec.observe.verdict import Violation
-from kvsender_spec.report.sequence import MOST_EVENTS, MOST_MOMENTS, MOST_PEERS, sequence
+from kvsender_spec.report.sequence import MOST_EVENTS, MOST_PEERS, MOST_STEPS, sequence
 from kvsender_spec.report.svg import Path, Picture, Rect, Words, draw
 
 
@@ -93,7 +93,7 @@ def test_many_steps_are_cut_with_a_count_but_never_the_violation() -> None:
     seq = script.history.events[151].seq
     said = words(sequence(script.history, [Violation("KS-2.1", "", "", seq=seq)]))
     titles = [text for text in said if ". poll(" in text]
-    assert len(titles) == MOST_MOMENTS + 1
+    assert len(titles) == MOST_STEPS + 1
     assert "51. poll(50)" in titles
     left_out = [int(text.split()[0]) for text in said if "steps are left out here" in text]
     assert sum(left_out) == 100 - len(titles)

@@ -59,7 +59,7 @@ def test_a_group_reads_alone() -> None:
         f"  source    {BY_ID['KS-2.2'].source}",
         "  expected  Failed, because handle 2 was refused",
         "  observed  Success after injected nixlBackendError",
-        "  scene     rooms of 1+1 pages, 2 peers",
+        "  setup     rooms of 1+1 pages, 2 peers",
         "  shortest trace found:",
         "    1. open(0)",
         "    2. send(0) with post[1]=nixlBackendError",
@@ -145,9 +145,9 @@ def test_a_should_counts_only_when_strict() -> None:
 
 
 def test_the_complete_suite_is_told() -> None:
-    suite = SuiteSummary(Outcome.FAIL, ("complete suite: fail: 3 words", "  poll; poll"), {})
+    suite = SuiteSummary(Outcome.FAIL, ("complete suite: fail: 3 sequences", "  poll; poll"), {})
     report = replace(passing(), suite=suite)
-    assert "complete suite: fail: 3 words\n  poll; poll\n" in text_of(report)
+    assert "complete suite: fail: 3 sequences\n  poll; poll\n" in text_of(report)
     assert conclusion(report) == "Does not conform: the complete suite failed."
 
 

@@ -32,7 +32,7 @@ def test_a_step_is_a_line_and_its_events_follow() -> None:
     assert lines[at + 1] == "!      breaks KS-2.2 NO-SUCCESS-AFTER-FAIL (MUST)"
     assert len([line for line in lines if line.startswith("!")]) == 1
     assert lines[at + 3] == "   18   0.000000  decode0 is told: success of room 7"
-    assert [moment.title for moment in Teller(history).moments()][1] == "send(0) with post[1]=nixlBackendError"
+    assert [step.title for step in Teller(history).steps()][1] == "send(0) with post[1]=nixlBackendError"
 
 
 def test_what_an_event_shows_that_is_told_elsewhere_follows_the_next_line() -> None:
@@ -50,7 +50,7 @@ def test_a_violation_without_an_event_stands_at_the_end() -> None:
     assert broken(Violation("KS-4.3", "", "")) == "KS-4.3 NO-LEAK (MUST)"
 
 
-def test_without_steps_every_call_of_the_main_thread_is_a_moment() -> None:
+def test_without_steps_every_call_of_the_main_thread_is_a_step() -> None:
     script = Script()
     script.error(1, "early")
     script.opened("decode0", number=9)
@@ -58,8 +58,8 @@ def test_without_steps_every_call_of_the_main_thread_is_a_moment() -> None:
     script.add(h.CallStarted(seq=script.seq, t=0.0, what=h.CallName.ABORT, room=0, thread=1))
     script.ended()
     script.call(h.CallName.POLL)
-    moments = [(moment.number, moment.title) for moment in Teller(script.history).moments()]
-    assert moments == [(0, "before the first step"), (1, "send(3, 4, last)"), (2, "poll()")]
+    steps = [(step.number, step.title) for step in Teller(script.history).steps()]
+    assert steps == [(0, "before the first step"), (1, "send(3, 4, last)"), (2, "poll()")]
     assert [line.kind for line in tell(script.history)] == ["event"] * 6
     assert "    3   0.000000  thread 1: the caller calls abort()" in narrate(script.history)
 

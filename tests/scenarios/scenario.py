@@ -2,7 +2,7 @@
 
     # A title, what went wrong in public, and facts such as "# Family: NO-ESCAPE".
 
-    scene: rooms of 1+1 pages, 2 peers
+    setup: rooms of 1+1 pages, 2 peers
     ----
     room 0 is room 7, to decode0 and decode1
 
@@ -11,7 +11,7 @@
     decode0: check handle 0 -> raised nixlRemoteDisconnectError: injected nixlRemoteDisconnectError
     ...
 
-A block ends with an empty line; lines that start with ``#`` are remarks. A command is a scene or a step in the words
+A block ends with an empty line; lines that start with ``#`` are remarks. A command is a setup or a step in the words
 in which the kit prints it, so the shortest trace of a report can be pasted here, or one of these two::
 
     min(0, 1)   what two ranks of one request agree on, if these two rooms were theirs
@@ -29,17 +29,17 @@ from typing import Final
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history import events as h
 from kvsender_spec.history.plain import one_line
-from kvsender_spec.history.telling import TEXT_LIMIT, Moment, Teller, TransportCall
+from kvsender_spec.history.telling import TEXT_LIMIT, StepEvents, Teller, TransportCall
 from kvsender_spec.kit.adapter import Adapter, Quarantines
-from kvsender_spec.kit.run.drive import CALL_NAMES, Run
+from kvsender_spec.kit.run.execute import CALL_NAMES, Run
 from kvsender_spec.kit.run.rooms import Room
-from kvsender_spec.kit.run.stage import ROOM_IDS, unplayable_scene
-from kvsender_spec.printed import parse_scene, parse_step
+from kvsender_spec.kit.run.scripted_world import ROOM_IDS, unrunnable_setup
+from kvsender_spec.printed import parse_setup, parse_step
 from kvsender_spec.report.text import narrate
 from kvsender_spec.trace import WORLD_CALLS, TraceError
 
 RULE: Final = "----"
-_SCENE: Final = "scene: "
+_SETUP: Final = "setup: "
 
 
 class ScenarioError(ValueError):
@@ -82,7 +82,7 @@ class Scenario:
 
 
 def parse(name: str, text: str) -> Scenario:
-    """Read a file. What its commands mean is found out when it is played."""
+    """Read a file. What its commands mean is found out when it is run."""
     parts: list[Block | str] = []
     block: Block | None = None
     for number, line in enumerate(text.splitlines(), 1):
@@ -120,8 +120,8 @@ _DONE: Final[dict[type[h.Event], str]] = {
 """What is said of a call of the transport that has no answer of its own."""
 
 
-class Player:
-    """Plays the commands of one scenario, one after the other, and writes down what the history says of each."""
+class ScenarioRunner:
+    """Runs the commands of one scenario, one after the other, and writes down what the history says of each."""
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter: Final = adapter
@@ -132,17 +132,17 @@ class Player:
     @property
     def run(self) -> Run:
         if self._run is None:
-            raise TraceError("there is no scene yet: begin with scene: rooms of 1 pages, 1 peer")
+            raise TraceError("there is no setup yet: begin with setup: rooms of 1 pages, 1 peer")
         return self._run
 
     @property
     def _events(self) -> list[h.AnyEvent]:
         return self.run.history.events
 
-    def play(self, command: str) -> list[str]:
+    def run_command(self, command: str) -> list[str]:
         """The transcript of a command. Raises TraceError, which names the word, for one that nobody knows."""
-        if command.startswith(_SCENE):
-            return self._set(command.removeprefix(_SCENE))
+        if command.startswith(_SETUP):
+            return self._set(command.removeprefix(_SETUP))
         if command == "end":
             return self._end()
         if command.startswith("min("):
@@ -151,7 +151,7 @@ class Player:
         if not self.run.applicable(step):
             raise TraceError(f"{command!r} makes no sense here")
         self.run.apply(step)
-        lines = [line for moment in self._fresh() for line in self._told(moment)]
+        lines = [line for step in self._fresh() for line in self._told(step)]
         room = None if step.call in WORLD_CALLS else self.run.room_of(step)
         if room is not None:
             # Causes that read alike are told apart by which object they are, which no transcript can show.
@@ -161,16 +161,16 @@ class Player:
 
     def _set(self, text: str) -> list[str]:
         if self._run is not None:
-            raise TraceError("'scene' comes a second time")
-        scene = parse_scene(text)
-        reason = unplayable_scene(scene)
+            raise TraceError("'setup' comes a second time")
+        setup = parse_setup(text)
+        reason = unrunnable_setup(setup)
         if reason:
             raise TraceError(reason)
-        self._run = Run(self._adapter, scene)
+        self._run = Run(self._adapter, setup)
         self._fresh()
         lines: list[str] = []
-        for slot in range(len(scene.chunks)):
-            targets = self._run.stage.plan(slot, 0).destinations
+        for slot in range(len(setup.chunks)):
+            targets = self._run.scripted_world.plan(slot, 0).destinations
             names = [f"{target.peer.name} (dummy)" if target.dummy else target.peer.name for target in targets]
             lines.append(f"room {slot} is room {ROOM_IDS[slot]}, to {' and '.join(names)}")
         return lines
@@ -178,11 +178,11 @@ class Player:
     def _end(self) -> list[str]:
         self.run.finish()
         lines: list[str] = []
-        for moment in self._fresh():
-            answers = [event.value for event in moment.events if isinstance(event, h.CallEnded) and event.value]
-            seen = any(isinstance(event, (TransportCall, h.NotificationHeard)) for event in moment.events)
+        for step in self._fresh():
+            answers = [event.value for event in step.events if isinstance(event, h.CallEnded) and event.value]
+            seen = any(isinstance(event, (TransportCall, h.NotificationHeard)) for event in step.events)
             if seen and all(KVPoll[answer].terminal for answer in answers):
-                lines += [moment.title, *(f"  {line}" for line in self._told(moment))]
+                lines += [step.title, *(f"  {line}" for line in self._told(step))]
         for room in self.run.rooms:
             lines.append(f"room {room.slot}{self._opening(room.key)}: {self._polled(room).name}")
         lines.append(f"quarantined pages: {_numbers(self._pages())}")
@@ -201,15 +201,15 @@ class Player:
         polls = [self._polled(opened[slot]) for slot in slots]
         return f"{', '.join(poll.name for poll in polls)} -> {min(polls).name}"
 
-    def _fresh(self) -> list[Moment]:
+    def _fresh(self) -> list[StepEvents]:
         """What has happened since the last command, by step."""
         fresh = self._events[self._events_told :]
         self._events_told += len(fresh)
-        return Teller(h.History(header=self.run.history.header, events=fresh)).moments()
+        return Teller(h.History(header=self.run.history.header, events=fresh)).steps()
 
-    def _told(self, moment: Moment) -> list[str]:
+    def _told(self, step: StepEvents) -> list[str]:
         teller = Teller(self.run.history)
-        return [line for event in moment.events if (line := self._line(teller, event))]
+        return [line for event in step.events if (line := self._line(teller, event))]
 
     def _line(self, teller: Teller, event: h.AnyEvent) -> str:
         """One event; empty for what the command says itself, and for what no transcript shows."""
@@ -225,7 +225,7 @@ class Player:
                 if not isinstance(call, h.CallStarted) or call.what not in CALL_NAMES.values():
                     return ""
                 thread = f", in thread {call.thread}" if call.thread else ""
-                return f"owner{thread}: {teller.outcome(event)}"
+                return f"caller{thread}: {teller.outcome(event)}"
             case _:
                 return teller.words(event) if isinstance(event, _HAPPENINGS) else ""
 
@@ -258,7 +258,7 @@ class Player:
         raise TraceError(f"room {room.slot}{self._opening(room.key)} has not been polled")
 
     def _pages(self) -> frozenset[int]:
-        """The pages that the owner must not reuse. A history has them only after a terminal answer: ask for them."""
+        """The pages that the caller must not reuse. A history has them only after a terminal answer: ask for them."""
         system = self.run.system
         return system.quarantined_pages() if isinstance(system, Quarantines) else frozenset()
 
@@ -272,23 +272,23 @@ def _numbers(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(numbers))) or "none"
 
 
-def play(scenario: Scenario, adapter: Adapter) -> tuple[str, Run]:
-    """Play a scenario. Returns the file as it should be, and the run.
+def run_scenario(scenario: Scenario, adapter: Adapter) -> tuple[str, Run]:
+    """Run a scenario. Returns the file as it should be, and the run.
 
     Raises ScenarioError for a command that nobody knows or that cannot be taken where it stands, and where the
     observer has found that a clause is broken: a transcript of that would be no golden one.
     """
-    player = Player(adapter)
+    runner = ScenarioRunner(adapter)
     transcripts: list[list[str]] = []
     for block in scenario.blocks:
         try:
-            transcript = player.play(block.command)
+            transcript = runner.run_command(block.command)
         except TraceError as error:
             raise ScenarioError(f"{scenario.name}, line {block.line}: {error}") from None
-        violations = player.run.observer.findings.violations
+        violations = runner.run.observer.findings.violations
         if violations:
-            story = "\n".join(narrate(player.run.history, violations))
+            story = "\n".join(narrate(runner.run.history, violations))
             raise ScenarioError(f"{scenario.name}, line {block.line}: {block.command} breaks a clause\n{story}")
         # An empty line would end the block.
         transcripts.append([line.replace("\n", "\\n") for line in transcript])
-    return scenario.write(transcripts), player.run
+    return scenario.write(transcripts), runner.run

@@ -8,14 +8,14 @@ from typing import Final
 import msgspec
 import pytest
 from tests.mutants.registry import MUTANTS
-from tests.scenarios.scenario import parse, play
+from tests.scenarios.scenario import parse, run_scenario
 from tests.scenarios.test_scenarios import PATHS
 
 from kvsender_nixl.adapter import adapter
 from kvsender_spec.history import events as h
 from kvsender_spec.history import ndjson
 from kvsender_spec.kit.blame import attribute
-from kvsender_spec.kit.run.drive import Run, run_trace
+from kvsender_spec.kit.run.execute import Run, run_trace
 from kvsender_spec.kit.search.walk import walk
 from kvsender_spec.observe.observer import observe
 
@@ -48,14 +48,14 @@ def judged_alike(run: Run, history: h.History) -> None:
     assert again.verdicts() == run.observer.verdicts()
 
 
-def played(name: str) -> Run:
+def run_of(name: str) -> Run:
     path = next(path for path in PATHS if path.stem == name)
-    return play(parse(path.name, path.read_text(encoding="utf-8")), adapter)[1]
+    return run_scenario(parse(path.name, path.read_text(encoding="utf-8")), adapter)[1]
 
 
 @pytest.mark.parametrize("name", [path.stem for path in PATHS])
 def test_a_scenario_is_judged_alike_from_its_file(name: str) -> None:
-    run = played(name)
+    run = run_of(name)
     assert run.observer.findings.held
     judged_alike(run, run.history)
 
@@ -75,7 +75,7 @@ def test_the_shortest_trace_of_a_mutant_is_judged_alike_from_its_file(name: str)
 
 
 def test_another_answer_is_not_judged_alike() -> None:
-    run = played("01-seed-disconnect")
+    run = run_of("01-seed-disconnect")
     events = [
         msgspec.structs.replace(event, value="Success")
         if isinstance(event, h.CallEnded) and event.value == "Failed"
@@ -87,7 +87,7 @@ def test_another_answer_is_not_judged_alike() -> None:
 
 
 def test_a_room_that_nothing_introduces_is_not_accepted() -> None:
-    run = played("01-seed-disconnect")
+    run = run_of("01-seed-disconnect")
     events: list[h.AnyEvent] = [event for event in run.history.events if not isinstance(event, h.RoomOpened)]
     renumbered = [msgspec.structs.replace(event, seq=number) for number, event in enumerate(events)]
     with pytest.raises(ndjson.HistoryError, match="room"):

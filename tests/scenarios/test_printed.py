@@ -1,4 +1,4 @@
-"""Printed steps and scenes are read back, and what is neither is named."""
+"""Printed steps and setups are read back, and what is neither is named."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from tests.spec.test_trace import SCENES, STEPS
+from tests.spec.test_trace import SETUPS, STEPS
 
-from kvsender_spec.printed import parse_scene, parse_step
-from kvsender_spec.trace import Call, Scene, Step, TraceError
+from kvsender_spec.printed import parse_setup, parse_step
+from kvsender_spec.trace import Call, Setup, Step, TraceError
 
 
 @given(STEPS)
@@ -18,9 +18,9 @@ def test_a_printed_step_is_read_back(step: Step) -> None:
     assert parse_step(str(step)) == (replace(step, room=0, opening=0) if about_nothing else step)
 
 
-@given(SCENES)
-def test_a_printed_scene_is_read_back(scene: Scene) -> None:
-    assert parse_scene(str(scene)) == scene
+@given(SETUPS)
+def test_a_printed_setup_is_read_back(setup: Setup) -> None:
+    assert parse_setup(str(setup)) == setup
 
 
 def test_a_wait_is_about_no_room() -> None:
@@ -46,8 +46,8 @@ def test_a_wait_is_about_no_room() -> None:
         ("poll(0) with check[x]=KeyError", "'x' is no number from 0"),
         ("send(0) with a bad page", "'a bad page' is not one of: page out of range"),
         ("poll(0) with check=KeyError with check=TypeError", "did you mean 'poll.0. with check=TypeError'"),
-        ("poll(0) meeting abrot from another thread at check", "'abrot' is not one of: open"),
-        ("poll(0) meeting abort", "'' is not one of: make"),
+        ("poll(0) overlapping abrot from another thread at check", "'abrot' is not one of: open"),
+        ("poll(0) overlapping abort", "'' is not one of: make"),
         ("", "'' is not one of: open"),
     ],
 )
@@ -59,13 +59,13 @@ def test_what_is_no_printed_step_is_named(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "'' is no beginning of a scene"),
+        ("", "'' is no beginning of a setup"),
         ("rooms of 1+x pages, 1 peer", "'x' is no number from 0"),
         ("rooms of 1 pages, 2 peer", "did you mean 'rooms of 1 pages, 2 peers'"),
         ("rooms of 1 pages", "did you mean 'rooms of 1 pages, 1 peer'"),
-        ("rooms of 1 pages, 1 peer, very silent", "'very silent' is no part of a scene"),
+        ("rooms of 1 pages, 1 peer, very silent", "'very silent' is no part of a setup"),
     ],
 )
-def test_what_is_no_printed_scene_is_named(text: str, message: str) -> None:
+def test_what_is_no_printed_setup_is_named(text: str, message: str) -> None:
     with pytest.raises(TraceError, match=message):
-        parse_scene(text)
+        parse_setup(text)

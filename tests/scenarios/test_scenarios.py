@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 from tests.mutants.seed import after_the_fix
-from tests.scenarios.scenario import Scenario, ScenarioError, parse, play
+from tests.scenarios.scenario import Scenario, ScenarioError, parse, run_scenario
 
 from kvsender_nixl.adapter import adapter
 from kvsender_spec.clauses import BY_ID
@@ -50,10 +50,10 @@ FAMILIES: Final = (
 
 
 def compare(path: Path, *, rewrite: bool) -> Scenario:
-    """Play the file at a path. Fails with a diff where the transcript is another one, unless it is to be rewritten."""
+    """Run the file at a path. Fails with a diff where the transcript is another one, unless it is to be rewritten."""
     old = path.read_text(encoding="utf-8")
     scenario = parse(path.name, old)
-    new, run = play(scenario, adapter)
+    new, run = run_scenario(scenario, adapter)
     unseen = [clause for clause in scenario.facts.get("Clauses", []) if not run.observer.findings.held[clause]]
     if unseen:
         pytest.fail(f"{path.name} is said to show {', '.join(unseen)}, but nothing of the kind was observed", False)
@@ -62,7 +62,7 @@ def compare(path: Path, *, rewrite: bool) -> Scenario:
     if rewrite:
         path.write_text(new, encoding="utf-8")
         return parse(path.name, new)
-    diff = "\n".join(unified_diff(old.splitlines(), new.splitlines(), f"{path.name}, as it is", "as it was played"))
+    diff = "\n".join(unified_diff(old.splitlines(), new.splitlines(), f"{path.name}, as it is", "as it was run"))
     pytest.fail(f"{diff}\n\nif that is right: pytest tests/scenarios --rewrite-scenarios", pytrace=False)
 
 
@@ -89,7 +89,7 @@ def test_every_family_has_a_scenario_and_the_seeds_comes_first() -> None:
 SMALL: Final = """\
 # A remark.
 
-scene: rooms of 1 pages, 1 peer
+setup: rooms of 1 pages, 1 peer
 ----
 room 0 is room 7, to decode0
 
@@ -100,7 +100,7 @@ state: idle
 # Another one.
 poll(0)
 ----
-owner: answered WaitingForInput
+caller: answered WaitingForInput
 state: idle
 """
 
@@ -125,7 +125,7 @@ def test_a_wrong_transcript_fails_with_a_diff_and_is_not_touched(tmp_path: Path)
         compare(path, rewrite=False)
     message = str(caught.value)
     assert message.startswith("--- small.txt, as it is")
-    assert "-owner: answered Success\n+owner: answered WaitingForInput" in message
+    assert "-caller: answered Success\n+caller: answered WaitingForInput" in message
     assert message.endswith("pytest tests/scenarios --rewrite-scenarios")
     assert path.read_text(encoding="utf-8") == wrong
 
@@ -171,22 +171,22 @@ def test_the_option_rewrites_and_its_absence_does_not(pytester: pytest.Pytester)
         ("poll(0)", "poll(0) with check=nixlOops", "line 12: 'nixlOops' is not one of: nixlNotPostedError"),
         ("poll(0)", "poll(1)", r"line 12: 'poll\(1\)' makes no sense here"),
         ("poll(0)", "restart(0)", r"line 12: 'restart\(0\)' makes no sense here"),
-        ("poll(0)", "scene: rooms of 1 pages, 1 peer", "line 12: 'scene' comes a second time"),
+        ("poll(0)", "setup: rooms of 1 pages, 1 peer", "line 12: 'setup' comes a second time"),
         ("poll(0)", "min(0, 1)", "line 12: '1' is no room that is open"),
         ("poll(0)", "min(0)", "line 12: room 0 has not been polled"),
-        ("1 peer", "9 peers", "line 3: the scene has 9 peers; the kit plays 1 to 4"),
-        ("1 peer", "1 pear", "line 3: '1 pear' is no part of a scene"),
-        ("scene: rooms of 1 pages, 1 peer", "open(0)", "line 3: there is no scene yet"),
+        ("1 peer", "9 peers", "line 3: the setup has 9 peers; the kit runs 1 to 4"),
+        ("1 peer", "1 pear", "line 3: '1 pear' is no part of a setup"),
+        ("setup: rooms of 1 pages, 1 peer", "open(0)", "line 3: there is no setup yet"),
     ],
 )
 def test_what_is_no_command_is_an_error_with_file_line_and_word(old: str, new: str, message: str) -> None:
     with pytest.raises(ScenarioError, match=message):
-        play(parse("small.txt", SMALL.replace(old, new)), adapter)
+        run_scenario(parse("small.txt", SMALL.replace(old, new)), adapter)
 
 
 BROKEN: Final = """\
 # Clauses: KS-1.1
-scene: rooms of 1 pages, 1 peer
+setup: rooms of 1 pages, 1 peer
 
 open(0)
 
@@ -195,9 +195,9 @@ send(0) with post=nixlNotFoundError
 
 
 def test_no_transcript_is_made_of_a_broken_clause() -> None:
-    play(parse("broken.txt", BROKEN), adapter)
+    run_scenario(parse("broken.txt", BROKEN), adapter)
     with pytest.raises(ScenarioError, match=r"broken.txt, line 6: send\(0\) with .* breaks a clause") as caught:
-        play(parse("broken.txt", BROKEN), after_the_fix)
+        run_scenario(parse("broken.txt", BROKEN), after_the_fix)
     assert "!      breaks KS-1.2 CATCH-SET (MUST)" in str(caught.value).splitlines()
 
 
@@ -208,11 +208,11 @@ def test_a_clause_that_is_not_shown_fails(tmp_path: Path) -> None:
 
 
 def test_a_call_of_another_thread_is_told_apart() -> None:
-    commands = ["open(0)", "send(0)", "poll(0) meeting abort from another thread at check"]
-    text = "\n\n".join(["scene: rooms of 1 pages, 1 peer", *commands])
-    transcript = play(parse("meeting.txt", text), adapter)[0].rpartition("----\n")[2].splitlines()
-    assert [line for line in transcript if line.startswith("owner")] == [
-        "owner: answered Transferring",
-        "owner, in thread 1: returned",
+    commands = ["open(0)", "send(0)", "poll(0) overlapping abort from another thread at check"]
+    text = "\n\n".join(["setup: rooms of 1 pages, 1 peer", *commands])
+    transcript = run_scenario(parse("overlap.txt", text), adapter)[0].rpartition("----\n")[2].splitlines()
+    assert [line for line in transcript if line.startswith("caller")] == [
+        "caller: answered Transferring",
+        "caller, in thread 1: returned",
     ]
     assert transcript[-1] == "state: failed (aborted)"

@@ -25,7 +25,7 @@ from kvsender_spec.machine import (
     LATCHED,
     NEVER,
     NEXT,
-    QUIET,
+    QUIESCED,
     RELEASABLE,
     TABLE,
     TERMINAL,
@@ -301,12 +301,12 @@ def test_a_room_takes_the_first_row_that_applies(source: State, what: Input, tru
     assert room.state is destination(source, expected.event)
 
 
-def test_a_handle_released_in_flight_is_in_doubt_and_a_late_done_makes_its_pages_quiet() -> None:
+def test_a_handle_released_in_flight_is_in_doubt_and_a_late_done_makes_its_pages_quiesced() -> None:
     handle = SpecHandle()
     assert handle.fire(HandleEvent.ACCEPTED) is HandleState.IN_FLIGHT
     assert handle.fire(HandleEvent.RELEASED) is HandleState.IN_DOUBT
-    assert HandleState.IN_DOUBT not in RELEASABLE | QUIET
-    assert handle.fire(HandleEvent.FINISHED) in QUIET
+    assert HandleState.IN_DOUBT not in RELEASABLE | QUIESCED
+    assert handle.fire(HandleEvent.FINISHED) in QUIESCED
 
 
 def test_a_released_handle_takes_nothing_any_more() -> None:

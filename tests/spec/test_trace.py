@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from kvsender_spec.faults import STAND_INS, Fault, FaultPlan, Kind, Point, make_error
 from kvsender_spec.trace import (
     Call,
-    Meeting,
     Misuse,
+    Overlap,
     Progress,
-    Scene,
+    Setup,
     Step,
     Trace,
     TraceError,
@@ -27,11 +27,11 @@ STEPS = st.builds(
     st.sampled_from(Progress),
     st.none() | FAULTS,
     st.none() | st.sampled_from(Misuse),
-    st.none() | st.builds(Meeting, st.sampled_from(Call), st.sampled_from(Point), st.integers(0, 3)),
+    st.none() | st.builds(Overlap, st.sampled_from(Call), st.sampled_from(Point), st.integers(0, 3)),
     st.integers(0, 3),
 )
-SCENES = st.builds(
-    Scene,
+SETUPS = st.builds(
+    Setup,
     chunks=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple), min_size=1, max_size=2).map(tuple),
     peers=st.integers(1, 3),
     dummies=st.integers(0, 1),
@@ -42,12 +42,12 @@ SCENES = st.builds(
 )
 
 
-@given(st.builds(Trace, SCENES, st.lists(STEPS, max_size=5).map(tuple)))
+@given(st.builds(Trace, SETUPS, st.lists(STEPS, max_size=5).map(tuple)))
 def test_a_trace_comes_back_as_it_was(trace: Trace) -> None:
     assert load(trace.dump().splitlines()) == trace
 
 
-GOOD = Trace(Scene(), (Step(Call.SEND), Step(Call.POLL, fault=Fault(Point.CHECK, Kind.BACKEND)))).dump().splitlines()
+GOOD = Trace(Setup(), (Step(Call.SEND), Step(Call.POLL, fault=Fault(Point.CHECK, Kind.BACKEND)))).dump().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ GOOD = Trace(Scene(), (Step(Call.SEND), Step(Call.POLL, fault=Fault(Point.CHECK,
     [
         (
             0,
-            "kvsender-trace/1",
+            "kvsender-trace/2",
             "kvsender-trace/9",
-            "line 1: format must be 'kvsender-trace/1', not 'kvsender-trace/9'",
+            "line 1: format must be 'kvsender-trace/2', not 'kvsender-trace/9'",
         ),
         (0, '"peers": 1', '"peers": -1', "line 1: peers: Expected `int` >= 0: '-1'"),
         (0, "[[1]]", "[[]]", r"line 1: chunks\[0\]: Expected `array` of length >= 1: '\[\[\]\]'"),
@@ -108,7 +108,7 @@ def test_hostile_lines_are_errors_and_no_tracebacks(value: str, message: str) ->
 
 def test_the_written_form_leaves_out_what_a_step_does_not_say() -> None:
     assert GOOD == [
-        '{"format": "kvsender-trace/1", "chunks": [[1]], "peers": 1, "dummies": 0, "shared": true, '
+        '{"format": "kvsender-trace/2", "chunks": [[1]], "peers": 1, "dummies": 0, "shared": true, '
         '"done_at_post": false, "drops_metadata": false, "silent": false}',
         '{"call": "send", "room": 0}',
         '{"call": "poll", "room": 0, "fault": {"point": "check", "kind": "nixlBackendError", "nth": 0}}',
@@ -116,8 +116,8 @@ def test_the_written_form_leaves_out_what_a_step_does_not_say() -> None:
 
 
 def test_what_is_left_out_has_its_default_and_what_is_unknown_is_ignored() -> None:
-    assert load(['{"format": "kvsender-trace/1"}', '{"call": "poll", "why": 1, "misuse": null}']) == Trace(
-        Scene(), (Step(Call.POLL),)
+    assert load(['{"format": "kvsender-trace/2"}', '{"call": "poll", "why": 1, "misuse": null}']) == Trace(
+        Setup(), (Step(Call.POLL),)
     )
 
 

@@ -110,7 +110,7 @@ def test_the_stub_returns_what_nixl_returns(observed: dict[str, str]) -> None:
 
 
 def test_the_type_that_nixl_itself_annotates_is_wrong(observed: dict[str, str]) -> None:
-    # The planted mistake is NIXL's own. If this fails because NIXL was mended, mend the stub and the contract too.
+    # The planted mistake is NIXL's own. If this fails because NIXL was fixed, fix the stub and the contract too.
     truth = "def add_remote_agent(self, metadata: bytes) -> bytes"
     source = STUB.read_text()
     assert source.count(truth) == 1

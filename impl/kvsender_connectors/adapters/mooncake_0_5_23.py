@@ -4,7 +4,7 @@ SGLang's own wrapper of the engine is the real one, so an exception inside the e
 The status message of this transport carries no reason.
 
 Dummies say nothing here. A room concludes when as many peers have its bytes as have announced themselves, so SGLang
-cannot have a dummy and a real peer of one room at one prefill rank, which is what the kit's scenes have.
+cannot have a dummy and a real peer of one room at one prefill rank, which is what the kit's setups have.
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from kvsender_connectors.notices import read_chunk
+from kvsender_connectors.notifications import read_chunk
 from kvsender_connectors.system import SGLangAdapter
 from kvsender_connectors.wire import ORDER, Block, Layout
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.faults import STAND_INS, Kind
-from kvsender_spec.kit.adapter import Destination, Notice, RoomPlan, World
+from kvsender_spec.kit.adapter import Destination, Notification, RoomPlan, World
 from kvsender_spec.kit.scripted.fabric import ScriptedHandle
 
 TRANSPORT_ERRORS: Final = tuple(
@@ -115,7 +115,7 @@ class SeedSystem:
     def sender(self, plan: RoomPlan) -> SeedSender:
         return SeedSender(self._world, plan)
 
-    def read_notice(self, message: bytes) -> Notice | None:
+    def read_notification(self, message: bytes) -> Notification | None:
         return read_chunk(message)
 
 

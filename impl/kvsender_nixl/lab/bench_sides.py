@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 import numpy as np
 
 from kvsender_nixl.agent import create_agent
-from kvsender_nixl.exchange import ChunkNotice, PeerMetadata, TransferInfo
+from kvsender_nixl.exchange import ChunkNotification, PeerMetadata, TransferInfo
 from kvsender_nixl.lab.memory import Arrays
 from kvsender_nixl.lab.process import serve
 from kvsender_nixl.prefill import Prefill
@@ -98,7 +98,7 @@ class Chunk:
 
     pages: Ids
     target: Ids
-    notice: bytes
+    notification: bytes
 
 
 class Bench:
@@ -124,7 +124,7 @@ class Bench:
             here, there = (random.permutation(NUM_PAGES)[:total].astype(np.int32) for _ in range(2))
         ends = np.cumsum(sizes)[:-1]
         return [
-            Chunk(pages, target, ChunkNotice(0, "bench-0", number).to_bytes())
+            Chunk(pages, target, ChunkNotification(0, "bench-0", number).to_bytes())
             for number, (pages, target) in enumerate(zip(np.split(here, ends), np.split(there, ends), strict=True))
         ]
 
@@ -145,7 +145,7 @@ class Bench:
 
     def make(self, chunk: Chunk) -> nixl_xfer_handle:
         local, remote = self.indices(chunk)
-        return self.transport.make_prepped_xfer("WRITE", self._local, local, self._remote, remote, chunk.notice)
+        return self.transport.make_prepped_xfer("WRITE", self._local, local, self._remote, remote, chunk.notification)
 
     def make_and_post(self, chunk: Chunk) -> tuple[nixl_xfer_handle, str]:
         handle = self.make(chunk)

@@ -1,7 +1,7 @@
 """The program of a decode process: a ``Decode`` on real NIXL that does what it is asked (see ``lab.remote``).
 
 Its agent has no progress thread, so it takes bytes only while it is called: every millisecond, unless it is held. That
-makes "in the middle of a transfer" a place where a scenario can stand still.
+makes "in the middle of a transfer" a place where a scenario can wait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 from kvsender_nixl.agent import create_agent
 from kvsender_nixl.exchange import TransferInfo
-from kvsender_nixl.lab.memory import BEFORE, OWNER, Arrays, Memory, Tally, tally, touched_bytes, wrong_bytes
+from kvsender_nixl.lab.memory import BEFORE, REQUEST, Arrays, Memory, Tally, tally, touched_bytes, wrong_bytes
 from kvsender_nixl.lab.process import serve
 from kvsender_nixl.lab.remote import Request, Standing, Start
 from kvsender_nixl.receiver import Decode, KVReceiver
@@ -42,8 +42,8 @@ class DecodeProcess:
     """One decode side, once it is started. Other processes call it through ``DecodePeer.remote``."""
 
     def __init__(self, start: Start) -> None:
-        # Seeded as the prefill side's: these are the owner's bytes.
-        self._source = Memory.filled(start.seed, OWNER, start.num_pages)
+        # Seeded as the prefill side's: these are the caller's bytes.
+        self._source = Memory.filled(start.seed, REQUEST, start.num_pages)
         self._before = Memory.filled(start.seed, BEFORE, start.num_pages)
         self._memory = self._before.copy()
         self._ear = Ear(create_agent(start.name))
@@ -83,7 +83,7 @@ class DecodeProcess:
                 reason = error.reason
         return Standing(poll, reason)
 
-    def take_notices(self) -> list[tuple[str, bytes]]:
+    def take_notifications(self) -> list[tuple[str, bytes]]:
         """Every notification since the last time, in order: sender and message."""
         heard, self._ear.heard = self._ear.heard, []
         return heard
@@ -103,10 +103,10 @@ class DecodeProcess:
     def compare(
         self, source: Sequence[int], target: Sequence[int], source_slots: Sequence[int], target_slots: Sequence[int]
     ) -> int:
-        """How many bytes of the target pages and slots differ from the owner's source pages and slots."""
-        owner, mine = self._source, self._memory
-        pages = wrong_bytes(owner.regions, mine.regions, _ids(source), _ids(target))
-        return pages + wrong_bytes(owner.slots, mine.slots, _ids(source_slots), _ids(target_slots))
+        """How many bytes of the target pages and slots differ from the caller's source pages and slots."""
+        caller, mine = self._source, self._memory
+        pages = wrong_bytes(caller.regions, mine.regions, _ids(source), _ids(target))
+        return pages + wrong_bytes(caller.slots, mine.slots, _ids(source_slots), _ids(target_slots))
 
     def touched(self, pages: Sequence[int], slots: Sequence[int]) -> int:
         """How many bytes outside these pages and slots have changed."""

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from kvsender_nixl.lab.real_world import RealWorld
+from kvsender_nixl.lab.scenario_run import ScenarioRun
 from kvsender_nixl.lab.scenarios import SCENARIOS, Scenario
-from kvsender_nixl.lab.stage import Stage
-from kvsender_nixl.lab.trial import Trial
 from kvsender_spec.clauses import CLAUSES, Clause, Layer
 from kvsender_spec.history.events import (
     AnyEvent,
@@ -38,7 +38,7 @@ from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import OWN_ERROR
 from kvsender_spec.observe.verdict import Breakdown, Findings, Outcome, Report, Verdict, Violation, merge
 from kvsender_spec.observe.verdicts import verdict_of
-from kvsender_spec.trace import Scene, Trace
+from kvsender_spec.trace import Setup, Trace
 
 SUBJECT: Final = "the reference sender on real NIXL"
 _POINTS: Final[dict[type[MayFail], str]] = {
@@ -115,52 +115,52 @@ class RealReport:
         return sum((result.causes for result in self.results), Counter())
 
 
-def run(stage: Stage, scenarios: Iterable[Scenario]) -> RealReport:
-    """Run them one after the other; the stage's processes live on."""
-    results = [run_scenario(stage, scenario) for scenario in scenarios]
+def run(world: RealWorld, scenarios: Iterable[Scenario]) -> RealReport:
+    """Run them one after the other; the world's processes live on."""
+    results = [run_scenario(world, scenario) for scenario in scenarios]
     broke = [result for result in results if result.outcome is Outcome.ERROR]
     report = Report(
         adapter=SUBJECT,
         profile=Profile.FULL,
-        seed=stage.seed,
+        seed=world.seed,
         runs=len(results),
         steps=sum(isinstance(event, CallStarted) for result in results for event in result.events),
         verdicts=tuple(_verdict(clause, results) for clause in CLAUSES),
-        errors=tuple(Breakdown(f"scenario {r.scenario.name}: {r.note}", Trace(Scene(), ())) for r in broke),
+        errors=tuple(Breakdown(f"scenario {r.scenario.name}: {r.note}", Trace(Setup(), ())) for r in broke),
     )
-    return RealReport(report, tuple(results), stage.launched)
+    return RealReport(report, tuple(results), world.launched)
 
 
-def run_scenario(stage: Stage, scenario: Scenario) -> ScenarioResult:
+def run_scenario(world: RealWorld, scenario: Scenario) -> ScenarioResult:
     began = time.monotonic()
-    stage.warm()  # what the scenario may break starts while its prefill side does
-    trial: Trial | None = None
+    world.warm()  # what the scenario may break starts while its prefill side does
+    run: ScenarioRun | None = None
     note = why = ""
     try:
-        trial = Trial(stage, scenario.name, scenario.options)
-        scenario.run(trial, stage)
+        run = ScenarioRun(world, scenario.name, scenario.options)
+        scenario.run(run, world)
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         note = f"{why}\n{traceback.format_exc()}"
-    if trial is None:
+    if run is None:
         return ScenarioResult(scenario, None, Findings(), note, time.monotonic() - began)
-    trial.close(why)
-    findings = trial.findings
-    unseen = [clause for clause in scenario.judges if not findings.held[clause]]
+    run.close(why)
+    findings = run.findings
+    unseen = [clause for clause in scenario.clauses if not findings.held[clause]]
     own = [violation.observed for violation in findings.violations if violation.clause == OWN_ERROR]
     if not note and own:
         note = f"the sender's or the lab's own error: {own[0]}"
-    elif not note and trial.unplanned:
-        note = f"it did not come out as planned: {'; '.join(trial.unplanned)}"
+    elif not note and run.unplanned:
+        note = f"it did not come out as planned: {'; '.join(run.unplanned)}"
     elif not note and unseen:
         note = f"it is there for {', '.join(unseen)}, and has not observed it"
-    return ScenarioResult(scenario, trial.history, findings, note, time.monotonic() - began)
+    return ScenarioResult(scenario, run.history, findings, note, time.monotonic() - began)
 
 
 def _verdict(clause: Clause, results: Sequence[ScenarioResult]) -> Verdict:
     """The worst of all scenarios; a scenario that did not come to its end speaks against what it is there for."""
     verdicts = [_of_one(clause, result) for result in results]
-    broke = [r.scenario.name for r in results if r.outcome is Outcome.ERROR and clause.id in r.scenario.judges]
+    broke = [r.scenario.name for r in results if r.outcome is Outcome.ERROR and clause.id in r.scenario.clauses]
     if broke:
         verdicts.append(Verdict(clause, Outcome.ERROR, note=f"not judged to the end: {', '.join(broke)}"))
     verdict = merge(verdicts)

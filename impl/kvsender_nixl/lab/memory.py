@@ -1,7 +1,7 @@
 """The bytes that travel in the lab, so that every one of them can be told apart. Needs no torch.
 
-Both sides make the owner's bytes from a seed, so nothing has to be sent to be compared with. Three kinds of bytes never
-look alike: the owner's data of one request, that of the next request which reuses the page, and what a peer's memory
+Both sides make the caller's bytes from a seed, so nothing has to be sent to be compared with. Three kinds of bytes never
+look alike: the data of one request, that of the next request which reuses the page, and what a peer's memory
 held before. So a late write shows not only that bytes landed, but whose they were.
 """
 
@@ -30,8 +30,8 @@ NUM_PAGES: Final = 1024
 NUM_SLOTS: Final = 16
 AUX_BYTES: Final = (96, 8)
 
-OWNER: Final = 0
-NEXT_OWNER: Final = 64
+REQUEST: Final = 0
+NEXT_REQUEST: Final = 64
 BEFORE: Final = 128
 """The lowest byte of each kind; each kind has 64 values."""
 SHAPES: Final = (*(K_BYTES,) * LAYERS, *(V_BYTES,) * LAYERS)
@@ -62,9 +62,9 @@ class Memory:
             mine[:] = theirs
 
     def reuse(self, pages: Sequence[int]) -> None:
-        """What an owner does to pages that it believes to be free: the next request's data goes into them."""
+        """What a caller does to pages that it believes to be free: the next request's data goes into them."""
         for region in self.regions:
-            region[np.array(pages, np.int64)] |= NEXT_OWNER
+            region[np.array(pages, np.int64)] |= NEXT_REQUEST
 
 
 class Arrays:
@@ -79,25 +79,25 @@ class Arrays:
 class Tally:
     """How many bytes of some pages are of which kind."""
 
-    owner: int
-    next_owner: int
+    request: int
+    next_request: int
     before: int
 
     @property
     def landed(self) -> int:
-        return self.owner + self.next_owner
+        return self.request + self.next_request
 
 
 def tally(memory: Memory, pages: Ids) -> Tally:
     """Count the bytes of these pages in every region."""
-    owner = next_owner = total = 0
+    request = next_request = total = 0
     for region in memory.regions:
         # A copy: the bytes may change while they are counted, and the three counts are to add up.
         rows = region[pages]
-        owner += int(np.count_nonzero(rows < NEXT_OWNER))
-        next_owner += int(np.count_nonzero((rows >= NEXT_OWNER) & (rows < BEFORE)))
+        request += int(np.count_nonzero(rows < NEXT_REQUEST))
+        next_request += int(np.count_nonzero((rows >= NEXT_REQUEST) & (rows < BEFORE)))
         total += rows.size
-    return Tally(owner, next_owner, total - owner - next_owner)
+    return Tally(request, next_request, total - request - next_request)
 
 
 def wrong_bytes(ours: Sequence[Bytes], theirs: Sequence[Bytes], source: Ids, target: Ids) -> int:

@@ -198,7 +198,7 @@ class PeerProcess(Generic[RequestT, ReplyT]):
             raise self._silence("SIGKILL did not end it")
 
     def stop(self) -> None:
-        """SIGSTOP; when this returns the process stands still."""
+        """SIGSTOP; when this returns the process is stopped."""
         os.kill(self.pid, signal.SIGSTOP)
         self._stopped = True
         try:

@@ -1,7 +1,7 @@
 """The command ``python -m kvsender_nixl.lab.reads``: does an error of a transfer end the reading of its source pages?
 
 64 MiB are posted over tcp to a peer that takes nothing. Then the transfer ends for the sender, by an error or by a
-release in flight; the source is refilled, as its owner might do; the peer goes on, and says whose bytes have landed.
+release in flight; the source is refilled, as its caller might do; the peer goes on, and says whose bytes have landed.
 Where bytes of the refill land, the pages were still being read. It tells whether ``SenderOptions.error_ends_reads`` may
 be set on a fabric. Exit codes: 0 it could be measured, 2 something is not installed, 3 it could not be measured.
 """
@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from kvsender_nixl.lab.memory import OWNER, PAGE_BYTES, Arrays, Memory, Tally
+from kvsender_nixl.lab.memory import PAGE_BYTES, REQUEST, Arrays, Memory, Tally
 from kvsender_nixl.lab.peer import DecodePeer
 from kvsender_nixl.lab.process import NIXL_ENV, until
 from kvsender_spec.contract import INIT_AGENT
@@ -35,7 +35,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 NUM_PAGES: Final = 64 * 2**20 // PAGE_BYTES
 ENV: Final = {**NIXL_ENV, "UCX_TCP_USER_TIMEOUT": "2s"}
 _LIMIT_S: Final = 20.0
-_QUIET_S: Final = 1.0
+_IDLE_S: Final = 1.0
 """Nothing more lands when nothing has landed for so long."""
 
 
@@ -54,7 +54,7 @@ class Round:
 
     def __init__(self, number: int) -> None:
         self.peer: Final = DecodePeer(number, env=ENV, num_pages=NUM_PAGES)
-        self.memory: Final = Memory.filled(number, OWNER, NUM_PAGES)
+        self.memory: Final = Memory.filled(number, REQUEST, NUM_PAGES)
         self._pages: Final = np.arange(NUM_PAGES, dtype=np.int32)
 
     def post(self, agent: nixl_agent) -> nixl_xfer_handle:
@@ -87,7 +87,7 @@ class Round:
         """Both sides go on until nothing lands any more."""
         last, since = self.landed(), time.monotonic()
         deadline = since + _LIMIT_S
-        while time.monotonic() - since < _QUIET_S:
+        while time.monotonic() - since < _IDLE_S:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"bytes went on landing for {_LIMIT_S} s")
             # Counting takes long and moves nothing, so each side is called often in between.
@@ -167,9 +167,11 @@ def reads(
             except Exception as error:
                 console.print(f"reads: {name} {number} could not be measured: {type(error).__name__}: {error}")
                 raise typer.Exit(3) from error
-            late = seen.after.owner - seen.before.owner
-            leaks[name] += seen.after.next_owner > 0
-            table.add_row(f"{name} {number}", seen.ended, str(seen.after.owner), str(late), str(seen.after.next_owner))
+            late = seen.after.request - seen.before.request
+            leaks[name] += seen.after.next_request > 0
+            table.add_row(
+                f"{name} {number}", seen.ended, str(seen.after.request), str(late), str(seen.after.next_request)
+            )
     console.print(table)
     console.print(
         f"bytes of the refill landed after {leaks['error']} of {rounds} errors and {leaks['release']} of {rounds}"

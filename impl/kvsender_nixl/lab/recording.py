@@ -1,7 +1,7 @@
-"""What a trial writes down: its header, and how calls and other events get into the history.
+"""What a run writes down: its header, and how calls and other events get into the history.
 
 The header says which kinds of events the lab records completely, so that no code has to say which clauses it can tell.
-Time is real, but it stands still during one call of the caller: the sender and the history then mean the same instant.
+Time is real, but it does not advance during one call of the caller: the sender and the history then mean the same instant.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.metadata import version
 from threading import get_ident
 from typing import Final
 
-from kvsender_nixl.adapter import attribution, read_notice
+from kvsender_nixl.adapter import attribution, read_notification
 from kvsender_nixl.agent import ERROR_CLASSES
 from kvsender_nixl.side import SenderOptions
 from kvsender_spec.contract import KVPoll, KVUsageError
@@ -111,15 +111,15 @@ class Recording:
 
     def heard(self, peer: str, message: bytes) -> None:
         """A peer was told something; it is read as the peer reads it."""
-        notice = read_notice(message)
+        notification = read_notification(message)
         self.tell(
             partial(
                 NotificationHeard,
                 peer=peer,
-                says=Says(notice.kind.value),
-                id=notice.room,
-                incarnation=notice.incarnation,
-                reason=notice.reason,
+                says=Says(notification.kind.value),
+                id=notification.room,
+                incarnation=notification.incarnation,
+                reason=notification.reason,
             )
         )
 

@@ -1,6 +1,6 @@
 """The scenarios of the real layer: what happens in each, and which clauses it is there for.
 
-A scenario that does not come out as it plans is an error. ``judges`` are the clauses that it is there for: one of them
+A scenario that does not come out as it plans is an error. ``clauses`` are those that it is there for: one of them
 that it did not observe makes the scenario an error, too.
 """
 
@@ -12,8 +12,8 @@ from functools import partial
 from typing import Final
 
 from kvsender_nixl.lab import actions
-from kvsender_nixl.lab.stage import Stage
-from kvsender_nixl.lab.trial import Trial
+from kvsender_nixl.lab.real_world import RealWorld
+from kvsender_nixl.lab.scenario_run import ScenarioRun
 from kvsender_nixl.side import SenderOptions
 
 PATIENT: Final = SenderOptions()
@@ -25,8 +25,8 @@ SILENCE: Final = SenderOptions(transfer_timeout_s=0.5, drain_timeout_s=0.3)
 class Scenario:
     name: str
     about: str
-    judges: tuple[str, ...]
-    run: Callable[[Trial, Stage], None]
+    clauses: tuple[str, ...]
+    run: Callable[[ScenarioRun, RealWorld], None]
     options: SenderOptions = PATIENT
 
 
@@ -58,7 +58,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     ),
     Scenario("no-pages", "rooms without pages, which carry aux data", ("KS-3.2", "KS-3.3", *_ALWAYS), actions.no_pages),
     Scenario("out-of-order", "the peer served first finishes last", ("KS-3.6", *_ALWAYS), actions.out_of_order),
-    Scenario("misuse", "the owner's mistakes", ("KS-8.1", *_ALWAYS), actions.misuse),
+    Scenario("misuse", "the caller's mistakes", ("KS-8.1", *_ALWAYS), actions.misuse),
     Scenario(
         "killed-before-post",
         "SIGKILL before the first post",

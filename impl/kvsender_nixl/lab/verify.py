@@ -129,14 +129,14 @@ def _run(
 ) -> tuple[Report | None, RealReport | None]:
     from kvsender_nixl.adapter import adapter
     from kvsender_nixl.lab import layer
-    from kvsender_nixl.lab.stage import Stage
+    from kvsender_nixl.lab.real_world import RealWorld
 
     scripted: Report | None = None
     real: RealReport | None = None
-    stage: Stage | None = None
+    world: RealWorld | None = None
     try:
         if chosen:
-            stage = Stage(seed)  # its processes start while the scripted check runs
+            world = RealWorld(seed)  # its processes start while the scripted check runs
         if with_scripted:
             task = progress.add_task("scripted transport", total=RUNS)
 
@@ -144,11 +144,11 @@ def _run(
                 progress.update(task, completed=min(found.runs, RUNS))
 
             scripted = check(adapter, seed=seed, examples=RUNS, on_run=show)
-        if stage is not None:
-            real = layer.run(stage, _shown(progress, chosen))
+        if world is not None:
+            real = layer.run(world, _shown(progress, chosen))
     finally:
-        if stage is not None:
-            stage.close()
+        if world is not None:
+            world.close()
     return scripted, real
 
 
@@ -165,7 +165,7 @@ def _list(scenarios: Iterable[Scenario]) -> None:
         table.add_column(heading, no_wrap=heading == "scenario")
     table.add_row(SCRIPTED, "the scripted check, with the kit's faults", "all that it can observe")
     for scenario in scenarios:
-        table.add_row(scenario.name, scenario.about, ", ".join(sorted(set(scenario.judges))))
+        table.add_row(scenario.name, scenario.about, ", ".join(sorted(set(scenario.clauses))))
     Console(highlight=False).print(table)
 
 

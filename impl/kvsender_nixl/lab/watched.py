@@ -1,4 +1,4 @@
-"""One incarnation of a room in a trial: every call of the caller, and what is looked at after it."""
+"""One incarnation of a room in a run: every call of the caller, and what is looked at after it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kvsender_spec.observe.room import RoomView
 from kvsender_spec.trace import Misuse
 
 if TYPE_CHECKING:
-    from kvsender_nixl.lab.stage import RealPrefill, RealSender
+    from kvsender_nixl.lab.real_world import RealPrefill, RealSender
 
 
 class WatchedRoom:
@@ -27,14 +27,14 @@ class WatchedRoom:
 
     def __init__(
         self,
-        trial: Recording,
+        run: Recording,
         prefill: RealPrefill,
         view: RoomView,
         chunks: Sequence[int],
         source: Sequence[int],
         peers: dict[str, DecodePeer],
     ) -> None:
-        self._trial: Final = trial
+        self._run: Final = run
         self._prefill: Final = prefill
         self._left: Final = list(source)
         self._made: RealSender | None = None
@@ -58,12 +58,12 @@ class WatchedRoom:
             self._made = prefill.sender(self.number)
             self._made.init(self.view.opened.pages, slot)
 
-        self._trial.call(CallName.INIT, init, self.key)
+        self._run.call(CallName.INIT, init, self.key)
 
     @property
     def _sender(self) -> RealSender:
         if self._made is None:
-            raise RuntimeError(f"room {self.number} has no sender: init() raised {self._trial.history.events[-2]}")
+            raise RuntimeError(f"room {self.number} has no sender: init() raised {self._run.history.events[-2]}")
         return self._made
 
     def target(self, peer: DecodePeer) -> tuple[int, ...]:
@@ -91,7 +91,7 @@ class WatchedRoom:
             pages, self._left[:] = self._left[:count], self._left[count:]
             self.sent_pages.extend(pages)
             chunk = partial(self._sender.send, np.array(pages, np.int32))
-            self._trial.call(CallName.SEND, chunk, self.key, pages=pages, last=not self.chunks)
+            self._run.call(CallName.SEND, chunk, self.key, pages=pages, last=not self.chunks)
 
     def send_all(self) -> None:
         self.send(len(self.chunks))
@@ -100,29 +100,29 @@ class WatchedRoom:
         """send() with what it must refuse (KS-8.1)."""
         wrong = np.array(pages) if misuse is Misuse.WRONG_DTYPE else np.array(pages, np.int32)
         send = partial(self._sender.send, wrong)
-        self._trial.call(CallName.SEND, send, self.key, pages=pages, misuse=misuse.value)
+        self._run.call(CallName.SEND, send, self.key, pages=pages, misuse=misuse.value)
 
     def poll(self) -> KVPoll | None:
         """None where it raised. The first Success is followed by a comparison, each terminal answer by a question."""
-        answer = self._trial.call(CallName.POLL, self._sender.poll, self.key)
+        answer = self._run.call(CallName.POLL, self._sender.poll, self.key)
         if self.view.terminal is KVPoll.Success and not self._compared:
             self._compared = True
             self._compare()
         if self.view.ended:
-            self._trial.held(self._prefill.quarantined_pages(), self.key)
+            self._run.held(self._prefill.quarantined_pages(), self.key)
         return answer if isinstance(answer, KVPoll) else None
 
     def failure(self) -> str | None:
         """Call failure_exception(). Returns whom it names as the cause."""
-        self._trial.call(CallName.FAILURE_EXCEPTION, self._sender.failure_exception, self.key)
-        ended = self._trial.history.events[-1]
+        self._run.call(CallName.FAILURE_EXCEPTION, self._sender.failure_exception, self.key)
+        ended = self._run.history.events[-1]
         return ended.attribution if isinstance(ended, CallEnded) else None
 
     def abort(self) -> None:
-        self._trial.call(CallName.ABORT, self._sender.abort, self.key)
+        self._run.call(CallName.ABORT, self._sender.abort, self.key)
 
     def clear(self) -> None:
-        self._trial.call(CallName.CLEAR, self._sender.clear, self.key)
+        self._run.call(CallName.CLEAR, self._sender.clear, self.key)
 
     def ask_everything(self) -> None:
         """Of a room that has ended: nothing that its caller may still call changes anything."""
@@ -139,9 +139,9 @@ class WatchedRoom:
         if len(self.sent_pages) < opened.pages:
             differ = f"only {len(self.sent_pages)} of {opened.pages} pages were sent"
         for name, peer in self.peers.items():
-            if not differ and self._trial.observer.subject.peer(name).healthy:
+            if not differ and self._run.observer.subject.peer(name).healthy:
                 place = self.view.targets[name]
                 slots = [] if place.aux is None else [place.aux]
                 wrong = peer.remote.compare(self.sent_pages, place.pages, [opened.aux], slots)
                 differ = f"{wrong} bytes at {name} differ from the sender's" if wrong else ""
-        self._trial.tell(partial(BytesCompared, room=self.key, differ=differ))
+        self._run.tell(partial(BytesCompared, room=self.key, differ=differ))

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from kvsender_spec.formal.engines.engine import EngineFailed, ToolMissing
 from kvsender_spec.formal.explicit.generate import Generated
-from kvsender_spec.formal.explicit.playable import NotPlayable, playable
+from kvsender_spec.formal.explicit.runnable import NotRunnable, runnable
 from kvsender_spec.formal.explicit.search import Found
 from kvsender_spec.formal.model.predicates import PROPERTIES, STATE_PROPERTIES
 from kvsender_spec.formal.model.state import Bounds
@@ -111,8 +111,8 @@ def _show(found: Found, console: Console) -> None:
 def _show_trace(model: Generated, found: Found, path: Path | None, console: Console) -> None:
     """The trace in the format of the kit, or why there is none."""
     try:
-        text = playable(model, found.trace).dump()
-    except NotPlayable as error:
+        text = runnable(model, found.trace).dump()
+    except NotRunnable as error:
         console.print(f"\nno trace for kvsender replay: {error}", markup=False, soft_wrap=True)
         return
     if path is None:

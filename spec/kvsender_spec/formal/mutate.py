@@ -1,7 +1,7 @@
-"""Changes the tables, one place at a time, and asks each layer whether it notices: the specification on trial.
+"""Changes the tables, one place at a time, and asks each layer whether it notices: the mutants of the specification.
 
 A changed table that no layer notices is either equivalent, and ``EQUIVALENT`` says why, or it shows a hole in what is
-demanded of the tables. ``python -m kvsender_spec.formal.trial`` writes the page.
+demanded of the tables. ``python -m kvsender_spec.formal.mutation_run`` writes the page.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ def _handles() -> Iterator[Mutant]:
     for what, moved in _cells(SPEC.handle_next, HandleState):
         yield Mutant(f"handle, {what}", replace(SPEC, handle_next=moved))
     for state in HandleState:
-        for name, members in (("releasable", SPEC.releasable), ("quiet", SPEC.quiet)):
+        for name, members in (("releasable", SPEC.releasable), ("quiesced", SPEC.quiesced)):
             changed = members ^ {state}
             what = f"handle, {state.value}: {'not ' if state in members else ''}{name}"
             yield Mutant(
-                what, replace(SPEC, releasable=changed) if name == "releasable" else replace(SPEC, quiet=changed)
+                what, replace(SPEC, releasable=changed) if name == "releasable" else replace(SPEC, quiesced=changed)
             )

@@ -1,4 +1,4 @@
-"""The tables of ``kvsender_spec.machine`` as one value, so that a changed table can be put on trial like the real one.
+"""The tables of ``kvsender_spec.machine`` as one value, so that a changed table can be checked like the real one.
 
 ``ill_formed`` is the first layer of the proof: what it accepts is total, and every other layer may rely on that.
 """
@@ -14,7 +14,7 @@ from kvsender_spec.machine import (
     LATCHED,
     NEVER,
     NEXT,
-    QUIET,
+    QUIESCED,
     RELEASABLE,
     TABLE,
     Effect,
@@ -43,7 +43,7 @@ class Rules:
     never: tuple[Never, ...]
     handle_next: Mapping[HandleState, Mapping[HandleEvent, HandleState | None]]
     releasable: frozenset[HandleState]
-    quiet: frozenset[HandleState]
+    quiesced: frozenset[HandleState]
 
     def rows_for(self, source: State, what: Input) -> tuple[Row, ...]:
         """The rows that decide a pair, in the order in which their guards are tried."""
@@ -72,7 +72,7 @@ class Rules:
 
 POSTING: Final = (Input.SEND_ACCEPTED, Input.SEND_LAST_ACCEPTED, Input.SEND_REJECTED)
 """What send() can come to once it has asked the transport."""
-SPEC: Final = Rules(NEXT, TABLE, NEVER, HANDLE_NEXT, RELEASABLE, QUIET)
+SPEC: Final = Rules(NEXT, TABLE, NEVER, HANDLE_NEXT, RELEASABLE, QUIESCED)
 
 _LIVE: Final = (State.IDLE, State.SENDING)
 _ANSWERS: Final = {Input.ANSWER: POLL_REPLIES, Input.FAILURE_EXCEPTION: RAISING_REPLIES}
@@ -215,5 +215,5 @@ def _sets(rules: Rules) -> Iterator[str]:
     for state in HandleState:
         if (state in rules.releasable) != (state not in (*UNSETTLED, HandleState.NEVER_SUBMITTED)):
             yield f"{state.value}: a handle is released once, after the last word on it"
-        if (state in rules.quiet) != (state in (HandleState.CREATED, HandleState.NEVER_SUBMITTED, HandleState.DONE)):
+        if (state in rules.quiesced) != (state in (HandleState.CREATED, HandleState.NEVER_SUBMITTED, HandleState.DONE)):
             yield f"{state.value}: pages are free before the post and after DONE"

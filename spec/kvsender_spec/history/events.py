@@ -288,7 +288,7 @@ class PeerLost(Event, frozen=True, kw_only=True, omit_defaults=True, tag="peer.l
 
 
 class PeerSilent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="peer.silent"):
-    """The peer's process stands still."""
+    """The peer's process is stopped."""
 
     peer: str
 

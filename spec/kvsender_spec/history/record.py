@@ -69,7 +69,7 @@ class Place:
     aux: int | None = None
     generation: int = 0
     room: int | None = None
-    """The key of the room, where the recorder's owner knows it."""
+    """The key of the room, where the recorder's user knows it."""
 
 
 NOWHERE: Final = Place()

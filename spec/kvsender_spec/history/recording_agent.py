@@ -1,6 +1,6 @@
 """Stands at a transport and tells the recorder of every call about peers, transfers and notifications.
 
-It serves any ``Transport``, real or not. What only its owner can know, it asks: whose metadata it is, and which pages
+It serves any ``Transport``, real or not. What only its user can know, it asks: whose metadata it is, and which pages
 a transfer's descriptor indices stand for. A fault that is planted for a test stands between the subject and this
 wrapper, so that the history says what really happened.
 """

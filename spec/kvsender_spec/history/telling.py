@@ -58,7 +58,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class StepEvents:
     """One step and all that was seen before the next one."""
 
     number: int
@@ -207,7 +207,7 @@ class Teller:
             case h.PeerLost():
                 return f"the process of {_plain(event.peer)} is gone, and nobody is told"
             case h.PeerSilent():
-                return f"the process of {_plain(event.peer)} stands still, and nobody is told"
+                return f"the process of {_plain(event.peer)} is stopped, and nobody is told"
             case h.PeerResumed():
                 return f"the process of {_plain(event.peer)} goes on"
             case h.PeerReturned():
@@ -270,10 +270,10 @@ class Teller:
 
     # -- the whole history
 
-    def moments(self) -> list[Moment]:
+    def steps(self) -> list[StepEvents]:
         """The events by step; in a history without steps, by call of the caller's main thread.
 
-        What comes before the first one is a moment only if there is something to tell.
+        What comes before the first one is a step only if there is something to tell.
         """
         steps = any(isinstance(event, h.StepStarted) for event in self._events)
         found: list[tuple[str, list[h.AnyEvent]]] = [("before the first step", [])]
@@ -285,7 +285,7 @@ class Teller:
                 found.append((self.about(event, asked(event)), []))
             found[-1][1].append(event)
         skip = not any(map(self.told, found[0][1]))
-        return [Moment(number, title, tuple(events)) for number, (title, events) in enumerate(found)][skip:]
+        return [StepEvents(number, title, tuple(events)) for number, (title, events) in enumerate(found)][skip:]
 
     def lines(self) -> Iterator[Line]:
         """A line an event, with its seq and its time in seconds; a call in which nothing was seen is one line."""

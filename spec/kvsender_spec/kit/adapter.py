@@ -20,7 +20,7 @@ from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent
 from kvsender_spec.machine import Profile
 
 MOST_ROOMS: Final = 3
-"""How many rooms a scene can have."""
+"""How many rooms a setup can have."""
 MOST_REOPENINGS: Final = 2
 """How often room ids come back in one run."""
 ROOM_PAGES: Final = 8
@@ -128,7 +128,7 @@ class System(Protocol):
     """One prefill side under test."""
 
     def sender(self, plan: RoomPlan) -> Sender:
-        """A sender on which the owner has called init() and which knows its destinations."""
+        """A sender on which the caller has called init() and which knows its destinations."""
 
 
 @runtime_checkable
@@ -147,7 +147,7 @@ class Adapter(Protocol):
 
     @property
     def usage_errors(self) -> tuple[type[Exception], ...]:
-        """What the sender raises for a mistake of its owner."""
+        """What the sender raises for a mistake of its caller."""
 
     def open(self, world: World) -> System: ...
 
@@ -167,7 +167,7 @@ class Settles(Protocol):
 @runtime_checkable
 class Quarantines(Protocol):
     def quarantined_pages(self) -> frozenset[int]:
-        """The source pages that the owner must not reuse."""
+        """The source pages that the caller must not reuse."""
 
 
 @runtime_checkable
@@ -194,7 +194,7 @@ class Works(Protocol):
 
     The kit lets the workers go on until each of them either waits for work or stands in the fabric: a worker's second
     check of a transfer that is still PROC does not return before the kit has made its next move, so a loop that waits
-    for a transfer goes round once for each call of the owner. Time is the clock of the world; nothing may sleep.
+    for a transfer goes round once for each call of the caller. Time is the clock of the world; nothing may sleep.
     """
 
     def workers(self) -> Sequence[Thread]:
@@ -202,7 +202,7 @@ class Works(Protocol):
 
     def busy(self) -> int:
         """How many workers have work. Work that is queued counts for the worker that will take it; a worker that waits
-        for work does not count. Called from the owner's thread while the workers run."""
+        for work does not count. Called from the caller's thread while the workers run."""
 
     def close(self) -> None:
         """The run is over: end the workers. The transport lets everybody go and answers with errors from now on."""
@@ -224,17 +224,17 @@ class HidesErrors(Protocol):
         """The words in which the sender's failure can show this error; empty where nothing of it gets through."""
 
 
-class NoticeKind(StrEnum):
+class NotificationKind(StrEnum):
     PROGRESS = "progress"
     SUCCESS = "success"
     FAILURE = "failure"
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """What a notification says to the peer. ``incarnation`` is None where the message does not tell."""
 
-    kind: NoticeKind
+    kind: NotificationKind
     room: int
     incarnation: int | None = None
     reason: str = ""
@@ -242,5 +242,5 @@ class Notice:
 
 @runtime_checkable
 class Notifies(Protocol):
-    def read_notice(self, message: bytes) -> Notice | None:
+    def read_notification(self, message: bytes) -> Notification | None:
         """Read a notification as the system's own decode side would; None for one that is about no room."""

@@ -9,7 +9,7 @@ import msgspec
 from kvsender_spec.history.events import Header, History
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.search.shrink import Shown, show, shrink
 from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally, excused
 from kvsender_spec.observe.verdict import Breakdown, Evidence
@@ -113,7 +113,7 @@ def _repeats(adapter: Adapter, best: Shown, tally: Tally) -> bool:
     except AdapterError:
         return False
     rule, found = best.violation.clause, run.observer.findings.violations
-    tally.met_afterwards(Trace(run.scene, tuple(run.steps)), found)
+    tally.met_afterwards(Trace(run.setup, tuple(run.steps)), found)
     return any(violation.clause == rule and not violation.after for violation in found)
 
 

@@ -15,7 +15,7 @@ from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import abilities, claiming
 from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.search.complete import SuiteReport, run_suite
 from kvsender_spec.kit.search.walk import cut_short, walk
 from kvsender_spec.machine import Profile
@@ -23,7 +23,7 @@ from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import observe
 from kvsender_spec.observe.verdict import Breakdown, Evidence, Findings, Outcome, Report, Verdict
 from kvsender_spec.observe.verdicts import lacking, verdict_of
-from kvsender_spec.trace import Scene, Trace
+from kvsender_spec.trace import Setup, Trace
 
 __all__ = ["EXAMPLES", "Budget", "Outcome", "Report", "UnknownClause", "check", "load_adapter", "select"]
 
@@ -75,7 +75,7 @@ def check(
     suite: int | None = None,
     traces: Iterable[Trace] = (),
     on_run: Callable[[Tally], None] = lambda _: None,
-    on_word: Callable[[SuiteReport], None] = lambda _: None,
+    on_sequence: Callable[[SuiteReport], None] = lambda _: None,
 ) -> Report:
     """Explore the adapter's sender, then shorten and attribute what broke. ``clauses`` limits the verdicts to some ids,
     ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a MUST.
@@ -101,14 +101,14 @@ def check(
             _run(adapter, trace, tally)
         walk(adapter, seed_number=seed, examples=examples, into=tally, enough=_enough(chosen), on_run=on_run)
     except AdapterError as error:
-        tally.errors.append(Breakdown(str(error), Trace(Scene(), ()), error.frames))
+        tally.errors.append(Breakdown(str(error), Trace(Setup(), ()), error.frames))
     probed = probe_import(own) if can is not None and _IMPORT in wanted else None
     blame = attribute(adapter, tally, ids & wanted)
     _note_import(tally, probed, blame)
     verdicts = tuple(_verdict(clause, judged, can, tally, blame) for clause in CLAUSES if clause.id in wanted)
-    played = None if suite is None else SuiteReport(suite, error="the adapter could not be opened")
+    suite_report = None if suite is None else SuiteReport(suite, error="the adapter could not be opened")
     if suite is not None and can is not None:
-        played = run_suite(adapter, can, suite, profile=judged, strict=strict, on_word=on_word)
+        suite_report = run_suite(adapter, can, suite, profile=judged, strict=strict, on_sequence=on_sequence)
     return Report(
         adapter.name,
         judged,
@@ -119,14 +119,14 @@ def check(
         strict,
         claims=None if judged is own.profile else own.profile,
         errors=(*tally.errors, *blame.errors),
-        suite=None if played is None else played.summarised(),
+        suite=None if suite_report is None else suite_report.summarised(),
     )
 
 
 def _run(adapter: Adapter, trace: Trace, tally: Tally) -> None:
     try:
         run = run_trace(adapter, trace)
-        tally.add(Trace(run.scene, tuple(run.steps)), run.observer.findings)
+        tally.add(Trace(run.setup, tuple(run.steps)), run.observer.findings)
     except AdapterError as error:
         tally.errors.append(Breakdown(str(error), trace, error.frames))
 
@@ -143,7 +143,7 @@ def _note_import(tally: Tally, probed: History | None, blame: Blame) -> None:
     tally.held += findings.held
     for violation in findings.violations:
         tally.broken[_IMPORT] += 1
-        blame.evidence[_IMPORT] = Evidence(violation, trace=Trace(Scene(), ()), history=probed)
+        blame.evidence[_IMPORT] = Evidence(violation, trace=Trace(Setup(), ()), history=probed)
 
 
 def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, tally: Tally, blame: Blame) -> Verdict:

@@ -12,10 +12,10 @@ from kvsender_spec.history.record import ErrorClasses
 from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError, Calls
-from kvsender_spec.kit.run.stage import Stage
+from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.kit.scripted.fabric import UseAfterRelease
 from kvsender_spec.machine import Profile
-from kvsender_spec.trace import Scene
+from kvsender_spec.trace import Setup
 
 _OF_THE_SYSTEM: Final[Mapping[Ability, type]] = {
     Ability.NOTIFY: able.Notifies,
@@ -91,12 +91,12 @@ def abilities(adapter: Adapter) -> frozenset[Ability]:
 
 
 def _ask(adapter: Adapter) -> frozenset[Ability]:
-    stage = Stage(Scene(), transport_errors(adapter))
-    calls = Calls(adapter.name, stage.fabric)
-    system = calls.hook("open", lambda: adapter.open(stage.world))
+    scripted_world = ScriptedWorld(Setup(), transport_errors(adapter))
+    calls = Calls(adapter.name, scripted_world.fabric)
+    system = calls.hook("open", lambda: adapter.open(scripted_world.world))
     _require(adapter, "what open() returned", system, ("sender",))
     calls.system = system if isinstance(system, able.Works) else None
-    sender = calls.hook("sender", lambda: system.sender(stage.plan(0, incarnation=0)))
+    sender = calls.hook("sender", lambda: system.sender(scripted_world.plan(0, incarnation=0)))
     _require(adapter, "what sender() returned", sender, ("send", "poll", "failure_exception"))
     found = {ability for ability, protocol in _OF_THE_SYSTEM.items() if isinstance(system, protocol)}
     found |= {ability for ability, protocol in _OF_THE_SENDER.items() if isinstance(sender, protocol)}

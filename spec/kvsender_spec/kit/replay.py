@@ -10,8 +10,8 @@ from kvsender_spec.history.events import History
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.parts import abilities, claiming
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.drive import Run
-from kvsender_spec.kit.run.stage import unplayable
+from kvsender_spec.kit.run.execute import Run
+from kvsender_spec.kit.run.scripted_world import unrunnable
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import OWN_ERROR, contexts_of, excused
 from kvsender_spec.observe.verdict import Violation
@@ -68,7 +68,7 @@ def read_trace(path: Path, clause: str | None = None) -> tuple[Trace, str | None
         trace, clause = _from_report(text, clause)
     else:
         trace = load(text.splitlines())
-    reason = unplayable(trace)
+    reason = unrunnable(trace)
     if reason:
         raise TraceError(reason)
     return trace, clause
@@ -96,7 +96,7 @@ def replay(adapter: Adapter, trace: Trace, *, profile: Profile | None = None, st
     try:
         adapter = claiming(adapter, profile)
         abilities(adapter)
-        run = Run(adapter, trace.scene)
+        run = Run(adapter, trace.setup)
         for step in trace.steps:
             if not run.applicable(step):
                 left_out.append(step)

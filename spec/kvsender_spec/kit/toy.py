@@ -119,7 +119,7 @@ class ToyAdapter:
     name = "toy"
     profile = Profile.LATCH  # YOURS: what your sender claims; QUIESCENT adds KS-4, FULL adds KS-5 to KS-8
     errors: Mapping[str, type[Exception]] = STAND_INS  # YOURS: NIXL's error classes by name, if it knows them
-    usage_errors: tuple[type[Exception], ...] = (KVUsageError,)  # YOURS: what it raises for a mistake of its owner
+    usage_errors: tuple[type[Exception], ...] = (KVUsageError,)  # YOURS: what it raises for a mistake of its caller
 
     def open(self, world: World) -> ToySystem:
         return ToySystem(world)

@@ -52,7 +52,7 @@ def attribution_of(failed: Possible) -> Attribution | None:
     assert cause is not None
     match cause.kind:
         case CauseKind.ABORTED:
-            return Attribution.OWNER
+            return Attribution.CALLER
         case CauseKind.DEADLINE:
             return Attribution.DEADLINE
         case CauseKind.INTERNAL:

@@ -247,7 +247,7 @@ class Observer:
     def _notified(self, event: NotificationSent) -> RoomView | None:
         room = self._routing.of_sent(event)
         if event.error is not None:
-            self.subject.peer(event.peer).unheard = True
+            self.subject.peer(event.peer).unreachable = True
             error = self._errors.get(event.error)
             if error is not None and error.disconnect:
                 disconnected(self.subject.peer(event.peer), self.rooms.values(), told=room)
@@ -283,7 +283,7 @@ class Observer:
             return None
         done = room.end(event)
         if done:
-            self._judge(room, done)
+            self._check_calls(room, done)
         return room
 
     def _settle_others(self, room: RoomView | None) -> None:
@@ -291,7 +291,7 @@ class Observer:
             view.settle_between_calls(self.now)
             del self._answered[view.key]
 
-    def _judge(self, room: RoomView, brackets: list[Bracket]) -> None:
+    def _check_calls(self, room: RoomView, brackets: list[Bracket]) -> None:
         """The calls that overlapped, each as if it had been alone, in the order in which they had their effect."""
         answered, room.answered = room.answered, Answered()
         errors = {bracket.ended.error for bracket in brackets if bracket.ended is not None} - {None}

@@ -29,7 +29,7 @@ class PeerView:
     ever_unhealthy: bool = False
     returned: bool = False
     """A new process has come back under its name."""
-    unheard: bool = False
+    unreachable: bool = False
     """A notification towards it has failed: nobody can ask that it knows."""
     added_since: int | None = None
     """How often it was added since it returned; None while that does not count."""
@@ -43,10 +43,10 @@ class PeerView:
     @property
     def reachable(self) -> bool:
         """It has been well, and could be told, all the time."""
-        return not (self.ever_unhealthy or self.unheard)
+        return not (self.ever_unhealthy or self.unreachable)
 
     def fall(self, *, lost: bool) -> None:
-        """It is gone, cut off, or stands still."""
+        """It is gone, cut off, or stopped."""
         self.ever_unhealthy = True
         self.silent = self.silent or not lost
         self.lost = self.lost or lost

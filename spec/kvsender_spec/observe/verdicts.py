@@ -18,7 +18,7 @@ _NEEDS: Final[dict[str, tuple[Ability, str]]] = {
     "KS-5.1": (Ability.ABORT, "the sender has no abort()"),
     "KS-5.2": (Ability.CLEAR, "the sender has no clear()"),
     "KS-5.3": (Ability.CLEAR, "the sender has no clear()"),
-    "KS-6.1": (Ability.NOTIFY, "the system has no read_notice()"),
+    "KS-6.1": (Ability.NOTIFY, "the system has no read_notification()"),
     "KS-6.3": (Ability.RECONNECT, "the system has no reconnect()"),
     "KS-7.1": (Ability.WORKERS, "the system has no workers()"),
 }

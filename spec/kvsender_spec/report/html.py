@@ -39,7 +39,7 @@ class Shown:
     """One trace or history, and the clauses that it breaks."""
 
     clauses: str
-    scene: str
+    setup: str
     steps: tuple[str, ...]
     picture: Picture | None
     words: str
@@ -169,7 +169,7 @@ def _shown(verdicts: Sequence[Verdict]) -> Shown:
     history = next((evidence.history for evidence in evidences if evidence.history is not None), None)
     return Shown(
         clauses=", ".join(verdict.clause.id for verdict in verdicts),
-        scene=evidences[0].where if trace is None else str(trace.scene),
+        setup=evidences[0].where if trace is None else str(trace.setup),
         steps=() if trace is None else tuple(map(str, trace.steps)),
         picture=None if history is None else sequence(history, violations),
         words="" if history is None else "\n".join(narrate(history, violations)),

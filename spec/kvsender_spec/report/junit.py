@@ -121,7 +121,7 @@ def _body(verdict: Verdict, groups: Mapping[str, Group]) -> str:
     else:
         shown = of_cause if verdict is group.cause else (verdict,)
         if evidence.trace is not None and evidence.trace.steps:
-            lines += [f"scene: {evidence.trace.scene}", "shortest trace found:"]
+            lines += [f"setup: {evidence.trace.setup}", "shortest trace found:"]
             lines += [f"  {number}. {step}" for number, step in enumerate(evidence.trace.steps, 1)]
         if evidence.history is not None:
             violations = [other.evidence.violation for other in shown if other.evidence is not None]

@@ -11,18 +11,18 @@ from typing import Final
 
 from kvsender_spec.history import events as h
 from kvsender_spec.history.plain import printable
-from kvsender_spec.history.telling import AboutPeer, Moment, Teller, TransportCall, asked
+from kvsender_spec.history.telling import AboutPeer, StepEvents, Teller, TransportCall, asked
 from kvsender_spec.observe.verdict import Violation
 from kvsender_spec.report.svg import Path, Picture, Rect, Shape, Words
 from kvsender_spec.report.text import broken
 
 MOST_EVENTS: Final = 16
 """Events shown in one step; the number of the others is written below them."""
-MOST_MOMENTS: Final = 24
+MOST_STEPS: Final = 24
 """Steps shown: the first ones, the last ones, and every one that shows a violation."""
 MOST_PEERS: Final = 6
 """Peers with a lane of their own; the others share one."""
-_FIRST: Final = MOST_MOMENTS // 3
+_FIRST: Final = MOST_STEPS // 3
 _OTHERS: Final = "other peers"
 _GAP: Final = 236.0
 _MARGIN: Final = 72.0
@@ -34,7 +34,7 @@ _SENDER: Final = 1
 _TRANSPORT: Final = 2
 _HAPPENS_TO_PEER: Final[dict[type[h.Event], str]] = {
     h.PeerLost: "process gone",
-    h.PeerSilent: "stands still",
+    h.PeerSilent: "stopped",
     h.PeerResumed: "goes on",
     h.PeerReturned: "new process",
     h.LinkCut: "connection cut",
@@ -48,41 +48,41 @@ def sequence(history: h.History, violations: Sequence[Violation] = ()) -> Pictur
     drawing = _Sequence(history, teller, violations)
     shown = {violation.seq for violation in violations}
     found = _alike(teller, shown)
-    last = len(found) - (MOST_MOMENTS - _FIRST)
+    last = len(found) - (MOST_STEPS - _FIRST)
     left_out = 0
-    for place, (times, moment) in enumerate(found):
-        if _FIRST <= place < last and not _shows(moment, shown):
+    for place, (times, step) in enumerate(found):
+        if _FIRST <= place < last and not _shows(step, shown):
             left_out += times
             continue
         if left_out:
             drawing.remark(f"{left_out} steps are left out here")
             left_out = 0
-        numbers = f"{moment.number}" if times == 1 else f"{moment.number} to {moment.number + times - 1}"
-        title = f"{numbers}. {moment.title}" if moment.number else moment.title
-        drawing.moment(title + (f", {times} times alike" if times > 1 else ""), moment)
+        numbers = f"{step.number}" if times == 1 else f"{step.number} to {step.number + times - 1}"
+        title = f"{numbers}. {step.title}" if step.number else step.title
+        drawing.step(title + (f", {times} times alike" if times > 1 else ""), step)
     return drawing.close()
 
 
-def _shows(moment: Moment, shown: set[int]) -> bool:
-    return any(event.seq in shown for event in moment.events)
+def _shows(step: StepEvents, shown: set[int]) -> bool:
+    return any(event.seq in shown for event in step.events)
 
 
-def _alike(teller: Teller, shown: set[int]) -> list[tuple[int, Moment]]:
-    """How often each moment came in a row, and the first of them: the end of a run polls a lot.
+def _alike(teller: Teller, shown: set[int]) -> list[tuple[int, StepEvents]]:
+    """How often each step came in a row, and the first of them: the end of a run polls a lot.
 
     What shows a violation is drawn alone.
     """
-    found: list[tuple[int, Moment]] = []
+    found: list[tuple[int, StepEvents]] = []
     before: list[str] = []
-    for moment in teller.moments():
-        look = [moment.title, *map(teller.words, moment.events)]
-        if _shows(moment, shown):
+    for step in teller.steps():
+        look = [step.title, *map(teller.words, step.events)]
+        if _shows(step, shown):
             look = []
         if look and look == before:
             times, earlier = found[-1]
             found[-1] = (times + 1, earlier)
         else:
-            found.append((1, moment))
+            found.append((1, step))
         before = look
     return found
 
@@ -119,12 +119,12 @@ class _Sequence:
     def _lane(self, peer: str) -> int:
         return self._lanes.index(peer) if peer in self._lanes else len(self._lanes) - 1
 
-    # -- one moment
+    # -- one step
 
-    def moment(self, title: str, moment: Moment) -> None:
+    def step(self, title: str, step: StepEvents) -> None:
         """Its title, then its events."""
         self._band(title)
-        told = [event for event in moment.events if self._teller.told(event)]
+        told = [event for event in step.events if self._teller.told(event)]
         shown = {violation.seq for violation in self._violations}
         left_out = 0
         for place, event in enumerate(told):

@@ -144,7 +144,7 @@ def unclaimed_line(verdict: Verdict) -> str:
         return line
     where = evidence.where
     if evidence.trace is not None and evidence.trace.steps:
-        where = f"{evidence.trace.scene}: {'; '.join(map(str, evidence.trace.steps))}"
+        where = f"{evidence.trace.setup}: {'; '.join(map(str, evidence.trace.steps))}"
     return f"{line}; first by {one_line(where, LIMIT)}" if where else line
 
 
@@ -212,7 +212,7 @@ def counterexample(verdict: Verdict, consequences: Sequence[Verdict] = ()) -> Te
             lines.append(_field("contexts", f"{', '.join(sorted(violation.contexts))} may be why"))
         lines += _frames(violation.frames)
         if evidence.trace is not None and evidence.trace.steps:
-            lines += [_field("scene", str(evidence.trace.scene)), ("  shortest trace found:", "")]
+            lines += [_field("setup", str(evidence.trace.setup)), ("  shortest trace found:", "")]
             lines += [(f"    {number}. {step}", "") for number, step in enumerate(evidence.trace.steps, 1)]
     elif verdict.note:
         lines.append(_field("note", verdict.note))

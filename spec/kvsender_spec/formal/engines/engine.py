@@ -29,15 +29,15 @@ class Fair(Enum):
     """Who does not put off for ever what it may do all the time (weak fairness)."""
 
     SEND = "send"
-    """The owner sends the chunks that it has."""
+    """The caller sends the chunks that it has."""
     POLL = "poll"
-    """The owner polls, and nothing goes wrong in the poll."""
+    """The caller polls, and nothing goes wrong in the poll."""
     FINISH = "finish"
     """The transport finishes every handle that is in flight."""
     LATE = "late"
-    """The owner polls when a handle has been in flight for the whole transfer timeout."""
+    """The caller polls when a handle has been in flight for the whole transfer timeout."""
     DRAINED = "drained"
-    """The owner polls when the drain deadline has passed."""
+    """The caller polls when the drain deadline has passed."""
 
 
 PEERS_ANSWER: Final = frozenset({Fair.SEND, Fair.POLL, Fair.FINISH})

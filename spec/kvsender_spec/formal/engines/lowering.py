@@ -14,7 +14,7 @@ from kvsender_spec.machine import Event, Input, Row, State
 
 ABOUT: Final = (
     "Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.",
-    "One room id: the logical machine of its sender, a physical machine for each transfer handle, an owner that",
+    "One room id: the logical machine of its sender, a physical machine for each transfer handle, a caller that",
     "calls in any order, a transport that finishes, raises, rejects or stays silent. A chunk has a handle for",
     "each peer; handle h belongs to the chunk h / peers and to the peer h % peers. A room id that is opened again",
     "has the chunks that are left, so that every handle of every incarnation has a place of its own.",
@@ -28,7 +28,7 @@ FIELDS: Final[Mapping[str, str]] = {
     Var.CAUSE: "what is latched: nothing, the first thing that went wrong, or a later one",
     Var.FAULTED: "something went wrong, and the sender was told of it, before the room was over",
     Var.CLOSED: "the last chunk is posted",
-    Var.CLEARED: "the owner has cleared the room",
+    Var.CLEARED: "the caller has cleared the room",
     Var.QUARANTINED: "pages have been reported as in doubt",
     Var.BASE: "chunks of earlier incarnations",
     Var.POSTED: "chunks, those of earlier incarnations among them",

@@ -192,7 +192,7 @@ def _calls(rules: Rules, bounds: Bounds) -> list[str]:
     return [
         "/***** What the calls do *****/",
         "",
-        "/* The owner has a chunk, and the sender hands it to the transport. */",
+        "/* The caller has a chunk, and the sender hands it to the transport. */",
         *_macro("HAS_A_CHUNK", f"(!closed && posted < CHUNKS && {_in(filter(rules.posts, State))})"),
         f"#define ASKING {_in(filter(rules.asks, State))}",
         "#define STRIKES(at, h) (at == EVERYBODY || at == h || at == PEER(h % PEERS))",
@@ -297,6 +297,6 @@ def _properties() -> list[str]:
         "  }",
         "}",
         "",
-        "/* The owner gets its answer, unless it clears the room id and opens it again for ever. */",
+        "/* The caller gets its answer, unless it clears the room id and opens it again for ever. */",
         "ltl answered { ([] <> (said != WORD_NOTHING)) || (([] <> cleared) && ([] <> !cleared)) }",
     ]

@@ -49,7 +49,7 @@ def require_spin() -> None:
 def run_spin(
     rules: Rules, bounds: Bounds, workdir: Path, timeout_s: float, *, fair: frozenset[Fair] | None = None
 ) -> EngineResult:
-    """Check safety, or, under these fairness assumptions, that the owner gets its answer."""
+    """Check safety, or, under these fairness assumptions, that the caller gets its answer."""
     fit(ENGINE, bounds, MOST_HANDLES if fair is None else MOST_LIVE)
     spin, gcc = find_tool("spin"), find_tool("gcc")
     with tempfile.TemporaryDirectory(prefix="spin-", dir=workdir) as name:

@@ -35,7 +35,7 @@ def module(rules: Rules) -> str:
 
 
 def config(bounds: Bounds, fair: frozenset[Fair] | None = None) -> str:
-    """What TLC is to check at these bounds: all that is safety, or that the owner gets its answer."""
+    """What TLC is to check at these bounds: all that is safety, or that the caller gets its answer."""
     lines = ["SPECIFICATION Spec", "INVARIANTS", *(f"  {name}" for name in (UNBROKEN, TYPE_OK, *low.CHECKED))]
     if fair is not None:
         lines = ["SPECIFICATION FairSpec", f"PROPERTY {low.ANSWERED}"]
@@ -225,7 +225,7 @@ Sending(at) ==
                    [] OTHER -> "$CREATED"
   IN [Room EXCEPT !.posted = @ + 1, !.adopted = FALSE,
                   !.handles = [h \in Handles |-> IF h \div Peers = posted THEN sent(h) ELSE handles[h]]]
-(* The owner has a chunk, and the sender hands it to the transport. *)
+(* The caller has a chunk, and the sender hands it to the transport. *)
 HasAChunk == ~closed /\ posted < Chunks /\ logical \in Posting
 Send(at) ==
   /\ HasAChunk /\ posted + 1 < Chunks
@@ -264,7 +264,7 @@ Abort ==
 Clear ==
   /\ Becomes(OnClear(Blame(Room)))
 
-(* The owner opens the room id again; what the old room left in flight is in doubt. *)
+(* The caller opens the room id again; what the old room left in flight is in doubt. *)
 Open ==
   /\ cleared /\ posted < Chunks
   /\ Becomes(Reopen(Room))
@@ -337,6 +337,6 @@ def _properties() -> list[str]:
         *_defined(STICKY, "\\A drained \\in BOOLEAN : \\E r \\in {Polled({}, FALSE, drained)} :"),
         *_defined(CAUSE_IS_RAISED, "\\E r \\in {OnFailureException(Room)} :"),
         "",
-        _comment("The owner gets its answer, unless it clears the room id and opens it again for ever."),
+        _comment("The caller gets its answer, unless it clears the room id and opens it again for ever."),
         f'{low.ANSWERED} == []<>(said # "nothing") \\/ ([]<>cleared /\\ []<>~cleared)',
     ]

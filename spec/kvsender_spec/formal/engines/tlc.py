@@ -82,7 +82,7 @@ def run_tlc(
     fair: frozenset[Fair] | None = None,
     graph: bool = False,
 ) -> EngineResult:
-    """Check safety, or, under these fairness assumptions, that the owner gets its answer.
+    """Check safety, or, under these fairness assumptions, that the caller gets its answer.
 
     ``graph`` brings the edges.
     """

@@ -130,7 +130,7 @@ class _Writer:
                 landed = f"h[{place}:{place + 1}].translate({self.op(Op.FINISHED)})"
                 self.emit(Action(Act.FINISH, AtHandle(place)), f"h[:{place}] + {landed} + h[{place + 1}:]")
 
-    # -- the owner
+    # -- the caller
 
     def _sends(self) -> None:
         control, chunks = self.control, self.graph.bounds.chunks
@@ -211,7 +211,7 @@ class _Writer:
                 conclude(EVERYBODY)
 
     def _conclude(self, action: Action) -> None:
-        """The handles ``t`` have been asked: what the room makes of it, and what the owner is told."""
+        """The handles ``t`` have been asked: what the room makes of it, and what the caller is told."""
         if not self.control.closed or not self.rules.asks(self.control.logical):
             self._observed(action, all_done=False)
             return

@@ -61,7 +61,7 @@ def _left_over(control: Control, handles: bytes, peers: int) -> bool:
 
 
 _OPEN: Final = frozenset({Act.OPEN})
-"""A room that is opened again owes the owner of the old one nothing any more."""
+"""A room that is opened again owes the caller of the old one nothing any more."""
 
 
 def goals(bounds: Bounds) -> tuple[Goal, ...]:

@@ -15,7 +15,7 @@ from kvsender_spec.formal.model.terms import Change, Demand, Map, Not, Scope, Se
 from kvsender_spec.machine import LATCHED, Effect, Reply, State
 
 SILENT: Final = var(Var.SAID, Told.NOTHING)
-"""The owner has been told nothing yet."""
+"""The caller has been told nothing yet."""
 IS_LATCHED: Final = var(Var.LOGICAL, *sorted(LATCHED, key=list(State).index))
 
 
@@ -43,7 +43,7 @@ BLAME: Final = (
     Set(Var.CAUSE_NOW, Cause.FIRST, _FIRST),
     Set(Var.FAULTED, True, _FIRST),
 )
-"""Something goes wrong. If it is the first such thing in a room that is not over, it is owed to the owner."""
+"""Something goes wrong. If it is the first such thing in a room that is not over, it is owed to the caller."""
 BLAMES: Final = either(var(Var.ERROR_SEEN), both(var(Var.DEADLINE_PASSED), Not(var(Var.ALL_DONE))))
 """What a look at the handles is to blame for. A deadline is no blame where everything is done (KS-3.5)."""
 
@@ -63,4 +63,4 @@ OPEN: Final[tuple[Change, ...]] = (
     Set(Var.SAID, Told.NOTHING),
     Set(Var.TOLD, Told.NOTHING),
 )
-"""The owner opens the room id again; what the old room left in flight is in doubt."""
+"""The caller opens the room id again; what the old room left in flight is in doubt."""

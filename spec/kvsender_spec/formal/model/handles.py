@@ -8,7 +8,7 @@ from enum import Enum, unique
 from typing import Final, NamedTuple
 
 from kvsender_spec.formal.rules import Rules
-from kvsender_spec.machine import QUIET, RELEASABLE, HandleEvent, HandleState
+from kvsender_spec.machine import QUIESCED, RELEASABLE, HandleEvent, HandleState
 
 
 class Handle(NamedTuple):
@@ -75,11 +75,11 @@ class Kind(Enum):
     IN_FLIGHT = IN_FLIGHT
     SILENT = SILENT
     UNDONE = _except(DONE)
-    UNQUIET = _except(codes(*QUIET))
+    UNQUIESCED = _except(codes(*QUIESCED))
     """Its pages may still be read."""
     DOUBTFUL = codes(HandleState.IN_DOUBT, HandleState.REJECTED)
     IN_DOUBT = codes(HandleState.IN_DOUBT)
-    OPEN = _except(codes(*(RELEASABLE | QUIET)))
+    OPEN = _except(codes(*(RELEASABLE | QUIESCED)))
     """The transport has not said its last word, or the handle is lost."""
     UNANSWERED = _except(DONE, bytes(code for code in IN_FLIGHT if code not in SILENT))
     """It would not answer DONE if it were asked now."""
@@ -155,7 +155,7 @@ def handle_ops(rules: Rules) -> HandleOps:
     created = Handle(HandleState.CREATED)
     return HandleOps(
         maps,
-        settled=bytes([NONE]) + codes(*(rules.releasable | rules.quiet)),
+        settled=bytes([NONE]) + codes(*(rules.releasable | rules.quiesced)),
         due=bytes(code for code in PLACED if code in UNSETTLED or maps[Op.RELEASED][code] != code),
         accepted=after(created, HandleEvent.ACCEPTED),
         rejected=after(created, HandleEvent.REJECTED),

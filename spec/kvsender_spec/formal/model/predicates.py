@@ -73,9 +73,9 @@ INVARIANTS: Final = (
         "KS-2.3: a failure keeps the first thing that went wrong, and nothing else is a failure",
         both(Implies(IS_LATCHED, both(FAULTED, FIRST_CAUSE)), either(IS_LATCHED, var(Var.CAUSE, Cause.NONE))),
     ),
-    Predicate("FailedIsSticky", "sticky_failed is the failure that the owner has been told of", FAILED_IS_STICKY),
-    Predicate("SuccessIsDone", "done is the success that the owner has been told of", SUCCESS_IS_DONE),
-    Predicate("PeersAreTold", "KS-6.1: owner and peers are told the same", PEERS_ARE_TOLD),
+    Predicate("FailedIsSticky", "sticky_failed is the failure that the caller has been told of", FAILED_IS_STICKY),
+    Predicate("SuccessIsDone", "done is the success that the caller has been told of", SUCCESS_IS_DONE),
+    Predicate("PeersAreTold", "KS-6.1: caller and peers are told the same", PEERS_ARE_TOLD),
     Predicate(
         "Quiesced",
         "KS-4.1: after the last word nothing of the room is in flight",
@@ -196,8 +196,8 @@ PROPERTIES: Final = (
     ),
     Predicate(
         "KS-4.1",
-        "at a terminal poll() nothing is in flight, and what is not quiet is quarantined",
-        Implies(_REPORTS, both(none_of(Kind.IN_FLIGHT), either(var(Var.QUARANTINED), none_of(Kind.UNQUIET)))),
+        "at a terminal poll() nothing is in flight, and what is not quiesced is quarantined",
+        Implies(_REPORTS, both(none_of(Kind.IN_FLIGHT), either(var(Var.QUARANTINED), none_of(Kind.UNQUIESCED)))),
     ),
     Predicate(
         "KS-4.3",
@@ -236,7 +236,7 @@ PROPERTIES: Final = (
             ),
         ),
     ),
-    Predicate("KS-6.1", "peers are told what the owner is told, once", PEERS_ARE_TOLD),
+    Predicate("KS-6.1", "peers are told what the caller is told, once", PEERS_ARE_TOLD),
 )
 STATE_PROPERTIES: Final = (
     Predicate("KS-4.2", "no handle is released before it has settled", NOTHING_RELEASED_IN_FLIGHT),

@@ -46,7 +46,7 @@ class Cause(IntEnum):
 
 
 class Told(IntEnum):
-    """A word that is said once: to the owner by poll(), or to the peers."""
+    """A word that is said once: to the caller by poll(), or to the peers."""
 
     NOTHING = 0
     SUCCESS = 1
@@ -128,7 +128,7 @@ At: TypeAlias = AtHandle | AtPeer | Everybody | None
 
 
 class Action(NamedTuple):
-    """One step of the owner, the transport or the system.
+    """One step of the caller, the transport or the system.
 
     ``at`` is the handle that finishes, the peer that rejects a post, or what raises in a poll or a sweep.
     """

@@ -1,6 +1,6 @@
-"""The composed model: one room id, its sender's logical machine, a physical machine per handle, an owner, a transport.
+"""The composed model: one room id, its sender's logical machine, a physical machine per handle, a caller, a transport.
 
-The sender is the one that the tables describe, acting at once on what it is told. The owner calls in any order: send,
+The sender is the one that the tables describe, acting at once on what it is told. The caller calls in any order: send,
 send of the last chunk, poll, failure_exception, abort, clear, and opens the room id again once it is cleared. The
 transport lets any handle finish, raise, be rejected at its post, or stay silent, and time may pass at any poll.
 

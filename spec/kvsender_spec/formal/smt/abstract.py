@@ -134,7 +134,7 @@ class Transition:
     after: Abstract
     reply: Reply = Reply.NOTHING
     seen: Counters | None = None
-    """The room's own handles at the time of the reply; None where the owner gets none."""
+    """The room's own handles at the time of the reply; None where the caller gets none."""
     broken: z3.BoolRef = NO
     """The step itself breaks a clause: a forbidden input, or a second word to the peers."""
     asks: bool = False

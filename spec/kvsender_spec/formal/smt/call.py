@@ -1,4 +1,4 @@
-"""A room in the middle of a call of the owner: what inputs and changes make of it, as terms of z3."""
+"""A room in the middle of a call of the caller: what inputs and changes make of it, as terms of z3."""
 
 from __future__ import annotations
 

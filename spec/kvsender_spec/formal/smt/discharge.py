@@ -130,9 +130,9 @@ class _Proof:
         """The world can choose so: it can if nothing raises, with the deadlines passed or not."""
         choice = self.relation.choice
         raising = (*choice.raising.values(), *choice.raising_old.values())
-        calm: list[tuple[z3.ExprRef, z3.ExprRef]] = [(n, z3.IntVal(0)) for n in raising]
-        calm += [(choice.accepting, z3.IntVal(0)), (choice.drained, z3.BoolVal(True))]
-        return either(z3.substitute(when, *calm, (choice.late, z3.BoolVal(late))) for late in (False, True))
+        faultless: list[tuple[z3.ExprRef, z3.ExprRef]] = [(n, z3.IntVal(0)) for n in raising]
+        faultless += [(choice.accepting, z3.IntVal(0)), (choice.drained, z3.BoolVal(True))]
+        return either(z3.substitute(when, *faultless, (choice.late, z3.BoolVal(late))) for late in (False, True))
 
     def _ask(self, assumed: Iterable[z3.BoolRef], owed: Sequence[_Owed], step: Transition | None) -> None:
         """All at once, and each by itself only where they do not all hold: the answer is the same, and sooner there."""

@@ -116,8 +116,8 @@ def _quiesced(_relation: Relation, state: Abstract) -> z3.BoolRef:
 
 
 def _well(_relation: Relation, state: Abstract) -> z3.BoolRef:
-    ill = (code for code in state.own if code not in IN_FLIGHT + DONE)
-    return z3.Implies(about(state).of(LIVE), count(state.own, ill) == 0)
+    wrong = (code for code in state.own if code not in IN_FLIGHT + DONE)
+    return z3.Implies(about(state).of(LIVE), count(state.own, wrong) == 0)
 
 
 _IDLE: Final = var(Var.LOGICAL, State.IDLE)
@@ -159,7 +159,7 @@ LEMMAS: Final[tuple[Lemma[Abstract], ...]] = (
         SUCCESS_IS_DONE,
         FAILED_IS_STICKY,
     ),
-    _of_states("told", "the peers were told what the owner was told", PEERS_ARE_TOLD),
+    _of_states("told", "the peers were told what the caller was told", PEERS_ARE_TOLD),
     _of_states("no stray", "no handle is lost, and none is used after its release", NO_STRAY),
     _of_states("released late", "no handle is released before it has settled", NOTHING_RELEASED_IN_FLIGHT),
     Lemma(

@@ -16,7 +16,7 @@ class Letter(StrEnum):
     SEND = "send"
     """The next chunk, not the last one. A peer that is gone refuses it."""
     LAST = "last"
-    """The last chunk, with the aux data. After it the owner has nothing to send, and a send letter is no call."""
+    """The last chunk, with the aux data. After it the caller has nothing to send, and a send letter is no call."""
     SEND_FIRST_REJECTED = "send, first post rejected"
     SEND_SECOND_REJECTED = "send, second post rejected"
     """What was posted to the first peer stays in flight."""
@@ -41,7 +41,7 @@ class Letter(StrEnum):
 
 
 class Answer(StrEnum):
-    """One output: as much of what the owner gets back, and the transport is asked, as the contract fixes."""
+    """One output: as much of what the caller gets back, and the transport is asked, as the contract fixes."""
 
     RETURNS = "returns"
     ASKS = "asks the transport"
@@ -54,10 +54,10 @@ class Answer(StrEnum):
     USAGE = "raises a usage error"
     RAISES = "raises what it may not"
     BREAKS = "breaks a clause"
-    """Seen by the kit's judge and by no reply. The specification never does this."""
+    """Seen by the observer and by no reply. The specification never does this."""
 
 
-Word: TypeAlias = tuple[Letter, ...]
+CallSequence: TypeAlias = tuple[Letter, ...]
 
 
 class Reading(StrEnum):

@@ -23,18 +23,18 @@ class Mealy(Generic[_I, _O]):
     def size(self) -> int:
         return len(self.following)
 
-    def run(self, word: Sequence[_I], start: int = 0) -> tuple[_O, ...]:
-        """The output at each letter of a word."""
+    def run(self, sequence: Sequence[_I], start: int = 0) -> tuple[_O, ...]:
+        """The output at each letter of a sequence."""
         state, seen = start, []
-        for letter in word:
+        for letter in sequence:
             seen.append(self.outputs[state][letter])
             state = self.following[state][letter]
         return tuple(seen)
 
-    def after(self, word: Sequence[_I], start: int = 0) -> int:
-        """The state that a word leads to."""
+    def after(self, sequence: Sequence[_I], start: int = 0) -> int:
+        """The state that a sequence leads to."""
         state = start
-        for letter in word:
+        for letter in sequence:
             state = self.following[state][letter]
         return state
 
@@ -71,22 +71,22 @@ def minimise(machine: Mealy[_I, _O]) -> Mealy[_I, _O]:
 
 
 def difference(left: Mealy[_I, _O], right: Mealy[_I, _O]) -> tuple[_I, ...] | None:
-    """A shortest word whose last output differs, or None where the machines are bisimilar."""
+    """A shortest sequence whose last output differs, or None where the machines are bisimilar."""
     return separate(left, 0, right, 0)
 
 
 def separate(left: Mealy[_I, _O], a: int, right: Mealy[_I, _O], b: int) -> tuple[_I, ...] | None:
-    """A shortest word that two states answer differently, the first in the order of the letters; None without one."""
-    words: dict[tuple[int, int], tuple[_I, ...]] = {(a, b): ()}
+    """A shortest sequence that two states answer differently, the first in the order of the letters; None without one."""
+    sequences: dict[tuple[int, int], tuple[_I, ...]] = {(a, b): ()}
     edge = deque([(a, b)])
     while edge:  # each pair of states enters once
         x, y = edge.popleft()
         for letter in left.inputs:
-            word = (*words[x, y], letter)
+            sequence = (*sequences[x, y], letter)
             if left.outputs[x][letter] != right.outputs[y][letter]:
-                return word
+                return sequence
             pair = left.following[x][letter], right.following[y][letter]
-            if pair not in words:
-                words[pair] = word
+            if pair not in sequences:
+                sequences[pair] = sequence
                 edge.append(pair)
     return None

@@ -1,6 +1,6 @@
 """The sender as one Mealy machine: letters in, replies out, extracted from the tables by running them.
 
-A letter is a call of the owner together with what the transport answers and what happens to the world meanwhile. There
+A letter is a call of the caller together with what the transport answers and what happens to the world meanwhile. There
 are two peers, and what a letter does is said *by peer*, never by handle: one sender makes one transfer of a last chunk,
 another makes two, and each asks about them in an order of its own. So a machine that counted handles would be about
 one sender. A poll letter stands for as many calls of ``poll()`` as there are handles, because the contract lets a
@@ -18,13 +18,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from kvsender_spec.formal.suite.letters import PEERS, POLLS, SENDS, Answer, Letter, Poll, Reading, Send, Word
+from kvsender_spec.formal.suite.letters import PEERS, POLLS, SENDS, Answer, CallSequence, Letter, Poll, Reading, Send
 from kvsender_spec.formal.suite.mealy import Mealy, minimise
 from kvsender_spec.live_machines import SpecHandle, SpecRoom
 from kvsender_spec.machine import (
     HANDLE_NEXT,
     LATCHED,
-    QUIET,
+    QUIESCED,
     RELEASABLE,
     Effect,
     Guard,
@@ -73,7 +73,7 @@ class SpecSender:
         self._lost: set[int] = set()
         self._closed = False
         self._handed_over = False
-        """The owner has no chunk left, whatever became of the last one."""
+        """The caller has no chunk left, whatever became of the last one."""
         self._drained = False
 
     @property
@@ -152,7 +152,7 @@ class SpecSender:
         return self._answer(prompt=self.reading is Reading.PROMPT)
 
     def _answer(self, *, prompt: bool) -> Answer:
-        settled = all(t.machine.state in RELEASABLE | QUIET for t in self._transfers)
+        settled = all(t.machine.state in RELEASABLE | QUIESCED for t in self._transfers)
         self._facts[Guard.MAY_REPORT] = prompt or settled or self._drained
         row = self._room.take(Input.ANSWER)
         if Effect.QUARANTINE in row.effects:
@@ -169,20 +169,20 @@ def explore(inputs: Sequence[Letter], make: Callable[[], SpecSender]) -> SpecMac
     """Every state of a deterministic sender that can say what its future depends on, by a breadth-first walk."""
     first = make()
     numbers: dict[Hashable, int] = {first.key: 0}
-    access: list[Word] = [()]
+    access: list[CallSequence] = [()]
     following: list[dict[Letter, int]] = []
     outputs: list[dict[Letter, Answer]] = []
-    for word in access:
+    for sequence in access:
         targets: dict[Letter, int] = {}
         answers: dict[Letter, Answer] = {}
         for letter in inputs:
             sender = make()
-            for earlier in word:
+            for earlier in sequence:
                 sender.step(earlier)
             answers[letter] = sender.step(letter)
             if sender.key not in numbers:
                 numbers[sender.key] = len(numbers)
-                access.append((*word, letter))
+                access.append((*sequence, letter))
             targets[letter] = numbers[sender.key]
         following.append(targets)
         outputs.append(answers)

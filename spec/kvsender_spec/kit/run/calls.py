@@ -1,7 +1,7 @@
 """Calls an adapter, its system and its senders: never for longer than a limit, with other threads where a step says so.
 
-Every call runs on a thread of the run's own, the owner's. A call that never returns is the adapter's fault and costs
-that thread. A meeting lets a second thread call the same sender at the very call of the transport that it names.
+Every call runs on a thread of the run's own, the caller's. A call that never returns is the adapter's fault and costs
+that thread. An overlap lets a second thread call the same sender at the very call of the transport that it names.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Final, TypeVar
 from kvsender_spec.faults import Point
 from kvsender_spec.history.record import frames_of, stack_of
 from kvsender_spec.kit.adapter import Works
-from kvsender_spec.kit.run.threads import MEETING_S, Callers, Errand
+from kvsender_spec.kit.run.threads import OVERLAP_S, Callers, Task
 from kvsender_spec.kit.scripted.fabric import Fabric
 from kvsender_spec.kit.scripted.parking import CALL_LIMIT_S, looks
-from kvsender_spec.trace import Meeting
+from kvsender_spec.trace import Overlap
 
 _T = TypeVar("_T")
 _LOOK_S: Final = 0.05
@@ -46,19 +46,19 @@ class AdapterError(Exception):
 
 @dataclass(slots=True)
 class Second:
-    """The call of another thread that met the owner's."""
+    """The call of another thread that overlaps the caller's."""
 
-    meeting: Meeting
+    overlap: Overlap
     call: Callable[[], object]
     seen: int = 0
     of: int = -1
     """Its ``call.started`` event."""
-    errand: Errand[object] | None = None
-    """None until the point of the meeting has been reached."""
+    task: Task[object] | None = None
+    """None until the point of the overlap has been reached."""
 
     def outcome(self) -> tuple[object, BaseException | None]:
-        assert self.errand is not None
-        return (self.errand.results[0] if self.errand.results else None), self.errand.error
+        assert self.task is not None
+        return (self.task.results[0] if self.task.results else None), self.task.error
 
 
 @dataclass(slots=True)
@@ -71,13 +71,13 @@ class Calls:
     _second: Second | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.fabric.parking.only_for_others_than(_CALLERS.owner.ident, _CALLERS.other.ident, get_ident())
+        self.fabric.parking.only_for_others_than(_CALLERS.main.ident, _CALLERS.other.ident, get_ident())
 
     # -- one call
 
     def threads(self) -> dict[int, int]:
         """The threads that make the caller's calls, by identifier, with their numbers in a history."""
-        return {get_ident(): 0, _CALLERS.owner.ident: 0, _CALLERS.other.ident: 1}
+        return {get_ident(): 0, _CALLERS.main.ident: 0, _CALLERS.other.ident: 1}
 
     def plain(self, what: str, call: Callable[[], _T]) -> _T:
         """A question to the adapter that is answered at once: asked in this very thread. It may not raise."""
@@ -95,43 +95,43 @@ class Calls:
 
     def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
         """One result or an error. Raises AdapterError for a call that does not return."""
-        errand = _CALLERS.owner.begin(call)
-        self._await(what, errand)
-        return errand.results, errand.error
+        task = _CALLERS.main.begin(call)
+        self._await(what, task)
+        return task.results, task.error
 
-    def _await(self, what: str, errand: Errand[_T]) -> None:
+    def _await(self, what: str, task: Task[_T]) -> None:
         for _ in range(looks(self.limit_s, _LOOK_S)):
-            if errand.wait(_LOOK_S):
+            if task.wait(_LOOK_S):
                 return
             self.fabric.parking.let_all_go()
-        stack = stack_of(errand.ident)
+        stack = stack_of(task.ident)
         _CALLERS.replace()
         raise AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s", stack)
 
     # -- a second caller
 
     def expect(self, second: Second) -> None:
-        """Let another thread call when the point of its meeting is reached."""
+        """Let another thread call when the point of its overlap is reached."""
         self._second = second
         self.fabric.on_reach = partial(self._reached, second)
 
     def _reached(self, second: Second, point: Point) -> None:
-        if point is not second.meeting.point:
+        if point is not second.overlap.point:
             return
         with self.fabric.lock:
             reached, second.seen = second.seen, second.seen + 1
-        if reached == second.meeting.nth:
+        if reached == second.overlap.nth:
             self.fabric.on_reach = None
-            second.errand = _CALLERS.other.begin(second.call)
-            second.errand.wait(MEETING_S)
+            second.task = _CALLERS.other.begin(second.call)
+            second.task.wait(OVERLAP_S)
 
-    def meet(self) -> Second | None:
+    def overlapping(self) -> Second | None:
         """The expected call, over by now; None where its point was never reached."""
         second, self._second = self._second, None
         self.fabric.on_reach = None
-        if second is None or second.errand is None:
+        if second is None or second.task is None:
             return None
-        self._await(f"{second.meeting.call}() from another thread", second.errand)
+        self._await(f"{second.overlap.call}() from another thread", second.task)
         return second
 
     # -- workers
@@ -141,14 +141,14 @@ class Calls:
         return () if self.system is None else self.system.workers()
 
     def let_workers(self, *, round_: bool = False) -> None:
-        """Until every worker stands still; with ``round_`` those that wait for a transfer look at it once more."""
+        """Until every worker is idle; with ``round_`` those that wait for a transfer look at it once more."""
         if self.system is None:
             return
         parking, busy = self.fabric.parking, self._busy
-        quiet = parking.wait_until_quiet(busy, self.limit_s)
-        if quiet and round_:
-            quiet = parking.let_each_go_on(busy, self.limit_s)
-        if not quiet:
+        idle = parking.wait_until_idle(busy, self.limit_s)
+        if idle and round_:
+            idle = parking.let_each_go_on(busy, self.limit_s)
+        if not idle:
             raise AdapterError(
                 f"adapter {self.adapter}: busy() did not come down to the workers that wait for a transfer within"
                 f" {self.limit_s:g} s"
@@ -164,7 +164,7 @@ class Calls:
 
     def close(self) -> None:
         """End the run's workers."""
-        self.fabric.dismiss()
+        self.fabric.shut_down()
         if self.system is None:
             return
         self.hook("close", self.system.close)

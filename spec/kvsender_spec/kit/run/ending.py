@@ -21,8 +21,8 @@ def ending(run: Situation) -> Iterator[Step]:
         yield from _end_room(run, room)
     for room in run.rooms:
         yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION, Call.POLL)
-    if not run.scene.silent:
-        # Background work that finds a late completion must not change what was answered; in a silent scene it finds
+    if not run.setup.silent:
+        # Background work that finds a late completion must not change what was answered; in a silent setup it finds
         # them only after clear().
         yield Step(Call.SETTLE)
         for room in run.rooms:
@@ -56,7 +56,7 @@ def _end_room(run: Situation, room: Room) -> Iterator[Step]:
     if not room.view.owes_an_end and Ability.ABORT in run.can:
         yield from _steps(run, room, Call.ABORT)
     yield from _poll_until_ended(run, room)
-    if not run.scene.silent and not room.view.unhealthy:
+    if not run.setup.silent and not room.view.unhealthy:
         return  # all that concerns the room has settled: no deadline is needed
     for wait in (Call.WAIT_LONG, Call.WAIT):
         if not room.view.ended:

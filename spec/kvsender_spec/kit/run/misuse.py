@@ -1,4 +1,4 @@
-"""The mistakes of others: of an owner (KS-8.1), when each can be made and with which page ids; of a peer (KS-7.1)."""
+"""The mistakes of others: of a caller (KS-8.1), when each can be made and with which page ids; of a peer (KS-7.1)."""
 
 from __future__ import annotations
 

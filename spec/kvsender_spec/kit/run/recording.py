@@ -11,16 +11,16 @@ from kvsender_spec.history import events
 from kvsender_spec.history.record import NOWHERE, Place, Recorder, message_of
 from kvsender_spec.kit.adapter import Notifies, RoomPlan
 from kvsender_spec.kit.run.calls import AdapterError, Calls
-from kvsender_spec.kit.run.stage import SENDER_SIDE, Stage
+from kvsender_spec.kit.run.scripted_world import SENDER_SIDE, ScriptedWorld
 from kvsender_spec.kit.scripted.fabric import ScriptedHandle, TransportEvent
 
 
 class FabricRecorder:
     """Translates what happens in one fabric into events."""
 
-    def __init__(self, recorder: Recorder, stage: Stage, calls: Calls) -> None:
+    def __init__(self, recorder: Recorder, scripted_world: ScriptedWorld, calls: Calls) -> None:
         self._recorder: Final = recorder
-        self._stage: Final = stage
+        self._scripted_world: Final = scripted_world
         self._calls: Final = calls
         self._known: Final = set(calls.threads())
         """The threads that may call the transport."""
@@ -28,13 +28,13 @@ class FabricRecorder:
         self._ended: Final[set[str]] = set()
         self._room_at: Final[dict[int, int]] = {}
         """By address at a peer: the key of the room whose page or slot lies there."""
-        stage.fabric.on_event = self._asked
-        stage.fabric.on_connect = self._connected
-        stage.fabric.on_landed = self._landed
+        scripted_world.fabric.on_event = self._asked
+        scripted_world.fabric.on_connect = self._connected
+        scripted_world.fabric.on_landed = self._landed
 
     def place(self, plan: RoomPlan) -> None:
         """A room was given pages and slots at its peers."""
-        self._room_at.update(dict.fromkeys(self._stage.addresses(plan), plan.incarnation))
+        self._room_at.update(dict.fromkeys(self._scripted_world.addresses(plan), plan.incarnation))
 
     # -- the transport
 
@@ -61,15 +61,15 @@ class FabricRecorder:
                 raise AssertionError(f"{event.point} without a handle")
 
     def _place_of(self, event: TransportEvent) -> Place:
-        made = None if event.handle is None else self._stage.fabric.handles.get(event.handle)
+        made = None if event.handle is None else self._scripted_world.fabric.handles.get(event.handle)
         room = None if event.target is None else self._room_at.get(event.target)
         if made is None:
             return Place(room=room) if room is not None else NOWHERE
-        return Place(pages=sorted(self._stage.pages_of(made)), room=room)
+        return Place(pages=sorted(self._scripted_world.pages_of(made)), room=room)
 
     def _connected(self, agent: str, peer: str, error: BaseException | None) -> None:
         if agent == SENDER_SIDE:
-            self._recorder.peer_added(peer, self._stage.fabric.agents[peer].generation, error)
+            self._recorder.peer_added(peer, self._scripted_world.fabric.agents[peer].generation, error)
 
     def _landed(self, handle: ScriptedHandle, count: int, whole: bool) -> None:
         if handle.agent == SENDER_SIDE:
@@ -102,19 +102,21 @@ class FabricRecorder:
 
     # -- peers
 
-    def read_notices(self, system: object) -> None:
+    def read_notifications(self, system: object) -> None:
         """Record what the peers were told since the last time."""
-        for peer in self._stage.world.peers:
+        for peer in self._scripted_world.world.peers:
             for messages in peer.agent.get_new_notifs().values():
                 if isinstance(system, Notifies):
                     for message in messages:
                         self._heard(peer.name, system, message)
 
     def _heard(self, peer: str, system: Notifies, message: bytes) -> None:
-        notice = self._calls.plain("read_notice", partial(system.read_notice, message))
-        if notice is not None:
-            heard = partial(events.NotificationHeard, peer=peer, says=events.Says(notice.kind.value), id=notice.room)
-            self._recorder.note(partial(heard, incarnation=notice.incarnation, reason=notice.reason))
+        notification = self._calls.plain("read_notification", partial(system.read_notification, message))
+        if notification is not None:
+            heard = partial(
+                events.NotificationHeard, peer=peer, says=events.Says(notification.kind.value), id=notification.room
+            )
+            self._recorder.note(partial(heard, incarnation=notification.incarnation, reason=notification.reason))
 
     def control(self, message: bytes) -> None:
         """A malformed control message arrives."""

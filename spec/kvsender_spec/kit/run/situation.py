@@ -1,4 +1,4 @@
-"""Where a run stands: the world of its scene and the system in it, what was seen so far, and what makes sense next."""
+"""Where a run stands: the world of its setup and the system in it, what was seen so far, and what makes sense next."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kvsender_spec.kit.run.calls import Calls
 from kvsender_spec.kit.run.misuse import possible
 from kvsender_spec.kit.run.recording import FabricRecorder
 from kvsender_spec.kit.run.rooms import Room
-from kvsender_spec.kit.run.stage import Stage
+from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.machine import HandleState
 from kvsender_spec.observe.observer import Observer
-from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Scene, Step
+from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Setup, Step
 
-MEETING_CALLS: Final = {
+OVERLAP_CALLS: Final = {
     Call.SEND: (Call.POLL, Call.ABORT, Call.CLEAR),
     Call.POLL: (Call.SEND, Call.POLL, Call.ABORT, Call.CLEAR),
 }
@@ -32,17 +32,17 @@ class Situation:
     ``observer`` sees every event at once. It is asked what makes sense next, and never for a verdict.
     """
 
-    def __init__(self, adapter: Adapter, scene: Scene) -> None:
+    def __init__(self, adapter: Adapter, setup: Setup) -> None:
         """Make the world and open the system. Raises AdapterError where the adapter breaks, or LoadError."""
         self.adapter: Final = adapter
-        self.scene: Final = scene
+        self.setup: Final = setup
         self.over = False
         """Nothing more can be done: the sender was interrupted, or the run has had its end."""
         self.faults_over = False
         self.can: Final = abilities(adapter)
-        self.stage: Final = Stage(scene, transport_errors(adapter))
-        self.world: Final = self.stage.world
-        self.calls: Final = Calls(adapter.name, self.stage.fabric)
+        self.scripted_world: Final = ScriptedWorld(setup, transport_errors(adapter))
+        self.world: Final = self.scripted_world.world
+        self.calls: Final = Calls(adapter.name, self.scripted_world.fabric)
         self.system: Final = self.calls.hook("open", lambda: adapter.open(self.world))
         header = Header(
             source=Source.SCRIPTED,
@@ -60,7 +60,7 @@ class Situation:
         )
         self.recorder.name_threads(self.calls.threads())
         self.calls.system = cast("Works", self.system) if Ability.WORKERS in self.can else None
-        self.reports: Final = FabricRecorder(self.recorder, self.stage, self.calls)
+        self.reports: Final = FabricRecorder(self.recorder, self.scripted_world, self.calls)
         self.rooms: Final[list[Room]] = []
         """Every opening, the oldest first."""
 
@@ -85,14 +85,14 @@ class Situation:
             return False
         if step.call in WORLD_CALLS:
             return self._world_step_makes_sense(step)
-        if step.room >= len(self.scene.chunks):
+        if step.room >= len(self.setup.chunks):
             return False
         room = self.room_of(step)
         if step.call is Call.OPEN:
             # A room id comes back only after its caller has cleared it.
             reopenings = len(self.rooms) - len({opened.slot for opened in self.rooms})
             return room is None or (room.view.cleared and reopenings < MOST_REOPENINGS)
-        if room is None or not self._meeting_makes_sense(step):
+        if room is None or not self._overlap_makes_sense(step):
             return False
         match step.call:
             case Call.SEND if step.misuse is not None:
@@ -113,12 +113,12 @@ class Situation:
             case Call.FAULTS_OVER | Call.SETTLE:
                 return True
             case _:
-                return not self.faults_over and step.room < self.scene.peers and self._peer_step_makes_sense(step)
+                return not self.faults_over and step.room < self.setup.peers and self._peer_step_makes_sense(step)
 
     def asks(self, point: Point, slot: int) -> int:
         """How often the sender can be expected to ask this of the transport in its next call: once per peer or handle.
 
-        What lies beyond is never reached: a fault there strikes nothing, and a meeting there does not take place.
+        What lies beyond is never reached: a fault there strikes nothing, and an overlap there does not take place.
         """
         openings = self.openings(slot)
         if not openings:
@@ -133,11 +133,11 @@ class Situation:
             case Point.RELEASE:
                 return sum(1 for machine in handles if machine.state is not HandleState.NEVER_SUBMITTED)
 
-    def _meeting_makes_sense(self, step: Step) -> bool:
-        if step.meeting is None:
+    def _overlap_makes_sense(self, step: Step) -> bool:
+        if step.overlap is None:
             return True
-        allowed = step.meeting.call in MEETING_CALLS.get(step.call, ()) and step.misuse is None
-        return allowed and self.applicable(Step(step.meeting.call, step.room, opening=step.opening))
+        allowed = step.overlap.call in OVERLAP_CALLS.get(step.call, ()) and step.misuse is None
+        return allowed and self.applicable(Step(step.overlap.call, step.room, opening=step.opening))
 
     def _peer_step_makes_sense(self, step: Step) -> bool:
         peer = self.observer.subject.peer(self.world.peers[step.room].name)

@@ -1,5 +1,5 @@
-"""The threads that call the sender: the caller's, and another one that is let in at the call of the transport that a
-step names. The time limit here ends what would never end; it decides nothing else.
+"""The threads that call the sender: the caller's, and another one that calls at the point of the
+transport that a step names. The time limit here ends what would never end; it decides nothing else.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
 
-MEETING_S: Final = 0.02
-"""How long the first of two callers stands still for the second, which may have to wait for a lock of the first."""
+OVERLAP_S: Final = 0.02
+"""How long the first of two callers waits for the second, which may have to wait for a lock of the first."""
 
 
-class Errand(Generic[_T]):
+class Task(Generic[_T]):
     """One call on another thread, and what came of it."""
 
     def __init__(self, what: Callable[[], _T]) -> None:
@@ -49,7 +49,7 @@ class Caller:
     """A thread that makes one call after the other. One that never returns costs this thread, and not the run."""
 
     def __init__(self, name: str) -> None:
-        self._errands: Final[SimpleQueue[Callable[[], None]]] = SimpleQueue()
+        self._tasks: Final[SimpleQueue[Callable[[], None]]] = SimpleQueue()
         self._thread: Final = Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -58,25 +58,25 @@ class Caller:
         assert self._thread.ident is not None
         return self._thread.ident
 
-    def begin(self, what: Callable[[], _T]) -> Errand[_T]:
-        errand = Errand(what)
-        self._errands.put(errand.run)
-        return errand
+    def begin(self, what: Callable[[], _T]) -> Task[_T]:
+        task = Task(what)
+        self._tasks.put(task.run)
+        return task
 
     def _serve(self) -> None:
         while True:
-            self._errands.get()()
+            self._tasks.get()()
 
 
 class Callers:
-    """The owner's thread, and another one for calls that meet the owner's. Kept from run to run."""
+    """The caller's thread, and another one for calls that overlap the caller's. Kept from run to run."""
 
     def __init__(self) -> None:
         self._made: Final[dict[tuple[int, str], Caller]] = {}
 
     @property
-    def owner(self) -> Caller:
-        return self._of_this_process("kvsender-owner")
+    def main(self) -> Caller:
+        return self._of_this_process("kvsender-caller")
 
     @property
     def other(self) -> Caller:

@@ -11,7 +11,7 @@ from kvsender_spec.kit.scripted.answers import Answering
 from kvsender_spec.kit.scripted.copies import (
     MEMORY,
     WRITES,
-    Cargo,
+    Copy,
     Indices,
     Link,
     Process,
@@ -136,7 +136,9 @@ class ScriptedAgent(Answering):
         with self._reached(Point.MAKE):
             for side in (local_xfer_side, remote_xfer_side):
                 if side.released:
-                    raise self._crime(Point.MAKE, peer, "a released descriptor list was used for a transfer", notif_msg)
+                    raise self._handle_misuse(
+                        Point.MAKE, peer, "a released descriptor list was used for a transfer", notif_msg
+                    )
             remote = picked(remote_xfer_side.blocks, remote_indices)
             self._aim = remote[0][0] if remote else None
             self._strike(Point.MAKE, peer, notif_msg)
@@ -182,13 +184,13 @@ class ScriptedAgent(Answering):
         if not local or not remote or [length for _, length in local] != [length for _, length in remote]:
             raise self._refused(Kind.INVALID_PARAM, peer, message)
         source, target = (local, remote) if writes else (remote, local)
-        cargo = Cargo(link, tuple(zip(source, target, strict=True)))
-        handle = self.fabric.adopt(cargo, operation, message)
+        copy = Copy(link, tuple(zip(source, target, strict=True)))
+        handle = self.fabric.adopt(copy, operation, message)
         self._log(Point.MAKE, peer, "made", message, handle)
         return handle
 
     def transfer(self, handle: ScriptedHandle, notif_msg: bytes = b"") -> str:
-        link = handle.cargo.link
+        link = handle.copy.link
         with self._reached(Point.POST):
             self._forbid_misuse(Point.POST, handle)
             state = handle.state
@@ -206,8 +208,8 @@ class ScriptedAgent(Answering):
                 handle.machine, handle.told = SpecHandle(), False  # NIXL runs a completed transfer again
             handle.message = notif_msg or handle.message
             handle.machine.fire(HandleEvent.ACCEPTED)
-            handle.cargo.landed = False
-            self.fabric.afloat.append(handle.cargo)
+            handle.copy.landed = False
+            self.fabric.copies_in_flight.append(handle.copy)
             if self.fabric.done_at_post:
                 self.fabric.finish(handle)
             if handle.state is HandleState.DONE:
@@ -216,32 +218,32 @@ class ScriptedAgent(Answering):
 
     def _reject(self, handle: ScriptedHandle, fault: Fault | None) -> str:
         """A post that fails proves nothing: where a fault struck in the middle of it, half of the bytes are there."""
-        link = handle.cargo.link
+        link = handle.copy.link
         if fault is not None:
             if not (link.broken or link.peer.stopped):
-                handle.cargo.land_half()
-            handle.cargo.adrift = True
-            self.fabric.afloat.append(handle.cargo)
+                handle.copy.land_half()
+            handle.copy.orphaned = True
+            self.fabric.copies_in_flight.append(handle.copy)
             handle.outcome, handle.injected = fault.kind, True
             link.cut = link.cut or fault.kind is Kind.REMOTE_DISCONNECT
         elif handle.outcome is None:
             handle.outcome = Kind.REMOTE_DISCONNECT
         if handle.state is HandleState.IN_FLIGHT:
             handle.machine.fire(HandleEvent.RAISED)  # a post that comes too soon finds out what a check would have
-            handle.cargo.adrift = True
+            handle.copy.orphaned = True
         else:
             handle.machine.fire(HandleEvent.REJECTED)
         return self._answer(Point.POST, handle)
 
     def check_xfer_state(self, handle: ScriptedHandle) -> str:
-        link = handle.cargo.link
+        link = handle.copy.link
         with self._reached(Point.CHECK):
             self._forbid_misuse(Point.CHECK, handle)
             # A worker may take a state that nobody knows for one that is still to change, and ask for ever.
             open_ended = handle.outcome in RETURNED_BY_TRANSPORT
             if self.scripted and (handle.unsettled or open_ended):
-                self.fabric.parking.stand(handle.number)
-                if self.fabric.parking.dismissed:
+                self.fabric.parking.park(handle.number)
+                if self.fabric.parking.closed:
                     # Also over a connection that was remade after the end, which nobody has cut.
                     raise self.fabric.error(Kind.CANCELLED)
                 self._forbid_misuse(Point.CHECK, handle)  # it may have been released meanwhile
@@ -264,7 +266,7 @@ class ScriptedAgent(Answering):
                 handle.outcome = Kind.REMOTE_DISCONNECT
             if handle.outcome is not None:
                 handle.machine.fire(HandleEvent.RAISED)
-                handle.cargo.adrift = True
+                handle.copy.orphaned = True
             elif handle.state is HandleState.DONE:
                 self._complete(handle)
             return self._answer(Point.CHECK, handle)
@@ -273,7 +275,7 @@ class ScriptedAgent(Answering):
         """This call has found the transfer complete, so it is the one that sends the notification."""
         handle.told = True
         if handle.message:
-            handle.cargo.link.peer.deliver(self.name, handle.message)
+            handle.copy.link.peer.deliver(self.name, handle.message)
 
     def release_xfer_handle(self, handle: ScriptedHandle) -> None:
         """Cancels nothing. A second release does nothing, and is logged so that it can be counted."""

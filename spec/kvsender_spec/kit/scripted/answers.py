@@ -98,11 +98,11 @@ class Answering:
         self._log(Point.MAKE, peer, error, message, refused=True)
         return error
 
-    def _crime(
+    def _handle_misuse(
         self, point: Point, peer: str, what: str, message: bytes = b"", handle: ScriptedHandle | None = None
     ) -> BaseException:
         """The logged error of what reads freed memory in NIXL: it crashes there, or not, or acts on something else."""
-        error = self.fabric.crime(f"{self.name}: {what}")
+        error = self.fabric.handle_misuse(f"{self.name}: {what}")
         self._log(point, peer, error, message, handle)
         return error
 
@@ -113,7 +113,7 @@ class Answering:
             what = f"the local memory of {handle!r} was deregistered before this {point.value}"
         else:
             return
-        raise self._crime(point, handle.peer, what, handle=handle)
+        raise self._handle_misuse(point, handle.peer, what, handle=handle)
 
     def _log(
         self,

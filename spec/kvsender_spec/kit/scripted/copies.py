@@ -1,6 +1,6 @@
 """What travels between scripted agents: descriptors, links, the bytes of a transfer, and the handle on them.
 
-The bytes (``Cargo``) are apart from the handle, because in NIXL they are: releasing a handle, removing the peer and an
+The bytes (``Copy``) are apart from the handle, because in NIXL they are: releasing a handle, removing the peer and an
 error all end what the sender hears of a transfer, and none of them ends the transfer.
 """
 
@@ -78,7 +78,7 @@ class Link:
 
 
 @dataclass(slots=True, eq=False)
-class Cargo:
+class Copy:
     """The bytes of one transfer. They outlive its handle, because releasing a handle does not stop them."""
 
     link: Link
@@ -86,7 +86,7 @@ class Cargo:
     """For each descriptor the span that is read and the span that is written."""
     landed: bool = False
     """Every byte is in place."""
-    adrift: bool = False
+    orphaned: bool = False
     """Posted, and nobody will ever be told that it has landed."""
 
     def land(self) -> int:
@@ -128,7 +128,7 @@ class ScriptedHandle:
     """One transfer, as the sender holds it. Dropping the last reference releases it, as in NIXL."""
 
     number: Final[int]
-    cargo: Final[Cargo]
+    copy: Final[Copy]
     operation: Final[Operation]
     message: bytes
     on_drop: Final[Callable[[ScriptedHandle], None]]
@@ -143,21 +143,21 @@ class ScriptedHandle:
 
     @property
     def agent(self) -> str:
-        return self.cargo.link.agent.name
+        return self.copy.link.agent.name
 
     @property
     def peer(self) -> str:
-        return self.cargo.link.peer.name
+        return self.copy.link.peer.name
 
     @property
     def local(self) -> tuple[Span, ...]:
         side = 0 if WRITES[self.operation] else 1
-        return tuple(pair[side] for pair in self.cargo.pairs)
+        return tuple(pair[side] for pair in self.copy.pairs)
 
     @property
     def remote(self) -> tuple[Span, ...]:
         side = 1 if WRITES[self.operation] else 0
-        return tuple(pair[side] for pair in self.cargo.pairs)
+        return tuple(pair[side] for pair in self.copy.pairs)
 
     @property
     def state(self) -> HandleState:
@@ -166,12 +166,12 @@ class ScriptedHandle:
 
     @property
     def landed(self) -> bool:
-        return self.cargo.landed
+        return self.copy.landed
 
     @property
     def unsettled(self) -> bool:
         """Posted, held by the sender, and nothing has decided yet how it ends."""
-        link = self.cargo.link
+        link = self.copy.link
         open_ended = self.state is HandleState.IN_FLIGHT and self.outcome is None and not self.released
         return open_ended and not link.broken and not link.removed
 

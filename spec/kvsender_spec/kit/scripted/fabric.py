@@ -8,7 +8,7 @@ it refuses and what it raises is what nixl 1.5.1 was seen to do. These rules sha
 * An error, a release and a removal are not the end of the bytes: ``Fabric.land_late`` makes them land afterwards, from
   the source as it is then.
 * The notification that travels with a transfer is sent by the sender's own check that finds the transfer complete.
-* Use after release, which crashes the real process, raises ``UseAfterRelease`` and is kept in ``Fabric.crimes``.
+* Use after release, which crashes the real process, raises ``UseAfterRelease`` and is kept in ``Fabric.handle_misuses``.
 
 Addresses are real: the fabric copies bytes with ``memmove``, so the caller keeps the buffers alive.
 """
@@ -67,8 +67,8 @@ class Fabric(Ground):
 
     def in_flight(self, agent: str) -> list[ScriptedHandle]:
         """The handles that the agent has posted and holds, and that nothing has settled yet, in posting order."""
-        held = {handle.cargo: handle for handle in self.handles.values() if handle.agent == agent and handle.unsettled}
-        return [held[cargo] for cargo in self.afloat if cargo in held]
+        held = {handle.copy: handle for handle in self.handles.values() if handle.agent == agent and handle.unsettled}
+        return [held[copy] for copy in self.copies_in_flight if copy in held]
 
     def fail(self, handle: ScriptedHandle, kind: Kind) -> None:
         """Every check from now on answers this error. A disconnect is never one handle's own: it cuts the connection.
@@ -79,7 +79,7 @@ class Fabric(Ground):
             if not handle.unsettled:
                 return
             if kind is Kind.REMOTE_DISCONNECT:
-                handle.cargo.link.cut = True
+                handle.copy.link.cut = True
             else:
                 handle.outcome = kind
 
@@ -93,7 +93,7 @@ class Fabric(Ground):
         self.agents[name].alive = False
 
     def stop(self, name: str) -> None:
-        """The process stands still: everything towards it is PROC until ``cont``, and nobody is told."""
+        """The process is stopped: everything towards it is PROC until ``cont``, and nobody is told."""
         self.agents[name].stopped = True
 
     def cont(self, name: str) -> None:
@@ -103,19 +103,19 @@ class Fabric(Ground):
         """Land what a posted to b and will not hear of again, from the source as it is now. Returns the bytes."""
         with self.lock:
             late = [
-                cargo
-                for cargo in self.afloat
-                if (cargo.link.agent.name, cargo.link.peer.name) == (a, b)
-                and (cargo.adrift or cargo.link.broken or cargo.link.removed)
-                and cargo.link.peer.alive
-                and not cargo.link.peer.stopped
+                copy
+                for copy in self.copies_in_flight
+                if (copy.link.agent.name, copy.link.peer.name) == (a, b)
+                and (copy.orphaned or copy.link.broken or copy.link.removed)
+                and copy.link.peer.alive
+                and not copy.link.peer.stopped
             ]
-            return sum(self._land(cargo) for cargo in late)
+            return sum(self._land(copy) for copy in late)
 
-    def dismiss(self) -> None:
+    def shut_down(self) -> None:
         """The run is over: every connection is cut, and nobody who checks a transfer is kept waiting."""
         with self.lock:
             for agent in self.agents.values():
                 for link in agent.links.values():
                     link.cut = True
-        self.parking.dismiss()
+        self.parking.close()

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from kvsender_spec.contract import Operation
 from kvsender_spec.faults import STAND_INS, FaultPlan, Kind, Point, make_error
-from kvsender_spec.kit.scripted.copies import Cargo, Process, Region, ScriptedHandle
+from kvsender_spec.kit.scripted.copies import Copy, Process, Region, ScriptedHandle
 from kvsender_spec.kit.scripted.parking import Parking
 from kvsender_spec.machine import HandleEvent, HandleState
 
@@ -75,11 +75,11 @@ class Ground:
         self.events: Final[list[TransportEvent]] = []
         self.connects: Final[list[tuple[str, str]]] = []
         """Each accepted ``add_remote_agent``, as the agent's name and the peer's."""
-        self.crimes: Final[list[str]] = []
+        self.handle_misuses: Final[list[str]] = []
         """Each use after release, kept for senders that swallow the error."""
         self.handles: Final[WeakValueDictionary[int, ScriptedHandle]] = WeakValueDictionary()
         """The handles that are not released, by number; weak, because the last reference must be the sender's."""
-        self.afloat: Final[list[Cargo]] = []
+        self.copies_in_flight: Final[list[Copy]] = []
         """What was posted and has not landed."""
         self.lock: Final = RLock()
         self.parking: Final = Parking(self.lock)
@@ -100,16 +100,16 @@ class Ground:
         Nothing happens to a handle that is settled, or whose peer is stopped.
         """
         with self.lock:
-            if handle.unsettled and not handle.cargo.link.peer.stopped:
-                count = self._land(handle.cargo)
+            if handle.unsettled and not handle.copy.link.peer.stopped:
+                count = self._land(handle.copy)
                 handle.machine.fire(HandleEvent.FINISHED)
                 if self.on_landed is not None:
                     self.on_landed(handle, count, True)
 
     # ------------------------------------------------------------------------------------------- for its agents
 
-    def adopt(self, cargo: Cargo, operation: Operation, message: bytes) -> ScriptedHandle:
-        handle = ScriptedHandle(self._made, cargo, operation, message, partial(self.end, answer="dropped"))
+    def adopt(self, copy: Copy, operation: Operation, message: bytes) -> ScriptedHandle:
+        handle = ScriptedHandle(self._made, copy, operation, message, partial(self.end, answer="dropped"))
         self._made += 1
         self.handles[handle.number] = handle
         return handle
@@ -119,7 +119,7 @@ class Ground:
         with self.lock:
             if not handle.released:
                 handle.released = True
-                handle.cargo.adrift = handle.cargo.adrift or handle.state is HandleState.IN_FLIGHT
+                handle.copy.orphaned = handle.copy.orphaned or handle.state is HandleState.IN_FLIGHT
                 handle.machine.fire(HandleEvent.RELEASED)
                 self.handles.pop(handle.number, None)
             self.log(TransportEvent(Point.RELEASE, handle.agent, handle.peer, handle.number, answer))
@@ -155,13 +155,13 @@ class Ground:
         if self.on_connect is not None:
             self.on_connect(agent, peer, error)
 
-    def crime(self, what: str) -> UseAfterRelease:
-        self.crimes.append(what)
+    def handle_misuse(self, what: str) -> UseAfterRelease:
+        self.handle_misuses.append(what)
         return UseAfterRelease(what)
 
-    def _land(self, cargo: Cargo) -> int:
-        self.afloat.remove(cargo)
-        return cargo.land()
+    def _land(self, copy: Copy) -> int:
+        self.copies_in_flight.remove(copy)
+        return copy.land()
 
 
 def _header(agent: Process) -> bytes:

@@ -1,4 +1,4 @@
-"""Where workers of the system under test stand still: inside a check of a transfer that is still PROC.
+"""Where workers of the system under test wait: inside a check of a transfer that is still PROC.
 
 Schedules are made at the transport's call points, never with sleeps. The time limits here end what would never end;
 they decide nothing else.
@@ -19,16 +19,16 @@ _LOOK_S: Final = 0.001
 def looks(limit_s: float, period_s: float) -> int:
     """How often to look until a time limit is over.
 
-    Time limits count looks, not seconds of the wall clock: a machine that stands still for a minute, as shared ones do,
+    Time limits count looks, not seconds of the wall clock: a machine that is stopped for a minute, as shared ones are,
     has not given anybody a minute to return.
     """
     return max(1, round(limit_s / period_s))
 
 
 class Parking:
-    """Where workers of the system under test stand still inside a check of a transfer that is still PROC.
+    """Where workers of the system under test wait inside a check of a transfer that is still PROC.
 
-    Off until a run names its own threads: without a run nobody is parked. The fabric's lock is held in ``stand``.
+    Off until a run names its own threads: without a run nobody is parked. The fabric's lock is held in ``park``.
     """
 
     def __init__(self, lock: RLock) -> None:
@@ -39,7 +39,7 @@ class Parking:
         self._parked: dict[int, None] = {}
         """In the order of their coming."""
         self._called: set[int] = set()
-        self.dismissed = False
+        self.closed = False
 
     def only_for_others_than(self, *callers: int) -> None:
         """Begin to park every thread but these."""
@@ -47,25 +47,25 @@ class Parking:
 
     @property
     def is_caller(self) -> bool:
-        """The thread that asks is one of the owner's, or nobody has said whose is whose."""
+        """The thread that asks is one of the caller's, or nobody has said whose is whose."""
         return not self._callers or get_ident() in self._callers
 
-    def stand(self, handle: int) -> None:
+    def park(self, handle: int) -> None:
         """Called by a check that would answer PROC."""
-        if self.is_caller or self.dismissed:
+        if self.is_caller or self.closed:
             return
         worker = get_ident()
         checked = self._checked.setdefault(worker, set())
         if handle in checked:
             self._parked[worker] = None
             self._changed.notify_all()
-            self._changed.wait_for(lambda: worker in self._called or self.dismissed)
+            self._changed.wait_for(lambda: worker in self._called or self.closed)
             self._called.discard(worker)
-            self._parked.pop(worker, None)  # dismissed
+            self._parked.pop(worker, None)  # closed
             checked.clear()
         checked.add(handle)
 
-    def wait_until_quiet(self, busy: Callable[[], int], limit_s: float = CALL_LIMIT_S) -> bool:
+    def wait_until_idle(self, busy: Callable[[], int], limit_s: float = CALL_LIMIT_S) -> bool:
         """Until every worker that has work is parked; False when that does not happen in time."""
         # A worker never unparks by itself, so the two counts need not be taken at one instant. ``busy`` takes locks of
         # the system's own, under which it may be inside the transport: it is not called with the fabric's lock.
@@ -78,10 +78,10 @@ class Parking:
         return False
 
     def let_each_go_on(self, busy: Callable[[], int], limit_s: float = CALL_LIMIT_S) -> bool:
-        """One round: each parked worker in turn goes on until all are quiet again. False when that never happens."""
+        """One round: each parked worker in turn goes on until all are idle again. False when that never happens."""
         for worker in list(self._parked):
             self._call(worker)
-            if not self.wait_until_quiet(busy, limit_s):
+            if not self.wait_until_idle(busy, limit_s):
                 return False
         return True
 
@@ -96,8 +96,8 @@ class Parking:
                 self._called.add(worker)
                 self._changed.notify_all()
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """The run is over: nobody is parked any more."""
         with self._changed:
-            self.dismissed = True
+            self.closed = True
             self._changed.notify_all()

@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Final
 
 from kvsender_spec.formal.suite.hsi import cover
-from kvsender_spec.formal.suite.letters import Letter, Word
+from kvsender_spec.formal.suite.letters import CallSequence, Letter
 from kvsender_spec.formal.suite.sender import SpecMachine
 from kvsender_spec.kit.search.learn import Learned
-from kvsender_spec.kit.search.words import spell
+from kvsender_spec.kit.search.sequences import spell
 from kvsender_spec.report.svg import Path, Picture, Rect, Shape, Words, draw
 
 _COLUMN: Final = 230.0
@@ -48,15 +48,15 @@ def verdict(learned: Learned) -> list[str]:
     spec, sender = learned.spec, learned.sender
     lines = [
         f"specification: {spec.size} states, {len(spec.inputs)} inputs; it reports a failure {learned.reading.value}",
-        f"{learned.adapter}: {sender.size} states, learned from {learned.words} words",
+        f"{learned.adapter}: {sender.size} states, learned from {learned.sequences} sequences",
     ]
     if learned.stopped:
         lines.append(f"learning was cut short after {learned.stopped}: this is the last hypothesis")
-    if learned.word is None:
-        same = "no word was found that tells the two apart" if learned.stopped else "the two are bisimilar"
+    if learned.sequence is None:
+        same = "no sequence was found that tells the two apart" if learned.stopped else "the two are bisimilar"
         return [*lines, same]
     lines += [
-        "a shortest word that tells the two apart:",
+        "a shortest sequence that tells the two apart:",
         *(f"  {number}. {step}" for number, step in enumerate(told(learned), 1)),
     ]
     named = ", ".join(learned.clauses)
@@ -67,9 +67,9 @@ def verdict(learned: Learned) -> list[str]:
 
 
 def told(learned: Learned) -> list[str]:
-    """The distinguishing word letter by letter; both outputs where they differ."""
-    word = learned.word or ()
-    answers = zip(word, learned.spec.run(word), learned.sender.run(word), strict=True)
+    """The distinguishing sequence letter by letter; both outputs where they differ."""
+    sequence = learned.sequence or ()
+    answers = zip(sequence, learned.spec.run(sequence), learned.sender.run(sequence), strict=True)
     return [
         f"{letter}: {a.value}" if a is b else f"{letter}: the specification {a.value}, the sender {b.value}"
         for letter, a, b in answers
@@ -83,13 +83,13 @@ def to_markdown(learned: Learned) -> str:
     """A page with both machines as mermaid diagrams."""
     lines = [f"# {learned.adapter} beside the specification", "", *(f"- {line.strip()}" for line in verdict(learned))]
     for title, machine in (("The specification", learned.spec), (learned.adapter, learned.sender)):
-        lines += ["", f"## {title}", "", *_mermaid(machine, learned.word or ()), "", *_table(machine)]
+        lines += ["", f"## {title}", "", *_mermaid(machine, learned.sequence or ()), "", *_table(machine)]
     lines += ["", "## Letters", ""]
     lines += [f"{number}. {letter}" for letter, number in _numbers(learned.spec).items()]
     return "\n".join([*lines, ""])
 
 
-def _mermaid(machine: SpecMachine, word: Word) -> list[str]:
+def _mermaid(machine: SpecMachine, sequence: CallSequence) -> list[str]:
     numbers = _numbers(machine)
     lines = ["```mermaid", "stateDiagram-v2", "    direction LR", "    classDef way fill:#fdeae8,stroke:#b3261e"]
     lines += [f"    s{state}: s{state} {_says(machine, state)}" for state in range(machine.size)]
@@ -97,13 +97,13 @@ def _mermaid(machine: SpecMachine, word: Word) -> list[str]:
     for (source, target), letters in _grouped(machine).items():
         if source != target:
             lines.append(f"    s{source} --> s{target}: {' '.join(str(numbers[letter]) for letter in letters)}")
-    if word:
-        lines.append(f"    class {','.join(f's{state}' for state in sorted(set(_states(machine, word))))} way")
+    if sequence:
+        lines.append(f"    class {','.join(f's{state}' for state in sorted(set(_states(machine, sequence))))} way")
     return [*lines, "```"]
 
 
-def _states(machine: SpecMachine, word: Word) -> list[int]:
-    return [machine.after(word[:end]) for end in range(len(word) + 1)]
+def _states(machine: SpecMachine, sequence: CallSequence) -> list[int]:
+    return [machine.after(sequence[:end]) for end in range(len(sequence) + 1)]
 
 
 def _table(machine: SpecMachine) -> list[str]:
@@ -122,10 +122,10 @@ def _table(machine: SpecMachine) -> list[str]:
 
 
 def to_svg(learned: Learned) -> str:
-    """Both machines in one SVG picture, with the word that tells them apart in red."""
-    word = learned.word or ()
-    left, width, height = _machine(learned.spec, "the specification", word, 0.0)
-    right, more, taller = _machine(learned.sender, learned.adapter, word, width)
+    """Both machines in one SVG picture, with the sequence that tells them apart in red."""
+    sequence = learned.sequence or ()
+    left, width, height = _machine(learned.spec, "the specification", sequence, 0.0)
+    right, more, taller = _machine(learned.sender, learned.adapter, sequence, width)
     y = max(height, taller) + _LINE
     shapes = [*left, *right]
     for line in verdict(learned):
@@ -135,14 +135,14 @@ def to_svg(learned: Learned) -> str:
     for letter, number in _numbers(learned.spec).items():
         shapes.append(Words(_MARGIN / 2, y, f"{number:2} {letter}", "label"))
         y += 13
-    label = f"{learned.adapter} beside the specification: {spell(word)}"
+    label = f"{learned.adapter} beside the specification: {spell(sequence)}"
     return draw(Picture(width + more, y, label, tuple(shapes), style="machines.css"))
 
 
-def _machine(machine: SpecMachine, title: str, word: Word, left: float) -> tuple[list[Shape], float, float]:
+def _machine(machine: SpecMachine, title: str, sequence: CallSequence, left: float) -> tuple[list[Shape], float, float]:
     """The drawing of one machine, and its width and height."""
     places = _places(machine, left)
-    way = set(pairwise(_states(machine, word)))
+    way = set(pairwise(_states(machine, sequence)))
     numbers = _numbers(machine)
     shapes: list[Shape] = [Words(left + _MARGIN / 2, 28, f"{title}: {machine.size} states", "title")]
     for (source, target), letters in _grouped(machine).items():

@@ -1,6 +1,6 @@
-"""The layer of the complete suite: every word of an HSI suite, played to a sender and compared with the specification.
+"""The layer of the complete suite: every sequence of an HSI suite, run against a sender and compared with the specification.
 
-A word that is answered otherwise is run again for the observer, which says which clause it breaks; the reported trace
+A sequence that is answered otherwise is run again for the observer, which says which clause it breaks; the reported trace
 is the shortest that still breaks it. What differs and breaks no clause is reported as well, as itself, and decides
 nothing: the sender is another machine than the specification read strictly, and the clauses leave it that freedom (a
 deadline may be noticed late) or have a hole. What a pass would have promised does not hold then.
@@ -14,23 +14,23 @@ from typing import Final
 
 from kvsender_spec.clauses import BY_ID
 from kvsender_spec.formal.suite.hsi import suite
-from kvsender_spec.formal.suite.letters import PEERS, Letter, Reading, Word
+from kvsender_spec.formal.suite.letters import PEERS, CallSequence, Letter, Reading
 from kvsender_spec.formal.suite.sender import extract
 from kvsender_spec.history.events import Ability
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.drive import run_trace
-from kvsender_spec.kit.search.words import (
+from kvsender_spec.kit.run.execute import run_trace
+from kvsender_spec.kit.search.sequences import (
     EVERY_CLAUSE,
     Mismatch,
-    Played,
+    SequenceRun,
     compare,
     counting,
     lacking,
     not_judged,
-    play,
     reading_of,
+    run_sequence,
     spell,
     unsuited,
 )
@@ -40,26 +40,26 @@ from kvsender_spec.observe.verdict import Evidence, Findings, Outcome, SuiteSumm
 from kvsender_spec.trace import Trace
 
 MOST_EXTRA: Final = 3
-"""Each extra state multiplies the words by the number of letters."""
+"""Each extra state multiplies the sequences by the number of letters."""
 MOST_DIFFERENCES: Final = 8
-"""So many words that break a clause end the suite: the sender is known to be another machine."""
+"""So many sequences that break a clause end the suite: the sender is known to be another machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A word that the sender answers otherwise than the specification."""
+    """A sequence that the sender answers otherwise than the specification."""
 
-    word: Word
+    sequence: CallSequence
     mismatch: Mismatch | None
-    """None where every letter is answered as it should be, and only the judge saw what is wrong."""
+    """None where every letter is answered as it should be, and only the observer saw what is wrong."""
     clauses: tuple[str, ...]
-    """What the judge says that it breaks; empty where it finds nothing."""
+    """What the observer says that it breaks; empty where it finds nothing."""
     trace: Trace
 
     def __str__(self) -> str:
         if self.mismatch is None:
-            return f"{spell(self.word)}: answered as it should be, but it breaks {', '.join(self.clauses)}"
-        shown = spell(self.word[: self.mismatch.at + 1])
+            return f"{spell(self.sequence)}: answered as it should be, but it breaks {', '.join(self.clauses)}"
+        shown = spell(self.sequence[: self.mismatch.at + 1])
         return f"{shown}: the specification {self.mismatch.expected.value}, the sender {self.mismatch.observed.value}"
 
 
@@ -74,12 +74,12 @@ class SuiteReport:
     dropped: tuple[Letter, ...] = ()
     """The letters that the sender has no call for."""
     planned: int = 0
-    words: int = 0
-    """How many of the planned words were played."""
+    sequences: int = 0
+    """How many of the planned sequences were run."""
     calls: int = 0
     differences: list[Difference] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
-    """What the observer has seen in the words that are answered otherwise."""
+    """What the observer has seen in the sequences that are answered otherwise."""
     broken: dict[str, Evidence] = field(default_factory=dict)
     """By clause, the shortest trace found."""
     not_applicable: str = ""
@@ -87,24 +87,24 @@ class SuiteReport:
     """How the adapter broke."""
 
     @property
-    def known(self) -> list[Word]:
-        """How each word that differs begins, up to the letter at which it does."""
-        return [d.word if d.mismatch is None else d.word[: d.mismatch.at + 1] for d in self.differences]
+    def known(self) -> list[CallSequence]:
+        """How each sequence that differs begins, up to the letter at which it does."""
+        return [d.sequence if d.mismatch is None else d.sequence[: d.mismatch.at + 1] for d in self.differences]
 
     @property
     def failed(self) -> bool:
-        """A word has broken a clause."""
+        """A sequence has broken a clause."""
         return any(difference.clauses for difference in self.differences)
 
     @property
     def passed(self) -> bool:
-        """Every word was answered as the specification answers it, so that what the fault domain promises holds."""
-        return not (self.not_applicable or self.error or self.differences) and self.words == self.planned
+        """Every sequence was answered as the specification answers it, so that what the fault domain promises holds."""
+        return not (self.not_applicable or self.error or self.differences) and self.sequences == self.planned
 
     @property
     def shown(self) -> list[Difference]:
         """The differences worth reading: those that break a clause first, the shortest first, and not too many."""
-        lengths = [len(word) for word in self.known]
+        lengths = [len(sequence) for sequence in self.known]
         order = sorted((not d.clauses, lengths[n], n) for n, d in enumerate(self.differences))
         return [self.differences[number] for _, _, number in order[:MOST_DIFFERENCES]]
 
@@ -119,15 +119,19 @@ class SuiteReport:
 
     @property
     def summary(self) -> str:
-        """How much was played, and what came of it."""
+        """How much was run, and what came of it."""
         if self.not_applicable:
             return f"not applicable: {self.not_applicable}"
-        played = f"{self.words} of {self.planned} words" if self.words < self.planned else f"{self.words} words"
-        text = f"{played}, {self.calls} calls, k={self.extra}, {self.states} states"
+        done = (
+            f"{self.sequences} of {self.planned} sequences"
+            if self.sequences < self.planned
+            else f"{self.sequences} sequences"
+        )
+        text = f"{done}, {self.calls} calls, k={self.extra}, {self.states} states"
         if self.error:
             return f"{text}; the adapter broke: {self.error}"
         if not self.differences:
-            return f"{text}; every word is answered as the specification answers it"
+            return f"{text}; every sequence is answered as the specification answers it"
         broken = sum(1 for difference in self.differences if difference.clauses)
         free = len(self.differences) - broken
         counts = [f"{broken} break a clause"] * (broken > 0) + [f"{free} differ and break no clause"] * (free > 0)
@@ -135,7 +139,7 @@ class SuiteReport:
 
     @property
     def outcome(self) -> Outcome:
-        """Words that are answered otherwise and break no clause leave it inconclusive: the sender conforms as far as
+        """Sequences that are answered otherwise and break no clause leave it inconclusive: the sender conforms as far as
         anybody knows, and is not the machine for which the suite is complete."""
         if self.not_applicable:
             return Outcome.NOT_APPLICABLE
@@ -161,7 +165,7 @@ class SuiteReport:
         for clause, evidence in sorted(self.broken.items()):
             yield f"{clause} {BY_ID[clause].name}: expected {evidence.violation.expected};"
             if evidence.trace is not None:
-                yield f"  observed: {evidence.violation.observed}; shortest trace found, {evidence.trace.scene}:"
+                yield f"  observed: {evidence.violation.observed}; shortest trace found, {evidence.trace.setup}:"
                 yield from (f"  {number}. {step}" for number, step in enumerate(evidence.trace.steps, 1))
 
     def _facts(self) -> dict[str, object]:
@@ -173,14 +177,14 @@ class SuiteReport:
             "inputs": self.letters,
             "dropped_inputs": list(self.dropped),
             "reports_failure": self.reading.value,
-            "words": self.words,
-            "words_planned": self.planned,
+            "sequences": self.sequences,
+            "sequences_planned": self.planned,
             "calls": self.calls,
             "fault_domain": "" if self.not_applicable else self.domain,
             "note": self.not_applicable or self.error,
             "differences": [
                 {
-                    "word": list(difference.word),
+                    "sequence": list(difference.sequence),
                     "says": str(difference),
                     "clauses": list(difference.clauses),
                     "trace": difference.trace.dump().splitlines(),
@@ -202,9 +206,9 @@ def run_suite(
     profile: Profile | None = None,
     strict: bool = False,
     most_differences: int = MOST_DIFFERENCES,
-    on_word: Callable[[SuiteReport], None] = lambda _: None,
+    on_sequence: Callable[[SuiteReport], None] = lambda _: None,
 ) -> SuiteReport:
-    """Play the suite with ``extra`` states to an adapter whose system and sender ``can`` do so much.
+    """Run the suite with ``extra`` states against an adapter whose system and sender ``can`` do so much.
 
     Raises ValueError for a number of extra states that is out of range.
     """
@@ -219,13 +223,13 @@ def run_suite(
         report.dropped = tuple(letter for letter in Letter if letter in dropped)
         report.reading = reading_of(adapter)
         machine = extract(report.reading, dropped)
-        words = suite(machine, extra)
-        report.states, report.letters, report.planned = machine.size, len(machine.inputs), len(words)
-        for word in words:
-            if any(word[: len(known)] == known for known in report.known):
+        sequences = suite(machine, extra)
+        report.states, report.letters, report.planned = machine.size, len(machine.inputs), len(sequences)
+        for sequence in sequences:
+            if any(sequence[: len(known)] == known for known in report.known):
                 continue  # it would show the same once more
-            _take(adapter, report, play(adapter, word, ignoring=ignoring), ignoring)
-            on_word(report)
+            _take(adapter, report, run_sequence(adapter, sequence, ignoring=ignoring), ignoring)
+            on_sequence(report)
             if sum(1 for difference in report.differences if difference.clauses) >= most_differences:
                 break
     except AdapterError as error:
@@ -235,33 +239,33 @@ def run_suite(
     return report
 
 
-def _take(adapter: Adapter, report: SuiteReport, played: Played, ignoring: frozenset[str]) -> None:
-    report.words += 1
-    report.calls += played.calls
-    mismatch = compare(played, report.reading)
-    if mismatch is None and not played.ending and not any(letter.violations for letter in played.seen):
+def _take(adapter: Adapter, report: SuiteReport, done: SequenceRun, ignoring: frozenset[str]) -> None:
+    report.sequences += 1
+    report.calls += done.calls
+    mismatch = compare(done, report.reading)
+    if mismatch is None and not done.ending and not any(letter.violations for letter in done.seen):
         return
-    clauses = examine(adapter, played.word, mismatch, ignoring, report.tally)
-    report.differences.append(Difference(played.word, mismatch, clauses, played.trace))
+    clauses = examine(adapter, done.sequence, mismatch, ignoring, report.tally)
+    report.differences.append(Difference(done.sequence, mismatch, clauses, done.trace))
 
 
 def examine(
-    adapter: Adapter, word: Word, mismatch: Mismatch | None, ignoring: frozenset[str], tally: Tally
+    adapter: Adapter, sequence: CallSequence, mismatch: Mismatch | None, ignoring: frozenset[str], tally: Tally
 ) -> tuple[str, ...]:
-    """The clauses that a word which is answered otherwise breaks first; adds what was seen to the tally.
+    """The clauses that a sequence which is answered otherwise breaks first; adds what was seen to the tally.
 
-    The word is run as it is; then with an end in which only deadlines help; then with such an end right before the
+    The sequence is run as it is; then with an end in which only deadlines help; then with such an end right before the
     letter that is answered otherwise, because that letter may have made good what was missing.
     """
-    whole = play(adapter, word, ignoring=EVERY_CLAUSE, to_the_end=False).trace
-    asked = [whole, Trace(replace(whole.scene, silent=True), whole.steps)]
+    whole = run_sequence(adapter, sequence, ignoring=EVERY_CLAUSE, to_the_end=False).trace
+    asked = [whole, Trace(replace(whole.setup, silent=True), whole.steps)]
     if mismatch is not None:
-        before = play(adapter, word[: mismatch.at], ignoring=EVERY_CLAUSE, to_the_end=False).trace
-        asked.append(Trace(replace(before.scene, silent=True), before.steps))
+        before = run_sequence(adapter, sequence[: mismatch.at], ignoring=EVERY_CLAUSE, to_the_end=False).trace
+        asked.append(Trace(replace(before.setup, silent=True), before.steps))
     for trace in asked:
         run = run_trace(adapter, trace)
         found = [violation for violation in run.observer.findings.violations if violation.clause not in ignoring]
         if counting(found, ignoring):
-            tally.add(Trace(trace.scene, tuple(run.steps)), Findings(violations=found))
+            tally.add(Trace(trace.setup, tuple(run.steps)), Findings(violations=found))
             return tuple(sorted({violation.clause for violation in counting(found, ignoring)}))
     return ()

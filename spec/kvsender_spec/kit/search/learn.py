@@ -1,8 +1,8 @@
-"""Learns a sender's machine by asking it words, and lays it beside the specification's. AALpy learns; it is optional.
+"""Learns a sender's machine by asking it sequences, and lays it beside the specification's. AALpy learns; it is optional.
 
-A word that the suite finds says that a sender is wrong; a learned machine says what it is instead. Learning asks words
-until no suite and no random word tells the sender from the hypothesis, so like every learning it can stop too early:
-that two machines differ is certain, that they do not is as certain as the words that were asked.
+A sequence that the suite finds says that a sender is wrong; a learned machine says what it is instead. Learning asks sequences
+until no suite and no random sequence tells the sender from the hypothesis, so like every learning it can stop too early:
+that two machines differ is certain, that they do not is as certain as the sequences that were asked.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from random import Random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvsender_spec.formal.suite.hsi import suite
-from kvsender_spec.formal.suite.letters import Answer, Letter, Reading, Word
+from kvsender_spec.formal.suite.letters import Answer, CallSequence, Letter, Reading
 from kvsender_spec.formal.suite.mealy import Mealy, difference, minimise
 from kvsender_spec.formal.suite.sender import SpecMachine, extract
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.search.complete import examine
-from kvsender_spec.kit.search.words import (
+from kvsender_spec.kit.search.sequences import (
     EVERY_CLAUSE,
     Mismatch,
     lacking,
     not_judged,
-    play,
     reading_of,
+    run_sequence,
     spell,
     too_long,
     unsuited,
@@ -38,14 +38,14 @@ from kvsender_spec.trace import Trace
 if TYPE_CHECKING:
     from aalpy import MealyMachine, Oracle
 
-MOST_WORDS: Final = 20_000
+MOST_SEQUENCES: Final = 20_000
 MOST_SECONDS: Final = 300.0
-RANDOM_WORDS: Final = 300
+RANDOM_SEQUENCES: Final = 300
 LONGEST: Final = 12
-"""Letters of a random word."""
+"""Letters of a random sequence."""
 _ROUNDS: Final = 200
 
-Ask: TypeAlias = Callable[[Word], tuple[Answer, ...]]
+Ask: TypeAlias = Callable[[CallSequence], tuple[Answer, ...]]
 
 
 class CannotLearn(ValueError):
@@ -64,20 +64,20 @@ class Learned:
     reading: Reading
     spec: SpecMachine
     sender: SpecMachine
-    words: int
+    sequences: int
     """How many were asked."""
     stopped: str = ""
     """Why learning did not come to its end; the machine is the last hypothesis then."""
-    word: Word | None = None
-    """A shortest word that tells the two apart."""
+    sequence: CallSequence | None = None
+    """A shortest sequence that tells the two apart."""
     trace: Trace | None = None
     clauses: tuple[str, ...] = ()
-    """What the word breaks."""
+    """What the sequence breaks."""
 
     @property
     def exit_code(self) -> int:
         """0 the same machine, 1 another one, 3 nothing is known because learning was cut short."""
-        return 1 if self.word is not None else 3 if self.stopped else 0
+        return 1 if self.sequence is not None else 3 if self.stopped else 0
 
 
 def require_aalpy() -> None:
@@ -89,29 +89,29 @@ def require_aalpy() -> None:
 
 
 class _Memory:
-    """Every answer so far. Asks no word twice, and finds out when a sender does not answer the same twice."""
+    """Every answer so far. Asks no sequence twice, and finds out when a sender does not answer the same twice."""
 
-    def __init__(self, ask: Ask, most_words: int, most_seconds: float) -> None:
+    def __init__(self, ask: Ask, most_sequences: int, most_seconds: float) -> None:
         self._ask: Final = ask
-        self._known: Final[dict[Word, Answer]] = {}
-        self._most_words: Final = most_words
+        self._known: Final[dict[CallSequence, Answer]] = {}
+        self._most_sequences: Final = most_sequences
         self._until: Final = time.monotonic() + most_seconds
         self._most_seconds: Final = most_seconds
-        self.words = 0
+        self.sequences = 0
 
-    def __call__(self, word: Word) -> tuple[Answer, ...]:
-        if word and word not in self._known:
-            self._play(word)
-        return tuple(self._known[word[: end + 1]] for end in range(len(word)))
+    def __call__(self, sequence: CallSequence) -> tuple[Answer, ...]:
+        if sequence and sequence not in self._known:
+            self._run(sequence)
+        return tuple(self._known[sequence[: end + 1]] for end in range(len(sequence)))
 
-    def _play(self, word: Word) -> None:
-        if self.words >= self._most_words:
-            raise _Stopped(f"{self.words} words were asked")
+    def _run(self, sequence: CallSequence) -> None:
+        if self.sequences >= self._most_sequences:
+            raise _Stopped(f"{self.sequences} sequences were asked")
         if time.monotonic() >= self._until:
             raise _Stopped(f"{self._most_seconds:g} s have passed")
-        self.words += 1
-        for end, answer in enumerate(self._ask(word)):
-            beginning = word[: end + 1]
+        self.sequences += 1
+        for end, answer in enumerate(self._ask(sequence)):
+            beginning = sequence[: end + 1]
             known = self._known.setdefault(beginning, answer)
             if known is not answer:
                 raise CannotLearn(
@@ -120,30 +120,30 @@ class _Memory:
                 )
 
 
-def learn_words(
+def learn_machine(
     ask: Ask,
     letters: tuple[Letter, ...],
-    questions: tuple[Word, ...] = (),
+    questions: tuple[CallSequence, ...] = (),
     *,
-    most_words: int = MOST_WORDS,
+    most_sequences: int = MOST_SEQUENCES,
     most_seconds: float = MOST_SECONDS,
-    random_words: int = RANDOM_WORDS,
+    random_sequences: int = RANDOM_SEQUENCES,
 ) -> tuple[SpecMachine, int, str]:
-    """Learn the machine of whatever answers words: the machine, how many words were asked, and why it stopped early.
+    """Learn the machine of whatever answers sequences: the machine, how many sequences were asked, and why it stopped early.
 
-    ``questions`` are asked first when a hypothesis is tested, then the hypothesis' own suite, then random words.
+    ``questions`` are asked first when a hypothesis is tested, then the hypothesis' own suite, then random sequences.
     """
     require_aalpy()
     from aalpy import SUL, Oracle, run_KV
 
-    memory = _Memory(ask, most_words, most_seconds)
+    memory = _Memory(ask, most_sequences, most_seconds)
     last: list[SpecMachine] = []
 
     class System(SUL):
-        """AALpy's view of the sender: whole words only, because a letter may depend on what comes later."""
+        """AALpy's view of the sender: whole sequences only, because a letter may depend on what comes later."""
 
-        def query(self, word: tuple[str, ...]) -> list[str]:
-            return list(memory(_word(word)) or (Answer.RETURNS,))
+        def query(self, sequence: tuple[str, ...]) -> list[str]:
+            return list(memory(_sequence(sequence)) or (Answer.RETURNS,))
 
         def pre(self) -> None:
             raise NotImplementedError
@@ -157,14 +157,14 @@ def learn_words(
         def find_cex(self, hypothesis: MealyMachine) -> tuple[str, ...] | None:
             machine = _converted(hypothesis, letters)
             last[:] = [machine]
-            for word in chain(questions, suite(machine, 0), _random_words(letters, random_words)):
-                if too_long(word):
+            for sequence in chain(questions, suite(machine, 0), _random_sequences(letters, random_sequences)):
+                if too_long(sequence):
                     continue
-                answers = memory(word)
-                expected = machine.run(word)
-                for end in range(len(word)):
+                answers = memory(sequence)
+                expected = machine.run(sequence)
+                for end in range(len(sequence)):
                     if answers[end] is not expected[end]:
-                        return word[: end + 1]
+                        return sequence[: end + 1]
             return None
 
     system = System()
@@ -182,18 +182,18 @@ def learn_words(
     except _Stopped as stopped:
         if not last:
             raise CannotLearn(f"nothing was learned before {stopped}: allow more") from stopped
-        return last[0], memory.words, str(stopped)
-    return last[0], memory.words, ""
+        return last[0], memory.sequences, str(stopped)
+    return last[0], memory.sequences, ""
 
 
-def _word(word: tuple[str, ...]) -> Word:
-    letters = tuple(Letter(letter) for letter in word)
+def _sequence(sequence: tuple[str, ...]) -> CallSequence:
+    letters = tuple(Letter(letter) for letter in sequence)
     if too_long(letters):
-        raise _Stopped(f"a word has more chunks than a room has pages: {spell(letters)}")
+        raise _Stopped(f"a sequence has more chunks than a room has pages: {spell(letters)}")
     return letters
 
 
-def _random_words(letters: tuple[Letter, ...], count: int) -> Iterator[Word]:
+def _random_sequences(letters: tuple[Letter, ...], count: int) -> Iterator[CallSequence]:
     dice = Random(0)
     for _ in range(count):
         yield tuple(dice.choice(letters) for _ in range(dice.randint(3, LONGEST)))
@@ -214,9 +214,9 @@ def _converted(learned: MealyMachine, letters: tuple[Letter, ...]) -> SpecMachin
 def learn(
     adapter: Adapter,
     *,
-    most_words: int = MOST_WORDS,
+    most_sequences: int = MOST_SEQUENCES,
     most_seconds: float = MOST_SECONDS,
-    random_words: int = RANDOM_WORDS,
+    random_sequences: int = RANDOM_SEQUENCES,
 ) -> Learned:
     """Learn an adapter's sender.
 
@@ -230,25 +230,25 @@ def learn(
     reading = reading_of(adapter)
     spec = extract(reading, lacking(can))
 
-    def ask(word: Word) -> tuple[Answer, ...]:
-        played = play(adapter, word, ignoring=EVERY_CLAUSE, to_the_end=False)
-        return tuple(seen.answer for seen in played.seen)
+    def ask(sequence: CallSequence) -> tuple[Answer, ...]:
+        done = run_sequence(adapter, sequence, ignoring=EVERY_CLAUSE, to_the_end=False)
+        return tuple(seen.answer for seen in done.seen)
 
-    machine, words, stopped = learn_words(
+    machine, sequences, stopped = learn_machine(
         ask,
         spec.inputs,
         suite(spec, 0),
-        most_words=most_words,
+        most_sequences=most_sequences,
         most_seconds=most_seconds,
-        random_words=random_words,
+        random_sequences=random_sequences,
     )
-    word = difference(spec, machine)
-    if word is not None and ask(word)[-1] is spec.run(word)[-1]:
-        word = None  # only a hypothesis that was cut short is wrong about a word that the sender answers well
-    if word is None:
-        return Learned(adapter.name, reading, spec, machine, words, stopped)
-    trace = play(adapter, word, ignoring=EVERY_CLAUSE, to_the_end=False).trace
-    at = len(word) - 1
-    mismatch = Mismatch(at, spec.run(word)[at], machine.run(word)[at])
-    clauses = examine(adapter, word, mismatch, not_judged(adapter.profile), Tally())
-    return Learned(adapter.name, reading, spec, machine, words, stopped, word, trace, clauses)
+    sequence = difference(spec, machine)
+    if sequence is not None and ask(sequence)[-1] is spec.run(sequence)[-1]:
+        sequence = None  # only a hypothesis that was cut short is wrong about a sequence that the sender answers well
+    if sequence is None:
+        return Learned(adapter.name, reading, spec, machine, sequences, stopped)
+    trace = run_sequence(adapter, sequence, ignoring=EVERY_CLAUSE, to_the_end=False).trace
+    at = len(sequence) - 1
+    mismatch = Mismatch(at, spec.run(sequence)[at], machine.run(sequence)[at])
+    clauses = examine(adapter, sequence, mismatch, not_judged(adapter.profile), Tally())
+    return Learned(adapter.name, reading, spec, machine, sequences, stopped, sequence, trace, clauses)

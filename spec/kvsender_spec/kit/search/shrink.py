@@ -9,10 +9,10 @@ from typing import Final
 from kvsender_spec.history.events import History
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.drive import run_trace
+from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.observe.attribution import Example, contexts_of
 from kvsender_spec.observe.verdict import Violation
-from kvsender_spec.trace import Progress, Scene, Step, Trace
+from kvsender_spec.trace import Progress, Setup, Step, Trace
 
 MOST_RUNS: Final = 400
 """For one trace. One that is not the shortest yet is still a trace that breaks the rule."""
@@ -38,7 +38,7 @@ class _Shrinker:
         self._left = MOST_RUNS
         self._tried: Final[set[Trace]] = set()
 
-    def play(self, trace: Trace) -> Shown | None:
+    def run(self, trace: Trace) -> Shown | None:
         """Run a trace as it is; None unless it breaks the rule, first, and with no new circumstances."""
         if trace in self._tried or self._left <= 0:
             return None
@@ -51,7 +51,7 @@ class _Shrinker:
         better: Shown | None = best
         while better is not None:
             best = self._without_chunks(better)
-            better = next((shown for trace in _simpler(best.trace) if (shown := self.play(trace)) is not None), None)
+            better = next((shown for trace in _simpler(best.trace) if (shown := self.run(trace)) is not None), None)
         return best
 
     def _without_chunks(self, best: Shown) -> Shown:
@@ -62,7 +62,7 @@ class _Shrinker:
             start = len(best.trace.steps) - size
             while start >= 0:
                 steps = best.trace.steps
-                shown = self.play(Trace(best.trace.scene, steps[:start] + steps[start + size :]))
+                shown = self.run(Trace(best.trace.setup, steps[:start] + steps[start + size :]))
                 if shown is not None:
                     best = shown
                 start -= size if shown is None else 1
@@ -73,7 +73,7 @@ class _Shrinker:
 
     def _cut_after(self, best: Shown) -> Shown:
         """Without the steps after the one that shows the violation."""
-        shown = self.play(Trace(best.trace.scene, best.trace.steps[: best.violation.step]))
+        shown = self.run(Trace(best.trace.setup, best.trace.steps[: best.violation.step]))
         return best if shown is None else shown
 
 
@@ -90,7 +90,7 @@ def show(
         if violation.clause != rule or (first and violation.after):
             continue
         if contexts is None or contexts_of(violation) <= contexts:
-            return Shown(violation, Trace(run.scene, tuple(run.steps)), run.history, tuple(found))
+            return Shown(violation, Trace(run.setup, tuple(run.steps)), run.history, tuple(found))
     return None
 
 
@@ -98,24 +98,24 @@ def shrink(adapter: Adapter, example: Example, *, first: bool = True) -> Shown |
     """The shortest trace that can be made of an example; None where the example does not repeat."""
     rule = example.violation.clause
     shrinker = _Shrinker(adapter, rule, contexts_of(example.violation), first=first)
-    shown = shrinker.play(example.trace)
+    shown = shrinker.run(example.trace)
     return None if shown is None else shrinker.shrink(shown)
 
 
 def _simpler(trace: Trace) -> Iterator[Trace]:
-    """Every trace that is one simplification of a step or of the scene away."""
-    scene, steps = trace.scene, trace.steps
+    """Every trace that is one simplification of a step or of the setup away."""
+    setup, steps = trace.setup, trace.steps
     for number, step in enumerate(steps):
         for simpler in _simpler_steps(step):
-            yield Trace(scene, (*steps[:number], *simpler, *steps[number + 1 :]))
-    yield from (Trace(other, steps) for other in _simpler_scenes(scene) if other != scene)
+            yield Trace(setup, (*steps[:number], *simpler, *steps[number + 1 :]))
+    yield from (Trace(other, steps) for other in _simpler_setups(setup) if other != setup)
 
 
 def _simpler_steps(step: Step) -> Iterator[Sequence[Step]]:
-    if step.meeting is not None:
+    if step.overlap is not None:
         # With one thread, in both orders: only what neither shows takes two.
-        alone = replace(step, meeting=None)
-        second = Step(step.meeting.call, step.room, opening=step.opening)
+        alone = replace(step, overlap=None)
+        second = Step(step.overlap.call, step.room, opening=step.opening)
         yield from ([alone], [second, alone], [alone, second])
     if step.progress is not Progress.NONE:
         yield [replace(step, progress=Progress.NONE)]
@@ -127,16 +127,16 @@ def _simpler_steps(step: Step) -> Iterator[Sequence[Step]]:
         yield [replace(step, opening=0)]
 
 
-def _simpler_scenes(scene: Scene) -> Iterator[Scene]:
-    plain = Scene()
-    yield replace(scene, chunks=scene.chunks[:1])
-    yield replace(scene, chunks=tuple((chunks[0],) for chunks in scene.chunks))
-    yield replace(scene, chunks=tuple(tuple(min(n, 1) for n in chunks) for chunks in scene.chunks))
+def _simpler_setups(setup: Setup) -> Iterator[Setup]:
+    plain = Setup()
+    yield replace(setup, chunks=setup.chunks[:1])
+    yield replace(setup, chunks=tuple((chunks[0],) for chunks in setup.chunks))
+    yield replace(setup, chunks=tuple(tuple(min(n, 1) for n in chunks) for chunks in setup.chunks))
     # A room without pages is a circumstance (KS-3.2): only what a room with a page does not show takes one.
-    yield replace(scene, chunks=tuple((1,) if chunks == (0,) else chunks for chunks in scene.chunks))
-    yield replace(scene, peers=1)
-    yield replace(scene, dummies=plain.dummies)
-    yield replace(scene, shared=plain.shared)
-    yield replace(scene, done_at_post=plain.done_at_post)
-    yield replace(scene, drops_metadata=plain.drops_metadata)
-    yield replace(scene, silent=plain.silent)
+    yield replace(setup, chunks=tuple((1,) if chunks == (0,) else chunks for chunks in setup.chunks))
+    yield replace(setup, peers=1)
+    yield replace(setup, dummies=plain.dummies)
+    yield replace(setup, shared=plain.shared)
+    yield replace(setup, done_at_post=plain.done_at_post)
+    yield replace(setup, drops_metadata=plain.drops_metadata)
+    yield replace(setup, silent=plain.silent)

@@ -1,4 +1,4 @@
-"""The random walk: hypothesis draws scenes and the budget, and each run's own random numbers choose its steps.
+"""The random walk: hypothesis draws setups and the budget, and each run's own random numbers choose its steps.
 
 A step is chosen among those that make sense where the run stands. That is no draw of hypothesis' own, which demands the
 same draws in the same places each time: a sender with threads, or with a clock of its own, need not do the same twice.
@@ -33,10 +33,10 @@ from kvsender_spec.faults import (
 )
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.drive import MEETING_CALLS, Run
+from kvsender_spec.kit.run.execute import OVERLAP_CALLS, Run
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Breakdown
-from kvsender_spec.trace import Call, Meeting, Misuse, Progress, Scene, Step, Trace
+from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step, Trace
 
 _T = TypeVar("_T")
 STEPS: Final = 18
@@ -50,9 +50,9 @@ MOST_ERRORS: Final = 5
 _ROOMS: Final[tuple[tuple[int, ...], ...]] = ((1,), (1, 1), (2, 1), (1, 1, 1), (0,))
 
 
-def _scenes(*, rooms: int, peers: int, shared: bool) -> st.SearchStrategy[Scene]:
+def _setups(*, rooms: int, peers: int, shared: bool) -> st.SearchStrategy[Setup]:
     return st.builds(
-        Scene,
+        Setup,
         chunks=st.lists(st.sampled_from(_ROOMS), min_size=rooms, max_size=rooms).map(tuple),
         peers=st.just(peers),
         dummies=st.sampled_from((0, 0, 0, 1)),
@@ -63,13 +63,13 @@ def _scenes(*, rooms: int, peers: int, shared: bool) -> st.SearchStrategy[Scene]
     )
 
 
-SCENES: Final = st.one_of(
-    _scenes(rooms=1, peers=1, shared=True),
-    _scenes(rooms=2, peers=1, shared=True),
-    _scenes(rooms=2, peers=2, shared=True),
+SETUPS: Final = st.one_of(
+    _setups(rooms=1, peers=1, shared=True),
+    _setups(rooms=2, peers=1, shared=True),
+    _setups(rooms=2, peers=2, shared=True),
     # Rooms that share no peer: only here can one peer's fault reach a room that it has no part in.
-    _scenes(rooms=2, peers=2, shared=False),
-    _scenes(rooms=2, peers=2, shared=False),
+    _setups(rooms=2, peers=2, shared=False),
+    _setups(rooms=2, peers=2, shared=False),
 )
 
 
@@ -87,7 +87,7 @@ class _Mix(Enum):
 
 
 # How often each call is tried where it makes sense.
-_QUIET_CALLS: Final[Mapping[Call, int]] = {
+_PLAIN_CALLS: Final[Mapping[Call, int]] = {
     Call.SEND: 9,
     Call.POLL: 12,
     Call.WAIT_LONG: 2,
@@ -96,9 +96,9 @@ _QUIET_CALLS: Final[Mapping[Call, int]] = {
     Call.WAIT: 1,
     Call.CONTROL: 1,
 }
-_CALLER_CALLS: Final[Mapping[Call, int]] = {**_QUIET_CALLS, Call.OPEN: 8, Call.ABORT: 4, Call.CLEAR: 4}
+_CALLER_CALLS: Final[Mapping[Call, int]] = {**_PLAIN_CALLS, Call.OPEN: 8, Call.ABORT: 4, Call.CLEAR: 4}
 _CALLS: Final[Mapping[_Mix, Mapping[Call, int]]] = {
-    _Mix.NOTHING: _QUIET_CALLS,
+    _Mix.NOTHING: _PLAIN_CALLS,
     _Mix.CALLERS: _CALLER_CALLS,
     _Mix.THREADS: _CALLER_CALLS,
     _Mix.FAULTS: {
@@ -138,12 +138,12 @@ class _Menu:
         return tuple(f for f in self.usual if f.kind is Kind.REMOTE_DISCONNECT and f.point is not Point.NOTIFY)
 
 
-_MEETING_POINTS: Final[Mapping[Call, Mapping[Point, int]]] = {
+_OVERLAP_POINTS: Final[Mapping[Call, Mapping[Point, int]]] = {
     Call.SEND: {Point.MAKE: 1, Point.POST: 2},
     Call.POLL: {Point.CHECK: 2, Point.RELEASE: 1, Point.NOTIFY: 1},
 }
 """Where the calls of two threads can overlap, by how often it is worth trying."""
-_MOST_MEETINGS: Final = 2
+_MOST_OVERLAPS: Final = 2
 """At which of several calls of the transport at most."""
 
 _RARE: Final = PROGRAMMING_KINDS + BASE_KINDS
@@ -169,7 +169,7 @@ def _weighted(random: Random, weights: Mapping[_T, int]) -> _T:
 
 def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
     """Choose one step that makes sense now, or None where none does."""
-    slots = range(max(len(run.scene.chunks), run.scene.peers))
+    slots = range(max(len(run.setup.chunks), run.setup.peers))
     able = {call: [slot for slot in slots if run.applicable(Step(call, slot))] for call in _CALLS[mix]}
     weights = {call: weight for call, weight in _CALLS[mix].items() if able[call]}
     if not weights:
@@ -185,8 +185,8 @@ def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
         step = replace(step, progress=_weighted(random, _PROGRESS))
     if call in _MENUS and mix is _Mix.FAULTS:
         return replace(step, fault=_fault(random, run, step))
-    if call in _MEETING_POINTS and mix is _Mix.THREADS:
-        return _with_meeting(random, run, step)
+    if call in _OVERLAP_POINTS and mix is _Mix.THREADS:
+        return _with_overlap(random, run, step)
     return step
 
 
@@ -202,18 +202,18 @@ def _fault(random: Random, run: Run, step: Step) -> Fault | None:
     return random.choice(striking) if striking else None
 
 
-def _with_meeting(random: Random, run: Run, step: Step) -> Step:
+def _with_overlap(random: Random, run: Run, step: Step) -> Step:
     """Every other time another thread calls as well."""
     places = {
         (point, nth): weight
-        for point, weight in _MEETING_POINTS[step.call].items()
-        for nth in range(_MOST_MEETINGS)
+        for point, weight in _OVERLAP_POINTS[step.call].items()
+        for nth in range(_MOST_OVERLAPS)
         if nth < run.asks(point, step.room)
     }
     if not places or random.random() < 0.5:
         return step
-    meeting = replace(step, meeting=Meeting(random.choice(MEETING_CALLS[step.call]), *_weighted(random, places)))
-    return meeting if run.applicable(meeting) else step
+    overlap = replace(step, overlap=Overlap(random.choice(OVERLAP_CALLS[step.call]), *_weighted(random, places)))
+    return overlap if run.applicable(overlap) else step
 
 
 class _Enough(Exception):
@@ -246,18 +246,18 @@ def walk(
     class Walk(RuleBasedStateMachine):
         run: Run | None = None
 
-        @initialize(scene=SCENES, mix=st.sampled_from((*_Mix, _Mix.FAULTS)))
-        def begin(self, scene: Scene, mix: _Mix) -> None:
+        @initialize(setup=SETUPS, mix=st.sampled_from((*_Mix, _Mix.FAULTS)))
+        def begin(self, setup: Setup, mix: _Mix) -> None:
             if ended:
                 return  # hypothesis runs the last example once more
             self.mix = mix
             self.random = Random(f"{seed_number} {next(numbers)}")
             try:
-                self.run = Run(adapter, scene)
-                for room in range(len(scene.chunks)):
+                self.run = Run(adapter, setup)
+                for room in range(len(setup.chunks)):
                     self.run.apply(Step(Call.OPEN, room))
             except AdapterError as error:
-                self.give_up(error, scene)
+                self.give_up(error, setup)
 
         @rule()
         def step(self) -> None:
@@ -268,21 +268,21 @@ def walk(
                 try:
                     self.run.apply(step)
                 except AdapterError as error:
-                    self.give_up(error, self.run.scene)
+                    self.give_up(error, self.run.setup)
 
-        def give_up(self, error: AdapterError, scene: Scene) -> None:
+        def give_up(self, error: AdapterError, setup: Setup) -> None:
             steps = () if self.run is None else tuple(self.run.steps)
             if not cut_short(tally):
-                tally.errors.append(Breakdown(str(error), Trace(scene, steps), error.frames))
+                tally.errors.append(Breakdown(str(error), Trace(setup, steps), error.frames))
             self.run = None
 
         def teardown(self) -> None:
             if self.run is not None:
                 try:
                     self.run.finish()
-                    tally.add(Trace(self.run.scene, tuple(self.run.steps)), self.run.observer.findings)
+                    tally.add(Trace(self.run.setup, tuple(self.run.steps)), self.run.observer.findings)
                 except AdapterError as error:
-                    self.give_up(error, self.run.scene)
+                    self.give_up(error, self.run.setup)
             nonlocal ended
             if not ended:
                 on_run(tally)

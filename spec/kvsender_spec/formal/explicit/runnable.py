@@ -1,4 +1,4 @@
-"""Turns a trace of the model into one that the kit can play against a sender: what is wrong with the tables is a
+"""Turns a trace of the model into one that the kit can run against a sender: what is wrong with the tables is a
 question to every implementation of them."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from kvsender_spec.formal.explicit.generate import Generated
 from kvsender_spec.formal.model.handles import IN_FLIGHT, SILENT
 from kvsender_spec.formal.model.state import Act, Action, AtHandle, AtPeer, Everybody, ModelState, initial
 from kvsender_spec.machine import LATCHED
-from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
+from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
 
 _PLAIN: Final = {
     Act.FAILURE_EXCEPTION: Call.FAILURE_EXCEPTION,
@@ -21,11 +21,11 @@ _PLAIN: Final = {
 }
 
 
-class NotPlayable(ValueError):
+class NotRunnable(ValueError):
     """The kit has no words for this; the message says for what."""
 
 
-class _Play:
+class _Translation:
     """Follows the model, and says each of its actions in the words of the kit."""
 
     def __init__(self, model: Generated) -> None:
@@ -103,20 +103,20 @@ class _Play:
         ):
             if known == chosen:
                 return progress
-        raise NotPlayable(f"the kit cannot let just handles {known} of {flying} finish")
+        raise NotRunnable(f"the kit cannot let just handles {known} of {flying} finish")
 
-    def scene(self) -> Scene:
+    def setup(self) -> Setup:
         """One room with as many chunks as its incarnations were asked to send; each chunk has one page."""
         ended = {sends.index(Act.SEND_LAST) + 1 for sends in self.rooms if Act.SEND_LAST in sends}
         longest = max(len(sends) for sends in self.rooms)
         if len(ended) > 1 or (ended and longest > max(ended)):
-            raise NotPlayable("the incarnations of the room do not have the same number of chunks")
-        return Scene(chunks=((1,) * (max(ended) if ended else longest + 1),), peers=self.model.bounds.peers)
+            raise NotRunnable("the incarnations of the room do not have the same number of chunks")
+        return Setup(chunks=((1,) * (max(ended) if ended else longest + 1),), peers=self.model.bounds.peers)
 
 
-def playable(model: Generated, actions: Sequence[Action]) -> Trace:
-    """The trace for ``kvsender replay``. Raises NotPlayable for what the kit cannot do to a sender."""
-    play = _Play(model)
+def runnable(model: Generated, actions: Sequence[Action]) -> Trace:
+    """The trace for ``kvsender replay``. Raises NotRunnable for what the kit cannot do to a sender."""
+    translation = _Translation(model)
     for action in actions:
-        play.take(action)
-    return Trace(play.scene(), tuple(play.steps))
+        translation.take(action)
+    return Trace(translation.setup(), tuple(translation.steps))

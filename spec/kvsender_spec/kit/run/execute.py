@@ -1,6 +1,6 @@
-"""Runs one trace: takes its steps in the world of its scene, and emits events. It judges nothing.
+"""Runs one trace: takes its steps in the world of its setup, and emits events. It judges nothing.
 
-A run is deterministic: the same adapter, scene and steps give the same history. Steps that make no sense where they
+A run is deterministic: the same adapter, setup and steps give the same history. Steps that make no sense where they
 stand (a send() when the caller has no chunk left) are left out, so that any part of a trace is a trace.
 
 ``Run.apply`` takes one step. What a run begins with and which steps make sense is in ``situation``, how it ends in
@@ -23,11 +23,11 @@ from kvsender_spec.kit.run.calls import AdapterError, Second
 from kvsender_spec.kit.run.ending import ending
 from kvsender_spec.kit.run.misuse import MALFORMED, wrong_pages
 from kvsender_spec.kit.run.rooms import Room
-from kvsender_spec.kit.run.situation import MEETING_CALLS, Situation
-from kvsender_spec.kit.run.stage import STRAY_ROOM
-from kvsender_spec.trace import OF_AN_END, WORLD_CALLS, Call, Meeting, Misuse, Progress, Scene, Step, Trace
+from kvsender_spec.kit.run.scripted_world import STRAY_ROOM
+from kvsender_spec.kit.run.situation import OVERLAP_CALLS, Situation
+from kvsender_spec.trace import OF_AN_END, WORLD_CALLS, Call, Misuse, Overlap, Progress, Setup, Step, Trace
 
-__all__ = ["CALL_NAMES", "MEETING_CALLS", "Run", "run_trace"]
+__all__ = ["CALL_NAMES", "OVERLAP_CALLS", "Run", "run_trace"]
 
 CALL_NAMES: Final = {
     Call.SEND: CallName.SEND,
@@ -44,8 +44,8 @@ _POLLS: Final = frozenset(KVPoll)
 class Run(Situation):
     """One run. ``apply`` each step, then ``finish``; ``recorder.history`` is what was seen."""
 
-    def __init__(self, adapter: Adapter, scene: Scene) -> None:
-        super().__init__(adapter, scene)
+    def __init__(self, adapter: Adapter, setup: Setup) -> None:
+        super().__init__(adapter, setup)
         self.steps: Final[list[Step]] = []
         """Those that were taken."""
         self._open_call: int | None = None
@@ -92,7 +92,7 @@ class Run(Situation):
     def _take_stock(self) -> None:
         """Let the workers go on, and record what a step has left at the peers and in the workers."""
         self.calls.let_workers()
-        self.reports.read_notices(self.system)
+        self.reports.read_notifications(self.system)
         self.reports.look_at_workers()
         self.reports.refuse_strangers()
 
@@ -108,11 +108,11 @@ class Run(Situation):
             case Call.KILL:
                 # Nobody is told: what a sender may know of it, it learns from the transport's answers.
                 name = self.world.peers[step.room].name
-                self.stage.fabric.kill(name)
+                self.scripted_world.fabric.kill(name)
                 self.recorder.note(partial(events.PeerLost, peer=name))
             case Call.STOP:
                 name = self.world.peers[step.room].name
-                self.stage.fabric.stop(name)
+                self.scripted_world.fabric.stop(name)
                 self.recorder.note(partial(events.PeerSilent, peer=name))
             case Call.CONTROL:
                 message = MALFORMED[step.room % len(MALFORMED)]
@@ -121,14 +121,14 @@ class Run(Situation):
                 self.calls.hook("control", partial(system.control, message))
             case Call.FAULTS_OVER:
                 self.faults_over = True
-                self.recorder.note(partial(events.FaultsOver, settles=not self.scene.silent))
+                self.recorder.note(partial(events.FaultsOver, settles=not self.setup.silent))
             case Call.SETTLE:
                 self._settle_everything()
             case _:
                 self._restart(self.world.peers[step.room])
 
     def _restart(self, peer: Peer) -> None:
-        self.stage.restart(peer)
+        self.scripted_world.restart(peer)
         self.recorder.note(partial(events.PeerReturned, peer=peer.name, generation=peer.generation))
         system = cast("able.Reconnects", self.system)
         of = self.recorder.call_started(CallName.RECONNECT, None)
@@ -147,17 +147,17 @@ class Run(Situation):
     def _settle_everything(self) -> None:
         for peer in self.world.peers:
             if self.observer.subject.peer(peer.name).silent:
-                self.stage.fabric.cont(peer.name)
+                self.scripted_world.fabric.cont(peer.name)
                 self.recorder.note(partial(events.PeerResumed, peer=peer.name))
         rounds = _SETTLE_ROUNDS if self.calls.system is None else self.observer.rounds()
         for _ in range(rounds):
-            self.stage.let_progress(None, Progress.ALL)
+            self.scripted_world.let_progress(None, Progress.ALL)
             self._settle()
             self.calls.let_workers(round_=True)
         self._settled = set()
 
     def _open(self, step: Step) -> None:
-        plan = self.stage.plan(step.room, incarnation=len(self.rooms))
+        plan = self.scripted_world.plan(step.room, incarnation=len(self.rooms))
         destinations = tuple(
             Destination(peer=d.peer.name, generation=d.peer.generation, dummy=True)
             if d.dummy
@@ -171,7 +171,7 @@ class Run(Situation):
         sender = self.calls.hook("sender", lambda: self.system.sender(plan))
         self.recorder.call_ended(of, plan.incarnation)
         view = self.observer.rooms[plan.incarnation]
-        self.rooms.append(Room(step.room, plan, self.scene.chunks[step.room], view, sender))
+        self.rooms.append(Room(step.room, plan, self.setup.chunks[step.room], view, sender))
 
     # -- a call of the caller
 
@@ -179,14 +179,14 @@ class Run(Situation):
         if step.call is Call.SEND and step.misuse is not None:
             self._misuse(room, step.misuse)
             return
-        self.stage.let_progress(frozenset(room.view.pages), step.progress)
-        if self.faults_over and not self.scene.silent and step.call is Call.POLL:
+        self.scripted_world.let_progress(frozenset(room.view.pages), step.progress)
+        if self.faults_over and not self.setup.silent and step.call is Call.POLL:
             # Workers take the chunks of all rooms in turn, so one room's end may wait for another's transfer.
             mine = None if self.calls.system is not None else frozenset(room.view.pages)
-            self.stage.let_progress(mine, Progress.ALL)
-        self.stage.fabric.plan.arm(*([] if step.fault is None else [step.fault]))
-        if step.meeting is not None:
-            self._expect(room, step.meeting)
+            self.scripted_world.let_progress(mine, Progress.ALL)
+        self.scripted_world.fabric.plan.arm(*([] if step.fault is None else [step.fault]))
+        if step.overlap is not None:
+            self._expect(room, step.overlap)
         if step.call is Call.POLL:
             self.calls.let_workers(round_=True)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
@@ -194,18 +194,18 @@ class Run(Situation):
         self._open_call = of
         results, error = self.calls.make(f"{step.call}()", lambda: self._invoke(room.sender, step.call, pages))
         if step.call is Call.SEND:
-            self.calls.let_workers()  # what they are given to post is posted within this call, and may meet another
-        second = self.calls.meet()
+            self.calls.let_workers()  # what they are given to post is posted within this call, and may overlap another
+        second = self.calls.overlapping()
         if second is not None:
             self.calls.let_workers()
-        self.stage.fabric.plan.arm()
+        self.scripted_world.fabric.plan.arm()
         self._open_call = None
         self._came_back(of, room, step.call, results[0] if results else None, error)
         if second is not None:
-            self._came_back(second.of, room, second.meeting.call, *second.outcome())
+            self._came_back(second.of, room, second.overlap.call, *second.outcome())
         if room.view.abandoned:
             self.over = True
-        elif step.call is Call.POLL or (second is not None and second.meeting.call is Call.POLL):
+        elif step.call is Call.POLL or (second is not None and second.overlap.call is Call.POLL):
             self._after_poll(room)
 
     def _came_back(self, of: int, room: Room, call: Call, result: object, error: BaseException | None) -> None:
@@ -225,7 +225,7 @@ class Run(Situation):
         view = room.view
         if view.terminal is KVPoll.Success and not room.compared:
             room.compared = True
-            self.reports.compared(room.key, self.stage.difference(room.plan, room.memories, room.sent_pages))
+            self.reports.compared(room.key, self.scripted_world.difference(room.plan, room.memories, room.sent_pages))
         if view.terminal is not None:
             self._hold(room.key)
 
@@ -243,13 +243,13 @@ class Run(Situation):
         room.sent_pages.extend(pages)
         return pages, last
 
-    def _expect(self, room: Room, meeting: Meeting) -> None:
+    def _expect(self, room: Room, overlap: Overlap) -> None:
         def call() -> object:
-            pages, last = self._next_chunk(room) if meeting.call is Call.SEND else ([], False)
-            second.of = self.recorder.call_started(CALL_NAMES[meeting.call], room.key, pages=pages, last=last)
-            return self._invoke(room.sender, meeting.call, pages)
+            pages, last = self._next_chunk(room) if overlap.call is Call.SEND else ([], False)
+            second.of = self.recorder.call_started(CALL_NAMES[overlap.call], room.key, pages=pages, last=last)
+            return self._invoke(room.sender, overlap.call, pages)
 
-        second = Second(meeting, call)
+        second = Second(overlap, call)
         self.calls.expect(second)
 
     def _invoke(self, sender: Sender, call: Call, pages: Sequence[int]) -> object:
@@ -316,7 +316,7 @@ class Run(Situation):
 
 def run_trace(adapter: Adapter, trace: Trace, *, as_it_is: bool = False) -> Run:
     """Run a whole trace, with its end; ``as_it_is``: without the end that the trace does not have itself."""
-    run = Run(adapter, trace.scene)
+    run = Run(adapter, trace.setup)
     for step in trace.steps:
         run.apply(step)
     if as_it_is:

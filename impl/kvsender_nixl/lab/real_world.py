@@ -1,4 +1,4 @@
-"""The stage: the processes of one run, and where a test plants a mistake."""
+"""The processes of one run, and where a test plants a mistake."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from kvsender_nixl.lab.memory import OWNER, Memory
+from kvsender_nixl.lab.memory import REQUEST, Memory
 from kvsender_nixl.lab.peer import DecodePeer
 from kvsender_nixl.prefill import Prefill
 from kvsender_spec.contract import Transport
@@ -39,13 +39,13 @@ class Plant:
     """Called with each prefill side that is made."""
 
 
-class Stage:
+class RealWorld:
     """The processes of one run. Start-up takes seconds, so those that nothing breaks are shared by all scenarios."""
 
     def __init__(self, seed: int, plant: Plant | None = None) -> None:
         self.seed: Final = seed
         self.plant = Plant() if plant is None else plant
-        self.pristine: Final = Memory.filled(seed, OWNER)
+        self.pristine: Final = Memory.filled(seed, REQUEST)
         self.launched = 0
         """How many processes were started."""
         self._mortals = 0
@@ -71,7 +71,7 @@ class Stage:
         for peer in peers:
             assert peer.metadata.agent_name == peer.name  # it has started
             peer.remote.reset()
-            peer.remote.take_notices()
+            peer.remote.take_notifications()
         return peers
 
     def mortal(self, name: str = "") -> DecodePeer:

@@ -1,7 +1,7 @@
-"""Words of the formal machine's alphabet, played to a real sender on the scripted transport.
+"""Sequences of letters of the formal machine's alphabet, run against a real sender on the scripted transport.
 
 A letter says what happens by peer (``formal.suite.letters``); here it becomes the steps of a trace. What the
-sender answers is read from the history of the run, so every word that was played is also a trace to replay.
+sender answers is read from the history of the run, so every sequence that was run is also a trace to replay.
 
 The specification is walked beside the sender, and two things are taken from the run instead of being assumed. Where a
 poll() asked the transport nothing, the specification is told nothing either: what nobody asks is not known. And in a
@@ -17,7 +17,7 @@ from typing import Final
 
 from kvsender_spec.clauses import CLAUSES, Level, claimed
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.formal.suite.letters import PEERS, POLLS, SENDS, Answer, Letter, Reading, Word
+from kvsender_spec.formal.suite.letters import PEERS, POLLS, SENDS, Answer, CallSequence, Letter, Reading
 from kvsender_spec.formal.suite.sender import SpecSender
 from kvsender_spec.history.events import (
     Ability,
@@ -29,11 +29,11 @@ from kvsender_spec.history.events import (
     TransferPosted,
 )
 from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter
-from kvsender_spec.kit.run.drive import Run
+from kvsender_spec.kit.run.execute import Run
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import OWN_ERROR
 from kvsender_spec.observe.verdict import Violation
-from kvsender_spec.trace import Call, Progress, Scene, Step, Trace
+from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
 
 REJECTIONS: Final[Mapping[Letter, Fault]] = {
     Letter.SEND_FIRST_REJECTED: Fault(Point.POST, Kind.NOT_FOUND),
@@ -67,14 +67,14 @@ class Seen:
     in_flight: bool
     """Afterwards something was in flight, as far as the sender was told."""
     violations: tuple[Violation, ...] = ()
-    """What the kit's judge found in it."""
+    """What the observer found in it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
-    """A word, what came of each of its letters until the run was over, and the trace that it became."""
+class SequenceRun:
+    """A sequence, what came of each of its letters until the run was over, and the trace that it became."""
 
-    word: Word
+    sequence: CallSequence
     seen: tuple[Seen, ...]
     trace: Trace
     ending: tuple[Violation, ...] = ()
@@ -87,13 +87,13 @@ class Mismatch:
     """The first letter at which a sender and the specification part."""
 
     at: int
-    """The letter's number in the word; the length of the word for the end of the run."""
+    """The letter's number in the sequence; the length of the sequence for the end of the run."""
     expected: Answer
     observed: Answer
 
 
 def not_judged(profile: Profile, *, strict: bool = False) -> frozenset[str]:
-    """The clauses that must not end a word: those that are not claimed, and a SHOULD unless it counts as a MUST."""
+    """The clauses that must not end a sequence: those that are not claimed, and a SHOULD unless it counts as a MUST."""
     judged = {clause.id for clause in claimed(profile) if strict or clause.level is Level.MUST}
     return EVERY_CLAUSE - judged - {OWN_ERROR}
 
@@ -104,7 +104,7 @@ def counting(violations: Iterable[Violation], ignoring: frozenset[str]) -> list[
 
 
 def unsuited(can: frozenset[Ability]) -> str:
-    """Why words cannot be played to a system's senders; empty if they can."""
+    """Why sequences cannot be run against a system's senders; empty if they can."""
     if Ability.WORKERS in can:
         return "the system has worker threads, so that what a letter leads to is not decided when its call returns"
     return ""
@@ -116,31 +116,33 @@ def lacking(can: frozenset[Ability]) -> frozenset[Letter]:
     return frozenset(letter for letter, defined in able.items() if not defined)
 
 
-def too_long(word: Sequence[Letter]) -> bool:
-    """The word sends more pages than a room of the kit has."""
-    return len(_chunks(word)) > ROOM_PAGES
+def too_long(sequence: Sequence[Letter]) -> bool:
+    """The sequence sends more pages than a room of the kit has."""
+    return len(_chunks(sequence)) > ROOM_PAGES
 
 
-def scene(word: Sequence[Letter]) -> Scene:
-    """The room that a word is about: a page for each chunk before the last one, and the last one. Two peers."""
-    if too_long(word):
-        raise ValueError(f"a room has {ROOM_PAGES} pages; the word sends {len(_chunks(word))} chunks: {spell(word)}")
-    return Scene((_chunks(word),), peers=PEERS)
+def setup_of(sequence: Sequence[Letter]) -> Setup:
+    """The room that a sequence is about: a page for each chunk before the last one, and the last one. Two peers."""
+    if too_long(sequence):
+        raise ValueError(
+            f"a room has {ROOM_PAGES} pages; the sequence sends {len(_chunks(sequence))} chunks: {spell(sequence)}"
+        )
+    return Setup((_chunks(sequence),), peers=PEERS)
 
 
-def _chunks(word: Sequence[Letter]) -> tuple[int, ...]:
-    sends = [SENDS[letter].last for letter in word if letter in SENDS]
+def _chunks(sequence: Sequence[Letter]) -> tuple[int, ...]:
+    sends = [SENDS[letter].last for letter in sequence if letter in SENDS]
     before = sends.index(True) if True in sends else len(sends)
-    return (1,) * (before + 1)  # a last chunk that no letter sends stays with the owner
+    return (1,) * (before + 1)  # a last chunk that no letter sends stays with the caller
 
 
-def spell(word: Sequence[Letter]) -> str:
-    return "; ".join(word) or "nothing"
+def spell(sequence: Sequence[Letter]) -> str:
+    return "; ".join(sequence) or "nothing"
 
 
-class _Player:
-    def __init__(self, adapter: Adapter, word: Word, ignoring: frozenset[str]) -> None:
-        self.run: Final = Run(adapter, scene(word))
+class _SequenceRunner:
+    def __init__(self, adapter: Adapter, sequence: CallSequence, ignoring: frozenset[str]) -> None:
+        self.run: Final = Run(adapter, setup_of(sequence))
         self.calls = 0
         self._ignoring: Final = ignoring
         self._handed_over = False
@@ -209,15 +211,17 @@ class _Player:
         return {"Success": Answer.SUCCESS, "Failed": Answer.FAILED}.get(ended.value or "", Answer.PENDING)
 
 
-def play(adapter: Adapter, word: Word, *, ignoring: frozenset[str] = frozenset(), to_the_end: bool = True) -> Played:
-    """Play one word. ``to_the_end``: with the end of a run, in which leaks and notices show."""
-    player = _Player(adapter, word, ignoring)
-    run, seen = player.run, []
-    for letter in word:
-        seen.append(player.letter(letter))
+def run_sequence(
+    adapter: Adapter, sequence: CallSequence, *, ignoring: frozenset[str] = frozenset(), to_the_end: bool = True
+) -> SequenceRun:
+    """Run one sequence. ``to_the_end``: with the end of a run, in which leaks and notifications show."""
+    runner = _SequenceRunner(adapter, sequence, ignoring)
+    run, seen = runner.run, []
+    for letter in sequence:
+        seen.append(runner.letter(letter))
         if run.over or seen[-1].violations:
             break
-    trace = Trace(run.scene, tuple(run.steps))
+    trace = Trace(run.setup, tuple(run.steps))
     ending: tuple[Violation, ...] = ()
     if to_the_end and not run.over and not seen[-1].violations:
         known = len(run.observer.findings.violations)
@@ -225,13 +229,13 @@ def play(adapter: Adapter, word: Word, *, ignoring: frozenset[str] = frozenset()
         ending = tuple(counting(run.observer.findings.violations[known:], ignoring))
     else:
         run.close()
-    return Played(word, tuple(seen), trace, ending, player.calls)
+    return SequenceRun(sequence, tuple(seen), trace, ending, runner.calls)
 
 
-def compare(played: Played, reading: Reading) -> Mismatch | None:
+def compare(done: SequenceRun, reading: Reading) -> Mismatch | None:
     """Where the sender first answers what the specification, told as much as the sender was, would not."""
     spec = SpecSender(reading)
-    for number, (letter, seen) in enumerate(zip(played.word, played.seen, strict=False)):
+    for number, (letter, seen) in enumerate(zip(done.sequence, done.seen, strict=False)):
         poll = POLLS.get(letter)
         overdue = spec.failed and poll is not None and poll.late
         expected = spec.step(letter, asks=seen.asked)
@@ -249,6 +253,6 @@ def compare(played: Played, reading: Reading) -> Mismatch | None:
 
 def reading_of(adapter: Adapter) -> Reading:
     """Whether the sender reports a failure at once, found by asking: one peer is gone, the other's transfer goes on."""
-    probe = play(adapter, (Letter.LAST, Letter.POLL_LOST_0), ignoring=EVERY_CLAUSE, to_the_end=False)
-    prompt = len(probe.seen) == len(probe.word) and probe.seen[-1].answer is Answer.FAILED
+    probe = run_sequence(adapter, (Letter.LAST, Letter.POLL_LOST_0), ignoring=EVERY_CLAUSE, to_the_end=False)
+    prompt = len(probe.seen) == len(probe.sequence) and probe.seen[-1].answer is Answer.FAILED
     return Reading.PROMPT if prompt else Reading.PATIENT

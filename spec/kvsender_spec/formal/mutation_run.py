@@ -1,6 +1,6 @@
-"""Puts the tables on trial: every single change of them, and which layer notices it. Writes ``docs/spec-mutants.md``.
+"""Mutates the tables: every single change of them, and which layer notices it. Writes ``docs/spec-mutants.md``.
 
-``python -m kvsender_spec.formal.trial [PAGE]`` runs every layer on every changed table that it can run on, and ends
+``python -m kvsender_spec.formal.mutation_run [PAGE]`` runs every layer on every changed table that it can run on, and ends
 with 1 if a change survives that ``EQUIVALENT`` does not explain, or if it explains one that does not survive; with 2
 where z3, SPIN or TLC is missing.
 """
@@ -40,7 +40,7 @@ BOUNDS: Final = (Bounds(2, 1), Bounds(2, 2))
 
 _ORDER: Final = "a handle that has raised is not DONE, so the two guards exclude each other"
 _ALIKE: Final = (
-    "an owner does the same on WaitingForInput and on Transferring: the contract tells apart what it acts on"
+    "a caller does the same on WaitingForInput and on Transferring: the contract tells apart what it acts on"
 )
 EQUIVALENT: Final[Mapping[str, str]] = {
     "observe in idle: with release": "a room in idle has no handles: it asks nothing, and there is nothing to release",
@@ -48,13 +48,13 @@ EQUIVALENT: Final[Mapping[str, str]] = {
     "answer in idle: reply transferring": _ALIKE,
     "answer in sending: reply waiting": _ALIKE,
     "answer in failed: reply waiting": _ALIKE,
-    "answer in sticky_failed: with quarantine": "what is not quiet was quarantined when Failed was first reported",
+    "answer in sticky_failed: with quarantine": "what is not quiesced was quarantined when Failed was first reported",
 }
 """Changes that change nothing that the contract speaks of, and why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class MutationRun:
     """One changed table: the layers that notice it, each with what it says."""
 
     what: str
@@ -93,7 +93,7 @@ def _elsewhere(rules: Rules, layer: str) -> Iterator[tuple[str, str]]:
                 return
 
 
-def judge(mutant: Mutant, *, every: bool) -> Trial:
+def run_mutation(mutant: Mutant, *, every: bool) -> MutationRun:
     """Who notices it. With ``every`` it is shown to every layer that it can be shown to, not only until one does.
 
     The programs that are not Python take seconds for each table. They are shown what the rules for tables let pass.
@@ -107,29 +107,29 @@ def judge(mutant: Mutant, *, every: bool) -> Trial:
         noticed |= dict(_unproved(mutant.rules)) if every else {}
     if reason is None and every:
         noticed |= {layer: said for other in OTHERS for layer, said in _elsewhere(mutant.rules, other)}
-    return Trial(mutant.what, noticed)
+    return MutationRun(mutant.what, noticed)
 
 
-def unexplained(trials: Sequence[Trial]) -> list[str]:
-    """What is wrong with the trial, in words: a survivor without a reason, a reason without a survivor."""
-    survivors = [trial.what for trial in trials if not trial.noticed]
+def unexplained(runs: Sequence[MutationRun]) -> list[str]:
+    """What is wrong with the runs, in words: a survivor without a reason, a reason without a survivor."""
+    survivors = [run.what for run in runs if not run.noticed]
     wrong = [f"survives, and nothing says why: {what}" for what in survivors if what not in EQUIVALENT]
     return wrong + [f"does not survive: {what}" for what in EQUIVALENT if what not in survivors]
 
 
-def page(trials: Sequence[Trial]) -> str:
+def page(runs: Sequence[MutationRun]) -> str:
     """``docs/spec-mutants.md``."""
-    first = Counter(next(iter(trial.noticed), "nobody") for trial in trials)
-    beyond = [trial for trial in trials if TABLES not in trial.noticed]
-    also = Counter(layer for trial in trials if TABLES in trial.noticed for layer in trial.noticed if layer != TABLES)
-    again = sum(1 for trial in trials if TABLES in trial.noticed and len(trial.noticed) > 1)
+    first = Counter(next(iter(run.noticed), "nobody") for run in runs)
+    beyond = [run for run in runs if TABLES not in run.noticed]
+    also = Counter(layer for run in runs if TABLES in run.noticed for layer in run.noticed if layer != TABLES)
+    again = sum(1 for run in runs if TABLES in run.noticed and len(run.noticed) > 1)
     others = (ANY_BOUND, *OTHERS)
     lines = [
         GENERATED,
         "",
-        "# The specification on trial",
+        "# The mutants of the specification",
         "",
-        f"Every single change of the tables in `spec/kvsender_spec/machine.py`: {len(trials)} changed tables. A row",
+        f"Every single change of the tables in `spec/kvsender_spec/machine.py`: {len(runs)} changed tables. A row",
         "is taken out, moved behind its rival, or has another event, guard, reply or state, one effect more or less; a",
         "cell leads elsewhere; a forbidden pair is allowed; a set of handle states has one member more or less.",
         "",
@@ -153,9 +153,9 @@ def page(trials: Sequence[Trial]) -> str:
         *_table(
             ("change", "layer", "what it breaks", *(f"{layer}: {_count(beyond, layer)}" for layer in others)),
             (
-                (trial.what, *next(iter(trial.noticed.items())), *(trial.noticed.get(layer, "") for layer in others))
-                for trial in beyond
-                if trial.noticed
+                (run.what, *next(iter(run.noticed.items())), *(run.noticed.get(layer, "") for layer in others))
+                for run in beyond
+                if run.noticed
             ),
         ),
         "",
@@ -163,11 +163,11 @@ def page(trials: Sequence[Trial]) -> str:
     return "\n".join(lines)
 
 
-GENERATED: Final = "<!-- Written by `python -m kvsender_spec.formal.trial docs/spec-mutants.md`. -->"
+GENERATED: Final = "<!-- Written by `python -m kvsender_spec.formal.mutation_run docs/spec-mutants.md`. -->"
 
 
-def _count(trials: Sequence[Trial], layer: str) -> int:
-    return sum(1 for trial in trials if layer in trial.noticed)
+def _count(runs: Sequence[MutationRun], layer: str) -> int:
+    return sum(1 for run in runs if layer in run.noticed)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -182,17 +182,17 @@ def main(arguments: Sequence[str]) -> int:
     try:
         require(Engine)
         with ProcessPoolExecutor() as processes:
-            trials = list(processes.map(partial(judge, every=True), mutants(), chunksize=8))
+            runs = list(processes.map(partial(run_mutation, every=True), mutants(), chunksize=8))
     except (ToolMissing, EngineFailed) as error:
         print(error, file=sys.stderr)
         return 2
-    wrong = unexplained(trials)
+    wrong = unexplained(runs)
     print(*wrong, sep="\n", end="\n" if wrong else "")
-    survivors = sum(1 for trial in trials if not trial.noticed)
-    noticed = len(trials) - survivors
-    print(f"{len(trials)} changed tables: {noticed} noticed, {survivors} survive, {len(wrong)} unexplained")
+    survivors = sum(1 for run in runs if not run.noticed)
+    noticed = len(runs) - survivors
+    print(f"{len(runs)} changed tables: {noticed} noticed, {survivors} survive, {len(wrong)} unexplained")
     if arguments and not wrong:
-        Path(arguments[0]).write_text(page(trials), encoding="utf-8")
+        Path(arguments[0]).write_text(page(runs), encoding="utf-8")
     return 1 if wrong else 0
 
 

@@ -1,6 +1,6 @@
-"""A trial: one prefill side on real NIXL, what its caller does, and what is done to its peers. It judges nothing.
+"""A run of a scenario: one prefill side on real NIXL, what its caller does, and what is done to its peers. It judges nothing.
 
-Whatever happens becomes an event of one history, which an ``Observer`` sees at once. The trial may ask it which state
+Whatever happens becomes an event of one history, which an ``Observer`` sees at once. The run may ask it which state
 a room is in; what comes of it all is said by the observer's verdicts, from the live history as from its file.
 """
 
@@ -20,8 +20,8 @@ from kvsender_nixl.buffers import AuxBuffers, KVPool
 from kvsender_nixl.lab.memory import LAYERS, NUM_PAGES, NUM_SLOTS, SHAPES, Tally
 from kvsender_nixl.lab.peer import DecodePeer
 from kvsender_nixl.lab.process import LIMIT_S, STEP_S, TimeUp, until
+from kvsender_nixl.lab.real_world import RealWorld
 from kvsender_nixl.lab.recording import Recording
-from kvsender_nixl.lab.stage import Stage
 from kvsender_nixl.lab.watched import WatchedRoom
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.side import SenderOptions
@@ -45,20 +45,20 @@ from kvsender_spec.history.record import Place
 from kvsender_spec.history.recording_agent import RecordingAgent, Transfer
 
 if TYPE_CHECKING:
-    from kvsender_nixl.lab.stage import RealPrefill
+    from kvsender_nixl.lab.real_world import RealPrefill
 
 _MARGIN_S: Final = 5.0
 _MOST_ESCAPES: Final = 20
 """How often poll() may raise before a room is given up."""
 
 
-class Trial(Recording):
+class ScenarioRun(Recording):
     """One prefill side with its own agent; the scenario calls its rooms and does things to its peers."""
 
-    def __init__(self, stage: Stage, name: str, options: SenderOptions) -> None:
+    def __init__(self, world: RealWorld, name: str, options: SenderOptions) -> None:
         super().__init__(name, options, LIMIT_S)
-        self.memory: Final = stage.pristine.copy()
-        self.random: Final = random.Random(f"{stage.seed} {name}")
+        self.memory: Final = world.pristine.copy()
+        self.random: Final = random.Random(f"{world.seed} {name}")
         self.rooms: Final[list[WatchedRoom]] = []
         """By key."""
         self.unplanned: Final[list[str]] = []
@@ -78,9 +78,9 @@ class Trial(Recording):
         aux = AuxBuffers([torch.from_numpy(slots) for slots in self.memory.slots])
         recording = RecordingAgent(self._agent, self.recorder, self._processes.__getitem__, self._place)
         self.prefill: Final[RealPrefill] = Prefill(
-            stage.plant.wire(recording), pool, aux, options, clock=lambda: self.now
+            world.plant.wire(recording), pool, aux, options, clock=lambda: self.now
         )
-        stage.plant.prefill(self.prefill)
+        world.plant.prefill(self.prefill)
 
     def plan(self, holds: bool, expected: str, observed: str) -> None:
         """What no clause says, but the scenario needs, or it is not the scenario that it is called."""
@@ -152,7 +152,7 @@ class Trial(Recording):
         peer.remote.hold(False)
         self.drained()
         after = peer.remote.count(target)
-        late, foreign = after.owner - before.owner, after.next_owner
+        late, foreign = after.request - before.request, after.next_request
         if late > 0:
             self.tell(partial(BytesLanded, room=room.key, bytes=late, late=True))
         if foreign:
@@ -298,11 +298,11 @@ class Trial(Recording):
     def _reachable(self, room: WatchedRoom) -> list[DecodePeer]:
         """Those that can be told. A peer that was stopped and goes on is one of them, unless its connection broke."""
         views = {name: self.observer.subject.peer(name) for name in room.peers}
-        return [room.peers[n] for n, view in views.items() if view.healthy and not (view.unheard or view.returned)]
+        return [room.peers[n] for n, view in views.items() if view.healthy and not (view.unreachable or view.returned)]
 
     def _all_told(self) -> bool:
         for peer in self._answering():
-            for sender, message in peer.remote.take_notices():
+            for sender, message in peer.remote.take_notifications():
                 if sender == self._agent.name:
                     self.heard(peer.name, message)
         return all(

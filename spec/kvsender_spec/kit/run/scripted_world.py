@@ -1,4 +1,4 @@
-"""The world of one scene: the scripted agents, the memory on both sides, who is well, and what the kit can do to it."""
+"""The world of one setup: the scripted agents, the memory on both sides, who is well, and what the kit can do to it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from kvsender_spec.kit.adapter import (
     World,
 )
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedHandle
-from kvsender_spec.trace import WORLD_CALLS, Call, Progress, Scene, Trace
+from kvsender_spec.trace import WORLD_CALLS, Call, Progress, Setup, Trace
 
 SENDER_SIDE: Final = "prefill"
 ROOM_IDS: Final = (7, 11, 13)
-"""The id of each room of a scene. Ids come back with later incarnations."""
+"""The id of each room of a setup. Ids come back with later incarnations."""
 STRAY_ROOM: Final = 17
-"""A room beside those of the scene, for mistakes that need one of their own."""
+"""A room beside those of the setup, for mistakes that need one of their own."""
 
 _MOST_PEERS: Final = 4
 
 
-def unplayable(trace: Trace) -> str:
+def unrunnable(trace: Trace) -> str:
     """Why a trace cannot be run; empty if it can. A trace from a file may say anything."""
     opened: set[int] = set()
     for number, step in enumerate(trace.steps, 2):
@@ -36,42 +36,42 @@ def unplayable(trace: Trace) -> str:
             opened.add(step.room)
         elif step.call not in WORLD_CALLS and step.room not in opened:
             return f"line {number}: {step}: room {step.room} was not opened before"
-        if step.call in (Call.KILL, Call.STOP, Call.RESTART) and step.room >= trace.scene.peers:
-            return f"line {number}: {step}: the scene has {trace.scene.peers} peers"
-        if step.call is Call.OPEN and step.room >= len(trace.scene.chunks):
-            return f"line {number}: {step}: the scene has {len(trace.scene.chunks)} rooms"
+        if step.call in (Call.KILL, Call.STOP, Call.RESTART) and step.room >= trace.setup.peers:
+            return f"line {number}: {step}: the setup has {trace.setup.peers} peers"
+        if step.call is Call.OPEN and step.room >= len(trace.setup.chunks):
+            return f"line {number}: {step}: the setup has {len(trace.setup.chunks)} rooms"
         fault = step.fault
         if fault is not None and fault.kind in RETURNED_BY_TRANSPORT and fault.point not in (Point.POST, Point.CHECK):
             return f"line {number}: {step}: {fault.point} raises or succeeds, and returns no state"
-    reason = unplayable_scene(trace.scene)
+    reason = unrunnable_setup(trace.setup)
     return f"line 1: {reason}" if reason else ""
 
 
-def unplayable_scene(scene: Scene) -> str:
-    """What the scene has more of than the kit can make; empty if it can be run."""
+def unrunnable_setup(setup: Setup) -> str:
+    """What the setup has more of than the kit can make; empty if it can be run."""
     for what, count, least, most in (
-        ("rooms", len(scene.chunks), 1, MOST_ROOMS),
-        ("peers", scene.peers, 1, _MOST_PEERS),
-        ("dummies", scene.dummies, 0, _MOST_PEERS),
-        ("pages in a room", max(sum(chunks) for chunks in scene.chunks), 0, ROOM_PAGES),
+        ("rooms", len(setup.chunks), 1, MOST_ROOMS),
+        ("peers", setup.peers, 1, _MOST_PEERS),
+        ("dummies", setup.dummies, 0, _MOST_PEERS),
+        ("pages in a room", max(sum(chunks) for chunks in setup.chunks), 0, ROOM_PAGES),
     ):
         if not least <= count <= most:
-            return f"the scene has {count} {what}; the kit plays {least} to {most}"
-    for chunks in scene.chunks:
+            return f"the setup has {count} {what}; the kit runs {least} to {most}"
+    for chunks in setup.chunks:
         if len(chunks) > 1 and chunks[-1] == 0:
             return f"a room of {'+'.join(map(str, chunks))} pages has an empty chunk after its last page"
     return ""
 
 
-class Stage:
+class ScriptedWorld:
     """What there is around a system under test. Peers lie in real memory, and bytes are really copied."""
 
-    def __init__(self, scene: Scene, errors: Mapping[str, type[Exception]]) -> None:
-        self.scene: Final = scene
-        self.fabric: Final = Fabric(errors, drops_metadata=scene.drops_metadata, automatic=False)
-        self.fabric.done_at_post = scene.done_at_post
+    def __init__(self, setup: Setup, errors: Mapping[str, type[Exception]]) -> None:
+        self.setup: Final = setup
+        self.fabric: Final = Fabric(errors, drops_metadata=setup.drops_metadata, automatic=False)
+        self.fabric.done_at_post = setup.done_at_post
         memory = Memory(filled=True)
-        peers = tuple(self._start(f"decode{n}") for n in range(scene.peers + scene.dummies))
+        peers = tuple(self._start(f"decode{n}") for n in range(setup.peers + setup.dummies))
         self.world: Final = World(
             self.fabric, self.fabric.agent(SENDER_SIDE, scripted=True), ManualClock(), memory, peers
         )
@@ -97,15 +97,15 @@ class Stage:
 
     def peers_of(self, slot: int) -> frozenset[int]:
         """The numbers of the peers, without the dummies, that the room of a slot writes to."""
-        return frozenset(range(self.scene.peers) if self.scene.shared else (slot % self.scene.peers,))
+        return frozenset(range(self.setup.peers) if self.setup.shared else (slot % self.setup.peers,))
 
     def plan(self, slot: int, incarnation: int) -> RoomPlan:
         """Where the room of a slot goes: to pages and an aux slot at the peers that are this incarnation's alone."""
-        pages = sum(self.scene.chunks[slot])
+        pages = sum(self.setup.chunks[slot])
         targets = tuple(incarnation * ROOM_PAGES + n for n in range(pages))
         real = [self.world.peers[number] for number in sorted(self.peers_of(slot))]
         # The dummies come first: a sender that ends its list of peers at one of them misses those that follow.
-        destinations = [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.scene.peers :]]
+        destinations = [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.setup.peers :]]
         destinations += [Destination(peer, targets, 1 + incarnation, dummy=False) for peer in real]
         return RoomPlan(ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
 
@@ -124,7 +124,7 @@ class Stage:
         return found
 
     def difference(self, plan: RoomPlan, memories: Mapping[str, Memory], sent_pages: Sequence[int]) -> str:
-        """Where a peer's memory differs from the owner's; empty if nowhere."""
+        """Where a peer's memory differs from the caller's; empty if nowhere."""
         source = self.world.memory
         for destination in plan.destinations:
             if destination.dummy:
@@ -169,7 +169,7 @@ class Stage:
                 chosen = flying[::2]
             case Progress.PEER_0 | Progress.PEER_1:
                 number = 0 if progress is Progress.PEER_0 else 1
-                names = [peer.name for peer in self.world.peers[number : number + 1]]  # a scene may have one peer only
+                names = [peer.name for peer in self.world.peers[number : number + 1]]  # a setup may have one peer only
                 chosen = [handle for handle in flying if handle.peer in names]
         for handle in chosen:
             self.fabric.finish(handle)

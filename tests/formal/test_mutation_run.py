@@ -1,0 +1,45 @@
+"""The mutants of the tables: no single change of them goes unnoticed without a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.formal.tools import needs_engines
+
+from kvsender_spec.formal.mutate import mutants
+from kvsender_spec.formal.mutation_run import EQUIVALENT, LAYERS, MutationRun, run_mutation, unexplained
+from kvsender_spec.formal.rules import ill_formed
+
+PAGE = Path(__file__).parents[2] / "docs" / "spec-mutants.md"
+
+
+def test_every_change_of_the_tables_is_noticed_or_explained() -> None:
+    runs = [run_mutation(mutant, every=False) for mutant in mutants()]
+    assert len({run.what for run in runs}) == len(runs) > 900
+    assert unexplained(runs) == []
+    assert {next(iter(run.noticed)) for run in runs if run.noticed} == set(LAYERS[:3])
+    page = PAGE.read_text(encoding="utf-8")
+    assert f": {len(runs)} changed tables." in page
+    for run in runs:
+        for layer, what in run.noticed.items():
+            assert layer == LAYERS[0] or f"| {run.what} | {layer} | {what} |" in page, run
+    for what, why in EQUIVALENT.items():
+        assert f"| {what} | {why} |" in page
+
+
+@needs_engines
+def test_a_change_that_is_no_sender_is_noticed_by_every_layer_that_is_shown_it() -> None:
+    run = run_mutation(next(mutant for mutant in mutants() if ill_formed(mutant.rules) is None), every=True)
+    assert tuple(run.noticed) == LAYERS[1:]
+    assert f"| {run.what} | {LAYERS[1]} | {run.noticed[LAYERS[1]]} | " in PAGE.read_text(encoding="utf-8")
+    elsewhere = " | ".join(run.noticed[layer] for layer in LAYERS[3:])
+    assert f" | {elsewhere} |\n" in PAGE.read_text(encoding="utf-8")
+
+
+def test_a_survivor_without_a_reason_and_a_reason_without_a_survivor_are_told() -> None:
+    survivors = [MutationRun(what, {}) for what in EQUIVALENT]
+    assert unexplained([*survivors, MutationRun("a new one", {})]) == ["survives, and nothing says why: a new one"]
+    first, *rest = survivors
+    assert unexplained([*rest, MutationRun(first.what, {"states": "KS-2.1 at 2x1"})]) == [
+        f"does not survive: {first.what}"
+    ]
