@@ -1,5 +1,5 @@
-"""The threads that call the sender: the caller's, and another one that calls at the point of the
-transport that a step names. The time limit here ends what would never end; it decides nothing else.
+"""The threads that call the sender: the caller's, and another one that calls when the point of the transport
+that a step names is reached. The time limit here ends what would never end; it decides nothing else.
 """
 
 from __future__ import annotations
