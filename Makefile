@@ -13,7 +13,7 @@ STAMP := .venv/.installed
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
-		printf '  make %-11s %s\n' "$$target" "$$text"; \
+		printf '  make %-12s %s\n' "$$target" "$$text"; \
 	done
 
 install: $(STAMP) ## Create .venv and install everything into it (again only when pyproject.toml or Makefile change)

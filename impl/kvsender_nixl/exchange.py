@@ -1,11 +1,11 @@
 """What the two sides tell each other, and its form on the wire.
 
-The decode side sends ``PeerMetadata`` once and a ``TransferInfo`` per room; the prefill side answers with notifications. All
-of them travel as NIXL notifications. Whatever arrives is judged here: a message that is not exactly one of these raises
-ValueError, saying what is wrong with it, and nothing else (KS-7.1).
+The decode side sends ``PeerMetadata`` once and a ``TransferInfo`` per room; the prefill side answers with
+notifications. All of them travel as NIXL notifications. Whatever arrives is judged here: a message that is not exactly
+one of these raises ValueError, saying what is wrong with it, and nothing else (KS-7.1).
 
-A ``token`` names one incarnation of a room. Room ids are chosen by clients and reused; a notification of an earlier room of
-the same id carries another token and is nobody's (KS-5.4).
+A ``token`` names one incarnation of a room. Room ids are chosen by clients and reused; a notification of an earlier
+room of the same id carries another token and is nobody's (KS-5.4).
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class TransferInfo:
         )
 
 
-# -------------------------------------------------------------------------------------- notifications, prefill to decode
+# ------------------------------------------------------------------------------- notifications, prefill to decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class AuxNotification:
 
 @dataclass(frozen=True, slots=True)
 class SuccessNotification:
-    """The room is complete: ``num_chunks`` chunk notifications, and the aux notification if ``has_aux``, belong to it."""
+    """The room is complete. ``num_chunks`` chunk notifications belong to it, and the aux one if ``has_aux``."""
 
     room: int
     token: str

@@ -84,9 +84,9 @@ class Landing:
 class KVReceiver:
     """One room on the decode side. Made by ``Decode.receiver``.
 
-    ``poll()``: Bootstrapping before init(), WaitingForInput until the first notification, then Transferring; Success when the
-    prefill side has told it and every notification that belongs to the room is there; Failed when the prefill side has told
-    that, or the deadline has passed. The first terminal value is the last one.
+    ``poll()``: Bootstrapping before init(), WaitingForInput until the first notification, then Transferring; Success
+    when the prefill side has told it and every notification that belongs to the room is there; Failed when the prefill
+    side has told that, or the deadline has passed. The first terminal value is the last one.
     """
 
     def __init__(self, side: DecodeSide, room: int, sender_name: str, token: str) -> None:

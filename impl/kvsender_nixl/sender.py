@@ -71,8 +71,8 @@ class KVSender(Generic[DlistT, HandleT]):
     """Sends one room's pages to all its peers. Made by ``Prefill.sender``.
 
     Nothing here raises because of the transport or a peer (KS-1.1): poll() answers Failed then, for good, and
-    failure_exception() says why. Only mistakes of the caller raise: KVUsageError, before anything has happened (KS-8.1).
-    Source pages are the caller's again when poll() has answered a terminal value, except those in
+    failure_exception() says why. Only mistakes of the caller raise: KVUsageError, before anything has happened
+    (KS-8.1). Source pages are the caller's again when poll() has answered a terminal value, except those in
     ``Prefill.quarantined_pages()``.
     """
 
@@ -498,7 +498,7 @@ class KVSender(Generic[DlistT, HandleT]):
         return FailureNotification(info.room, info.token, info.agent_name not in self._doubted, self._reason)
 
     def _tell(self, info: TransferInfo, notification: Notification) -> None:
-        """Tell a peer how the room has ended, once (KS-6.1). A notification that is refused is counted and not repeated."""
+        """Tell a peer how the room has ended, once (KS-6.1). A refused notification is counted and not repeated."""
         if info.is_dummy or info.agent_name in self._told:
             return
         self._told.add(info.agent_name)

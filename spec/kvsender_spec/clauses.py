@@ -317,8 +317,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "KS-8.1",
         "BAD-INPUT",
-        "Misuse by the caller (page ids out of range or overlapping, more pages than announced, wrong dtype, send before"
-        " init) raises a clear usage error before anything is posted; nothing is lost.",
+        "Misuse by the caller (page ids out of range or overlapping, more pages than announced, wrong dtype, send"
+        " before init) raises a clear usage error before anything is posted; nothing is lost.",
         "sglang asserts in worker threads; NIXL accepts wrong addresses inside a registration",
         "every misuse: it raises a usage error, nothing is posted, and the room goes on as if it had not been",
     ),

@@ -127,8 +127,8 @@ def machine_page() -> str:
         "",
         *mermaid(HANDLE_NEXT, HandleState.CREATED),
         "",
-        f"May be released: {_names(RELEASABLE)}. Pages are quiesced: {_names(QUIESCED)}, and `errored` only on a fabric where"
-        " it has been shown that an error ends the reads.",
+        f"May be released: {_names(RELEASABLE)}. Pages are quiesced: {_names(QUIESCED)}, and `errored` only on a fabric"
+        " where it has been shown that an error ends the reads.",
         "",
     ]
     return "\n".join(lines)

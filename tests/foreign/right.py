@@ -780,7 +780,7 @@ class Step(Enum):
 
 
 class Staged(Room):
-    """An explicit state machine. Each chunk brings a progress notification, and a lost last notification is tried again once."""
+    """An explicit state machine. Each chunk brings a progress notification, and a lost last one is tried again once."""
 
     def __init__(self, plant: Plant, plan: RoomPlan) -> None:
         super().__init__(plant, plan)

@@ -120,7 +120,7 @@ class QueuedSender:
         self.engine.wake(self)
 
     def admit(self, pages: Sequence[int]) -> bool:
-        """Whether this is the last chunk. Raises KVUsageError for a mistake of the caller, before anything has moved."""
+        """Whether this is the last chunk. Raises KVUsageError for the caller's mistakes, before anything has moved."""
         if self.num_pages is None:
             raise KVUsageError("send() was called before init()")
         if any(not isinstance(page, int) for page in pages):

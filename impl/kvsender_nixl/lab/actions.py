@@ -245,7 +245,7 @@ def _late(run: ScenarioRun, room: WatchedRoom, peer: DecodePeer, resume: Callabl
     run.plan(before.request < total == after.request, f"{total} bytes land, some after the report", seen)
 
 
-# -------------------------------------------------------------------------------------------------- callers that give up
+# ------------------------------------------------------------------------------------------------- callers that give up
 
 
 def aborted_in_flight(run: ScenarioRun, world: RealWorld) -> None:

@@ -104,9 +104,9 @@ class DecodeProcess:
         self, source: Sequence[int], target: Sequence[int], source_slots: Sequence[int], target_slots: Sequence[int]
     ) -> int:
         """How many bytes of the target pages and slots differ from the caller's source pages and slots."""
-        caller, mine = self._source, self._memory
-        pages = wrong_bytes(caller.regions, mine.regions, _ids(source), _ids(target))
-        return pages + wrong_bytes(caller.slots, mine.slots, _ids(source_slots), _ids(target_slots))
+        ours, mine = self._source, self._memory
+        pages = wrong_bytes(ours.regions, mine.regions, _ids(source), _ids(target))
+        return pages + wrong_bytes(ours.slots, mine.slots, _ids(source_slots), _ids(target_slots))
 
     def touched(self, pages: Sequence[int], slots: Sequence[int]) -> int:
         """How many bytes outside these pages and slots have changed."""

@@ -1,8 +1,8 @@
 """The bytes that travel in the lab, so that every one of them can be told apart. Needs no torch.
 
-Both sides make the caller's bytes from a seed, so nothing has to be sent to be compared with. Three kinds of bytes never
-look alike: the data of one request, that of the next request which reuses the page, and what a peer's memory
-held before. So a late write shows not only that bytes landed, but whose they were.
+Both sides make the caller's bytes from a seed, so nothing has to be sent to be compared with. Three kinds of bytes
+never look alike: the data of one request, that of the next request which reuses the page, and what a peer's memory held
+before. So a late write shows not only that bytes landed, but whose they were.
 """
 
 from __future__ import annotations

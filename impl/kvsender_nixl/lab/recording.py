@@ -1,7 +1,8 @@
 """What a run writes down: its header, and how calls and other events get into the history.
 
 The header says which kinds of events the lab records completely, so that no code has to say which clauses it can tell.
-Time is real, but it does not advance during one call of the caller: the sender and the history then mean the same instant.
+Time is real, but it does not advance during one call of the caller: the sender and the history then mean the same
+instant.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A run of a scenario: one prefill side on real NIXL, what its caller does, and what is done to its peers. It judges nothing.
+"""A run of a scenario: one prefill side on real NIXL, what its caller does, what is done to its peers. Judges nothing.
 
-Whatever happens becomes an event of one history, which an ``Observer`` sees at once. The run may ask it which state
-a room is in; what comes of it all is said by the observer's verdicts, from the live history as from its file.
+Whatever happens becomes an event of one history, which an ``Observer`` sees at once. The run may ask it which state a
+room is in; what comes of it all is said by the observer's verdicts, from the live history as from its file.
 """
 
 from __future__ import annotations

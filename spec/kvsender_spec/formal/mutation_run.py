@@ -1,8 +1,8 @@
 """Mutates the tables: every single change of them, and which layer notices it. Writes ``docs/spec-mutants.md``.
 
-``python -m kvsender_spec.formal.mutation_run [PAGE]`` runs every layer on every changed table that it can run on, and ends
-with 1 if a change survives that ``EQUIVALENT`` does not explain, or if it explains one that does not survive; with 2
-where z3, SPIN or TLC is missing.
+``python -m kvsender_spec.formal.mutation_run [PAGE]`` runs every layer on every changed table that it can run on, and
+ends with 1 if a change survives that ``EQUIVALENT`` does not explain, or if it explains one that does not survive; with
+2 where z3, SPIN or TLC is missing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """A complete test suite from a machine: harmonised state identifiers (HSI; Petrenko, Yevtushenko, von Bochmann 1996).
 
 If a deterministic, resettable implementation has at most ``extra`` states more than the minimal specification, and
-answers every sequence of the suite as the specification does, then it answers *every* sequence so. The suite reaches each
-state, takes every ``extra + 1`` steps from there, and then asks the sequences that tell the state it should be in from
-each other one. For two states this is one sequence, which both are asked: that is what makes the identifiers harmonised.
+answers every sequence of the suite as the specification does, then it answers *every* sequence so. The suite reaches
+each state, takes every ``extra + 1`` steps from there, and then asks the sequences that tell the state it should be in
+from each other one. For two states this is one sequence, which both are asked: that is what makes the identifiers
+harmonised.
 
 Own code, because a suite is only useful if it is the same everywhere: the order follows the machine's letters and never
 a hash, and no sequence is the beginning of another.

@@ -54,7 +54,7 @@ class Answer(StrEnum):
     USAGE = "raises a usage error"
     RAISES = "raises what it may not"
     BREAKS = "breaks a clause"
-    """Seen by the observer and by no reply. The specification never does this."""
+    """Seen by the observer, and by no reply. The specification never does this."""
 
 
 CallSequence: TypeAlias = tuple[Letter, ...]

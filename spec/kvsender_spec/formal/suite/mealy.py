@@ -76,7 +76,7 @@ def difference(left: Mealy[_I, _O], right: Mealy[_I, _O]) -> tuple[_I, ...] | No
 
 
 def separate(left: Mealy[_I, _O], a: int, right: Mealy[_I, _O], b: int) -> tuple[_I, ...] | None:
-    """A shortest sequence that two states answer differently, the first in the order of the letters; None without one."""
+    """A shortest sequence that two states answer differently, the first in the letters' order; None without one."""
     sequences: dict[tuple[int, int], tuple[_I, ...]] = {(a, b): ()}
     edge = deque([(a, b)])
     while edge:  # each pair of states enters once

@@ -1,4 +1,4 @@
-"""The world of one setup: the scripted agents, the memory on both sides, who is well, and what the kit can do to it."""
+"""The world of one setup: the scripted agents, the memory on both sides, who is healthy, what the kit can do to it."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ it refuses and what it raises is what nixl 1.5.1 was seen to do. These rules sha
 * An error, a release and a removal are not the end of the bytes: ``Fabric.land_late`` makes them land afterwards, from
   the source as it is then.
 * The notification that travels with a transfer is sent by the sender's own check that finds the transfer complete.
-* Use after release, which crashes the real process, raises ``UseAfterRelease`` and is kept in ``Fabric.handle_misuses``.
+* Use after release, which crashes the real process, raises ``UseAfterRelease`` and is kept in ``handle_misuses``.
 
 Addresses are real: the fabric copies bytes with ``memmove``, so the caller keeps the buffers alive.
 """

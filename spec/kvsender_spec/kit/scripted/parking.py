@@ -61,7 +61,7 @@ class Parking:
             self._changed.notify_all()
             self._changed.wait_for(lambda: worker in self._called or self.closed)
             self._called.discard(worker)
-            self._parked.pop(worker, None)  # closed
+            self._parked.pop(worker, None)  # no longer parked: the run is over
             checked.clear()
         checked.add(handle)
 

@@ -1,9 +1,9 @@
-"""The layer of the complete suite: every sequence of an HSI suite, run against a sender and compared with the specification.
+"""The complete suite: every sequence of an HSI suite is run against a sender and compared with the specification.
 
-A sequence that is answered otherwise is run again for the observer, which says which clause it breaks; the reported trace
-is the shortest that still breaks it. What differs and breaks no clause is reported as well, as itself, and decides
-nothing: the sender is another machine than the specification read strictly, and the clauses leave it that freedom (a
-deadline may be noticed late) or have a hole. What a pass would have promised does not hold then.
+A sequence that is answered otherwise is run again for the observer, which says which clause it breaks; the reported
+trace is the shortest that still breaks it. What differs and breaks no clause is reported as well, as itself, and
+decides nothing: the sender is another machine than the specification read strictly, and the clauses leave it that
+freedom (a deadline may be noticed late) or have a hole. What a pass would have promised does not hold then.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ class SuiteReport:
 
     @property
     def outcome(self) -> Outcome:
-        """Sequences that are answered otherwise and break no clause leave it inconclusive: the sender conforms as far as
-        anybody knows, and is not the machine for which the suite is complete."""
+        """Sequences that are answered otherwise and break no clause leave it inconclusive: the sender conforms as far
+        as anybody knows, and is not the machine for which the suite is complete."""
         if self.not_applicable:
             return Outcome.NOT_APPLICABLE
         if self.failed:

@@ -1,8 +1,8 @@
-"""Learns a sender's machine by asking it sequences, and lays it beside the specification's. AALpy learns; it is optional.
+"""Learns a sender's machine from its answers, and lays it beside the specification's. AALpy learns; it is optional.
 
-A sequence that the suite finds says that a sender is wrong; a learned machine says what it is instead. Learning asks sequences
-until no suite and no random sequence tells the sender from the hypothesis, so like every learning it can stop too early:
-that two machines differ is certain, that they do not is as certain as the sequences that were asked.
+A sequence that the suite finds says that a sender is wrong; a learned machine says what it is instead. Learning asks
+sequences until no suite and no random sequence tells the sender from the hypothesis, so like every learning it can stop
+too early: that two machines differ is certain, that they do not is as certain as the sequences that were asked.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def learn_machine(
     most_seconds: float = MOST_SECONDS,
     random_sequences: int = RANDOM_SEQUENCES,
 ) -> tuple[SpecMachine, int, str]:
-    """Learn the machine of whatever answers sequences: the machine, how many sequences were asked, and why it stopped early.
+    """Learn the machine of whatever answers: the machine, how many sequences were asked, and why it stopped early.
 
     ``questions`` are asked first when a hypothesis is tested, then the hypothesis' own suite, then random sequences.
     """
