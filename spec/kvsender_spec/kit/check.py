@@ -82,8 +82,8 @@ def check(
     """Explore the adapter's sender, then shorten and attribute what broke.
 
     ``traces`` and the ``sweep`` are run first, then ``examples`` runs are drawn. ``clauses`` limits the verdicts to
-    some ids, ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a MUST.
-    ``suite`` adds the complete suite for so many extra states, which is about all the clauses that are claimed.
+    some ids, ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a
+    MUST. ``suite`` adds the complete suite for so many extra states, which is about all the clauses that are claimed.
 
     A run in which the adapter breaks judges nothing, and the next one goes on. Where it breaks in too many, the walk
     ends, and every clause that had not failed by then has the outcome ERROR.

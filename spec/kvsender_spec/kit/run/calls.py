@@ -1,7 +1,8 @@
 """Calls an adapter, its system and its senders: never for longer than a limit, with other threads where a step says so.
 
-Every call runs on a thread of the run's own, the caller's. A call that never returns is the adapter's fault and costs
-that thread. An overlap lets a second thread call the same sender at the very call of the transport that it names.
+Every call runs on the caller's thread, and another one waits. ``supervised`` has a whole run made there; a run that is
+made elsewhere hands its calls over one by one. A call that never returns is the adapter's fault and costs the caller's
+thread. An overlap lets a second thread call the same sender at the very call of the transport that it names.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final, TypeVar
 from kvsender_spec.faults import Point
 from kvsender_spec.history.record import frames_of, stack_of
 from kvsender_spec.kit.adapter import Works
-from kvsender_spec.kit.run.threads import OVERLAP_S, Callers, Task
+from kvsender_spec.kit.run.threads import CALLER, OTHER, OVERLAP_S, Callers, Task
 from kvsender_spec.kit.scripted.fabric import Fabric
 from kvsender_spec.kit.scripted.parking import CALL_LIMIT_S, looks
 from kvsender_spec.trace import Overlap
@@ -63,6 +64,10 @@ class Second:
         return (self.task.results[0] if self.task.results else None), self.task.error
 
 
+def _ignored(_: AdapterError) -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Calls:
     adapter: str
@@ -81,14 +86,7 @@ class Calls:
 
     def threads(self) -> dict[int, int]:
         """The threads that make the caller's calls, by identifier, with their numbers in a history."""
-        return {get_ident(): 0, _CALLERS.main.ident: 0, _CALLERS.other.ident: 1}
-
-    def plain(self, what: str, call: Callable[[], _T]) -> _T:
-        """A question to the adapter that is answered at once: asked in this very thread. It may not raise."""
-        try:
-            return call()
-        except Exception as error:
-            raise AdapterError(f"adapter {self.adapter}: {what} raised {_show(error)}") from error
+        return {get_ident(): 0, _CALLERS.main.ident: 0, _UNDER_WAY.waiter: 0, _CALLERS.other.ident: 1}
 
     def hook(self, what: str, call: Callable[[], _T]) -> _T:
         """A call that may not raise: of the adapter, or of its system."""
@@ -99,18 +97,34 @@ class Calls:
 
     def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
         """One result or an error. Raises AdapterError for a call that does not return."""
-        task = _CALLERS.main.begin(call)
-        self._await(what, task)
-        return task.results, task.error
+        if not _CALLERS.main.is_this_thread:
+            task = _CALLERS.main.begin(call)
+            self._await(what, task, CALLER)
+            return task.results, task.error
+        _UNDER_WAY.begin(self, what)
+        result: list[_T] = []
+        raised: BaseException | None = None
+        try:
+            result.append(call())
+        except BaseException as error:
+            raised = error
+        if not _CALLERS.main.is_this_thread:
+            raise _Abandoned
+        _UNDER_WAY.end()
+        return result, raised
 
-    def _await(self, what: str, task: Task[_T]) -> None:
+    def _await(self, what: str, task: Task[_T], name: str) -> None:
         for _ in range(looks(self.limit_s, _LOOK_S)):
             if task.wait(_LOOK_S):
                 return
             self.fabric.parking.let_all_go()
+        raise self.stuck(what, task, name)
+
+    def stuck(self, what: str, task: Task[_T], name: str) -> AdapterError:
+        """Leave the thread behind on which a call does not return."""
         stack = stack_of(task.ident)
-        _CALLERS.replace()
-        raise AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s", stack)
+        _CALLERS.replace(name)
+        return AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s", stack)
 
     # -- a second caller
 
@@ -135,7 +149,7 @@ class Calls:
         self.fabric.on_reach = None
         if second is None or second.task is None:
             return None
-        self._await(f"{second.overlap.call}() from another thread", second.task)
+        self._await(f"{second.overlap.call}() from another thread", second.task, OTHER)
         return second
 
     # -- workers

@@ -316,11 +316,15 @@ class Run(Situation):
 
 def run_trace(adapter: Adapter, trace: Trace, *, as_it_is: bool = False) -> Run:
     """Run a whole trace, with its end; ``as_it_is``: without the end that the trace does not have itself."""
-    run = Run(adapter, trace.setup)
-    for step in trace.steps:
-        run.apply(step)
-    if as_it_is:
-        run.close()
-    else:
-        run.finish()
-    return run
+
+    def whole() -> Run:
+        run = Run(adapter, trace.setup)
+        for step in trace.steps:
+            run.apply(step)
+        if as_it_is:
+            run.close()
+        else:
+            run.finish()
+        return run
+
+    return supervised(whole)

@@ -111,7 +111,7 @@ class FabricRecorder:
                         self._heard(peer.name, system, message)
 
     def _heard(self, peer: str, system: Notifies, message: bytes) -> None:
-        notification = self._calls.plain("read_notification", partial(system.read_notification, message))
+        notification = self._calls.hook("read_notification", partial(system.read_notification, message))
         if notification is not None:
             heard = partial(
                 events.NotificationHeard, peer=peer, says=events.Says(notification.kind.value), id=notification.room

@@ -1,5 +1,5 @@
-"""The threads that call the sender: the caller's, and another one that calls when the point of the transport
-that a step names is reached. The time limit here ends what would never end; it decides nothing else.
+"""The threads that call the sender: the caller's, and another one that calls at the point of the
+transport that a step names. The time limit here ends what would never end; it decides nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
 
+CALLER: Final = "kvsender-caller"
+OTHER: Final = "kvsender-other"
 OVERLAP_S: Final = 0.02
 """How long the first of two callers waits for the second, which may have to wait for a lock of the first."""
 
@@ -58,6 +60,10 @@ class Caller:
         assert self._thread.ident is not None
         return self._thread.ident
 
+    @property
+    def is_this_thread(self) -> bool:
+        return get_ident() == self._thread.ident
+
     def begin(self, what: Callable[[], _T]) -> Task[_T]:
         task = Task(what)
         self._tasks.put(task.run)
@@ -78,7 +84,7 @@ class Callers:
 
     @property
     def main(self) -> Caller:
-        return self._of_this_process("kvsender-caller")
+        return self._made.get(CALLER) or self._new(CALLER)
 
     @property
     def other(self) -> Caller:

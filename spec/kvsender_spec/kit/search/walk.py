@@ -1,4 +1,4 @@
-"""The random walk: hypothesis draws setups and the budget, and each run's own random numbers choose its steps.
+"""The random walk: each run's own random numbers choose its setup, its mix of faults and its steps.
 
 A step is chosen among those that make sense where the run stands, so that few steps are wasted, and the same numbers
 choose the same steps of a sender that does the same. A violation ends neither a run nor the walk: all clauses are
@@ -25,7 +25,7 @@ from kvsender_spec.faults import (
     Point,
 )
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.calls import AdapterError, supervised
 from kvsender_spec.kit.run.execute import OVERLAP_CALLS, Run
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Breakdown
@@ -43,27 +43,22 @@ MOST_ERRORS: Final = 5
 _ROOMS: Final[tuple[tuple[int, ...], ...]] = ((1,), (1, 1), (2, 1), (1, 1, 1), (0,))
 
 
-def _setups(*, rooms: int, peers: int, shared: bool) -> st.SearchStrategy[Setup]:
-    return st.builds(
-        Setup,
-        chunks=st.lists(st.sampled_from(_ROOMS), min_size=rooms, max_size=rooms).map(tuple),
-        peers=st.just(peers),
-        dummies=st.sampled_from((0, 0, 0, 1)),
-        shared=st.just(shared),
-        done_at_post=st.sampled_from((False,) * 5 + (True,)),
-        drops_metadata=st.booleans(),
-        silent=st.sampled_from((False, False, True)),
+_WORLDS: Final = ((1, 1, True), (2, 1, True), (2, 2, True), (2, 2, False), (2, 2, False))
+"""Rooms, peers, and whether every room goes to all peers. Only where rooms share none can one peer's fault reach a
+room that it has no part in."""
+
+
+def _setup(random: Random) -> Setup:
+    rooms, peers, shared = random.choice(_WORLDS)
+    return Setup(
+        chunks=tuple(random.choice(_ROOMS) for _ in range(rooms)),
+        peers=peers,
+        dummies=random.choice((0, 0, 0, 1)),
+        shared=shared,
+        done_at_post=random.random() < 1 / 6,
+        drops_metadata=random.random() < 0.5,
+        silent=random.random() < 1 / 3,
     )
-
-
-SETUPS: Final = st.one_of(
-    _setups(rooms=1, peers=1, shared=True),
-    _setups(rooms=2, peers=1, shared=True),
-    _setups(rooms=2, peers=2, shared=True),
-    # Rooms that share no peer: only here can one peer's fault reach a room that it has no part in.
-    _setups(rooms=2, peers=2, shared=False),
-    _setups(rooms=2, peers=2, shared=False),
-)
 
 
 class _Mix(Enum):
@@ -209,10 +204,6 @@ def _with_overlap(random: Random, run: Run, step: Step) -> Step:
     return overlap if run.applicable(overlap) else step
 
 
-class _Enough(Exception):
-    """Ends the walk early."""
-
-
 def cut_short(tally: Tally) -> bool:
     """The adapter broke so often that the walk has ended."""
     return len(tally.errors) >= MOST_ERRORS
@@ -232,70 +223,11 @@ def walk(
     An error of the adapter's own ends its run, and too many of them the walk.
     """
     tally = Tally() if into is None else into
-    numbers = count()
-    ended = False
-
-    class Walk(RuleBasedStateMachine):
-        run: Run | None = None
-
-        @initialize(setup=SETUPS, mix=st.sampled_from((*_Mix, _Mix.FAULTS)))
-        def begin(self, setup: Setup, mix: _Mix) -> None:
-            if ended:
-                return  # hypothesis runs the last example once more
-            self.mix = mix
-            self.random = Random(f"{seed_number} {next(numbers)}")
-            try:
-                self.run = Run(adapter, setup)
-                for room in range(len(setup.chunks)):
-                    self.run.apply(Step(Call.OPEN, room))
-            except AdapterError as error:
-                self.give_up(error, setup)
-
-        @rule()
-        def step(self) -> None:
-            if self.run is None:
-                return
-            step = _step(self.random, self.run, self.mix)
-            if step is not None:
-                try:
-                    self.run.apply(step)
-                except AdapterError as error:
-                    self.give_up(error, self.run.setup)
-
-        def give_up(self, error: AdapterError, setup: Setup) -> None:
-            steps = () if self.run is None else tuple(self.run.steps)
-            if not cut_short(tally):
-                tally.errors.append(Breakdown(str(error), Trace(setup, steps), error.frames))
-            self.run = None
-
-        def teardown(self) -> None:
-            if self.run is not None:
-                try:
-                    self.run.finish()
-                    tally.add(Trace(self.run.setup, tuple(self.run.steps)), self.run.observer.findings)
-                except AdapterError as error:
-                    self.give_up(error, self.run.setup)
-            nonlocal ended
-            if not ended:
-                on_run(tally)
-                ended = enough(tally) or cut_short(tally)
-            if ended:
-                raise _Enough
-
-    machine = seed(seed_number)(Walk)
-    with suppress(_Enough):
-        run_state_machine_as_test(
-            machine,
-            settings=settings(
-                max_examples=examples,
-                stateful_step_count=STEPS,
-                phases=[Phase.generate],
-                database=None,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                report_multiple_bugs=False,
-            ),
-        )
+    for number in range(examples):
+        if enough(tally) or cut_short(tally):
+            break
+        made(tally, partial(_wander, adapter, Random(f"{seed_number} {number}")))
+        on_run(tally)
     return tally
 
 
