@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history import events as h
+from kvsender_spec.history.header import Header, Source
 
-HEADER: Final = h.Header(
-    source=h.Source.SCRIPTED, vantage=tuple(h.kind_of(one) for one in h.EVENT_TYPES), subject="a sender"
+HEADER: Final = Header(
+    source=Source.SCRIPTED, vantage=tuple(h.kind_of(one) for one in h.EVENT_TYPES), subject="a sender"
 )
 
 EVERYTHING: Final[tuple[h.AnyEvent, ...]] = (
@@ -159,9 +160,9 @@ def histories(draw: st.DrawFn) -> h.History:
         t = events[-1].t if events else 0.0
         events.append(msgspec.structs.replace(last, seq=len(events), t=t, call=None, room=None))
     return msgspec.convert(
-        {"header": draw(st.builds(_header, st.text(), st.sampled_from(h.Source))), "events": events}, h.History
+        {"header": draw(st.builds(_header, st.text(), st.sampled_from(Source))), "events": events}, h.History
     )
 
 
-def _header(subject: str, source: h.Source) -> h.Header:
+def _header(subject: str, source: Source) -> Header:
     return msgspec.structs.replace(HEADER, subject=subject, source=source)

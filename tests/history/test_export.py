@@ -13,6 +13,7 @@ from tests.history.drawn import HEADER, everything, histories
 
 from kvsender_spec.history import events as h
 from kvsender_spec.history.export import to_perfetto
+from kvsender_spec.history.header import Header
 from kvsender_spec.history.schema import schema, schema_page
 
 
@@ -131,7 +132,7 @@ def test_the_schema_has_every_field_of_every_kind() -> None:
         assert {"seq", "t"} <= set(needed)
     assert definitions["Header"]["required"] == ["format", "source", "vantage"]
     assert definitions["Header"]["properties"]["format"] == {"enum": ["kvsender-history/1"]}
-    assert set(h.Header.__struct_fields__) < set(definitions["Header"]["properties"])
+    assert set(Header.__struct_fields__) < set(definitions["Header"]["properties"])
 
 
 def test_the_schema_is_the_same_in_every_process() -> None:

@@ -17,13 +17,12 @@ from kvsender_spec.history.events import (
     AnyEvent,
     CallStarted,
     Event,
-    Header,
     History,
     PeerLost,
     RoomOpened,
-    Source,
     kind_of,
 )
+from kvsender_spec.history.header import Header, Source
 from kvsender_spec.history.ndjson import HistoryError, check, dump, read, write
 
 HEADER = '{"format":"kvsender-history/1","source":"foreign","vantage":["room.opened"]}'

@@ -16,17 +16,16 @@ from kvsender_spec.history.events import (
     AnyEvent,
     ErrorSeen,
     Event,
-    Header,
     NotificationSent,
     Origin,
     PeerAdded,
     PeerRemoved,
-    Source,
     TransferChecked,
     TransferMade,
     TransferPosted,
     TransferReleased,
 )
+from kvsender_spec.history.header import Header, Source
 from kvsender_spec.history.record import ErrorClasses, Place, Recorder
 from kvsender_spec.history.recording_agent import RecordingAgent, ReleasedHandle, Through, Transfer
 from kvsender_spec.kit.scripted.fabric import Fabric

@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 
 from kvsender_spec import trace_command
 from kvsender_spec.clauses import BY_ID, CLAUSES
-from kvsender_spec.history.events import AnyEvent, CallEnded, Header
+from kvsender_spec.history.events import AnyEvent, CallEnded
+from kvsender_spec.history.header import Header
 from kvsender_spec.history.ndjson import check, read
 from kvsender_spec.history.schema import schema_page
 from kvsender_spec.machine import Profile

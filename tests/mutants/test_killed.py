@@ -15,7 +15,7 @@ from tests.mutants.seed import AfterTheFix, SeedAdapter
 
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.history.events import Ability
+from kvsender_spec.history.header import Ability
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Outcome, check
 from kvsender_spec.kit.parts import abilities

@@ -22,12 +22,11 @@ from kvsender_spec.history.events import (
     AnyEvent,
     CallName,
     Destination,
-    Header,
     History,
     RoomOpened,
-    Source,
     TransferPosted,
 )
+from kvsender_spec.history.header import Header, Source
 from kvsender_spec.history.ndjson import check, dump
 from kvsender_spec.history.record import ErrorClasses, Place, Recorder
 from kvsender_spec.observe.observer import Observer, observe

@@ -9,20 +9,17 @@ import pytest
 from kvsender_spec.contract import KVUsageError
 from kvsender_spec.history.events import (
     KINDS,
-    Ability,
     CallName,
     Destination,
     FaultsOver,
-    Header,
-    Limits,
     NotificationHeard,
     PeerLost,
     PeerReturned,
     RoomOpened,
     RunEnded,
     Says,
-    Source,
 )
+from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.history.record import ErrorClasses, Place, Recorder
 from kvsender_spec.observe.observer import Observer
 

@@ -6,21 +6,22 @@ import msgspec
 import pytest
 
 from kvsender_spec.history import events as h
+from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.observe.observer import Observer
 
-HEADER = h.Header(
-    source=h.Source.SCRIPTED,
+HEADER = Header(
+    source=Source.SCRIPTED,
     vantage=tuple(h.KINDS),
-    can=(h.Ability.ABORT, h.Ability.WORKERS),
+    can=(Ability.ABORT, Ability.WORKERS),
     profile="full",
-    limits=h.Limits(transfer_timeout_s=30.0, drain_timeout_s=5.0),
+    limits=Limits(transfer_timeout_s=30.0, drain_timeout_s=5.0),
 )
 
 
 class Seen:
     """An observer, and what it is shown."""
 
-    def __init__(self, *further: h.Ability) -> None:
+    def __init__(self, *further: Ability) -> None:
         self.observer = Observer(msgspec.structs.replace(HEADER, can=(*HEADER.can, *further)))
         self.seq = -1
 
@@ -130,10 +131,10 @@ def test_what_breaks_after_a_worker_has_ended_is_after_7_1_in_every_room() -> No
 
 
 @pytest.mark.parametrize(
-    ("further", "broken"), [((), [("KS-2.3", 0, "")]), ((h.Ability.HIDES_ERRORS,), [])], ids=["shown", "hidden"]
+    ("further", "broken"), [((), [("KS-2.3", 0, "")]), ((Ability.HIDES_ERRORS,), [])], ids=["shown", "hidden"]
 )
 def test_a_word_that_the_transport_hides_need_not_be_shown(
-    further: tuple[h.Ability, ...], broken: list[tuple[str, int | None, str]]
+    further: tuple[Ability, ...], broken: list[tuple[str, int | None, str]]
 ) -> None:
     seen = Seen(*further)
     seen.open()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from kvsender_spec.history.events import AnyEvent, Header, History
+from kvsender_spec.history.events import AnyEvent, History
+from kvsender_spec.history.header import Header
 from kvsender_spec.observe.checkers import CHECKERS
 from kvsender_spec.observe.checkers.base import Checker
 from kvsender_spec.observe.observer import Observer

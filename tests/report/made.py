@@ -11,6 +11,7 @@ from rich.console import Console
 from kvsender_spec.clauses import BY_ID, CLAUSES
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.history import events as h
+from kvsender_spec.history.header import Header, Source
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.verdict import Breakdown, Evidence, Outcome, Report, SuiteSummary, Verdict, Violation
 from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
@@ -40,7 +41,7 @@ class Script:
 
     def __init__(self) -> None:
         self.history: Final = h.History(
-            header=h.Header(source=h.Source.SCRIPTED, vantage=tuple(h.KINDS)),
+            header=Header(source=Source.SCRIPTED, vantage=tuple(h.KINDS)),
         )
         self._call: int | None = None
 

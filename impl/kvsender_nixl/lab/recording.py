@@ -20,16 +20,13 @@ from kvsender_nixl.side import SenderOptions
 from kvsender_spec.contract import KVPoll, KVUsageError
 from kvsender_spec.history.events import (
     KINDS,
-    Ability,
     CallName,
-    Header,
     History,
-    Limits,
     NotificationHeard,
     PagesHeld,
     Says,
-    Source,
 )
+from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.history.record import ErrorClasses, Outside, Recorder
 from kvsender_spec.history.recording_agent import ReleasedHandle
 from kvsender_spec.observe.observer import Observer

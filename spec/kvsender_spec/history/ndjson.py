@@ -16,7 +16,6 @@ import msgspec
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
-    FORMAT,
     KINDS,
     AnyEvent,
     BytesLanded,
@@ -25,7 +24,6 @@ from kvsender_spec.history.events import (
     CallStuck,
     ErrorSeen,
     EventsDropped,
-    Header,
     History,
     MayFail,
     RoomOpened,
@@ -36,6 +34,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
     kind_of,
 )
+from kvsender_spec.history.header import FORMAT, Header
 from kvsender_spec.lines import MOST_SHOWN, decoded, require_format, shown
 
 MOST_BYTES: Final = 1 << 20

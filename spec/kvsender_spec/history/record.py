@@ -22,7 +22,6 @@ from kvsender_spec.history.events import (
     CallName,
     CallStarted,
     ErrorSeen,
-    Header,
     History,
     NotificationSent,
     Origin,
@@ -33,6 +32,7 @@ from kvsender_spec.history.events import (
     TransferPosted,
     TransferReleased,
 )
+from kvsender_spec.history.header import Header
 
 TEXT_LIMIT: Final = 4000
 """Characters of an error that are kept: a sender's error may quote all that it knows."""

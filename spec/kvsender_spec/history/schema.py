@@ -10,7 +10,8 @@ from inspect import cleandoc
 
 import msgspec
 
-from kvsender_spec.history.events import AnyEvent, Header
+from kvsender_spec.history.events import AnyEvent
+from kvsender_spec.history.header import Header
 
 
 def schema() -> dict[str, object]:

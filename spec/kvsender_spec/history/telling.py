@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, assert_never
 
 from kvsender_spec.history import events as h
+from kvsender_spec.history.header import FORMAT
 from kvsender_spec.history.plain import count, one_line, short
 
 TEXT_LIMIT: Final = 400
@@ -309,7 +310,7 @@ def tell(history: h.History) -> Iterator[str]:
     header = history.header
     subject = header.subject or "a sender without a name"
     versions = "".join(f", {_plain(name)} {_plain(version)}" for name, version in sorted(header.versions.items()))
-    yield f"{h.FORMAT}, {header.source}: {_plain(subject)}, profile {header.profile}, {header.operation}{versions}"
+    yield f"{FORMAT}, {header.source}: {_plain(subject)}, profile {header.profile}, {header.operation}{versions}"
     if header.wall:
         yield f"time 0 is {_plain(header.wall)}"
     missing = [kind for kind in h.KINDS if kind not in header.vantage]

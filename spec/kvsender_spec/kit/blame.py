@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from kvsender_spec.history.events import Header, History
+from kvsender_spec.history.events import History
+from kvsender_spec.history.header import Header
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import run_trace

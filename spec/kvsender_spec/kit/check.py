@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from kvsender_spec.clauses import CLAUSES, Clause, claimed
-from kvsender_spec.history.events import KINDS, Ability, Header, History, Source
+from kvsender_spec.history.events import KINDS, History
+from kvsender_spec.history.header import Ability, Header, Source
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.blame import Blame, attribute, outermost
 from kvsender_spec.kit.loading import load_adapter

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from typing import Final
 
-from kvsender_spec.history.events import Header, History, ImportProbed, RunEnded, Source
+from kvsender_spec.history.events import History, ImportProbed, RunEnded
+from kvsender_spec.history.header import Header, Source
 from kvsender_spec.kit.adapter import Adapter
 
 IMPORT_TIMEOUT_S: Final = 60.0

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from kvsender_spec.contract import KVPoll
-from kvsender_spec.history.events import Ability, CallEnded, CallName, CallStarted, ErrorSeen, Origin
+from kvsender_spec.history.events import CallEnded, CallName, CallStarted, ErrorSeen, Origin
+from kvsender_spec.history.header import Ability
 from kvsender_spec.machine import LATCHED, Input, State
 from kvsender_spec.observe.causes import attribution_of, chain, matches, refs
 from kvsender_spec.observe.room import Answered, Bracket, RoomView

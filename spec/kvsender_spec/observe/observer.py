@@ -12,7 +12,6 @@ from typing import Final
 from kvsender_spec.clauses import CLAUSES, claimed
 from kvsender_spec.history.events import (
     KINDS,
-    Ability,
     AnyEvent,
     BytesLanded,
     CallEnded,
@@ -24,7 +23,6 @@ from kvsender_spec.history.events import (
     Event,
     EventsDropped,
     FaultsOver,
-    Header,
     History,
     LinkCut,
     NotificationHeard,
@@ -44,6 +42,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
     WorkerEnded,
 )
+from kvsender_spec.history.header import Ability, Header
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.answers import Answer, conclude, follow, in_order
 from kvsender_spec.observe.attribution import CALLER

@@ -14,13 +14,11 @@ from transitions import MachineError
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
-    Ability,
     CallEnded,
     CallName,
     CallStarted,
     ErrorSeen,
     Event,
-    Header,
     NotificationHeard,
     Origin,
     RoomOpened,
@@ -29,6 +27,7 @@ from kvsender_spec.history.events import (
     TransferPosted,
     TransferReleased,
 )
+from kvsender_spec.history.header import Ability, Header
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
 from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
 

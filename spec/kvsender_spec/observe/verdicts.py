@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Final
 
 from kvsender_spec.clauses import Clause, claimed
-from kvsender_spec.history.events import Ability, Header, History
+from kvsender_spec.history.events import History
+from kvsender_spec.history.header import Ability, Header
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import excused
 from kvsender_spec.observe.verdict import Evidence, Findings, Outcome, Reason, Verdict, Violation

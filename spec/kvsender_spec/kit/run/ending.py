@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kvsender_spec.history.events import Ability
+from kvsender_spec.history.header import Ability
 from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.situation import Situation
 from kvsender_spec.trace import Call, Step

@@ -16,7 +16,8 @@ from typing import Final, cast
 
 from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured, Sender
 from kvsender_spec.history import events
-from kvsender_spec.history.events import Ability, CallName, Destination
+from kvsender_spec.history.events import CallName, Destination
+from kvsender_spec.history.header import Ability
 from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter, Peer
 from kvsender_spec.kit.run.calls import AdapterError, Second, supervised

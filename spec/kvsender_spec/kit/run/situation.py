@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final, cast
 
 from kvsender_spec.faults import Point
-from kvsender_spec.history.events import KINDS, Ability, Header, History, Limits, Source
+from kvsender_spec.history.events import KINDS, History
+from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.history.record import Recorder
 from kvsender_spec.kit.adapter import MOST_REOPENINGS, Adapter, HidesErrors, Settles, Works
 from kvsender_spec.kit.parts import abilities, error_classes, transport_errors

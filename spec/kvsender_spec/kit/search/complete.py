@@ -16,7 +16,7 @@ from kvsender_spec.clauses import BY_ID
 from kvsender_spec.formal.suite.hsi import suite
 from kvsender_spec.formal.suite.letters import PEERS, CallSequence, Letter, Reading
 from kvsender_spec.formal.suite.sender import extract
-from kvsender_spec.history.events import Ability
+from kvsender_spec.history.header import Ability
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.run.calls import AdapterError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from kvsender_spec.history.events import Ability, AnyEvent, ErrorSeen, Header
+from kvsender_spec.history.events import AnyEvent, ErrorSeen
+from kvsender_spec.history.header import Ability, Header
 from kvsender_spec.machine import HandleState
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.peers import SubjectView

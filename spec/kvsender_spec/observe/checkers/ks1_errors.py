@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.history.events import (
-    Ability,
     AnyEvent,
     CallEnded,
     CallName,
@@ -15,6 +14,7 @@ from kvsender_spec.history.events import (
     Origin,
     PeerAdded,
 )
+from kvsender_spec.history.header import Ability
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, OWN_ERROR, Checker, Sight, shown
 from kvsender_spec.observe.room import RoomView

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
-    Ability,
     AnyEvent,
     BytesLanded,
     CallName,
@@ -17,6 +16,7 @@ from kvsender_spec.history.events import (
     TransferPosted,
     TransferReleased,
 )
+from kvsender_spec.history.header import Ability
 from kvsender_spec.machine import HandleState
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
-    Ability,
     AnyEvent,
     CallName,
     CallStarted,
@@ -15,6 +14,7 @@ from kvsender_spec.history.events import (
     RunEnded,
     Says,
 )
+from kvsender_spec.history.header import Ability
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
 from kvsender_spec.observe.room import RoomView

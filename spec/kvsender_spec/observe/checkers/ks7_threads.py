@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from kvsender_spec.history.events import Ability, AnyEvent
+from kvsender_spec.history.events import AnyEvent
+from kvsender_spec.history.header import Ability
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker
 from kvsender_spec.observe.room import RoomView

@@ -1,0 +1,79 @@
+"""The first line of a history: who wrote it, of what, and which kinds of events the source records completely."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, Literal
+
+import msgspec
+
+FORMAT: Final = "kvsender-history/1"
+
+
+class Source(StrEnum):
+    """Who wrote a history."""
+
+    SCRIPTED = "scripted"
+    """The conformance kit, on its scripted transport."""
+    REAL = "real"
+    """The lab: real NIXL between real processes."""
+    LIVE = "live"
+    """A recorder inside a running system."""
+    FOREIGN = "foreign"
+    """Another program, which need not be Python."""
+
+
+class Ability(StrEnum):
+    """What the subject can do beyond ``send``, ``poll`` and ``failure_exception``."""
+
+    ABORT = "abort"
+    CLEAR = "clear"
+    METRICS = "metrics"
+    NOTIFY = "notify"
+    QUARANTINE = "quarantine"
+    ATTRIBUTION = "attribution"
+    RECONNECT = "reconnect"
+    WORKERS = "workers"
+    CONTROL = "control"
+    COUNTS = "counts"
+    """It can say how many entries about rooms it keeps."""
+    UNINITIALISED = "uninitialised"
+    HIDES_ERRORS = "hides errors"
+    """Its transport answers numbers instead of raising."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Times are seconds of the history's clock."""
+
+    transfer_timeout_s: float = 30.0
+    drain_timeout_s: float = 5.0
+    settle_s: float = 0.0
+    """How long after ``faults.over`` the source gives what is in flight to finish; 0 where it finishes at once."""
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="format", tag=FORMAT):
+    """The first line. ``vantage`` names the kinds of events that the source records completely.
+
+    A clause that needs a kind outside the vantage is inconclusive, with that as the reason. The format is a tag and no
+    field, so that it is always written.
+    """
+
+    source: Source
+    vantage: tuple[str, ...]
+    subject: str = ""
+    """Which sender."""
+    role: Literal["initiator"] = "initiator"
+    operation: Literal["WRITE"] = "WRITE"
+    profile: Literal["latch", "quiescent", "full"] = "full"
+    """What the subject claims."""
+    can: tuple[Ability, ...] = ()
+    limits: Limits = Limits()
+    named: dict[str, str] = {}
+    """In the shortest run that a check has kept: the clause that explains a rule, by the rule. Attribution over many
+    runs has shown that the rule breaks in this circumstance only; whoever checks the file looks for it again."""
+    versions: dict[str, str] = {}
+    wall: str = ""
+    """When the clock of the history stood at 0, in ISO 8601; empty where nobody knows."""
+
+
+# No field can refer back to an event, so that the garbage collector need not look at one.
