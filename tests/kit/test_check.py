@@ -13,9 +13,10 @@ from kvsender_spec.kit.adapter import NUM_PAGES, NotificationKind, RoomPlan, Wor
 from kvsender_spec.kit.check import Outcome, UnknownClause, check, load_adapter
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import Run, run_trace
+from kvsender_spec.kit.search.explore import explore
 from kvsender_spec.kit.search.shrink import show, shrink
-from kvsender_spec.kit.search.walk import walk
-from kvsender_spec.observe.attribution import Example
+from kvsender_spec.kit.search.sweep import SWEEP
+from kvsender_spec.observe.attribution import Example, Tally
 from kvsender_spec.trace import Call, Misuse, Progress, Setup, Step, Trace
 
 SMALL = InlineAdapter(InlineSender)
@@ -39,14 +40,18 @@ def test_a_clause_that_was_not_observed_is_not_passed() -> None:
 
 
 def test_the_same_seed_finds_the_same() -> None:
-    first, second, other = (walk(SMALL, seed_number=seed, examples=20) for seed in (3, 3, 4))
+    first, second, other = Tally(), Tally(), Tally()
+    for tally, seed in ((first, 3), (second, 3), (other, 4)):
+        explore(SMALL, tally, seed=seed, examples=20, first=())
     assert first.held == second.held
     assert first.held != other.held
 
 
 def test_a_walk_ends_when_it_is_enough_and_not_a_run_later() -> None:
-    tally = walk(SMALL, seed_number=0, examples=20, enough=lambda tally: tally.runs == 3)
-    assert tally.runs == 3
+    for first in ((), SWEEP):
+        tally = Tally()
+        explore(SMALL, tally, seed=0, examples=20, first=first, enough=lambda tally: tally.runs == 3)
+        assert tally.runs == 3
 
 
 def test_a_check_of_one_clause_ends_only_where_no_other_can_be_named() -> None:

@@ -20,7 +20,7 @@ from kvsender_spec.kit.run import calls
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent, ScriptedHandle
-from kvsender_spec.kit.search.walk import MOST_ERRORS
+from kvsender_spec.kit.search.explore import MOST_ERRORS
 from kvsender_spec.trace import Call, Overlap, Progress, Setup, Step, Trace
 
 # ------------------------------------------------------------------------------------------- what an adapter may break

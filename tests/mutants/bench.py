@@ -20,17 +20,19 @@ from tests.mutants.registry import CORRECT, MUTANTS
 
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, load_adapter
-from kvsender_spec.kit.search.walk import walk
+from kvsender_spec.kit.search.explore import explore
+from kvsender_spec.observe.attribution import Tally
 
 REFERENCE = "kvsender_nixl.adapter:adapter"
 
 
 def speed(adapter: Adapter, runs: int) -> tuple[int, float]:
     """How many steps a number of runs took, and for how long."""
-    walk(adapter, seed_number=0, examples=5)  # what happens once only is not what is measured
+    explore(adapter, Tally(), seed=0, examples=5, first=())  # what happens once only is not what is measured
     began = time.process_time()
-    steps = walk(adapter, seed_number=1, examples=runs).steps
-    return steps, time.process_time() - began
+    tally = Tally()
+    explore(adapter, tally, seed=1, examples=runs, first=())
+    return tally.steps, time.process_time() - began
 
 
 def senders(runs: int, console: Console) -> None:

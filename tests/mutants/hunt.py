@@ -13,8 +13,8 @@ from tests.mutants.registry import MUTANTS, Mutant
 from kvsender_spec.clauses import claimed
 from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.check import Budget, check
+from kvsender_spec.kit.search.explore import explore
 from kvsender_spec.kit.search.shrink import show, shrink
-from kvsender_spec.kit.search.walk import walk
 from kvsender_spec.observe.attribution import NAMING, OWN_ERROR, Example, Tally
 from kvsender_spec.trace import Trace
 
@@ -125,7 +125,7 @@ def hunt(mutant: Mutant, *, seed: int, examples: int = Budget.CI.examples, to_th
     judged = frozenset(clause.id for clause in claimed(mutant.adapter.profile))
     pursuit = _Pursuit(mutant, to_the_end)
     tally = Tally(claimed=judged)
-    walk(mutant.adapter, seed_number=seed, examples=examples, into=tally, enough=pursuit.enough, on_run=pursuit.note)
+    explore(mutant.adapter, tally, seed=seed, examples=examples, enough=pursuit.enough, on_run=pursuit.note)
     pursuit.conclude(tally)
     first_run = {clause: run for clause, run in pursuit.first_run.items() if clause in judged}
     return Hunt(mutant, seed, tally.runs, time.process_time() - began, first_run, pursuit.example, pursuit.shortest)

@@ -16,7 +16,7 @@ from kvsender_spec.history.events import History
 from kvsender_spec.history.ndjson import read
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.execute import run_trace
-from kvsender_spec.kit.search.walk import walk
+from kvsender_spec.kit.search.explore import explore
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Findings
 from kvsender_spec.trace import Trace
@@ -70,7 +70,7 @@ def kit_runs() -> tuple[Seen, ...]:
     try:
         for adapter in adapters:
             kept = _Kept()
-            walk(adapter, seed_number=SEED, examples=each, into=kept)
+            explore(adapter, kept, seed=SEED, examples=each, first=())
             runs = [run_trace(adapter, trace, as_it_is=True) for trace in kept.traces]
             found.append([Seen(run.history, run.observer.findings) for run in runs])
     finally:

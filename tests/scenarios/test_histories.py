@@ -16,7 +16,8 @@ from kvsender_spec.history import events as h
 from kvsender_spec.history import ndjson
 from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.run.execute import Run, run_trace
-from kvsender_spec.kit.search.walk import walk
+from kvsender_spec.kit.search.explore import explore
+from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import observe
 
 EXAMPLES: Final = 100
@@ -64,7 +65,8 @@ def test_a_scenario_is_judged_alike_from_its_file(name: str) -> None:
 def test_the_shortest_trace_of_a_mutant_is_judged_alike_from_its_file(name: str) -> None:
     mutant = BY_NAME[name]
     wanted = frozenset({mutant.breaks})
-    tally = walk(mutant.adapter, seed_number=1, examples=EXAMPLES, enough=lambda tally: tally.shows(wanted))
+    tally = Tally()
+    explore(mutant.adapter, tally, seed=1, examples=EXAMPLES, enough=lambda tally: tally.shows(wanted))
     evidence = attribute(mutant.adapter, tally, wanted).evidence
     assert evidence
     for shown in evidence.values():

@@ -16,10 +16,9 @@ from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import abilities, claiming
 from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.search.complete import SuiteReport, run_suite
+from kvsender_spec.kit.search.explore import cut_short, explore
 from kvsender_spec.kit.search.sweep import SWEEP
-from kvsender_spec.kit.search.walk import cut_short, walk
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import observe
@@ -101,13 +100,8 @@ def check(
     tally = Tally(claimed=ids)
     try:
         can = abilities(adapter)
-        enough = _enough(chosen)
-        for trace in (*traces, *sweep):
-            if enough(tally) or cut_short(tally):
-                break
-            _run(adapter, trace, tally)
-            on_run(tally)
-        walk(adapter, seed_number=seed, examples=examples, into=tally, enough=enough, on_run=on_run)
+        first = (*traces, *sweep)
+        explore(adapter, tally, seed=seed, examples=examples, first=first, enough=_enough(chosen), on_run=on_run)
     except AdapterError as error:
         tally.errors.append(Breakdown(str(error), Trace(Setup(), ()), error.frames))
     probed = probe_import(own) if can is not None and _IMPORT in wanted else None
@@ -129,14 +123,6 @@ def check(
         errors=(*tally.errors, *blame.errors),
         suite=None if suite_report is None else suite_report.summarised(),
     )
-
-
-def _run(adapter: Adapter, trace: Trace, tally: Tally) -> None:
-    try:
-        run = run_trace(adapter, trace)
-        tally.add(Trace(run.setup, tuple(run.steps)), run.observer.findings)
-    except AdapterError as error:
-        tally.errors.append(Breakdown(str(error), trace, error.frames))
 
 
 def _enough(chosen: frozenset[str]) -> Callable[[Tally], bool]:

@@ -9,7 +9,7 @@ stand (a send() when the caller has no chunk left) are left out, so that any par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, cast
@@ -288,6 +288,15 @@ class Run(Situation):
 
     # -- the end
 
+    def take(self, steps: Iterable[Step], *, as_it_is: bool = False) -> None:
+        """Take all the steps and end; ``as_it_is``: without the end that the steps do not have themselves."""
+        for step in steps:
+            self.apply(step)
+        if as_it_is:
+            self.close()
+        else:
+            self.finish()
+
     def finish(self) -> None:
         """End every room, let everything settle, and say what is left: ordinary steps, which are in ``steps``.
 
@@ -320,12 +329,7 @@ def run_trace(adapter: Adapter, trace: Trace, *, as_it_is: bool = False) -> Run:
 
     def whole() -> Run:
         run = Run(adapter, trace.setup)
-        for step in trace.steps:
-            run.apply(step)
-        if as_it_is:
-            run.close()
-        else:
-            run.finish()
+        run.take(trace.steps, as_it_is=as_it_is)
         return run
 
     return supervised(whole)

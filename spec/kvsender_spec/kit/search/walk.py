@@ -7,10 +7,9 @@ observed in one pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
 from random import Random
 from typing import Final, TypeVar
 
@@ -25,11 +24,8 @@ from kvsender_spec.faults import (
     Point,
 )
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.run.calls import AdapterError, supervised
 from kvsender_spec.kit.run.execute import OVERLAP_CALLS, Run
-from kvsender_spec.observe.attribution import Tally
-from kvsender_spec.observe.verdict import Breakdown
-from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step, Trace
+from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step
 
 _T = TypeVar("_T")
 STEPS: Final = 18
@@ -37,8 +33,7 @@ _MISTAKES: Final = 0.125
 """How many of the caller's send() are one."""
 _FOLLOWED: Final = 0.7
 """How many poll() are surely of a room that has something in flight, if there is one: the others say little."""
-MOST_ERRORS: Final = 5
-"""So many runs that an adapter broke in end the walk: each may have cost a call's whole time limit."""
+
 
 _ROOMS: Final[tuple[tuple[int, ...], ...]] = ((1,), (1, 1), (2, 1), (1, 1, 1), (0,))
 
@@ -204,45 +199,8 @@ def _with_overlap(random: Random, run: Run, step: Step) -> Step:
     return overlap if run.applicable(overlap) else step
 
 
-def cut_short(tally: Tally) -> bool:
-    """The adapter broke so often that the walk has ended."""
-    return len(tally.errors) >= MOST_ERRORS
-
-
-def walk(
-    adapter: Adapter,
-    *,
-    seed_number: int,
-    examples: int,
-    into: Tally | None = None,
-    enough: Callable[[Tally], bool] = lambda _: False,
-    on_run: Callable[[Tally], None] = lambda _: None,
-) -> Tally:
-    """Walk for all clauses at once, until ``enough``. Adds to ``into``, if given. The same seed walks the same.
-
-    An error of the adapter's own ends its run, and too many of them the walk.
-    """
-    tally = Tally() if into is None else into
-    for number in range(examples):
-        if enough(tally) or cut_short(tally):
-            break
-        made(tally, partial(_wander, adapter, Random(f"{seed_number} {number}")))
-        on_run(tally)
-    return tally
-
-
-def made(tally: Tally, work: Callable[[list[Run]], None]) -> None:
-    """Have one run made, which ``work`` hands out as soon as there is one; take its findings, or its error."""
-    runs: list[Run] = []
-    try:
-        supervised(lambda: work(runs))
-        tally.add(Trace(runs[0].setup, tuple(runs[0].steps)), runs[0].observer.findings)
-    except AdapterError as error:
-        trace = Trace(runs[0].setup, tuple(runs[0].steps)) if runs else Trace(Setup(), ())
-        tally.errors.append(Breakdown(str(error), trace, error.frames))
-
-
-def _wander(adapter: Adapter, random: Random, runs: list[Run]) -> None:
+def wander(adapter: Adapter, random: Random, runs: list[Run]) -> None:
+    """One run, which is handed out in ``runs`` as soon as there is one."""
     run = Run(adapter, _setup(random))
     runs.append(run)
     mix = random.choice((*_Mix, _Mix.FAULTS))
