@@ -50,7 +50,7 @@ class KVTransferMetric:
     chunks: int = 0
     transfers: int = 0
     notifications_lost: int = 0
-    """Notices of the end that the transport refused to send. Success stands all the same: the bytes are there."""
+    """Notifications of the end that the transport refused to send. Success stands all the same: the bytes are there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,18 +35,18 @@ _FOLLOWED: Final = 0.7
 """How many poll() are surely of a room that has something in flight, if there is one: the others say little."""
 
 
-_ROOMS: Final[tuple[tuple[int, ...], ...]] = ((1,), (1, 1), (2, 1), (1, 1, 1), (0,))
+ROOMS: Final[tuple[tuple[int, ...], ...]] = ((1,), (1, 1), (2, 1), (1, 1, 1), (0,))
 
 
-_WORLDS: Final = ((1, 1, True), (2, 1, True), (2, 2, True), (2, 2, False), (2, 2, False))
+WORLDS: Final = ((1, 1, True), (2, 1, True), (2, 2, True), (2, 2, False), (2, 2, False))
 """Rooms, peers, and whether every room goes to all peers. Only where rooms share none can one peer's fault reach a
 room that it has no part in."""
 
 
 def _setup(random: Random) -> Setup:
-    rooms, peers, shared = random.choice(_WORLDS)
+    rooms, peers, shared = random.choice(WORLDS)
     return Setup(
-        chunks=tuple(random.choice(_ROOMS) for _ in range(rooms)),
+        chunks=tuple(random.choice(ROOMS) for _ in range(rooms)),
         peers=peers,
         dummies=random.choice((0, 0, 0, 1)),
         shared=shared,
@@ -69,6 +69,7 @@ class _Mix(Enum):
     """Rooms are given up, faults strike, and peers come and go."""
 
 
+_MIXES: Final[tuple[_Mix, ...]] = (*_Mix, _Mix.FAULTS)
 # How often each call is tried where it makes sense.
 _PLAIN_CALLS: Final[Mapping[Call, int]] = {
     Call.SEND: 9,
@@ -129,7 +130,7 @@ _OVERLAP_POINTS: Final[Mapping[Call, Mapping[Point, int]]] = {
 _MOST_OVERLAPS: Final = 2
 """At which of several calls of the transport at most."""
 
-_RARE: Final = PROGRAMMING_KINDS + BASE_KINDS
+_RARE: Final[tuple[Kind, ...]] = (*PROGRAMMING_KINDS, *BASE_KINDS)
 _MENUS: Final = {
     Call.SEND: _Menu(
         _faults(Point.MAKE, RAISED_BY_TRANSPORT, 2) + _faults(Point.POST, TRANSPORT_KINDS, 3),
@@ -203,7 +204,7 @@ def wander(adapter: Adapter, random: Random, runs: list[Run]) -> None:
     """One run, which is handed out in ``runs`` as soon as there is one."""
     run = Run(adapter, _setup(random))
     runs.append(run)
-    mix = random.choice((*_Mix, _Mix.FAULTS))
+    mix = random.choice(_MIXES)
     for room in range(len(run.setup.chunks)):
         run.apply(Step(Call.OPEN, room))
     for _ in range(STEPS):

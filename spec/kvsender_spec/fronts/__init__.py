@@ -1,0 +1,1 @@
+"""Ways into the kit from the test frameworks of others."""
