@@ -163,7 +163,7 @@ def test_what_only_breaks_later_is_named_by_the_circumstance_of_its_shortest_tra
     """KS-2.7 breaks first in this run; the shortened trace leaves it out, and keeps the caller's mistake."""
     calls = ["open(0)", "failure_exception(0)", "send(0) with more pages than announced", "send(0)"]
     trace = Trace(Setup(chunks=((0,),)), tuple(map(parse_step, calls)))
-    report = check(seed.adapter, examples=1, profile=Profile.FULL, clauses=["KS-3.2"], traces=[trace])
+    report = check(seed.adapter, examples=1, sweep=(), profile=Profile.FULL, clauses=["KS-3.2"], traces=[trace])
     (verdict,) = report.verdicts
     assert (verdict.outcome, verdict.after) == (Outcome.FAIL_AFTER, "KS-8.1")
 

@@ -40,7 +40,7 @@ def loaded(path: Path, name: str) -> Adapter:
 
 
 def judged(adapter: Adapter) -> Verdict:
-    (verdict,) = check(adapter, examples=1, clauses=["KS-1.5"]).verdicts
+    (verdict,) = check(adapter, examples=1, sweep=(), clauses=["KS-1.5"]).verdicts
     return verdict
 
 

@@ -117,7 +117,7 @@ def hunt(mutant: Mutant, *, seed: int, examples: int = Budget.CI.examples, to_th
     """Walk until the mutant's clause is blamed; ``to_the_end``: all the runs, to see what else breaks."""
     began = time.process_time()
     if mutant.breaks == IMPORT_CLAUSE:
-        (verdict,) = check(mutant.adapter, seed=seed, examples=1, clauses=[IMPORT_CLAUSE]).verdicts
+        (verdict,) = check(mutant.adapter, seed=seed, examples=1, sweep=(), clauses=[IMPORT_CLAUSE]).verdicts
         found = verdict.evidence
         example = None if found is None or found.trace is None else Example(found.violation, found.trace)
         caught = {} if example is None else {IMPORT_CLAUSE: 1}

@@ -44,7 +44,7 @@ def test_a_mutant_says_whose_bug_it_was(mutant: Mutant) -> None:
 
 
 def test_a_module_that_needs_nixl_is_caught() -> None:
-    (verdict,) = check(needs_nixl, examples=1, clauses=["KS-1.5"]).verdicts
+    (verdict,) = check(needs_nixl, examples=1, sweep=(), clauses=["KS-1.5"]).verdicts
     assert verdict.outcome is Outcome.FAIL
     assert verdict.evidence is not None
     assert "nixl" in verdict.evidence.violation.observed

@@ -50,8 +50,13 @@ def _attribute(adapter: Adapter, tally: Tally, example: Example, blame: Blame, s
         said = f"not repeatable: {rule} broke once ({example.violation.observed}), and not when the trace was run again"
         blame.errors.append(Breakdown(said, example.trace, example.violation.frames))
         return
-    shown.append(best)
     named = tally.name(best.violation)
+    later = tally.later.get(rule)
+    # It may break without the circumstance as well, though only after another rule: then that one is the cause.
+    elsewhere = named != rule and later is not None and not tally.needs(rule, named)
+    if elsewhere and later is not None and _attribute_later(adapter, tally, later, blame, shown):
+        return
+    shown.append(best)
     # What is left in the shortest trace is what it takes: its circumstances need no further mention.
     plain = replace(best.violation, contexts=frozenset())
     header = best.history.header if named == rule else _naming(best.history.header, rule, named)
@@ -82,26 +87,30 @@ def _already(shown: list[Shown], rule: str, tally: Tally) -> Shown | None:
     return None
 
 
-def _attribute_later(adapter: Adapter, tally: Tally, example: Example, blame: Blame, shown: list[Shown]) -> None:
-    """A rule that is only ever broken after another one: the shortest trace may show it first after all.
+def _attribute_later(adapter: Adapter, tally: Tally, example: Example, blame: Blame, shown: list[Shown]) -> bool:
+    """Attribute a rule by a run that breaks it after another one; whether that run repeats.
 
-    Then it is one that breaks first like others, in the circumstances of that trace.
+    Where nothing has shown it first, the shortest trace may do so after all. Then it is one that breaks first like
+    others, in the circumstances of that trace.
     """
     rule = example.violation.clause
     best = shrink(adapter, example, first=False)
     if best is None:
-        return
-    alone = show(adapter, best.trace, rule)
+        return False
+    alone = None if rule in tally.first else show(adapter, best.trace, rule)
     if alone is not None and not excused(alone.violation, tally.claimed):
         tally.met_first(alone.trace, alone.violation, alone.violations)
         _attribute(adapter, tally, Example(alone.violation, alone.trace), blame, shown)
-        return
+        return True
     if best.violation.after == OWN_ERROR and OWN_ERROR not in blame.after:
-        return  # an error of its own, which no clause explains, is told as what it is; what follows from it is no news
+        return True  # an error of its own, which no clause explains, is told as what it is; what follows is no news
+    if not best.violation.after:
+        return False
     shown.append(best)
     plain = replace(best.violation, contexts=frozenset())
     blame.evidence[rule] = Evidence(plain, trace=best.trace, history=best.history)
     blame.after[rule] = blame.after.get(best.violation.after, best.violation.after)
+    return True
 
 
 def _repeats(adapter: Adapter, best: Shown, tally: Tally) -> bool:

@@ -183,12 +183,16 @@ class Tally:
         An answer that breaks another rule as well, and that one in no particular circumstance, needs no explanation.
         """
         rule = violation.clause
-        left = contexts_of(violation) & self.candidates[rule] & self.seen_in[rule] & self.claimed
+        left = contexts_of(violation) & self.candidates[rule] & self.claimed
         if "KS-2.8" not in self.first:
             left -= {"KS-2.8"}
         if self.established(rule):
             return rule
         return next((clause for clause, _ in NAMING if clause in left), rule)
+
+    def needs(self, rule: str, circumstance: str) -> bool:
+        """Whether the rule never broke without the circumstance, neither first nor after another rule."""
+        return circumstance in self.seen_in[rule]
 
     def with_it(self, rule: str) -> frozenset[str]:
         """The rules that come before this one where the same answer breaks both.
