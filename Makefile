@@ -61,7 +61,7 @@ spec-mutants: provers ## Put every single change of the tables before every laye
 
 test: browser rdma provers lint types ## Run everything that CI runs: lint, types, tests
 	@echo 'pytest'
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --dist loadfile --durations 25
 
 lint: install ## Check style and formatting
 	@echo 'ruff check'
