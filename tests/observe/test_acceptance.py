@@ -43,6 +43,7 @@ from kvsender_spec.observe.checkers.base import ANSWERS, Checker
 from kvsender_spec.observe.checkers.ks4_pages import Pages
 from kvsender_spec.observe.observer import Observer, observe
 from kvsender_spec.observe.room import RoomView
+from kvsender_spec.observe.routing import Routing
 
 # ------------------------------------------------------------------------------------- what a checker declares
 
@@ -192,10 +193,10 @@ def test_two_rooms_read_the_same_in_any_order(data: st.DataObject, one: str, oth
 
 
 def test_a_transfer_in_the_wrong_room_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def newest(self: Observer, event: AnyEvent) -> RoomView | None:
+    def newest(self: Routing, event: AnyEvent) -> RoomView | None:
         return next(reversed(self.rooms.values()), None)
 
-    monkeypatch.setattr(Observer, "_route", newest)
+    monkeypatch.setattr(Routing, "of_transfer", newest)
     sides = [ALONE["ks-2.1-holds"], ALONE["ks-2.2-holds"]]
     order = [0] * 2 + [1] * len(sides[1]) + [0] * (len(sides[0]) - 2)
     assert interleaved(sides, order) != [interleaved([side], [0] * len(side))[0] for side in sides]

@@ -23,10 +23,17 @@ def _watched(checker: type[Checker], into: list[Observation]) -> type[Checker]:
             super().held(clause)
 
         def broke(
-            self, clause: str, expected: str, observed: str, room: RoomView | None = None, frames: tuple[str, ...] = ()
+            self,
+            clause: str,
+            expected: str,
+            observed: str,
+            room: RoomView | None = None,
+            frames: tuple[str, ...] = (),
+            *,
+            because: frozenset[str] = frozenset(),
         ) -> None:
             into.append((clause, False, self.sight.seq))
-            super().broke(clause, expected, observed, room, frames)
+            super().broke(clause, expected, observed, room, frames, because=because)
 
     return Watched
 

@@ -14,7 +14,7 @@ from kvsender_spec.history.header import Ability
 from kvsender_spec.machine import LATCHED, Input, State
 from kvsender_spec.observe.causes import attribution_of, chain, matches, refs
 from kvsender_spec.observe.room import Answered, Bracket, RoomView
-from kvsender_spec.oracle import ABORTED, UNKNOWN, Cause, CauseKind, Possible
+from kvsender_spec.oracle import ABORTED, DEADLINE, UNKNOWN, Cause, CauseKind, Possible
 
 _GIVING_UP: Final = {CallName.ABORT: "KS-5.1", CallName.CLEAR: "KS-5.2"}
 
@@ -55,8 +55,11 @@ class Answer:
     @property
     def later(self) -> bool:
         """What failure_exception() raised is a later error of the room's, in the place of the first one."""
-        room = self.room
-        return self.error is not None and chain(self.error, room.errors)[-1].ref in refs(room.faults)
+        if self.error is None:
+            return False
+        links = chain(self.error, self.room.errors)
+        returned = [fault.text for fault in self.room.faults[1:] if fault.kind is CauseKind.RETURNED]
+        return links[-1].ref in refs(self.room.faults) or any(text in link.text for text in returned for link in links)
 
     @property
     def name(self) -> str:
@@ -123,6 +126,8 @@ def _escaped(answer: Answer, error: ErrorSeen) -> None:
 def _returned(answer: Answer, now: float) -> None:
     room, answered, what = answer.room, answer.answered, answer.started.what
     oracle = room.oracle
+    if what in _GIVING_UP and oracle.overdue(now) and not answer.complete:
+        oracle.may_fault(DEADLINE)  # it may have been noticed since, in whatever call or thread
     if what is not CallName.SEND and (answered.posted or answered.posting is not None):
         room.meanwhile(answered, now, complete=answer.complete)
     match what:
@@ -184,6 +189,17 @@ def follow(answer: Answer) -> None:
         room.terminal = value if value.terminal else None
 
 
+def _dropped(answer: Answer, error: ErrorSeen | None) -> tuple[Possible, ...]:
+    """The states of a room that says that it had failed before its last send(), which posted all the same."""
+    room = answer.room
+    links = [] if error is None else chain(error, room.errors)
+    found = tuple(possible for possible in room.dropped if links and matches(links, possible, room.faults))
+    if found:
+        answer.breaks = "KS-2.5"
+        room.oracle.keep(list(found))
+    return found
+
+
 def _failure(answer: Answer) -> None:
     room, error = answer.room, answer.error
     states = room.oracle.possible
@@ -196,6 +212,8 @@ def _failure(answer: Answer) -> None:
     if live and room.oracle.may_fail_unseen:
         answer.untold = True
         return
+    if not answer.latched:
+        answer.latched = _dropped(answer, error)
     if not answer.latched:
         answer.allowed = False
         return

@@ -241,6 +241,8 @@ class RoomView:
             self._finished_last = max(self._finished_last, handle)
             if self.cleared:
                 self.circumstance("KS-5.3")
+            if not self.oracle.closed and self.oracle.overdue(now):
+                self.oracle.may_fault(DEADLINE)  # chunks are missing, so that nothing is there that beats the deadline
         try:
             self.oracle.handle_event(handle, happened, now)
         except MachineError as error:

@@ -9,6 +9,7 @@ from kvsender_spec.history.events import AnyEvent, ErrorSeen
 from kvsender_spec.history.header import Ability, Header
 from kvsender_spec.machine import HandleState
 from kvsender_spec.observe.answers import Answer
+from kvsender_spec.observe.causes import chain, refs
 from kvsender_spec.observe.peers import SubjectView
 from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.verdict import Findings, Reason, Violation
@@ -82,6 +83,15 @@ class Sight:
                 found.add("KS-6.3")
         return frozenset(found)
 
+    def owner_of(self, error: ErrorSeen | None, room: RoomView) -> frozenset[str]:
+        """Which clause it is about that a room shows another room's error: another peer's fault, or another room's."""
+        last = None if error is None else chain(error, self.errors)[-1].ref
+        others = [other for other in self.rooms.values() if other is not room and last in refs(other.faults)]
+        if not others or last in refs(room.faults):
+            return frozenset()
+        apart = all(other.targets.keys().isdisjoint(room.targets) for other in others)
+        return frozenset({"KS-6.2" if apart else "KS-5.4"})
+
     def enough_polls(self, room: RoomView) -> int:
         """One for each handle, and two. A worker may have other rooms' chunks to post before it comes to this one."""
         enough = len(room.oracle.handles) + 2
@@ -121,9 +131,16 @@ class Checker:
         self.sight.findings.held[clause] += 1
 
     def broke(
-        self, clause: str, expected: str, observed: str, room: RoomView | None = None, frames: tuple[str, ...] = ()
+        self,
+        clause: str,
+        expected: str,
+        observed: str,
+        room: RoomView | None = None,
+        frames: tuple[str, ...] = (),
+        *,
+        because: frozenset[str] = frozenset(),
     ) -> None:
-        """An observation that does not."""
+        """An observation that does not. ``because``: circumstances that only this one shows."""
         sight = self.sight
         sight.findings.violations.append(
             Violation(
@@ -133,17 +150,26 @@ class Checker:
                 sight.seq,
                 None if room is None else room.key,
                 "" if room is None else room.mark,
-                frozenset() if room is None else sight.contexts(room),
+                because if room is None else sight.contexts(room) | because,
                 frames,
                 sight.step,
             )
         )
 
-    def check(self, clause: str, holds: bool, expected: str, observed: str, room: RoomView | None = None) -> bool:
+    def check(
+        self,
+        clause: str,
+        holds: bool,
+        expected: str,
+        observed: str,
+        room: RoomView | None = None,
+        *,
+        because: frozenset[str] = frozenset(),
+    ) -> bool:
         if holds:
             self.held(clause)
         else:
-            self.broke(clause, expected, observed, room)
+            self.broke(clause, expected, observed, room, because=because)
         return holds
 
     def unseen(self, clause: str, reason: Reason, what: str) -> None:

@@ -113,6 +113,4 @@ class Errors(Checker):
             said = answer.ended.attribution
             wanted = Attribution.INTERNAL.value
             # A sender that names the wrong one for every error has KS-2.8 wrong, and this as its consequence.
-            answer.room.contexts.add("KS-2.8")
-            self.check("KS-1.3", said == wanted, wanted, said or "none", answer.room)
-            answer.room.contexts.discard("KS-2.8")
+            self.check("KS-1.3", said == wanted, wanted, said or "none", answer.room, because=frozenset({"KS-2.8"}))

@@ -68,6 +68,9 @@ class Latch(Checker):
     def _failure(self, answer: Answer) -> None:
         room, error = answer.room, answer.error
         seen = f"failure_exception() raised {shown(error)}"
+        if answer.breaks is not None:
+            late = f"{seen}, so that it had failed before the last send(), which posted"
+            self.broke(answer.breaks, _NOTHING_MORE, late, room)
         if answer.allowed and answer.matching is None:
             self.held("KS-2.7")
             return
@@ -81,7 +84,8 @@ class Latch(Checker):
         if error is None or answer.matching is None:
             internal = all(p.cause is not None and p.cause.kind is CauseKind.INTERNAL for p in answer.latched)
             if answer.later or not internal:
-                self.broke("KS-2.3", f"the first cause, {answer.latched[0].cause}", seen, room)
+                because = self.sight.owner_of(error, room)
+                self.broke("KS-2.3", f"the first cause, {answer.latched[0].cause}", seen, room, because=because)
             return
         self.held("KS-2.3")
         if answer.shown_before is not None:
