@@ -14,12 +14,14 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from tests.mutants.cells import reached, wanted
 from tests.mutants.hunt import Campaign, campaign
 from tests.mutants.pool import CORES, chosen, each
-from tests.mutants.registry import MUTANTS
+from tests.mutants.registry import CORRECT, MUTANTS
 
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.kit.check import Budget
+from kvsender_spec.kit.search.sweep import SWEEP
 
 MOST_STEPS: Final = 8
 """What the shortest trace of nine mutants of ten must not exceed."""
@@ -67,6 +69,8 @@ def unguarded(found: list[Campaign], seeds: int) -> list[str]:
 def conclude(found: list[Campaign], seeds: int, console: Console, *, whole: bool) -> bool:
     """Say what is missing; True if nothing is."""
     good = True
+    alone = [row for row in found if row.killed and max(row.runs) <= len(SWEEP)]
+    console.print(f"the {len(SWEEP)} traces of the sweep alone kill {len(alone)} of {len(found)}")
     for row in found:
         if row.survived:
             good = False
@@ -77,6 +81,7 @@ def conclude(found: list[Campaign], seeds: int, console: Console, *, whole: bool
         console.print(f"  {MUTANTS[row.mutant].name}, {row.steps}: {row.trace}", highlight=False)
     good = good and 10 * len(long) <= len(found)
     if whole:
+        good = _reached(console) and good
         missing = unguarded(found, seeds)
         good = good and not missing
         console.print(
@@ -85,6 +90,16 @@ def conclude(found: list[Campaign], seeds: int, console: Console, *, whole: bool
             else f"each of the {len(CLAUSES)} clauses catches a mutant before any other clause does"
         )
     return good
+
+
+def _reached(console: Console) -> bool:
+    """Print which cells of the table the sweep reaches with a right sender; True if all."""
+    cells, there = wanted(), reached(CORRECT[0])
+    missing = [cell for cell in cells if not there[cell]]
+    console.print(f"the sweep reaches {len(cells) - len(missing)} of {len(cells)} cells (state x call x point x kind)")
+    for cell in missing:
+        console.print("  not reached: " + ", ".join(part.value for part in cell if part is not None), highlight=False)
+    return not missing
 
 
 def main(

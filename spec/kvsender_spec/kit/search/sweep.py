@@ -77,6 +77,7 @@ WAYS: Final[dict[State, dict[str, tuple[Step, ...]]]] = {
 """How a room of two chunks gets into each state of the table."""
 _CALLS: Final[dict[str, tuple[Step, ...]]] = {
     "nothing": (),
+    "send": (_SEND,),
     "ask": (_ASK,),
     "abort": (_ABORT, _POLL),
     "clear": (_CLEAR, _POLL),
@@ -103,9 +104,13 @@ def _callers_calls() -> Iterator[Trace]:
 
 def _faults() -> Iterator[Trace]:
     for kind in RAISED_BY_TRANSPORT:
-        yield Trace(ONE, (_OPEN, replace(_SEND, fault=Fault(Point.MAKE, kind)), *_EPILOGUE))
+        refused = replace(_SEND, fault=Fault(Point.MAKE, kind))
+        yield Trace(ONE, (_OPEN, refused, *_EPILOGUE))
+        yield Trace(TWO, (_OPEN, _SEND, refused, *_EPILOGUE))
     for kind in TRANSPORT_KINDS:
-        yield Trace(TWO, (_OPEN, replace(_SEND, fault=Fault(Point.POST, kind)), *_EPILOGUE))
+        refused = replace(_SEND, fault=Fault(Point.POST, kind))
+        yield Trace(TWO, (_OPEN, refused, *_EPILOGUE))
+        yield Trace(TWO, (_OPEN, _SEND, refused, *_EPILOGUE))
         yield Trace(ONE, (_OPEN, _SEND, replace(_POLL, fault=Fault(Point.CHECK, kind)), *_EPILOGUE))
     for kind in (Kind.REPOST_ACTIVE, Kind.BACKEND):
         yield Trace(ONE, (_OPEN, _SEND, replace(_POLL_ALL, fault=Fault(Point.RELEASE, kind)), *_EPILOGUE))
