@@ -190,10 +190,12 @@ def follow(answer: Answer) -> None:
 
 
 def _dropped(answer: Answer, error: ErrorSeen | None) -> tuple[Possible, ...]:
-    """The states of a room that says that it had failed before its last send(), which posted all the same."""
-    room = answer.room
+    """The states of a room that had failed before its last send(), which posted all the same, if it says so itself:
+    what it raises has the cause, and who caused it."""
+    room, said = answer.room, answer.ended.attribution
     links = [] if error is None else chain(error, room.errors)
-    found = tuple(possible for possible in room.dropped if links and matches(links, possible, room.faults))
+    fitting = [possible for possible in room.dropped if links and matches(links, possible, room.faults)]
+    found = tuple(p for p in fitting if (who := attribution_of(p)) is not None and who.value == said)
     if found:
         answer.breaks = "KS-2.5"
         room.oracle.keep(list(found))
