@@ -65,7 +65,7 @@ def check_command(
     key: Annotated[str, typer.Argument(metavar="CONNECTOR")],
     json_path: Annotated[Path, typer.Option("--json", help="write the findings there")],
     seed: Annotated[int, typer.Option(help="the same seed explores the same")] = 0,
-    examples: Annotated[int, typer.Option(min=1, help="how many runs to try")] = EXAMPLES,
+    examples: Annotated[int, typer.Option(min=1, help="how many random runs")] = EXAMPLES,
 ) -> None:
     """Check one connector in this process, which then can check no other."""
     (connector,) = _chosen([key])
@@ -85,7 +85,7 @@ def check_command(
 def matrix_command(
     keys: Annotated[list[str] | None, typer.Argument(metavar="[CONNECTOR]...", help="only these")] = None,
     seed: Annotated[int, typer.Option(help="the same seed explores the same")] = 0,
-    examples: Annotated[int, typer.Option(min=1, help="how many runs to try for each")] = EXAMPLES,
+    examples: Annotated[int, typer.Option(min=1, help="how many random runs for each")] = EXAMPLES,
     page_path: Annotated[Path | None, typer.Option("--page", help="write the page there, as Markdown")] = None,
     kept: Annotated[
         Path | None, typer.Option("--findings", help="keep findings in this folder; what is there is not checked again")

@@ -60,7 +60,7 @@ def write(edition: Edition, results: Sequence[Result]) -> str:
     parts = [
         "# Published senders",
         "<!-- Written by `make connectors`; do not edit. -->",
-        f"*{edition.date}; seed {edition.seed}, {edition.examples} runs for each release; {versions}.*",
+        f"*{edition.date}; seed {edition.seed}, the sweep and {edition.examples} random runs for each; {versions}.*",
         _INTRODUCTION,
         "## The matrix",
         _matrix(results),

@@ -33,6 +33,7 @@ from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.search.automata import to_markdown, to_svg, verdict
 from kvsender_spec.kit.search.complete import MOST_EXTRA, SuiteReport
 from kvsender_spec.kit.search.learn import MOST_SECONDS, MOST_SEQUENCES, CannotLearn, learn, require_aalpy
+from kvsender_spec.kit.search.sweep import SWEEP
 from kvsender_spec.kit.template import write_template
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
@@ -107,10 +108,8 @@ def check_command(
         ),
     ],
     seed: Annotated[int, typer.Option(help="the same command with the same seed explores the same")] = 0,
-    budget: Annotated[Budget, typer.Option(help="how many runs to try: 100, 1000 or 10000")] = Budget.CI,
-    examples: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="how many runs to try, instead of a budget")
-    ] = None,
+    budget: Annotated[Budget, typer.Option(help="random runs after the sweep: 100, 1000 or 10000")] = Budget.CI,
+    examples: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="random runs, instead of a budget")] = None,
     profile: Annotated[
         Profile | None, typer.Option(help="judge against this profile instead of the one the adapter claims")
     ] = None,
@@ -198,15 +197,16 @@ def _explored(
     suite: int | None,
 ) -> Report:
     """One check, with a bar that shows how far it is."""
+    planned = len(SWEEP) + examples
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"{adapter.name}: exploring", total=examples)
+        task = progress.add_task(f"{adapter.name}: exploring", total=planned)
 
         def show(found: Tally) -> None:
-            if found.runs == examples:
+            if found.runs == planned:
                 what = "shortening what broke" if found.broken else "concluding"
                 progress.update(task, description=f"{adapter.name}: {what}")
-            progress.update(task, completed=min(found.runs, examples))
+            progress.update(task, completed=found.runs)
 
         def show_sequence(report: SuiteReport) -> None:
             what = f"{adapter.name}: the complete suite"

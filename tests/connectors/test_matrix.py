@@ -89,7 +89,7 @@ def test_the_page_has_the_matrix_the_traces_and_each_fail() -> None:
             )
         ],
     )
-    assert "*2026-11-22; seed 0, 100 runs for each release; Python 3.11.*" in page
+    assert "*2026-11-22; seed 0, the sweep and 100 random runs for each; Python 3.11.*" in page
     assert "| KS-1.1 NO-ESCAPE | **fail**¹ |" in page
     assert "| KS-1.2 CATCH-SET | pass |" in page
     assert "| KS-3.1 NO-FALSE-SUCCESS | **fail after KS-1.1** |" in page
