@@ -16,6 +16,8 @@ from kvsender_spec.observe.verdict import Outcome
 RUNS = Budget.QUICK.examples
 IN_SHORT = (
     "narrow",
+    "err-is-running",
+    "resurrecting",
     "larger-wins",
     "last-chunk-only",
     "frees-flying",

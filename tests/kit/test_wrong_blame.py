@@ -8,6 +8,7 @@ from typing import ClassVar, Final
 import pytest
 from tests.mutants.clause_by_clause import SucceedsWhenPosted
 from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
+from tests.mutants.registry import MUTANTS
 
 from kvsender_spec.clauses import BY_ID
 from kvsender_spec.contract import Attribution
@@ -18,6 +19,7 @@ from kvsender_spec.kit.check import Outcome, Report, check
 from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.machine import State
 from kvsender_spec.observe.attribution import OWN_ERROR, Tally
+from kvsender_spec.printed import parse_setup, parse_step
 from kvsender_spec.trace import Call, Overlap, Setup, Step, Trace
 
 QUICK: Final = 100
@@ -258,3 +260,31 @@ def test_a_leak_of_handles_is_a_leak_and_nothing_else(sender: type[InlineSender]
     blame = blamed(LeakAdapter(sender), [Trace(Setup(chunks=((1,), (1,))), both)])
     assert set(blame.evidence) == {"KS-4.3"}
     assert not any(step.overlap for step in steps_of(blame, "KS-4.3"))
+
+
+# --------------------------------------------------------------------------------------- what a cause says of others
+
+TWO_WORLDS: Final = "rooms of 1 pages and 1 pages, 2 peers, one peer a room"
+LATE_SEND: Final = "open(0); send(0); wait_long; poll(0); send(0); failure_exception(0)"
+OVERLOOKED: Final = "open(0); send(0); poll(0) with check=returns ERR; failure_exception(0)"
+SHOWN: Final = "open(0); open(1); send(1); send(0); poll(0) with check=nixlRemoteDisconnectError;"
+
+
+@pytest.mark.parametrize(
+    ("name", "setup", "calls", "found"),
+    [
+        # The cause that room 1 shows is room 0's error, which came from a peer that room 1 does not have.
+        ("Panics", TWO_WORLDS, f"{SHOWN} poll(1) with check=returns ERR; failure_exception(1)", ("KS-2.3", {"KS-6.2"})),
+        # The second send() posts, and the sender says itself that the deadline had ended the room before.
+        ("PostsAfterFailure", "rooms of 1+1+1 pages, 1 peer", LATE_SEND, ("KS-2.5", {"KS-2.7"})),
+        # The error was answered, and the sender has never said that the room has failed.
+        ("TakesErrForTheEnd", "rooms of 1 pages, 1 peer", OVERLOOKED, ("KS-1.2", set())),
+    ],
+)
+def test_the_rule_is_the_one_that_the_cause_shows(
+    name: str, setup: str, calls: str, found: tuple[str, set[str]]
+) -> None:
+    (adapter,) = (mutant.adapter for mutant in MUTANTS if mutant.name == name)
+    trace = Trace(parse_setup(setup), tuple(map(parse_step, calls.split("; "))))
+    violations = run_trace(adapter, trace, as_it_is=True).observer.findings.violations
+    assert [(v.clause, set(v.contexts)) for v in violations][:1] == [found]

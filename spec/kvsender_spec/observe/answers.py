@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from kvsender_spec.contract import KVPoll
+from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.history.events import CallEnded, CallName, CallStarted, ErrorSeen, Origin
 from kvsender_spec.history.header import Ability
 from kvsender_spec.machine import LATCHED, Input, State
@@ -53,10 +53,24 @@ class Answer:
     """Circumstances since the last allowed answer, which an allowed one shows to have changed nothing."""
 
     @property
+    def overlooked(self) -> bool:
+        """failure_exception(): the sender says that the room has not failed, and has never said that it has, although
+        the transport answered an error."""
+        says_not = self.error is not None and self.error.origin is Origin.USAGE
+        causes = [possible.cause for possible in self.latched]
+        answered = all(cause is not None and cause.kind in (CauseKind.RAISED, CauseKind.RETURNED) for cause in causes)
+        return says_not and answered and self.was_terminal is None and self.shown_before is None
+
+    @property
     def later(self) -> bool:
-        """What failure_exception() raised is a later error of the room's, in the place of the first one."""
+        """What failure_exception() raised is a later error of the room's, in the place of the first one.
+
+        An abort() or clear() after the first one is one, if the sender says that the caller is the cause.
+        """
         if self.error is None:
             return False
+        if "KS-5.1" in self.room.contexts and self.ended.attribution == Attribution.CALLER.value:
+            return True
         links = chain(self.error, self.room.errors)
         returned = [fault.text for fault in self.room.faults[1:] if fault.kind is CauseKind.RETURNED]
         return links[-1].ref in refs(self.room.faults) or any(text in link.text for text in returned for link in links)

@@ -38,7 +38,7 @@ _OF_PAGES: Final = frozenset({"KS-5.1", "KS-5.2", "KS-5.3", "KS-5.4", "KS-6.2", 
 _OF_OUTCOMES: Final = frozenset({"KS-3.2", "KS-3.6"})
 """They explain an outcome that is wrong, and nothing else."""
 _OF_THE_CAUSE: Final = frozenset({"KS-1.3", "KS-2.3", "KS-2.4"})
-"""They are about one fact, the cause that is kept: where one of them breaks without an abort(), none needs it."""
+"""They are about one fact, the cause that is kept: where one breaks without an abort() or a clear(), none needs it."""
 CALLER: Final = frozenset({"KS-7.2", "KS-8.1"})
 """What a profile that does not claim these clauses forbids its caller: calls at the same time, and mistakes. What the
 sender does then is not specified; it is counted apart."""
@@ -188,8 +188,10 @@ class Tally:
         left = contexts_of(violation) & self.candidates[rule] & self.claimed
         if "KS-2.8" not in self.first:
             left -= {"KS-2.8"}
-        if rule in _OF_THE_CAUSE and any("KS-5.1" not in self.candidates.get(o, {"KS-5.1"}) for o in _OF_THE_CAUSE):
-            left -= {"KS-5.1"}
+        if rule in _OF_THE_CAUSE:
+            for given_up in ("KS-5.1", "KS-5.2"):
+                if any(given_up not in self.candidates.get(other, {given_up}) for other in _OF_THE_CAUSE):
+                    left -= {given_up}
         if self.established(rule):
             return rule
         return next((clause for clause, _ in NAMING if clause in left), rule)

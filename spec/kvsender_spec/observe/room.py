@@ -236,6 +236,8 @@ class RoomView:
     def _move(self, handle: int, happened: HandleEvent | None, now: float) -> str:
         if happened is None or handle in self._uncertain:
             return ""
+        if self.cleared and happened is HandleEvent.RAISED and self.oracle.state_of(handle) is HandleState.IN_FLIGHT:
+            self.circumstance("KS-5.3")
         if happened is HandleEvent.FINISHED and self.oracle.state_of(handle) is not HandleState.DONE:
             self.out_of_order = self.out_of_order or handle < self._finished_last
             self._finished_last = max(self._finished_last, handle)

@@ -83,7 +83,9 @@ class Latch(Checker):
             return
         if error is None or answer.matching is None:
             internal = all(p.cause is not None and p.cause.kind is CauseKind.INTERNAL for p in answer.latched)
-            if answer.later or not internal:
+            if answer.overlooked:
+                self.broke("KS-1.2", f"the room fails with {answer.latched[0].cause}", seen, room)
+            elif answer.later or not internal:
                 because = self.sight.owner_of(error, room)
                 self.broke("KS-2.3", f"the first cause, {answer.latched[0].cause}", seen, room, because=because)
             return
