@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from kvsender_spec.history.events import History
+from kvsender_spec.history.events import History, RoomOpened
 from kvsender_spec.history.header import Header
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.search.shrink import Shown, show, shrink
-from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally, excused
+from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally, contexts_of, excused
 from kvsender_spec.observe.verdict import Breakdown, Evidence
 from kvsender_spec.trace import Trace
 
@@ -50,10 +50,11 @@ def _attribute(adapter: Adapter, tally: Tally, example: Example, blame: Blame, s
         said = f"not repeatable: {rule} broke once ({example.violation.observed}), and not when the trace was run again"
         blame.errors.append(Breakdown(said, example.trace, example.violation.frames))
         return
-    named = tally.name(best.violation)
+    rooms = sum(isinstance(event, RoomOpened) for event in best.history.events)
+    named = tally.name(best.violation, rooms)
     later = tally.later.get(rule)
     # It may break without the circumstance as well, though only after another rule: then that one is the cause.
-    elsewhere = named != rule and later is not None and not tally.needs(rule, named)
+    elsewhere = named in contexts_of(best.violation) and later is not None and not tally.needs(rule, named)
     if elsewhere and later is not None and _attribute_later(adapter, tally, later, blame, shown):
         return
     shown.append(best)
