@@ -182,8 +182,8 @@ class Tally:
     def name(self, violation: Violation, rooms: int = 2) -> str:
         """The clause to blame for a violation in the shortest trace: the first candidate still there, or the rule.
 
-        ``rooms`` are opened in that trace. One other room is enough for a fault to reach this one (KS-5.4); where it
-        takes several, it is what all of them together have kept (KS-4.3).
+        ``rooms`` are opened in that trace. One other room is enough for a fault to reach this one (KS-5.4), or an
+        earlier one of its id; where it takes three or more, it is what all of them together have kept (KS-4.3).
 
         An answer that breaks another rule as well, and that one in no particular circumstance, needs no explanation.
         """
@@ -198,7 +198,7 @@ class Tally:
         if self.established(rule):
             return rule
         named = next((clause for clause, _ in NAMING if clause in left), rule)
-        return "KS-4.3" if named == "KS-5.4" and rooms > 2 and "KS-4.3" in self.claimed else named
+        return "KS-4.3" if named == "KS-5.4" and rooms > 3 and "KS-4.3" in self.claimed else named
 
     def needs(self, rule: str, circumstance: str) -> bool:
         """Whether the rule never broke without the circumstance, neither first nor after another rule."""
