@@ -70,6 +70,26 @@ def test_after_a_call_that_never_returned_others_do() -> None:
     assert run_trace(InlineAdapter(InlineSender), trace).observer.findings.violations == []
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_run_that_was_left_behind_goes_no_further_when_its_call_returns() -> None:
+    gate, polled = threading.Event(), threading.Event()
+
+    class HangsOnce(InlineSender):
+        def get_transfer_metric(self) -> int:
+            gate.wait(60.0)
+            return super().get_transfer_metric()
+
+        def poll(self) -> KVPoll:
+            polled.set()
+            return super().poll()
+
+    trace = Trace(Setup(), (Step(Call.OPEN), Step(Call.METRIC), Step(Call.POLL)))
+    with pytest.raises(AdapterError, match="did not return"):
+        run_trace(InlineAdapter(HangsOnce), trace)
+    gate.set()
+    assert not polled.wait(0.5)
+
+
 def test_one_broken_run_is_told_and_the_others_are_judged() -> None:
     left = [1]
 
