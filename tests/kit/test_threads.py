@@ -18,7 +18,7 @@ from kvsender_spec.kit.adapter import RoomPlan, World
 from kvsender_spec.kit.check import Outcome, check
 from kvsender_spec.kit.run import calls
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.execute import run_trace
+from kvsender_spec.kit.run.execute import Run, run_trace
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent, ScriptedHandle
 from kvsender_spec.kit.search.explore import MOST_ERRORS
 from kvsender_spec.trace import Call, Overlap, Progress, Setup, Step, Trace
@@ -71,23 +71,31 @@ def test_after_a_call_that_never_returned_others_do() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_run_that_was_left_behind_goes_no_further_when_its_call_returns() -> None:
-    gate, polled = threading.Event(), threading.Event()
+def test_a_run_that_was_left_behind_ends_when_its_call_returns() -> None:
+    gate, returned = threading.Event(), threading.Event()
 
     class HangsOnce(InlineSender):
         def get_transfer_metric(self) -> int:
             gate.wait(60.0)
+            returned.set()
             return super().get_transfer_metric()
 
-        def poll(self) -> KVPoll:
-            polled.set()
-            return super().poll()
+    runs: list[Run] = []
 
-    trace = Trace(Setup(), (Step(Call.OPEN), Step(Call.METRIC), Step(Call.POLL)))
+    def whole() -> None:
+        runs.append(Run(InlineAdapter(HangsOnce), Setup()))
+        runs[0].take((Step(Call.OPEN), Step(Call.METRIC), Step(Call.POLL)))
+
     with pytest.raises(AdapterError, match="did not return"):
-        run_trace(InlineAdapter(HangsOnce), trace)
+        calls.supervised(whole)
+    # It must not take the next run's call, which begins meanwhile, for one of its own that is over.
+    under_way = calls.Calls("next", runs[0].scripted_world.fabric)
+    calls._UNDER_WAY.begin(under_way, "poll()")
     gate.set()
-    assert not polled.wait(0.5)
+    assert returned.wait(5.0)
+    time.sleep(0.3)
+    assert calls._UNDER_WAY.calls is under_way
+    calls._UNDER_WAY.end()
 
 
 def test_one_broken_run_is_told_and_the_others_are_judged() -> None:
