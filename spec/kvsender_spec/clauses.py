@@ -276,10 +276,11 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "KS-6.1",
         "NOTIFY-PEER",
-        "A terminal failure reaches every non-dummy peer that is still reachable once, with a reason; a success"
-        " notification never follows a failure.",
+        "How a room ended reaches every non-dummy peer that is still reachable once: a failure with a reason, a success"
+        " when all that the room writes there is in place; nothing follows either.",
         "sglang #36033, #28651: each abort pinned a decode slot for 300 s",
-        "the notifications at each peer after every first Failed, and at the end of every run",
+        "the notifications at each peer whenever one arrives, and at the end of every run. A sender that sends none of"
+        " success, but one with every transfer, leaves it to the peer to count these",
     ),
     Clause(
         "KS-6.2",

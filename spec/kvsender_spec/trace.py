@@ -41,6 +41,8 @@ class Call(StrEnum):
     """The peer comes back as a new process under its name and registers again; `room` is the number of the peer."""
     CONTROL = "control"
     """A malformed control message arrives from a peer; `room` chooses which."""
+    WORK = "work"
+    """The system's background work gets its time."""
     FAULTS_OVER = "faults_over"
     """From here nothing goes wrong any more; what a polled room has in flight finishes, unless the setup is silent."""
     SETTLE = "settle"
@@ -55,13 +57,14 @@ WORLD_CALLS: Final = frozenset(
         Call.STOP,
         Call.RESTART,
         Call.CONTROL,
+        Call.WORK,
         Call.FAULTS_OVER,
         Call.SETTLE,
     }
 )
 OF_AN_END: Final = frozenset({Call.FAULTS_OVER, Call.SETTLE})
 """A trace with one of these has an end of its own; every other one is given an end when it is run."""
-_OF_NOTHING: Final = frozenset({Call.WAIT, Call.WAIT_LONG, Call.FAULTS_OVER, Call.SETTLE})
+_OF_NOTHING: Final = frozenset({Call.WAIT, Call.WAIT_LONG, Call.WORK, Call.FAULTS_OVER, Call.SETTLE})
 """Steps that are about no room and no peer."""
 
 
@@ -156,6 +159,9 @@ class Setup:
     """After a disconnect the agent forgets the peer (nixl 0.6 to 1.0) instead of keeping it (1.5)."""
     silent: bool = False
     """At the end nothing settles by itself: only deadlines can end a room."""
+    churn: bool = False
+    """Room ids come back as often as the trace says, and pages with them: what each room leaves behind adds up. A room
+    has at most one page."""
 
     def __str__(self) -> str:
         rooms = " and ".join("+".join(map(str, chunks)) + " pages" for chunks in self.chunks)
@@ -166,6 +172,7 @@ class Setup:
             (self.done_at_post, "transfers complete at the post"),
             (self.drops_metadata, "metadata dropped after a disconnect"),
             (self.silent, "silent at the end"),
+            (self.churn, "ids come back without limit"),
         ):
             if wanted:
                 words.append(text)

@@ -383,7 +383,7 @@ class InlineAdapter:
         self.system_class = system_class
 
     def open(self, world: World) -> InlineSystem:
-        return InlineSystem(world, self.sender_class)
+        return self.system_class(world, self.sender_class)
 
 
 adapter = InlineAdapter()

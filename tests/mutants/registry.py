@@ -9,6 +9,7 @@ from typing import Final
 from tests.mutants.broken import BROKEN
 from tests.mutants.clause_by_clause import ADAPTERS
 from tests.mutants.inline import InlineAdapter
+from tests.mutants.kinds import ADAPTERS as KINDS
 from tests.mutants.needs_nixl import adapter as needs_nixl
 from tests.mutants.seed import AfterTheFix, BeforeTheFix, SeedAdapter
 from tests.mutants.worker_flight import FLIGHT_MUTANTS
@@ -47,6 +48,7 @@ MUTANTS: Final = (
     *(_mutant(SeedAdapter(sender), sender) for sender in (BeforeTheFix, AfterTheFix)),
     *(_mutant(InlineAdapter(sender), sender) for sender in BROKEN),
     *(_mutant(adapter, adapter.sender_class) for adapter in ADAPTERS),
+    *(_mutant(adapter, broken) for adapter, broken in KINDS),
     _mutant(needs_nixl, type(needs_nixl)),
     *(_mutant(WorkerAdapter(sender), sender) for sender in (*LATCH_MUTANTS, *FLIGHT_MUTANTS, *THREAD_MUTANTS)),
     *(_mutant(WorkerAdapter(engine_class=engine), engine) for engine in ENGINE_MUTANTS),

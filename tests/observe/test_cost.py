@@ -51,7 +51,7 @@ def recorded(rooms: int = ROOMS, see: Callable[[AnyEvent], object] | None = None
     recorder = Recorder(header, ErrorClasses((), None, ()), time.perf_counter, see)
     for room in range(rooms):
         of = recorder.call_started(CallName.SEND, None, pages=_PLACE.pages, last=True)
-        recorder.made("decode0", room, _PLACE, b"17:done", None, refused=False)
+        recorder.made("decode0", room, _PLACE, b"17:done", None)
         recorder.posted(room, "PROC", None)
         recorder.call_ended(of, None)
         of = recorder.call_started(CallName.POLL, None)
@@ -113,7 +113,7 @@ def open_rooms(count: int) -> History:
         place = Destination(peer="decode0", pages=(room,))
         recorder.note(partial(RoomOpened, room=room, id=room, pages=1, destinations=(place,)))
         of = recorder.call_started(CallName.SEND, room, pages=(1,), last=True)
-        recorder.made("decode0", room, Place(room=room, pages=(1,)), b"", None, refused=False)
+        recorder.made("decode0", room, Place(room=room, pages=(1,)), b"", None)
         recorder.posted(room, "PROC", None)
         recorder.call_ended(of, room)
     for room in range(count):

@@ -50,7 +50,7 @@ class Told:
     def call(self, what: CallName, key: int | None = 0, value: str | None = None, *, last: bool = False) -> None:
         of = self.recorder.call_started(what, key, pages=(1,) if last else (), last=last)
         if last:
-            self.recorder.made(PEER, key, Place(room=key, pages=(1,)), b"", None, refused=False)
+            self.recorder.made(PEER, key, Place(room=key, pages=(1,)), b"", None)
             self.recorder.posted(key or 0, "PROC", None)
         self.recorder.call_ended(of, key, value=value)
 

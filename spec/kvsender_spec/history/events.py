@@ -25,7 +25,8 @@ class Origin(StrEnum):
     TRANSPORT = "transport"
     """One of the transport's classes, or a plain RuntimeError of its bindings."""
     REFUSED = "refused"
-    """The transport refused the arguments of a call: nothing went wrong but the call itself."""
+    """The transport refused the arguments of a call, or an earlier call of the subject's own has brought it about: it
+    has removed the agent of a peer that was well, or uses what it had kept from before a reconnection."""
     RELEASED = "released"
     """A released handle or descriptor list was used. The real library may crash here."""
     USAGE = "usage"

@@ -30,6 +30,8 @@ class Ability(StrEnum):
     CLEAR = "clear"
     METRICS = "metrics"
     NOTIFY = "notify"
+    TELLS_SUCCESS = "tells success"
+    """A notification of its own tells each peer of Success. Without it the peers know from those of the transfers."""
     QUARANTINE = "quarantine"
     ATTRIBUTION = "attribution"
     RECONNECT = "reconnect"

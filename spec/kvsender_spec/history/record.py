@@ -276,10 +276,8 @@ class Recorder:
 
     # -- calls of the transport
 
-    def made(
-        self, peer: str, handle: int | None, place: Place, message: bytes, error: BaseException | None, *, refused: bool
-    ) -> None:
-        ref = None if error is None else self.error(error, refused=refused)
+    def made(self, peer: str, handle: int | None, place: Place, message: bytes, error: BaseException | None) -> None:
+        ref = None if error is None else self.error(error)
         self.add(
             lambda seq, t, thread, call: TransferMade(
                 seq,

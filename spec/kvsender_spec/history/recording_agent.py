@@ -176,10 +176,10 @@ class RecordingAgent(Calls[DlistT, HandleT]):
                 operation, local_xfer_side, local_indices, remote_xfer_side, remote_indices, notif_msg
             )
         except BaseException as error:
-            self._recorder.made(remote.agent, None, place, notif_msg, error, refused=False)
+            self._recorder.made(remote.agent, None, place, notif_msg, error)
             raise
         ticket = Ticket(handle, next(self._numbers))
-        self._recorder.made(remote.agent, ticket.number, place, notif_msg, None, refused=False)
+        self._recorder.made(remote.agent, ticket.number, place, notif_msg, None)
         weakref.finalize(ticket, self._dropped, ticket.number).atexit = False
         return ticket
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,9 @@ from kvsender_spec.kit.search.shrink import Shown, show, shrink
 from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally, contexts_of, excused
 from kvsender_spec.observe.verdict import Breakdown, Evidence
 from kvsender_spec.trace import Trace
+
+_OF_THE_CAUSE: Final = ("KS-2.3", "KS-2.4")
+_RESPONSIBLE: Final = "KS-2.8"
 
 
 @dataclass(slots=True)
@@ -36,7 +40,15 @@ def attribute(adapter: Adapter, tally: Tally, wanted: frozenset[str]) -> Blame:
     for rule, example in list(tally.later.items()):
         if rule in wanted and rule not in blame.evidence:
             _attribute_later(adapter, tally, example, blame, shown)
+    _note_consequences(blame)
     return blame
+
+
+def _note_consequences(blame: Blame) -> None:
+    """Whom a sender holds responsible follows from the cause that it keeps: with a wrong cause it is wrong as well."""
+    kept = [rule for rule in _OF_THE_CAUSE if rule in blame.evidence and rule not in blame.after]
+    if kept and _RESPONSIBLE in blame.evidence:
+        blame.after.setdefault(_RESPONSIBLE, kept[0])
 
 
 def _by_length(entry: tuple[str, Example]) -> tuple[int, str]:

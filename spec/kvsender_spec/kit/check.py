@@ -16,6 +16,7 @@ from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import abilities, claiming
 from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.search.churn import LONG, churn
 from kvsender_spec.kit.search.complete import SuiteReport, run_suite
 from kvsender_spec.kit.search.explore import cut_short, explore
 from kvsender_spec.kit.search.sweep import SWEEP
@@ -100,7 +101,7 @@ def check(
     tally = Tally(claimed=ids)
     try:
         can = abilities(adapter)
-        first = (*traces, *sweep)
+        first: tuple[Trace, ...] = (*traces, *sweep, *(churn(LONG) if examples >= Budget.CI.examples else ()))
         explore(adapter, tally, seed=seed, examples=examples, first=first, enough=_enough(chosen), on_run=on_run)
     except AdapterError as error:
         tally.errors.append(Breakdown(str(error), Trace(Setup(), ()), error.frames))

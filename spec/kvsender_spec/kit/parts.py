@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Final
 
-from kvsender_spec.contract import Abortable, Clearable, Measured
+from kvsender_spec.contract import Abortable, Clearable, Measured, Sender
 from kvsender_spec.faults import NIXL_KINDS, Kind
 from kvsender_spec.history.header import Ability
 from kvsender_spec.history.record import ErrorClasses
@@ -15,7 +16,7 @@ from kvsender_spec.kit.run.calls import AdapterError, Calls
 from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.kit.scripted.fabric import UseAfterRelease
 from kvsender_spec.machine import Profile
-from kvsender_spec.trace import Setup
+from kvsender_spec.trace import Progress, Setup
 
 _OF_THE_SYSTEM: Final[Mapping[Ability, type]] = {
     Ability.NOTIFY: able.Notifies,
@@ -36,6 +37,8 @@ _OF_THE_SENDER: Final[Mapping[Ability, type]] = {
 _KNOWN: Final[dict[int, tuple[Adapter, frozenset[Ability]]]] = {}
 """By the adapter's identity; the adapter is kept, so that the identity stays its own."""
 _MOST_KNOWN: Final = 256
+_LOOKS: Final = 4
+"""So many polls a good room may take that has nothing to wait for."""
 
 
 class LoadError(ValueError):
@@ -100,8 +103,30 @@ def _ask(adapter: Adapter) -> frozenset[Ability]:
     _require(adapter, "what sender() returned", sender, ("send", "poll", "failure_exception"))
     found = {ability for ability, protocol in _OF_THE_SYSTEM.items() if isinstance(system, protocol)}
     found |= {ability for ability, protocol in _OF_THE_SENDER.items() if isinstance(sender, protocol)}
+    try:
+        if isinstance(system, able.Notifies) and _tells_success(scripted_world, calls, system, sender):
+            found.add(Ability.TELLS_SUCCESS)
+    except AdapterError:
+        return frozenset(found)  # a call does not return: the first run says so, with a trace
     calls.close()
     return frozenset(found)
+
+
+def _tells_success(scripted_world: ScriptedWorld, calls: Calls, system: able.Notifies, sender: Sender) -> bool:
+    """Whether peers are told of success: in a room in which nothing goes wrong they are, or are told nothing at all.
+
+    A sender that tells them of each transfer, and of nothing more, leaves it to them to count.
+    """
+    calls.make("send()", lambda: sender.send([0]))
+    for _ in range(_LOOKS):
+        scripted_world.let_progress(None, Progress.ALL)
+        calls.let_workers(round_=True)
+        calls.make("poll()", sender.poll)
+    inbox = scripted_world.world.peers[0].agent.get_new_notifs()
+    messages = [message for messages in inbox.values() for message in messages]
+    heard = [calls.hook("read_notification", partial(system.read_notification, message)) for message in messages]
+    kinds = {notification.kind for notification in heard if notification is not None}
+    return able.NotificationKind.SUCCESS in kinds or able.NotificationKind.PROGRESS not in kinds
 
 
 def _require(adapter: Adapter, what: str, found: object, methods: Iterable[str]) -> None:

@@ -58,6 +58,8 @@ from kvsender_spec.oracle import UNKNOWN, Possible
 MOST_OVERLAPPING: Final = 2
 """More calls of one room at a time than this have too many orders: the room is judged no further."""
 _WORKERS_END: Final = "KS-7.1"
+_OF_A_MISTAKE: Final = -1
+"""A mistake of the caller's may be made in a room of its own, which is opened and cleared for it alone."""
 
 
 class Observer:
@@ -238,6 +240,7 @@ class Observer:
         self._answered[room.key] = room
         self._sight.released_in = None
         if event.error is not None:
+            self.subject.faulted.add(room.key)
             room.other_error(event.error)
         else:
             self._sight.released_in = room.release(event)
@@ -252,6 +255,7 @@ class Observer:
                 disconnected(self.subject.peer(event.peer), self.rooms.values(), told=room)
             if room is not None:
                 self._answered[room.key] = room
+                self.subject.faulted.add(room.key)
                 room.other_error(event.error)
         return room
 
@@ -325,6 +329,8 @@ class Observer:
         given_up = answer.started.what in (CallName.ABORT, CallName.CLEAR) and room.oracle.failed
         if room.faults or given_up:
             self.subject.faulted.add(room.key)
+        if answer.started.misuse:
+            self.subject.faulted.add(_OF_A_MISTAKE)
         self._marked(known)
 
     # -- loss

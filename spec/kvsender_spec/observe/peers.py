@@ -32,7 +32,7 @@ class PeerView:
     unreachable: bool = False
     """A notification towards it has failed: nobody can ask that it knows."""
     added_since: int | None = None
-    """How often it was added since it returned; None while that does not count."""
+    """How often it was added since it returned; None once that was looked at."""
     connect_error: Cause | None = None
     """What connecting to it has raised last, until it was connected."""
 

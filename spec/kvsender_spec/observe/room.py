@@ -93,7 +93,7 @@ class RoomView:
         self.faults: Final[list[Cause]] = []
         """Every error that the transport has answered this room with, first to last."""
         self.refused: Final[list[Cause]] = []
-        """Those of them that the sender's own wrong call has drawn."""
+        """Those of them that the sender's own wrong call has drawn, although all peers of the room were well."""
         self.heard: Final[dict[str, list[NotificationHeard]]] = {}
         self.contexts: Final[set[str]] = set()
         """Clauses about circumstances that this room has been in."""
@@ -141,6 +141,11 @@ class RoomView:
     @property
     def ended(self) -> bool:
         return self.terminal is not None
+
+    @property
+    def faultless(self) -> bool:
+        """The transport has answered it with no error but what the sender's own calls drew first."""
+        return not self.faults or self.refused[:1] == self.faults[:1]
 
     @property
     def owes_an_end(self) -> bool:
@@ -224,7 +229,7 @@ class RoomView:
     def _fault(self, cause: Cause, *, checking: bool) -> None:
         self.faults.append(cause)
         error = cause.error
-        if error is not None and error.origin is Origin.REFUSED:
+        if error is not None and error.origin is Origin.REFUSED and not self.unhealthy:
             self.refused.append(cause)
         if error is not None and error.origin is Origin.BASE:
             self.answered.interrupts.append(error)

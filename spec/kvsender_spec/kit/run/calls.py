@@ -29,10 +29,6 @@ _BETWEEN: Final = 10
 _CALLERS: Final = Callers()
 
 
-def _show(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
 class AdapterError(Exception):
     """The adapter, not the sender, is at fault: the message names the adapter, the call and what it did."""
 
@@ -92,8 +88,12 @@ class Calls:
         """A call that may not raise: of the adapter, or of its system."""
         result, error = self.make(what, call)
         if error is not None:
-            raise AdapterError(f"adapter {self.adapter}: {what} raised {_show(error)}") from error
+            raise self.broken(what, error) from error
         return result[0]
+
+    def broken(self, what: str, error: BaseException) -> AdapterError:
+        """What is raised where a call fails that may not."""
+        return AdapterError(f"adapter {self.adapter}: {what} raised {type(error).__name__}: {error}")
 
     def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
         """One result or an error. Raises AdapterError for a call that does not return."""

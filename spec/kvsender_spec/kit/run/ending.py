@@ -17,18 +17,19 @@ def ending(run: Situation) -> Iterator[Step]:
     yield Step(Call.FAULTS_OVER)
     # First the rooms whose own peers have been well ever since: they end before any clock moves, whatever other rooms
     # still wait for (KS-6.2).
-    for room in sorted(run.rooms, key=_needs_deadline):
+    rooms = [room for room in run.rooms if not (run.setup.churn and room.view.cleared)]
+    for room in sorted(rooms, key=_needs_deadline):
         yield from _end_room(run, room)
-    for room in run.rooms:
+    for room in rooms:
         yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION, Call.POLL)
     if not run.setup.silent:
         # Background work that finds a late completion must not change what was answered; in a silent setup it finds
         # them only after clear().
         yield Step(Call.SETTLE)
-        for room in run.rooms:
+        for room in rooms:
             yield from _steps(run, room, Call.POLL)
     if Ability.CLEAR in run.can:
-        for room in run.rooms:
+        for room in rooms:
             yield from _steps(run, room, Call.CLEAR, Call.POLL, Call.CLEAR, Call.FAILURE_EXCEPTION, Call.POLL)
         if any(peer.returned for peer in run.observer.subject.peers.values()):
             yield from _new_room(run)

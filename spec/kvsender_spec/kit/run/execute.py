@@ -9,10 +9,10 @@ stand (a send() when the caller has no chunk left) are left out, so that any par
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured, Sender
 from kvsender_spec.history import events
@@ -29,6 +29,8 @@ from kvsender_spec.kit.run.situation import OVERLAP_CALLS, Situation
 from kvsender_spec.trace import OF_AN_END, WORLD_CALLS, Call, Misuse, Overlap, Progress, Setup, Step, Trace
 
 __all__ = ["CALL_NAMES", "OVERLAP_CALLS", "Run", "run_trace"]
+
+_T = TypeVar("_T")
 
 CALL_NAMES: Final = {
     Call.SEND: CallName.SEND,
@@ -126,6 +128,11 @@ class Run(Situation):
                 self.recorder.note(partial(events.FaultsOver, settles=not self.setup.silent))
             case Call.SETTLE:
                 self._settle_everything()
+            case Call.WORK:
+                self.scripted_world.fabric.plan.arm(*([] if step.fault is None else [step.fault]))
+                self._settle()
+                self.calls.let_workers(round_=True)
+                self.scripted_world.fabric.plan.arm()
             case _:
                 self._restart(self.world.peers[step.room])
 
@@ -134,8 +141,8 @@ class Run(Situation):
         self.recorder.note(partial(events.PeerReturned, peer=peer.name, generation=peer.generation))
         system = cast("able.Reconnects", self.system)
         of = self.recorder.call_started(CallName.RECONNECT, None)
-        self.calls.hook("reconnect", lambda: system.reconnect(peer))
-        self.recorder.call_ended(of, None)
+        error = self._connecting("reconnect", lambda: system.reconnect(peer))[1]
+        self.recorder.call_ended(of, None, error=error)
         self._settle()
 
     def _settle(self) -> None:
@@ -169,10 +176,22 @@ class Run(Situation):
         opened = partial(events.RoomOpened, room=plan.incarnation, id=plan.room, destinations=destinations)
         self.recorder.note(partial(opened, pages=plan.num_pages, aux=plan.aux_index))
         of = self.recorder.call_started(CallName.INIT, plan.incarnation)
-        sender = self.calls.hook("sender", lambda: self.system.sender(plan))
-        self.recorder.call_ended(of, plan.incarnation)
+        made, error = self._connecting("sender", lambda: self.system.sender(plan))
+        self.recorder.call_ended(of, plan.incarnation, error=error)
         view = self.observer.rooms[plan.incarnation]
-        self.rooms.append(Room(step.room, plan, self.setup.chunks[step.room], view, sender))
+        for sender in made:  # none, where an error of the transport's has left the constructor
+            first = self.scripted_world.first_page(plan.incarnation)
+            self.rooms.append(Room(step.room, plan, self.setup.chunks[step.room], first, view, sender))
+
+    def _connecting(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
+        """A call in which a sender may connect. An error of the transport's that leaves it is the sender's (KS-1.1).
+
+        Any other one is the adapter's, and raises AdapterError.
+        """
+        made, error = self.calls.make(what, call)
+        if error is not None and not isinstance(error, tuple(self.adapter.errors.values())):
+            raise self.calls.broken(what, error) from error
+        return made, error
 
     # -- a call of the caller
 

@@ -44,11 +44,13 @@ class FabricRecorder:
         if get_ident() not in self._known and event.answer != "dropped":
             self._note_stranger()
         recorder, handle = self._recorder, event.handle
+        if event.refused and event.error is not None:
+            recorder.error(event.error, refused=True)
         answer = None if event.error is not None else event.answer
         match event.point:
             case Point.MAKE:
                 place = self._place_of(event)
-                recorder.made(event.peer, handle, place, event.message, event.error, refused=event.refused)
+                recorder.made(event.peer, handle, place, event.message, event.error)
             case Point.POST if handle is not None:
                 recorder.posted(handle, answer, event.error)
             case Point.CHECK if handle is not None:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from kvsender_spec.contract import Sender
-from kvsender_spec.kit.adapter import NUM_PAGES, ROOM_PAGES, RoomPlan
+from kvsender_spec.kit.adapter import NUM_PAGES, RoomPlan
 from kvsender_spec.observe.room import RoomView
 
 
 class Room:
     """Its sender, what the observer knows of it, and what the caller has still to send."""
 
-    def __init__(self, slot: int, plan: RoomPlan, chunks: Sequence[int], view: RoomView, sender: Sender) -> None:
+    def __init__(
+        self, slot: int, plan: RoomPlan, chunks: Sequence[int], first_page: int, view: RoomView, sender: Sender
+    ) -> None:
         self.slot: Final = slot
         self.plan: Final = plan
         self.view: Final = view
@@ -26,8 +28,9 @@ class Room:
         self.sent_pages: Final[list[int]] = []
         self.sender: Final = sender
         self.compared = False
+        self._first_page: Final = first_page
 
     def next_pages(self) -> list[int]:
         """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""
-        first = self.plan.incarnation * ROOM_PAGES + len(self.sent_pages)
+        first = self._first_page + len(self.sent_pages)
         return [NUM_PAGES - 1 - first - n for n in range(self.chunks[0])]

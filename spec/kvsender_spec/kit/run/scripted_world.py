@@ -8,6 +8,8 @@ from typing import Final
 from kvsender_spec.faults import RETURNED_BY_TRANSPORT, Point
 from kvsender_spec.kit.adapter import (
     MOST_ROOMS,
+    NUM_AUX_SLOTS,
+    NUM_PAGES,
     ROOM_PAGES,
     Destination,
     ManualClock,
@@ -53,7 +55,7 @@ def unrunnable_setup(setup: Setup) -> str:
         ("rooms", len(setup.chunks), 1, MOST_ROOMS),
         ("peers", setup.peers, 1, _MOST_PEERS),
         ("dummies", setup.dummies, 0, _MOST_PEERS),
-        ("pages in a room", max(sum(chunks) for chunks in setup.chunks), 0, ROOM_PAGES),
+        ("pages in a room", max(sum(chunks) for chunks in setup.chunks), 0, 1 if setup.churn else ROOM_PAGES),
     ):
         if not least <= count <= most:
             return f"the setup has {count} {what}; the kit runs {least} to {most}"
@@ -99,14 +101,21 @@ class ScriptedWorld:
         """The numbers of the peers, without the dummies, that the room of a slot writes to."""
         return frozenset(range(self.setup.peers) if self.setup.shared else (slot % self.setup.peers,))
 
+    def first_page(self, incarnation: int) -> int:
+        """The first page of an incarnation at its peers. At the sender its pages lie in the opposite order."""
+        return incarnation % NUM_PAGES if self.setup.churn else incarnation * ROOM_PAGES
+
     def plan(self, slot: int, incarnation: int) -> RoomPlan:
-        """Where the room of a slot goes: to pages and an aux slot at the peers that are this incarnation's alone."""
+        """Where the room of a slot goes: to pages and an aux slot at the peers that no other incarnation has, unless it
+        is long gone.
+        """
         pages = sum(self.setup.chunks[slot])
-        targets = tuple(incarnation * ROOM_PAGES + n for n in range(pages))
+        targets = tuple(self.first_page(incarnation) + n for n in range(pages))
         real = [self.world.peers[number] for number in sorted(self.peers_of(slot))]
         # The dummies come first: a sender that ends its list of peers at one of them misses those that follow.
         destinations = [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.setup.peers :]]
-        destinations += [Destination(peer, targets, 1 + incarnation, dummy=False) for peer in real]
+        aux = 1 + incarnation % (NUM_AUX_SLOTS - 1)
+        destinations += [Destination(peer, targets, aux, dummy=False) for peer in real]
         return RoomPlan(ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
 
     @staticmethod

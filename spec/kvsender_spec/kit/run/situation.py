@@ -94,7 +94,7 @@ class Situation:
         if step.call is Call.OPEN:
             # A room id comes back only after its caller has cleared it.
             reopenings = len(self.rooms) - len({opened.slot for opened in self.rooms})
-            return room is None or (room.view.cleared and reopenings < MOST_REOPENINGS)
+            return room is None or (room.view.cleared and (self.setup.churn or reopenings < MOST_REOPENINGS))
         if room is None or not self._overlap_makes_sense(step):
             return False
         match step.call:
@@ -113,7 +113,7 @@ class Situation:
                 return bool(self.rooms)
             case Call.CONTROL:
                 return Ability.CONTROL in self.can and not self.faults_over
-            case Call.FAULTS_OVER | Call.SETTLE:
+            case Call.FAULTS_OVER | Call.SETTLE | Call.WORK:
                 return True
             case _:
                 return not self.faults_over and step.room < self.setup.peers and self._peer_step_makes_sense(step)

@@ -90,6 +90,9 @@ class ScriptedAgent(Answering):
     def remove_remote_agent(self, agent: str) -> None:
         """Never raises. What is in flight raises from now on, while its bytes go on landing."""
         with self.fabric.lock:
+            link = self.links.get(agent)
+            if link is not None:
+                link.given_up = not (link.broken or link.peer.stopped)
             self._unlink(agent)
 
     def check_remote_metadata(self, agent: str) -> bool:
@@ -145,7 +148,7 @@ class ScriptedAgent(Answering):
             if link is None or local_xfer_side.link is not None:
                 raise self._refused(Kind.INVALID_PARAM, peer, notif_msg)
             if link.removed:
-                raise self._raised(Point.MAKE, Kind.NOT_FOUND, peer, notif_msg)
+                raise self._raised(Point.MAKE, Kind.NOT_FOUND, peer, notif_msg, own=self._outlived(link))
             local = picked(local_xfer_side.blocks, local_indices)
             return self._make(link, operation, local, remote, notif_msg)
 

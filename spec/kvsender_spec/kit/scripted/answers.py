@@ -37,6 +37,11 @@ class Answering:
         if name != self.name and name in self.links:
             self.links.pop(name).removed = True
 
+    def _outlived(self, link: Link) -> bool:
+        """The agent itself has removed the link while it was well, or has a newer one to the same peer that is."""
+        newer = self.links.get(link.peer.name)
+        return link.given_up or (link.removed and newer is not None and not newer.broken)
+
     def _answer(self, point: Point, handle: ScriptedHandle) -> str:
         """Say, log and fix what is decided about the handle; raise where that is an error."""
         if handle.outcome is None:
@@ -44,7 +49,8 @@ class Answering:
         else:
             handle.told = True
             if handle.outcome not in RETURNED_BY_TRANSPORT:
-                raise self._raised(point, handle.outcome, handle.peer, handle=handle, injected=handle.injected)
+                own = handle.outcome is Kind.NOT_FOUND and not handle.injected and handle.copy.link.given_up
+                raise self._raised(point, handle.outcome, handle.peer, handle=handle, injected=handle.injected, own=own)
             answer = "ERR" if handle.outcome is Kind.RETURNS_ERR else NONSENSE
         self._log(point, handle.peer, answer, handle=handle)
         return answer
@@ -83,10 +89,11 @@ class Answering:
         handle: ScriptedHandle | None = None,
         *,
         injected: bool = False,
+        own: bool = False,
     ) -> BaseException:
-        """The logged error, to be raised by the caller."""
+        """The logged error, to be raised by the caller. ``own``: its own earlier call has brought it about."""
         error = self.fabric.error(kind, injected=injected)
-        self._log(point, peer, error, message, handle)
+        self._log(point, peer, error, message, handle, refused=own)
         noticed = kind is Kind.REMOTE_DISCONNECT and peer in self.links and self.links[peer].broken
         if noticed and self.fabric.drops_metadata:
             self._unlink(peer)

@@ -71,6 +71,8 @@ class Link:
     """What the peer had registered when its metadata was added. It is never validated against the peer again."""
     cut: bool = False
     removed: bool = False
+    given_up: bool = False
+    """It was well when its own agent removed it: what this breaks is no fault of the transport."""
 
     @property
     def broken(self) -> bool:

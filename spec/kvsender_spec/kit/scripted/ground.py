@@ -52,7 +52,7 @@ class TransportEvent:
     target: int | None = None
     """For MAKE the first address at the peer: whose transfer it is shows even where none was made."""
     refused: bool = False
-    """Raised at the arguments of the call: nothing went wrong but the call itself."""
+    """Raised at the arguments of the call, or because of an earlier call of the same agent: nothing else went wrong."""
 
 
 class Ground:

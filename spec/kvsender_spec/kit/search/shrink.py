@@ -14,8 +14,8 @@ from kvsender_spec.observe.attribution import Example, contexts_of
 from kvsender_spec.observe.verdict import Violation
 from kvsender_spec.trace import Progress, Setup, Step, Trace
 
-MOST_RUNS: Final = 400
-"""For one trace. One that is not the shortest yet is still a trace that breaks the rule."""
+MOST_STEPS: Final = 12_000
+"""For one trace, of all its runs together. One that is not the shortest yet is still a trace that breaks the rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class _Shrinker:
         self._rule: Final = rule
         self._contexts: Final = contexts
         self._first: Final = first
-        self._left = MOST_RUNS
+        self._left = MOST_STEPS
         self._tried: Final[set[Trace]] = set()
 
     def run(self, trace: Trace) -> Shown | None:
@@ -43,7 +43,7 @@ class _Shrinker:
         if trace in self._tried or self._left <= 0:
             return None
         self._tried.add(trace)
-        self._left -= 1
+        self._left -= len(trace.steps) + 1
         return show(self._adapter, trace, self._rule, contexts=self._contexts, first=self._first)
 
     def shrink(self, best: Shown) -> Shown:
@@ -140,3 +140,4 @@ def _simpler_setups(setup: Setup) -> Iterator[Setup]:
     yield replace(setup, done_at_post=plain.done_at_post)
     yield replace(setup, drops_metadata=plain.drops_metadata)
     yield replace(setup, silent=plain.silent)
+    yield replace(setup, churn=plain.churn)

@@ -8,7 +8,7 @@ everything that may be asked of a room: what it answers, its cause twice, and wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import cycle, product
 from typing import Final
@@ -24,6 +24,7 @@ from kvsender_spec.faults import (
 )
 from kvsender_spec.kit.run.misuse import MALFORMED
 from kvsender_spec.kit.run.situation import OVERLAP_CALLS
+from kvsender_spec.kit.search.churn import churn
 from kvsender_spec.machine import State
 from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step, Trace
 
@@ -44,6 +45,7 @@ _ABORT: Final = Step(Call.ABORT)
 _CLEAR: Final = Step(Call.CLEAR)
 _LONG: Final = Step(Call.WAIT_LONG)
 _DRAIN: Final = Step(Call.WAIT)
+_WORK: Final = Step(Call.WORK)
 
 _EPILOGUE: Final = (_POLL_HALF, _ASK, _POLL_ALL, _ASK, _SEND, _POLL)
 """The answer while something is still in flight and when it has finished, the cause twice, and one more chunk."""
@@ -178,6 +180,7 @@ def _other_rooms() -> Iterator[Trace]:
         (_SEND, replace(_POLL, fault=Fault(Point.CHECK, Kind.RETURNS_ERR)), _POLL),
         (_SEND, replace(_POLL, fault=Fault(Point.CHECK, Kind.REMOTE_DISCONNECT)), _POLL),
         (_SEND, replace(_POLL_ALL, fault=Fault(Point.NOTIFY, Kind.REMOTE_DISCONNECT)), _POLL),
+        (_SEND, replace(_POLL_ALL, fault=Fault(Point.NOTIFY, Kind.BACKEND)), _POLL),
         (_SEND, _ABORT, _POLL),
         (_SEND, _CLEAR, _POLL),
         (_SEND, Step(Call.KILL), _POLL, _POLL),
@@ -196,6 +199,8 @@ def _peers() -> Iterator[Trace]:
     good = _of(1, _OPEN, _SEND, _POLL_ALL, _POLL)
     for gone in (Step(Call.KILL), Step(Call.STOP)):
         yield Trace(ONE, (_OPEN, gone, _SEND, _POLL, _LONG, _POLL, _DRAIN, *_EPILOGUE))
+        yield Trace(ONE, (gone, _OPEN, _SEND, _POLL, _LONG, _POLL, _DRAIN, _POLL))
+        yield Trace(ONE, (gone, back, _OPEN, _SEND, _POLL_ALL, _CLEAR, gone, _OPEN, _SEND, _POLL, back, _POLL))
         yield Trace(TWO, (_OPEN, _SEND, gone, _SEND, _POLL, _LONG, _POLL, _DRAIN, *_EPILOGUE))
         yield Trace(TWO, (_OPEN, _SEND, gone, back, _SEND, _POLL_ALL, _ASK, _POLL))
         for setup in (TWO_ROOMS, replace(TWO_ROOMS, drops_metadata=True)):
@@ -221,7 +226,29 @@ def _overlaps() -> Iterator[Trace]:
             yield Trace(TWO if nth == 0 and call is Call.POLL else TWO_PEERS, (*before, step, *end))
 
 
-_FAMILIES: Final = (_faults, _good_ends, _callers_calls, _faults_among_others, _other_rooms, _peers, _overlaps)
+_GONE: Final[tuple[tuple[Step, ...], ...]] = (
+    (_CLEAR,),
+    (_ABORT, _POLL, _DRAIN, _POLL, _CLEAR),
+    (_LONG, _POLL, _DRAIN, _POLL, _CLEAR),
+)
+
+
+def _earlier_rooms() -> Iterator[Trace]:
+    """A transfer of a cleared room ends, well or badly, when its id has a new room already."""
+    late = replace(_POLL_ALL, opening=1)
+    bad = Fault(Point.CHECK, Kind.BACKEND)
+    for end in _GONE:
+        before = (_OPEN, _SEND, _SEND, *end, _OPEN)
+        yield Trace(TWO, (*before, late, _WORK, _SEND, _SEND, _POLL_ALL, _POLL))
+        yield Trace(TWO, (*before, _SEND, late, _WORK, _POLL, _SEND, _WORK, _POLL_ALL, _POLL))
+        yield Trace(TWO, (*before, _SEND, replace(_WORK, fault=bad), _WORK, _POLL, _SEND, _POLL_ALL, _POLL))
+        yield Trace(TWO, (*before, _SEND, _SEND, _POLL_ALL, late, _WORK, _POLL, _ASK, _CLEAR))
+
+
+_FAMILIES: Final[tuple[Callable[[], Iterator[Trace]], ...]] = (
+    *(_faults, _good_ends, _callers_calls, _faults_among_others),
+    *(_other_rooms, _earlier_rooms, _peers, _overlaps, churn),
+)
 
 
 def _each_once() -> Iterator[Trace]:

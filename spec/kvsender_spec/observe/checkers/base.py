@@ -73,7 +73,7 @@ class Sight:
             found.add("KS-3.2")
         if room.out_of_order:
             found.add("KS-3.6")
-        if not room.faults:
+        if room.faultless:
             self.around(room)
             if self.other_room_faulted or room.reopened:
                 found.add("KS-5.4")

@@ -16,7 +16,7 @@ from kvsender_spec.history.events import (
 )
 from kvsender_spec.history.header import Ability
 from kvsender_spec.observe.answers import Answer
-from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
+from kvsender_spec.observe.checkers.base import ANSWERS, Checker
 from kvsender_spec.observe.room import RoomView
 
 
@@ -24,15 +24,10 @@ class Peers(Checker):
     kinds: ClassVar = ANSWERS | {"notification.heard", "faults.over"}
     sees: ClassVar = frozenset({"notification.heard", "peer.added", "call.started", "run.ended"})
 
-    def __init__(self, sight: Sight) -> None:
-        super().__init__(sight)
-        self._counted: set[str] = set()
-        """Peers whose return has been looked at."""
-
     def answered(self, answer: Answer) -> None:
         if answer.value is None or not answer.allowed or not answer.first_terminal:
             return
-        if self.sight.other_peer_unhealthy and not answer.room.faults:
+        if self.sight.other_peer_unhealthy and answer.room.faultless:
             self.held("KS-6.2")
         if answer.room.recovered and answer.value is KVPoll.Success:
             self.held("KS-6.3")
@@ -60,24 +55,31 @@ class Peers(Checker):
             return
         for peer in self.sight.subject.peers.values():
             times = peer.added_since
-            if times is None:
-                self._counted.discard(peer.name)
-            elif times > 1 or (at_a_call and peer.name not in self._counted):
-                again = peer.name in self._counted
-                self._counted.add(peer.name)
-                if times != 1 or not again:
-                    self.check("KS-6.3", times == 1, f"{peer.name} is added once", f"it was added {times} times")
-                peer.added_since = None if times > 1 else times
+            if times is not None and (times > 1 or at_a_call):
+                self.check("KS-6.3", times == 1, f"{peer.name} is added once", f"it was added {times} times")
+                peer.added_since = None
 
     def _heard(self, event: NotificationHeard, room: RoomView) -> None:
         if event.peer in room.dummies:
             self.broke("KS-6.1", "a dummy is told nothing", f"{event.peer} was told {event.says}", room)
         earlier = room.heard.setdefault(event.peer, [])
-        failures = sum(1 for old in earlier if old.says is Says.FAILURE)
-        if failures and event.says is not Says.PROGRESS:
-            wanted = f"peer {event.peer} is told of the failure once, and nothing after it"
+        ends = [old for old in earlier if old.says is not Says.PROGRESS]
+        if ends and event.says is not Says.PROGRESS:
+            wanted = f"peer {event.peer} is told of the {ends[0].says} once, and nothing after it"
             self.broke("KS-6.1", wanted, f"it was told {event.says} as well", room)
+        elif event.says is Says.SUCCESS:
+            self._told_early(event.peer, room)
         earlier.append(event)
+
+    def _told_early(self, peer: str, room: RoomView) -> None:
+        """KS-6.1: a peer that is told of success goes on with what lies in its memory then."""
+        if "bytes.landed" not in self.sight.vantage or room.untracked:
+            return
+        there = [handle for handle in room.pages if self.sight.peer_of_handle.get(handle) == peer]
+        missing = [handle for handle in there if handle not in room.landed]
+        seen = "the last chunk was not posted" if not room.oracle.closed else f"transfers {missing} were under way"
+        good = room.oracle.closed and not missing
+        self.check("KS-6.1", good, f"{peer} is told of success when all is in place there", seen, room)
 
     def _told(self) -> None:
         """KS-6.1, at the end: how each room ended has reached every peer that could be told."""
@@ -95,6 +97,9 @@ class Peers(Checker):
         failures = [heard for heard in room.heard.get(name, []) if heard.says is Says.FAILURE]
         if room.terminal is KVPoll.Success:
             self.check("KS-6.1", not failures, "no failure notification", f"{len(failures)} at {name}", room)
+            if self.sight.has(Ability.TELLS_SUCCESS) and self.sight.subject.peer(name).reachable:
+                told = any(heard.says is Says.SUCCESS for heard in room.heard.get(name, []))
+                self.check("KS-6.1", told, f"{name} is told of success", "it was told nothing of the end", room)
         elif self.sight.subject.peer(name).reachable:
             good = len(failures) == 1 and failures[0].reason != ""
             seen = f"{len(failures)} failure notifications"
