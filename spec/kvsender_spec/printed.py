@@ -22,6 +22,7 @@ _NOT_SHARED: Final = _last_words(Setup(shared=False))
 _DONE_AT_POST: Final = _last_words(Setup(done_at_post=True))
 _DROPS_METADATA: Final = _last_words(Setup(drops_metadata=True))
 _SILENT: Final = _last_words(Setup(silent=True))
+_CHURN: Final = _last_words(Setup(churn=True))
 
 
 def parse_step(text: str) -> Step:
@@ -88,13 +89,16 @@ def parse_setup(text: str) -> Setup:
     )
     peers = 1
     dummies = 0
+    cached = 0
     for word in words:
         number, _, what = word.partition(" ")
         if what in ("peer", "peers"):
             peers = _count(number)
         elif what == "dummy":
             dummies = _count(number)
-        elif word not in (_NOT_SHARED, _DONE_AT_POST, _DROPS_METADATA, _SILENT):
+        elif what == "cached":
+            cached = _count(number)
+        elif word not in (_NOT_SHARED, _DONE_AT_POST, _DROPS_METADATA, _SILENT, _CHURN):
             raise TraceError(f"{word!r} is no part of a setup")
     setup = Setup(
         chunks,
@@ -104,6 +108,8 @@ def parse_setup(text: str) -> Setup:
         done_at_post=_DONE_AT_POST in words,
         drops_metadata=_DROPS_METADATA in words,
         silent=_SILENT in words,
+        cached=cached,
+        churn=_CHURN in words,
     )
     if str(setup) != text:
         raise TraceError(f"{text!r} is no setup: did you mean {str(setup)!r}?")

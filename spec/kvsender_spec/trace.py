@@ -159,6 +159,8 @@ class Setup:
     """After a disconnect the agent forgets the peer (nixl 0.6 to 1.0) instead of keeping it (1.5)."""
     silent: bool = False
     """At the end nothing settles by itself: only deadlines can end a room."""
+    cached: Count = 0
+    """So many of each room's first pages the first peer has already: it names pages for the others only."""
     churn: bool = False
     """Room ids come back as often as the trace says, and pages with them: what each room leaves behind adds up. A room
     has at most one page."""
@@ -172,6 +174,7 @@ class Setup:
             (self.done_at_post, "transfers complete at the post"),
             (self.drops_metadata, "metadata dropped after a disconnect"),
             (self.silent, "silent at the end"),
+            (self.cached > 0, f"{self.cached} cached"),
             (self.churn, "ids come back without limit"),
         ):
             if wanted:

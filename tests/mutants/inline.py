@@ -178,10 +178,8 @@ class InlineSender:
             self.fault(ConnectionResetError("a peer is another process now"), Attribution.PEER)
             return
         try:
-            made = [
-                self.make(target, kv_indices, target.pages[first : first + len(kv_indices)], last)
-                for target in self.targets()
-            ]
+            parts = [(target, *self.wanted(target, kv_indices, first)) for target in self.targets()]
+            made = [self.make(target, mine, theirs, last) for target, mine, theirs in parts if mine or last]
             for part in made:
                 self.post(part)
         except self.transport_errors as error:
@@ -189,6 +187,13 @@ class InlineSender:
             return
         self.state = State.SENDING
         self.closed = last
+
+    def wanted(self, target: Destination, pages: Sequence[int], first: int) -> tuple[Sequence[int], Sequence[int]]:
+        """Which of a chunk's pages the peer wants, and its own for them. It may have the room's first pages already."""
+        assert self.num_pages is not None
+        cached = self.num_pages - len(target.pages)
+        mine = pages[max(0, cached - first) :]
+        return mine, target.pages[max(0, first - cached) :][: len(mine)]
 
     def targets(self) -> list[Destination]:
         return [target for target in self.plan.destinations if not target.dummy]

@@ -1,5 +1,8 @@
-"""Broken senders of kinds that public bugs have and that the kit once missed: errors that the sender brings about
-itself, first contacts, ends that are told, what is held for each room, transfers that outlive their room's id."""
+"""Broken senders of kinds that public bugs have and that the kit once missed.
+
+Pages in part, errors that the sender brings about itself, first contacts, ends that are told, what is held for each
+room, transfers that outlive their room's id.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,22 @@ from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, Inlin
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.kit.adapter import Destination, NotificationKind, Peer, RoomPlan, World
 from kvsender_spec.machine import State
+
+# ------------------------------------------------------------------------------------------------- pages in part
+
+
+class CutsToThePeersPages(InlineSender):
+    """Where a peer names fewer pages than the room has, it gets the first ones.
+
+    SGLang 0.5.11 to 0.5.23 cut the longer of two page lists with a warning; a peer with a prefix cache wants the last.
+    """
+
+    breaks: ClassVar = "KS-3.1"
+
+    def wanted(self, target: Destination, pages: Sequence[int], first: int) -> tuple[Sequence[int], Sequence[int]]:
+        theirs = target.pages[first : first + len(pages)]
+        return pages[: len(theirs)], theirs
+
 
 # ------------------------------------------------------------------------------ errors that the sender brings about
 
@@ -272,6 +291,7 @@ class LateErrorHitsTheNewRoom(InlineSender):
 
 
 SENDERS: Final = (
+    CutsToThePeersPages,
     AbortReconnects,
     NeverTellsSuccess,
     TellsSuccessWithEachPart,

@@ -32,6 +32,8 @@ class Ability(StrEnum):
     NOTIFY = "notify"
     TELLS_SUCCESS = "tells success"
     """A notification of its own tells each peer of Success. Without it the peers know from those of the transfers."""
+    PARTS = "parts"
+    """A peer that has a room's first pages already may name pages for the others only."""
     QUARANTINE = "quarantine"
     ATTRIBUTION = "attribution"
     RECONNECT = "reconnect"

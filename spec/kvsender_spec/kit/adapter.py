@@ -92,7 +92,11 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where one peer wants one room. A dummy peer takes part and receives nothing."""
+    """Where one peer wants one room. A dummy peer takes part and receives nothing.
+
+    A peer may name fewer pages than the room has: it has the first ones already, and wants the last. Such rooms are
+    played only where a first one, in which nothing goes wrong, ends with Success.
+    """
 
     peer: Peer
     pages: tuple[int, ...]

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from kvsender_spec.contract import Abortable, Clearable, Measured, Sender
+from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured
 from kvsender_spec.faults import NIXL_KINDS, Kind
 from kvsender_spec.history.header import Ability
 from kvsender_spec.history.record import ErrorClasses
 from kvsender_spec.kit import adapter as able
-from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.adapter import Adapter, NotificationKind
 from kvsender_spec.kit.run.calls import AdapterError, Calls
 from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.kit.scripted.fabric import UseAfterRelease
@@ -94,39 +94,57 @@ def abilities(adapter: Adapter) -> frozenset[Ability]:
 
 
 def _ask(adapter: Adapter) -> frozenset[Ability]:
-    scripted_world = ScriptedWorld(Setup(), transport_errors(adapter))
-    calls = Calls(adapter.name, scripted_world.fabric)
-    system = calls.hook("open", lambda: adapter.open(scripted_world.world))
-    _require(adapter, "what open() returned", system, ("sender",))
-    calls.system = system if isinstance(system, able.Works) else None
-    sender = calls.hook("sender", lambda: system.sender(scripted_world.plan(0, incarnation=0)))
+    room = _GoodRoom(adapter, Setup())
+    system, sender = room.system, room.sender
     _require(adapter, "what sender() returned", sender, ("send", "poll", "failure_exception"))
     found = {ability for ability, protocol in _OF_THE_SYSTEM.items() if isinstance(system, protocol)}
     found |= {ability for ability, protocol in _OF_THE_SENDER.items() if isinstance(sender, protocol)}
     try:
-        if isinstance(system, able.Notifies) and _tells_success(scripted_world, calls, system, sender):
-            found.add(Ability.TELLS_SUCCESS)
+        if room.succeeds():
+            found |= {Ability.TELLS_SUCCESS} if room.tells_success() else set()
+            found |= {Ability.PARTS} if _GoodRoom(adapter, Setup(((2,),), cached=1)).succeeds() else set()
     except AdapterError:
-        return frozenset(found)  # a call does not return: the first run says so, with a trace
-    calls.close()
+        pass  # the first run says so, with a trace
     return frozenset(found)
 
 
-def _tells_success(scripted_world: ScriptedWorld, calls: Calls, system: able.Notifies, sender: Sender) -> bool:
-    """Whether peers are told of success: in a room in which nothing goes wrong they are, or are told nothing at all.
+class _GoodRoom:
+    """A room in which nothing goes wrong, to see what the sender makes of it."""
 
-    A sender that tells them of each transfer, and of nothing more, leaves it to them to count.
-    """
-    calls.make("send()", lambda: sender.send([0]))
-    for _ in range(_LOOKS):
-        scripted_world.let_progress(None, Progress.ALL)
-        calls.let_workers(round_=True)
-        calls.make("poll()", sender.poll)
-    inbox = scripted_world.world.peers[0].agent.get_new_notifs()
-    messages = [message for messages in inbox.values() for message in messages]
-    heard = [calls.hook("read_notification", partial(system.read_notification, message)) for message in messages]
-    kinds = {notification.kind for notification in heard if notification is not None}
-    return able.NotificationKind.SUCCESS in kinds or able.NotificationKind.PROGRESS not in kinds
+    def __init__(self, adapter: Adapter, setup: Setup) -> None:
+        """Open the system and the room. Raises LoadError and AdapterError."""
+        self._scripted_world: Final = ScriptedWorld(setup, transport_errors(adapter))
+        self._calls: Final = Calls(adapter.name, self._scripted_world.fabric)
+        self.system: Final = self._calls.hook("open", lambda: adapter.open(self._scripted_world.world))
+        _require(adapter, "what open() returned", self.system, ("sender",))
+        self._calls.system = self.system if isinstance(self.system, able.Works) else None
+        self._plan: Final = self._scripted_world.plan(0, incarnation=0)
+        self.sender: Final = self._calls.hook("sender", lambda: self.system.sender(self._plan))
+
+    def succeeds(self) -> bool:
+        """Whether its one chunk is sent and the room ends with Success. Raises AdapterError for a call that hangs."""
+        answers: list[KVPoll] = []
+        raised = self._calls.make("send()", lambda: self.sender.send(list(range(self._plan.num_pages))))[1]
+        for _ in range(_LOOKS if raised is None else 0):
+            self._calls.let_workers(round_=True)
+            self._scripted_world.let_progress(None, Progress.ALL)
+            answers += map(KVPoll, self._calls.make("poll()", self.sender.poll)[0])
+        self._calls.close()
+        return KVPoll.Success in answers
+
+    def tells_success(self) -> bool:
+        """Whether the peer was told of it, or of nothing at all.
+
+        A sender that tells its peers of each transfer, and of nothing more, leaves it to them to count.
+        """
+        if not isinstance(self.system, able.Notifies):
+            return False
+        kinds: set[NotificationKind] = set()
+        for messages in self._scripted_world.world.peers[0].agent.get_new_notifs().values():
+            for message in messages:
+                found = self._calls.hook("read_notification", partial(self.system.read_notification, message))
+                kinds |= set() if found is None else {found.kind}
+        return NotificationKind.SUCCESS in kinds or NotificationKind.PROGRESS not in kinds
 
 
 def _require(adapter: Adapter, what: str, found: object, methods: Iterable[str]) -> None:

@@ -55,6 +55,7 @@ def unrunnable_setup(setup: Setup) -> str:
         ("rooms", len(setup.chunks), 1, MOST_ROOMS),
         ("peers", setup.peers, 1, _MOST_PEERS),
         ("dummies", setup.dummies, 0, _MOST_PEERS),
+        ("cached pages", setup.cached, 0, min(sum(chunks) for chunks in setup.chunks)),
         ("pages in a room", max(sum(chunks) for chunks in setup.chunks), 0, 1 if setup.churn else ROOM_PAGES),
     ):
         if not least <= count <= most:
@@ -115,7 +116,10 @@ class ScriptedWorld:
         # The dummies come first: a sender that ends its list of peers at one of them misses those that follow.
         destinations = [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.setup.peers :]]
         aux = 1 + incarnation % (NUM_AUX_SLOTS - 1)
-        destinations += [Destination(peer, targets, aux, dummy=False) for peer in real]
+        destinations += [
+            Destination(peer, targets[self.setup.cached * (peer is self.world.peers[0]) :], aux, dummy=False)
+            for peer in real
+        ]
         return RoomPlan(ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
 
     @staticmethod
@@ -140,7 +144,8 @@ class ScriptedWorld:
                 continue
             name = destination.peer.name
             target = memories[name]
-            for mine, theirs in zip(sent_pages, destination.pages, strict=False):
+            first = plan.num_pages - len(destination.pages)
+            for mine, theirs in zip(sent_pages[first:], destination.pages, strict=False):
                 for region in range(len(source.kv)):
                     if source.page(region, mine) != target.page(region, theirs):
                         return f"page {mine} of region {region} differs from page {theirs} of {name}"

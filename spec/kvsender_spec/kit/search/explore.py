@@ -7,7 +7,9 @@ from functools import partial
 from random import Random
 from typing import Final
 
+from kvsender_spec.history.header import Ability
 from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.run.calls import AdapterError, supervised
 from kvsender_spec.kit.run.execute import Run
 from kvsender_spec.kit.search.sweep import SWEEP
@@ -39,7 +41,10 @@ def explore(
 
     The same seed walks the same. An error of the adapter's own ends its run, and too many of them the exploration.
     """
+    can = abilities(adapter)
     for trace in first:
+        if trace.setup.cached and Ability.PARTS not in can:
+            continue
         if enough(tally) or cut_short(tally):
             return
         _made(tally, partial(_traced, adapter, trace))

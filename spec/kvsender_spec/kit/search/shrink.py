@@ -140,4 +140,5 @@ def _simpler_setups(setup: Setup) -> Iterator[Setup]:
     yield replace(setup, done_at_post=plain.done_at_post)
     yield replace(setup, drops_metadata=plain.drops_metadata)
     yield replace(setup, silent=plain.silent)
+    yield replace(setup, cached=plain.cached)
     yield replace(setup, churn=plain.churn)

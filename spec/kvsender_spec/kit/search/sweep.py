@@ -245,9 +245,23 @@ def _earlier_rooms() -> Iterator[Trace]:
         yield Trace(TWO, (*before, _SEND, _SEND, _POLL_ALL, late, _WORK, _POLL, _ASK, _CLEAR))
 
 
+def _parts() -> Iterator[Trace]:
+    """A peer has the first pages already. What it names pages for are the last ones."""
+    for setup in (
+        Setup(((2,),), cached=1),
+        Setup(((1, 1),), cached=1),
+        Setup(((2, 2),), cached=3),
+        Setup(((1, 1),), cached=2),
+        Setup(((2, 1),), peers=2, cached=1),
+    ):
+        sent = (_SEND,) * len(setup.chunks[0])
+        yield Trace(setup, (_OPEN, *sent, _POLL_ALL, _POLL))
+        yield Trace(setup, (_OPEN, *sent, replace(_POLL, fault=Fault(Point.CHECK, Kind.BACKEND)), *_EPILOGUE))
+
+
 _FAMILIES: Final[tuple[Callable[[], Iterator[Trace]], ...]] = (
     *(_faults, _good_ends, _callers_calls, _faults_among_others),
-    *(_other_rooms, _earlier_rooms, _peers, _overlaps, churn),
+    *(_other_rooms, _earlier_rooms, _peers, _overlaps, _parts, churn),
 )
 
 
