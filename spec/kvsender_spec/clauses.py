@@ -77,7 +77,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "Every answer by which the transport can refuse a post or a check is turned into a failure of this room: the 12"
         ' NIXL classes, plain RuntimeError("BAD_STATUS"), a returned "ERR", an unknown state string.',
         f"{_SEED} caught three classes; {_NIXL}: the 12 classes share no base but Exception",
-        "each such answer to a make, a post or a check: the call returns, and the room fails",
+        "each such answer to a make, a post or a check: the call returns, and the room fails. A transfer that could not"
+        " be made may be tried again in the same call, as long as nothing was posted",
     ),
     Clause(
         "KS-1.3",
@@ -214,6 +215,15 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "The order in which chunks, handles and notifications complete changes nothing.",
         "sglang #37697: a chunk that arrived after the last one hung the decode side",
         "every room whose handles finished in another order than they were posted: it ends as the machine says",
+    ),
+    Clause(
+        "KS-3.7",
+        "NO-WAITING",
+        "No call waits for the transport, a peer or a worker: send(), poll(), abort(), clear() and failure_exception()"
+        " come back whatever is in flight, and ask the transport a bounded number of times.",
+        "TensorRT-LLM #14414: a wait for a transfer blocks the executor; sglang #26486: a silent peer holds its worker",
+        "every call: it comes back within seconds, and asks the transport at most 400 times",
+        layers=_SCRIPTED,
     ),
     Clause(
         "KS-4.1",

@@ -234,6 +234,11 @@ class RoomOracle:
             done = [Possible(State.DONE) for possible in self.possible if possible.state is State.SENDING]
             self.keep([*self.possible, *done])
 
+    def or_failed_by(self, cause: Cause, *, instead_of: Cause | None) -> None:
+        """Either of two errors may be the one that the room has failed with."""
+        others = [Possible(possible.state, cause) for possible in self.possible if possible.cause is instead_of]
+        self.keep([*self.possible, *(other for other in others if other.state in LATCHED)])
+
     def _failed_by(self, cause: Cause) -> list[Possible]:
         live = any(possible.state in (State.IDLE, State.SENDING) for possible in self.possible)
         return [Possible(State.FAILED, cause)] if live else []

@@ -75,6 +75,8 @@ TABLE: Final = dict(
         _holds("KS-3.5", "the deadline has passed, but all bytes are there: Success"),
         _breaks("KS-3.6", 16, "the second chunk finishes first, and the bytes differ", "KS-3.1"),
         _holds("KS-3.6", "the second chunk finishes first, and the bytes are equal"),
+        _breaks("KS-3.7", 7, "poll() asks once, and does not come back"),
+        _holds("KS-3.7", "poll() comes back while the transfer is in flight, and when it has ended"),
         _breaks("KS-4.1", 9, "a check raised, so bytes may still be read; the page is not quarantined"),
         _holds("KS-4.1", "the page is quarantined"),
         _breaks("KS-4.2", 7, "a handle is released in flight"),

@@ -20,7 +20,7 @@ from kvsender_spec.kit.run import calls
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import Run, run_trace
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent, ScriptedHandle
-from kvsender_spec.kit.search.explore import MOST_ERRORS
+from kvsender_spec.kit.search.explore import MOST_WAITS
 from kvsender_spec.trace import Call, Overlap, Progress, Setup, Step, Trace
 
 # ------------------------------------------------------------------------------------------- what an adapter may break
@@ -32,7 +32,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_call_that_never_returns_is_an_error_that_names_it() -> None:
+def test_a_call_that_never_returns_breaks_3_7_and_ends_the_check() -> None:
     gate = threading.Event()
 
     class Hangs(InlineSender):
@@ -44,12 +44,18 @@ def test_a_call_that_never_returns_is_an_error_that_names_it() -> None:
         report = check(InlineAdapter(Hangs), examples=60)
     finally:
         gate.set()
-    assert {verdict.outcome for verdict in report.verdicts if verdict.clause.id != "KS-7.1"} == {Outcome.ERROR}
-    assert len(report.errors) == MOST_ERRORS, "the exploration has an end"
-    first = report.errors[0]
-    assert first.message == "adapter Hangs: poll() did not return within 0.2 s"
-    assert first.trace.steps
-    assert report.exit_code == 3
+    outcomes = {verdict.clause.id: verdict.outcome for verdict in report.verdicts}
+    assert outcomes.pop("KS-3.7") is Outcome.FAIL
+    assert set(outcomes.values()) == {Outcome.ERROR, Outcome.NOT_APPLICABLE}
+    assert report.runs == MOST_WAITS, "the exploration has an end"
+    (verdict,) = (verdict for verdict in report.verdicts if verdict.clause.id == "KS-3.7")
+    assert verdict.evidence is not None
+    assert verdict.evidence.trace is not None
+    assert [step.call for step in verdict.evidence.trace.steps] == [Call.OPEN, Call.POLL]
+    violation = verdict.evidence.violation
+    assert violation.observed == "poll() had not come back after 0.2 s"
+    assert any(frame.endswith("in poll") for frame in violation.frames)
+    assert report.exit_code == 1
 
 
 @pytest.mark.usefixtures("impatient")
@@ -63,10 +69,10 @@ def test_after_a_call_that_never_returned_others_do() -> None:
 
     trace = Trace(Setup(), (Step(Call.OPEN), Step(Call.METRIC)))
     try:
-        with pytest.raises(AdapterError, match=r"HangsOnce: get_transfer_metric\(\) did not return"):
-            run_trace(InlineAdapter(HangsOnce), trace)
+        run = run_trace(InlineAdapter(HangsOnce), trace)
     finally:
         gate.set()
+    assert [violation.clause for violation in run.observer.findings.violations] == ["KS-3.7"]
     assert run_trace(InlineAdapter(InlineSender), trace).observer.findings.violations == []
 
 

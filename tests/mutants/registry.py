@@ -12,6 +12,8 @@ from tests.mutants.inline import InlineAdapter
 from tests.mutants.kinds import ADAPTERS as KINDS
 from tests.mutants.needs_nixl import adapter as needs_nixl
 from tests.mutants.seed import AfterTheFix, BeforeTheFix, SeedAdapter
+from tests.mutants.styles import STYLES
+from tests.mutants.waiting import ADAPTERS as WAITING
 from tests.mutants.worker_flight import FLIGHT_MUTANTS
 from tests.mutants.worker_latch import LATCH_MUTANTS
 from tests.mutants.worker_threads import ENGINE_MUTANTS, THREAD_MUTANTS
@@ -48,10 +50,10 @@ MUTANTS: Final = (
     *(_mutant(SeedAdapter(sender), sender) for sender in (BeforeTheFix, AfterTheFix)),
     *(_mutant(InlineAdapter(sender), sender) for sender in BROKEN),
     *(_mutant(adapter, adapter.sender_class) for adapter in ADAPTERS),
-    *(_mutant(adapter, broken) for adapter, broken in KINDS),
+    *(_mutant(adapter, broken) for adapter, broken in (*KINDS, *WAITING)),
     _mutant(needs_nixl, type(needs_nixl)),
     *(_mutant(WorkerAdapter(sender), sender) for sender in (*LATCH_MUTANTS, *FLIGHT_MUTANTS, *THREAD_MUTANTS)),
     *(_mutant(WorkerAdapter(engine_class=engine), engine) for engine in ENGINE_MUTANTS),
 )
-CORRECT: Final[tuple[Adapter, ...]] = (InlineAdapter(), WorkerAdapter())
-"""Written apart from each other and from the reference sender, which is the third."""
+CORRECT: Final[tuple[Adapter, ...]] = (InlineAdapter(), WorkerAdapter(), *STYLES)
+"""The first two were written apart from each other and from the reference sender, which is the third."""

@@ -159,8 +159,9 @@ def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, t
         outcome = Outcome.FAIL_AFTER if after else Outcome.FAIL
         with_it = tally.with_it(clause.id)
         return Verdict(clause, outcome, max(seen, 1), max(broken, 1), after, evidence=found, alongside=with_it)
-    if tally.errors and (seen == 0 or cut_short(tally)):
-        return Verdict(clause, Outcome.ERROR, seen, note=tally.errors[0].message)
+    if cut_short(tally) or (tally.errors and seen == 0):
+        note = tally.errors[0].message if tally.errors else "the check ended early: calls did not come back (KS-3.7)"
+        return Verdict(clause, Outcome.ERROR, seen, note=note)
     header = Header(source=Source.SCRIPTED, vantage=tuple(KINDS), can=tuple(sorted(can or ())))
     verdict = verdict_of(clause, profile, [header], Findings(tally.held, reasons=tally.reasons.reasons))
     excused = tally.excused[clause.id]

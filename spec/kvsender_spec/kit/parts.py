@@ -123,12 +123,12 @@ class _GoodRoom:
 
     def succeeds(self) -> bool:
         """Whether its one chunk is sent and the room ends with Success. Raises AdapterError for a call that hangs."""
-        answers: list[KVPoll] = []
+        answers: list[object] = []
         raised = self._calls.make("send()", lambda: self.sender.send(list(range(self._plan.num_pages))))[1]
         for _ in range(_LOOKS if raised is None else 0):
             self._calls.let_workers(round_=True)
             self._scripted_world.let_progress(None, Progress.ALL)
-            answers += map(KVPoll, self._calls.make("poll()", self.sender.poll)[0])
+            answers += self._calls.make("poll()", self.sender.poll)[0]
         self._calls.close()
         return KVPoll.Success in answers
 

@@ -10,7 +10,6 @@ from typing import Final
 
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.history.events import CallEnded, CallName, CallStarted, ErrorSeen, Origin
-from kvsender_spec.history.header import Ability
 from kvsender_spec.machine import LATCHED, Input, State
 from kvsender_spec.observe.causes import attribution_of, chain, matches, refs
 from kvsender_spec.observe.room import Answered, Bracket, RoomView
@@ -140,30 +139,44 @@ def _escaped(answer: Answer, error: ErrorSeen) -> None:
 def _returned(answer: Answer, now: float) -> None:
     room, answered, what = answer.room, answer.answered, answer.started.what
     oracle = room.oracle
-    if what in _GIVING_UP and oracle.overdue(now) and not answer.complete:
-        oracle.may_fault(DEADLINE)  # it may have been noticed since, in whatever call or thread
+    if what in _GIVING_UP and answered.checking is not None:
+        oracle.may_fault(answered.checking)  # it may have looked before it gave the room up, or after
     if what is not CallName.SEND and (answered.posted or answered.posting is not None):
         room.meanwhile(answered, now, complete=answer.complete)
     match what:
         case CallName.SEND:
             answer.breaks = room.posted(answered)
-            if answered.checking is not None:
-                oracle.observed(answered.checking)
-            if Ability.WORKERS in room.can:
-                oracle.may_have_completed()
+            _looked(answer, now)
         case CallName.POLL:
             _polled(answer, now)
         case CallName.ABORT:
+            _noticed(answer, now)
             room.cause_at_stake = room.cause_at_stake or oracle.failed
             _given_up(room, "KS-5.1")
             oracle.take(Input.ABORT, ABORTED)
         case CallName.CLEAR:
+            _noticed(answer, now)
             _given_up(room, "KS-5.2")
             oracle.take(Input.CLEAR, ABORTED)
             room.cleared = True
             room.contexts.add("KS-5.2")
         case _:
-            pass
+            _looked(answer, now)
+
+
+def _looked(answer: Answer, now: float) -> None:
+    """A call may look at the transfers, and latch an error that it finds."""
+    if answer.answered.checking is not None:
+        answer.room.oracle.observed(answer.answered.checking)
+    _noticed(answer, now)
+
+
+def _noticed(answer: Answer, now: float) -> None:
+    """A passed deadline and the end of the last transfer may be noticed in whatever call or thread."""
+    oracle = answer.room.oracle
+    if oracle.overdue(now) and not answer.complete:
+        oracle.may_fault(DEADLINE)
+    oracle.may_have_completed()
 
 
 def _given_up(room: RoomView, clause: str) -> None:

@@ -105,6 +105,8 @@ class Tally:
     """The classes of errors that some run has shown to be turned into a failure."""
     reasons: Findings = field(default_factory=Findings)
     errors: list[Breakdown] = field(default_factory=list)
+    waits: int = 0
+    """In how many runs a call was waited for that did not come back."""
     claimed: frozenset[str] = frozenset(BY_ID)
     """The clauses of the profile."""
     excused: Counter[str] = field(default_factory=Counter)

@@ -17,6 +17,7 @@ from kvsender_spec.history.events import (
     CallEnded,
     CallName,
     CallStarted,
+    CallStuck,
     ClockAdvanced,
     ControlArrived,
     ErrorSeen,
@@ -161,6 +162,8 @@ class Observer:
                 self.subject.over_since, self.subject.settles = event.t, event.settles
             case EventsDropped():
                 self._lose()
+            case CallStuck():
+                return self._routing.by_call.get(event.of)
             case RunEnded():
                 self.complete = event.complete
             case _:

@@ -46,6 +46,12 @@ class Answered:
     """How many transfers were made or tried."""
     checks: int = 0
     """How often the caller's own calls asked about one of the room's handles."""
+    refused_at: dict[str, Cause] = field(default_factory=dict)
+    """By peer: the error of a transfer that could not be made."""
+    refused_again: Cause | None = None
+    """The error of the second try, where that one could not be made either."""
+    tried_again: Cause | None = None
+    """Such an error, where one was made for that peer after all before anything was posted."""
     interrupts: list[ErrorSeen] = field(default_factory=list)
     """KeyboardInterrupt or SystemExit inside a call of the transport."""
     any: bool = False
@@ -209,7 +215,8 @@ class RoomView:
         cause = self.cause_of(None if isinstance(event, TransferMade) else event.answer, event.error)
         if cause is not None:
             self._fault(cause, checking=isinstance(event, TransferChecked))
-        answered.made += isinstance(event, TransferMade)
+        if isinstance(event, TransferMade):
+            self._made(event, cause)
         # A worker asks in no call of the caller's.
         answered.checks += isinstance(event, TransferChecked) and event.call is not None
         answered.posted += isinstance(event, TransferPosted) and cause is None
@@ -225,6 +232,17 @@ class RoomView:
         if cause is not None and cause.kind is CauseKind.INTERNAL:
             return ""  # it says nothing about the handle
         return self._move(event.handle, _happened(event), now)
+
+    def _made(self, event: TransferMade, cause: Cause | None) -> None:
+        """One that could not be made may be tried again in the same call, as long as nothing was posted."""
+        answered = self.answered
+        answered.made += 1
+        if cause is not None:
+            first = answered.refused_at.setdefault(event.peer, cause)
+            if first is not cause and not answered.posted:
+                answered.refused_again = cause
+        elif answered.posting is answered.refused_at.get(event.peer) and not answered.posted:
+            answered.tried_again, answered.posting = answered.posting, None
 
     def _fault(self, cause: Cause, *, checking: bool) -> None:
         self.faults.append(cause)
@@ -330,6 +348,10 @@ class RoomView:
             what = Input.SEND_NOTHING
         before = self.oracle.possible
         breaks = self.oracle.take(what, cause)
+        if answered.tried_again is not None:
+            self.oracle.may_fault(answered.tried_again)
+        if answered.refused_again is not None and breaks is None:
+            self.oracle.or_failed_by(answered.refused_again, instead_of=cause)
         if what is not Input.SEND_NOTHING and breaks is None:
             self.dropped = tuple(possible for possible in before if possible.state in LATCHED)
         return breaks

@@ -18,6 +18,7 @@ from kvsender_spec.history.record import frames_of, stack_of
 from kvsender_spec.kit.adapter import Works
 from kvsender_spec.kit.run.threads import CALLER, OTHER, OVERLAP_S, Callers, Task
 from kvsender_spec.kit.scripted.fabric import Fabric
+from kvsender_spec.kit.scripted.ground import WaitedTooLong
 from kvsender_spec.kit.scripted.parking import CALL_LIMIT_S, looks
 from kvsender_spec.trace import Overlap
 
@@ -26,21 +27,33 @@ _LOOK_S: Final = 0.05
 """Between two looks at a call that does not return."""
 _BETWEEN: Final = 10
 """The kit's own work between two calls may take so many times as long as a call."""
+MOST_ASKED: Final = 400
+"""How often one call may ask the transport: four times what a sender needs that asks once about each page."""
 _CALLERS: Final = Callers()
 
 
 class AdapterError(Exception):
     """The adapter, not the sender, is at fault: the message names the adapter, the call and what it did."""
 
-    def __init__(self, message: str, stack: tuple[str, ...] = ()) -> None:
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """The last frames of what it raised."""
+        return () if self.__cause__ is None else frames_of(self.__cause__)
+
+
+class StuckError(AdapterError):
+    """A call does not come back. Of a sender's call the observer says what that is (KS-3.7)."""
+
+    def __init__(self, message: str, stack: tuple[str, ...], after_s: float) -> None:
         super().__init__(message)
         self.stack: Final = stack
-        """Where a call stands that does not return."""
+        """Where it stands."""
+        self.after_s: Final = after_s
+        """How long it was waited for; 0 for one that asked the transport too often."""
 
     @property
     def frames(self) -> tuple[str, ...]:
-        """The last frames of what it raised, or of the call that does not return."""
-        return self.stack if self.__cause__ is None else frames_of(self.__cause__)
+        return self.stack
 
 
 @dataclass(slots=True)
@@ -60,7 +73,7 @@ class Second:
         return (self.task.results[0] if self.task.results else None), self.task.error
 
 
-def _ignored(_: AdapterError) -> None:
+def _ignored(_: StuckError) -> None:
     pass
 
 
@@ -71,12 +84,13 @@ class Calls:
     limit_s: float = field(default_factory=lambda: CALL_LIMIT_S)
     system: Works | None = None
     """Where the system has workers."""
-    on_stuck: Callable[[AdapterError], None] = _ignored
+    on_stuck: Callable[[StuckError], None] = _ignored
     """Told of a call of a supervised run that does not return, by the thread that waits for the run."""
     _second: Second | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.fabric.parking.only_for_others_than(_CALLERS.main.ident, _CALLERS.other.ident, get_ident())
+        self.fabric.most_asked = MOST_ASKED
 
     # -- one call
 
@@ -96,10 +110,12 @@ class Calls:
         return AdapterError(f"adapter {self.adapter}: {what} raised {type(error).__name__}: {error}")
 
     def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
-        """One result or an error. Raises AdapterError for a call that does not return."""
+        """One result or an error. Raises StuckError for a call that does not come back."""
+        self.fabric.asked = 0
         if not _CALLERS.main.is_this_thread:
             task = _CALLERS.main.begin(call)
             self._await(what, task, CALLER)
+            self._forbid_waiting(what, task.error)
             return task.results, task.error
         _UNDER_WAY.begin(self, what)
         result: list[_T] = []
@@ -111,7 +127,14 @@ class Calls:
         if not _CALLERS.main.is_this_thread:
             raise _Abandoned
         _UNDER_WAY.end()
+        self._forbid_waiting(what, raised)
         return result, raised
+
+    def _forbid_waiting(self, what: str, error: BaseException | None) -> None:
+        """Raises StuckError where a call had to be stopped, because it asked the transport too often."""
+        if isinstance(error, WaitedTooLong):
+            said = f"adapter {self.adapter}: {what} asked the transport {MOST_ASKED} times and went on"
+            raise StuckError(said, frames_of(error), 0.0) from error
 
     def _await(self, what: str, task: Task[_T], name: str) -> None:
         for _ in range(looks(self.limit_s, _LOOK_S)):
@@ -120,11 +143,13 @@ class Calls:
             self.fabric.parking.let_all_go()
         raise self.stuck(what, task, name)
 
-    def stuck(self, what: str, task: Task[_T], name: str) -> AdapterError:
+    def stuck(self, what: str, task: Task[_T], name: str) -> StuckError:
         """Leave the thread behind on which a call does not return."""
         stack = stack_of(task.ident)
+        self.fabric.abandoned = True
         _CALLERS.replace(name)
-        return AdapterError(f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s", stack)
+        said = f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s"
+        return StuckError(said, stack, self.limit_s)
 
     # -- a second caller
 
@@ -149,7 +174,9 @@ class Calls:
         self.fabric.on_reach = None
         if second is None or second.task is None:
             return None
-        self._await(f"{second.overlap.call}() from another thread", second.task, OTHER)
+        what = f"{second.overlap.call}() from another thread"
+        self._await(what, second.task, OTHER)
+        self._forbid_waiting(what, second.task.error)
         return second
 
     # -- workers

@@ -20,7 +20,7 @@ from kvsender_spec.history.events import CallName, Destination
 from kvsender_spec.history.header import Ability
 from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter, Peer
-from kvsender_spec.kit.run.calls import AdapterError, Second, supervised
+from kvsender_spec.kit.run.calls import AdapterError, Second, StuckError, supervised
 from kvsender_spec.kit.run.ending import ending
 from kvsender_spec.kit.run.misuse import MALFORMED, wrong_pages
 from kvsender_spec.kit.run.rooms import Room
@@ -53,26 +53,44 @@ class Run(Situation):
         """Those that were taken."""
         self._open_call: int | None = None
         """The caller's call that has not come back yet."""
-        self.calls.on_stuck = self._broke
+        self.waited_s = 0.0
+        """How long the run has waited for a call that did not come back, in seconds."""
+        self.calls.on_stuck = self._stuck
         self._settled: set[int] | None = None
         """The rooms that were polled since everything has settled; None where something may still be in flight."""
 
     # -- one step
 
     def apply(self, step: Step) -> None:
-        """Take one step, if it makes sense now. Raises AdapterError where the adapter breaks, which ends the run."""
+        """Take one step, if it makes sense now. Raises AdapterError where the adapter breaks, which ends the run.
+
+        So does a call of the sender's that does not come back, but that is for the observer to judge.
+        """
         if not self.over and self.applicable(step):
             try:
                 self._apply(step)
+            except StuckError as error:
+                self._stuck(error)
+                if not self.is_stuck:
+                    raise
             except AdapterError as error:
                 self._broke(error)
                 raise
 
-    def _broke(self, error: AdapterError) -> None:
-        """The adapter broke: the history says so, and ends."""
-        if error.stack and self._open_call is not None:
-            stuck = partial(events.CallStuck, of=self._open_call, after_s=self.calls.limit_s, stack=error.stack)
+    @property
+    def is_stuck(self) -> bool:
+        """A call of the sender's has not come back."""
+        return self.over and self._open_call is not None
+
+    def _stuck(self, error: StuckError) -> None:
+        if self._open_call is not None:
+            stuck = partial(events.CallStuck, of=self._open_call, after_s=error.after_s, stack=error.stack)
             self.recorder.note(stuck)
+        self.waited_s = error.after_s
+        self._broke(error)
+
+    def _broke(self, error: AdapterError) -> None:
+        """The history says why it ends here."""
         self.over = True
         self.recorder.note(partial(events.RunEnded, complete=False, why=str(error)))
 
@@ -300,7 +318,9 @@ class Run(Situation):
         pages = wrong_pages(misuse, room.sent_pages, sum(room.chunks))
         of = self.recorder.call_started(CallName.SEND, room.key, pages=pages, misuse=misuse.value)
         ids = cast("Sequence[int]", pages)
+        self._open_call = of
         error = self.calls.make("send()", lambda: self._invoke(sender, Call.SEND, ids))[1]
+        self._open_call = None
         self.recorder.call_ended(of, room.key, error=error)
         if sender is not room.sender and isinstance(sender, Clearable):
             self.calls.hook("clear", sender.clear)
@@ -346,9 +366,23 @@ class Run(Situation):
 def run_trace(adapter: Adapter, trace: Trace, *, as_it_is: bool = False) -> Run:
     """Run a whole trace, with its end; ``as_it_is``: without the end that the trace does not have itself."""
 
-    def whole() -> Run:
-        run = Run(adapter, trace.setup)
-        run.take(trace.steps, as_it_is=as_it_is)
-        return run
+    runs: list[Run] = []
 
-    return supervised(whole)
+    def whole() -> None:
+        runs.append(Run(adapter, trace.setup))
+        runs[0].take(trace.steps, as_it_is=as_it_is)
+
+    have_made(whole, runs)
+    return runs[0]
+
+
+def have_made(work: Callable[[], None], runs: Sequence[Run]) -> None:
+    """Have the run that ``work`` adds to ``runs`` made under supervision. Raises AdapterError where the adapter breaks.
+
+    A call of the sender's that does not come back is in the run's history.
+    """
+    try:
+        supervised(work)
+    except StuckError:
+        if not (runs and runs[0].is_stuck):
+            raise

@@ -7,7 +7,7 @@ from typing import Final
 
 from kvsender_spec.faults import BASE_KINDS, NONSENSE, PROGRAMMING_KINDS, RETURNED_BY_TRANSPORT, Fault, Kind, Point
 from kvsender_spec.kit.scripted.copies import Link, Region, ScriptedHandle, covered
-from kvsender_spec.kit.scripted.ground import Ground, TransportEvent
+from kvsender_spec.kit.scripted.ground import Ground, TransportEvent, WaitedTooLong
 
 
 class Answering:
@@ -57,9 +57,21 @@ class Answering:
 
     def _reached(self, point: Point) -> RLock:
         """Somebody asks for this: whoever waits for that is told, without the lock under which it is answered."""
-        if self.scripted and self.fabric.on_reach is not None:
-            self.fabric.on_reach(point)
+        if self.scripted:
+            if self.fabric.on_reach is not None:
+                self.fabric.on_reach(point)
+            self._count(point)
         return self.fabric.lock
+
+    def _count(self, point: Point) -> None:
+        """A call of the caller's may not go on asking for ever (KS-3.7)."""
+        fabric = self.fabric
+        if fabric.abandoned:
+            raise WaitedTooLong(f"{point.value}: the call did not come back")
+        if fabric.most_asked is not None and fabric.parking.is_caller:
+            fabric.asked += 1
+            if fabric.asked > fabric.most_asked:
+                raise WaitedTooLong(f"{point.value}: asked {fabric.most_asked} times within one call")
 
     def _struck(self, point: Point) -> Fault | None:
         if not self.scripted:

@@ -29,6 +29,12 @@ _WORDS: Final[Mapping[Kind, str]] = {
 """What the scripted agent says of itself, where no fault was injected."""
 
 
+class WaitedTooLong(BaseException):
+    """A call of the caller's goes on asking the transport. It is no Exception, so that no handler for errors of the
+    transport takes it for one, and the call comes to an end.
+    """
+
+
 class UseAfterRelease(AssertionError):
     """A released handle, list or registration was used. The real library reads freed memory there, and may crash."""
 
@@ -82,6 +88,12 @@ class Ground:
         self.copies_in_flight: Final[list[Copy]] = []
         """What was posted and has not landed."""
         self.lock: Final = RLock()
+        self.asked = 0
+        """How often the caller's current call has asked a scripted agent for anything."""
+        self.most_asked: int | None = None
+        """How often it may."""
+        self.abandoned = False
+        """A call has not come back: whoever goes on asking is stopped."""
         self.parking: Final = Parking(self.lock)
         self.on_event: Callable[[TransportEvent], None] | None = None
         """Told of each call that an agent received, when it is answered."""

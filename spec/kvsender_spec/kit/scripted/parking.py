@@ -10,7 +10,7 @@ from collections.abc import Callable
 from threading import Condition, RLock, get_ident
 from typing import Final
 
-CALL_LIMIT_S: Final = 10.0
+CALL_LIMIT_S: Final = 4.0
 """A call that takes longer never returns."""
 _LOOK_S: Final = 0.001
 """Between two looks at whether workers, of which only their system knows, have become idle."""

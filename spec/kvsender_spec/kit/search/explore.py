@@ -10,21 +10,23 @@ from typing import Final
 from kvsender_spec.history.header import Ability
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.parts import abilities
-from kvsender_spec.kit.run.calls import AdapterError, supervised
-from kvsender_spec.kit.run.execute import Run
+from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.run.execute import Run, have_made
 from kvsender_spec.kit.search.sweep import SWEEP
 from kvsender_spec.kit.search.walk import wander
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Breakdown
 from kvsender_spec.trace import Setup, Trace
 
+MOST_WAITS: Final = 3
+"""So many runs with a call that does not come back end it as well."""
 MOST_ERRORS: Final = 5
 """So many runs that an adapter broke in end the exploration: each may have cost a call's whole time limit."""
 
 
 def cut_short(tally: Tally) -> bool:
-    """The adapter broke so often that the exploration has ended."""
-    return len(tally.errors) >= MOST_ERRORS
+    """The adapter broke, or calls did not come back, so often that the exploration has ended."""
+    return len(tally.errors) >= MOST_ERRORS or tally.waits >= MOST_WAITS
 
 
 def explore(
@@ -65,7 +67,8 @@ def _made(tally: Tally, work: Callable[[list[Run]], None]) -> None:
     """Have one run made, which ``work`` hands out as soon as there is one; take its findings, or its error."""
     runs: list[Run] = []
     try:
-        supervised(lambda: work(runs))
+        have_made(lambda: work(runs), runs)
+        tally.waits += runs[0].waited_s > 0
         tally.add(Trace(runs[0].setup, tuple(runs[0].steps)), runs[0].observer.findings)
     except AdapterError as error:
         trace = Trace(runs[0].setup, tuple(runs[0].steps)) if runs else Trace(Setup(), ())

@@ -9,13 +9,17 @@ from typing import Final
 from kvsender_spec.history.events import History
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.execute import run_trace
+from kvsender_spec.kit.run.execute import Run, run_trace
 from kvsender_spec.observe.attribution import Example, contexts_of
 from kvsender_spec.observe.verdict import Violation
 from kvsender_spec.trace import Progress, Setup, Step, Trace
 
 MOST_STEPS: Final = 12_000
 """For one trace, of all its runs together. One that is not the shortest yet is still a trace that breaks the rule."""
+
+
+WAIT_STEPS: Final = 3000
+"""What a run costs in which a call does not come back: it takes the whole of its time limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,11 @@ class _Shrinker:
             return None
         self._tried.add(trace)
         self._left -= len(trace.steps) + 1
-        return show(self._adapter, trace, self._rule, contexts=self._contexts, first=self._first)
+        run = _run(self._adapter, trace)
+        if run is None:
+            return None
+        self._left -= WAIT_STEPS if run.waited_s else 0
+        return _shown(run, self._rule, self._contexts, first=self._first)
 
     def shrink(self, best: Shown) -> Shown:
         """The shortest that is found. Ends when no single omission still breaks the rule, or the runs are used up."""
@@ -81,10 +89,18 @@ def show(
     adapter: Adapter, trace: Trace, rule: str, *, contexts: frozenset[str] | None = None, first: bool = True
 ) -> Shown | None:
     """Run a trace as it is. None where it does not break the rule, or where the adapter breaks."""
+    run = _run(adapter, trace)
+    return None if run is None else _shown(run, rule, contexts, first=first)
+
+
+def _run(adapter: Adapter, trace: Trace) -> Run | None:
     try:
-        run = run_trace(adapter, trace, as_it_is=True)
+        return run_trace(adapter, trace, as_it_is=True)
     except AdapterError:
         return None
+
+
+def _shown(run: Run, rule: str, contexts: frozenset[str] | None, *, first: bool) -> Shown | None:
     found = run.observer.findings.violations
     for violation in found:
         if violation.clause != rule or (first and violation.after):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from kvsender_spec.contract import KVPoll
-from kvsender_spec.history.events import AnyEvent, BytesCompared, CallName, RunEnded
+from kvsender_spec.history.events import AnyEvent, BytesCompared, CallName, CallStuck, RunEnded
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
 from kvsender_spec.observe.room import RoomView
@@ -53,8 +53,8 @@ class _Patience:
 
 
 class Outcomes(Checker):
-    kinds: ClassVar = ANSWERS | {"bytes.compared", "faults.over"}
-    sees: ClassVar = frozenset({"bytes.compared", "run.ended"})
+    kinds: ClassVar = ANSWERS | {"bytes.compared", "call.stuck", "faults.over"}
+    sees: ClassVar = frozenset({"bytes.compared", "call.stuck", "run.ended"})
 
     def __init__(self, sight: Sight) -> None:
         super().__init__(sight)
@@ -126,9 +126,17 @@ class Outcomes(Checker):
     def see(self, event: AnyEvent, room: RoomView | None) -> None:
         if isinstance(event, BytesCompared):
             self._compared(event, room)
+        elif isinstance(event, CallStuck):
+            self._stuck(event, room)
         else:
             assert isinstance(event, RunEnded)
-            self._ended()
+            self._ended(complete=event.complete)
+
+    def _stuck(self, event: CallStuck, room: RoomView | None) -> None:
+        """KS-3.7: a call that waits, or asks for ever, as its caller would."""
+        waited = f"had not come back after {event.after_s:g} s" if event.after_s else "went on asking the transport"
+        what = "the call" if room is None or not room.calls else f"{room.calls[-1].started.what.value}()"
+        self.broke("KS-3.7", f"{what} comes back, whatever is in flight", f"{what} {waited}", room, event.stack)
 
     def _compared(self, event: BytesCompared, room: RoomView | None) -> None:
         wanted = "nothing changes outside" if event.outside else "every peer has the sender's bytes"
@@ -142,8 +150,11 @@ class Outcomes(Checker):
         if room.out_of_order:
             self.check("KS-3.6", good, wanted, seen, room)
 
-    def _ended(self) -> None:
+    def _ended(self, *, complete: bool) -> None:
         """The rooms that had to end, and did."""
+        lossy = self.sight.subject.lossy
+        if complete and "call.stuck" in self.sight.vantage and self.sight.rooms and not lossy:
+            self.held("KS-3.7")
         if self.sight.subject.over_since is None:
             return
         for room in self.sight.rooms.values():

@@ -1,0 +1,54 @@
+"""Right senders in styles that are easily taken for mistakes. No clause may fail them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, Part
+
+from kvsender_spec.kit.adapter import Destination
+from kvsender_spec.machine import State
+
+
+class TriesAMakeAgain(InlineSender):
+    """A transfer that cannot be made is tried once more: nothing has been posted yet."""
+
+    def make(self, target: Destination, mine: Sequence[int], theirs: Sequence[int], last: bool) -> Part:
+        try:
+            return super().make(target, mine, theirs, last)
+        except NIXL_ERRORS:
+            return super().make(target, mine, theirs, last)
+
+
+class AsksTwice(InlineSender):
+    """poll() looks at everything twice."""
+
+    def observe(self) -> None:
+        super().observe()
+        if self.state is State.SENDING:
+            super().observe()
+
+
+class LooksInEveryCall(InlineSender):
+    """Finds completions, errors and passed deadlines in whatever call it is in."""
+
+    def look(self) -> None:
+        with self.lock:
+            if self.state is State.SENDING:
+                self.observe()
+
+    def send(self, kv_indices: Sequence[int]) -> None:
+        super().send(kv_indices)
+        self.look()
+
+    def abort(self) -> None:
+        self.look()
+        super().abort()
+
+    def get_transfer_metric(self) -> int:
+        self.look()
+        return super().get_transfer_metric()
+
+
+STYLES: Final = tuple(InlineAdapter(sender) for sender in (TriesAMakeAgain, AsksTwice, LooksInEveryCall))
