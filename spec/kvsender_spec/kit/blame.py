@@ -58,7 +58,11 @@ def _by_length(entry: tuple[str, Example]) -> tuple[int, str]:
 def _attribute(adapter: Adapter, tally: Tally, example: Example, blame: Blame, shown: list[Shown]) -> None:
     rule = example.violation.clause
     best = _already(shown, rule, tally) or shrink(adapter, example)
-    if best is None or not _repeats(adapter, best, tally):
+    again = None if best is None else _again(adapter, best, tally)
+    if again is not None and again.violation.after:
+        _note_later(again, blame)  # with the end of a run behind it, another rule breaks before it
+        return
+    if best is None or again is None:
         said = f"not repeatable: {rule} broke once ({example.violation.observed}), and not when the trace was run again"
         blame.errors.append(Breakdown(said, example.trace, example.violation.frames))
         return
@@ -120,24 +124,33 @@ def _attribute_later(adapter: Adapter, tally: Tally, example: Example, blame: Bl
     if not best.violation.after:
         return False
     shown.append(best)
-    plain = replace(best.violation, contexts=frozenset())
-    blame.evidence[rule] = Evidence(plain, trace=best.trace, history=best.history)
-    blame.after[rule] = blame.after.get(best.violation.after, best.violation.after)
+    _note_later(best, blame)
     return True
 
 
-def _repeats(adapter: Adapter, best: Shown, tally: Tally) -> bool:
-    """The trace breaks the same rule first when it is replayed, with the end of a run where it has none itself.
+def _note_later(best: Shown, blame: Blame) -> None:
+    rule, after = best.violation.clause, best.violation.after
+    plain = replace(best.violation, contexts=frozenset())
+    blame.evidence[rule] = Evidence(plain, trace=best.trace, history=best.history)
+    blame.after[rule] = blame.after.get(after, after)
+
+
+def _again(adapter: Adapter, best: Shown, tally: Tally) -> Shown | None:
+    """How the trace breaks the same rule when it is replayed, with the end of a run where it has none itself.
 
     What a caller meets that goes on from there is seen as well.
     """
     try:
         run = run_trace(adapter, best.trace)
     except AdapterError:
-        return False
-    rule, found = best.violation.clause, run.observer.findings.violations
-    tally.met_afterwards(Trace(run.setup, tuple(run.steps)), found)
-    return any(violation.clause == rule and not violation.after for violation in found)
+        return None
+    found, trace = run.observer.findings.violations, Trace(run.setup, tuple(run.steps))
+    tally.met_afterwards(trace, found)
+    same = [violation for violation in found if violation.clause == best.violation.clause]
+    if not same:
+        return None
+    first = next((violation for violation in same if not violation.after), same[0])
+    return Shown(first, trace, run.history, tuple(found))
 
 
 def outermost(clause: str, blame: Blame) -> str:

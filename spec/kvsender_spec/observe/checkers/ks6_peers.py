@@ -16,13 +16,18 @@ from kvsender_spec.history.events import (
 )
 from kvsender_spec.history.header import Ability
 from kvsender_spec.observe.answers import Answer
-from kvsender_spec.observe.checkers.base import ANSWERS, Checker
+from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
 from kvsender_spec.observe.room import RoomView
 
 
 class Peers(Checker):
     kinds: ClassVar = ANSWERS | {"notification.heard", "faults.over"}
     sees: ClassVar = frozenset({"notification.heard", "peer.added", "call.started", "run.ended"})
+
+    def __init__(self, sight: Sight) -> None:
+        super().__init__(sight)
+        self._early: dict[tuple[int, str], str] = {}
+        """By room and peer: what was missing there when it was told of success."""
 
     def answered(self, answer: Answer) -> None:
         if answer.value is None or not answer.allowed or not answer.first_terminal:
@@ -39,9 +44,11 @@ class Peers(Checker):
             case PeerAdded() | CallStarted():
                 work = (CallName.RECONNECT, CallName.SWEEP)
                 self._added(at_a_call=isinstance(event, CallStarted) and event.what not in work)
-            case RunEnded(complete=True):
-                self._added(at_a_call=True)
-                self._told()
+            case RunEnded():
+                self._told_twice()
+                if event.complete:
+                    self._added(at_a_call=True)
+                    self._told()
             case _:
                 pass
 
@@ -62,24 +69,13 @@ class Peers(Checker):
     def _heard(self, event: NotificationHeard, room: RoomView) -> None:
         if event.peer in room.dummies:
             self.broke("KS-6.1", "a dummy is told nothing", f"{event.peer} was told {event.says}", room)
-        earlier = room.heard.setdefault(event.peer, [])
-        ends = [old for old in earlier if old.says is not Says.PROGRESS]
-        if ends and event.says is not Says.PROGRESS:
-            wanted = f"peer {event.peer} is told of the {ends[0].says} once, and nothing after it"
-            self.broke("KS-6.1", wanted, f"it was told {event.says} as well", room)
-        elif event.says is Says.SUCCESS:
-            self._told_early(event.peer, room)
-        earlier.append(event)
-
-    def _told_early(self, peer: str, room: RoomView) -> None:
-        """KS-6.1: a peer that is told of success goes on with what lies in its memory then."""
-        if "bytes.landed" not in self.sight.vantage or room.untracked:
-            return
-        there = [handle for handle in room.pages if self.sight.peer_of_handle.get(handle) == peer]
-        missing = [handle for handle in there if handle not in room.landed]
-        seen = "the last chunk was not posted" if not room.oracle.closed else f"transfers {missing} were under way"
-        good = room.oracle.closed and not missing
-        self.check("KS-6.1", good, f"{peer} is told of success when all is in place there", seen, room)
+        room.heard.setdefault(event.peer, []).append(event)
+        if event.says is Says.SUCCESS and "bytes.landed" in self.sight.vantage and not room.untracked:
+            there = [handle for handle in room.pages if self.sight.peer_of_handle.get(handle) == event.peer]
+            missing = [handle for handle in there if handle not in room.landed]
+            if missing or not room.oracle.closed:
+                seen = f"transfers {missing} were under way" if missing else "the last chunk was not posted"
+                self._early.setdefault((room.key, event.peer), seen)
 
     def _told(self) -> None:
         """KS-6.1, at the end: how each room ended has reached every peer that could be told."""
@@ -92,6 +88,21 @@ class Peers(Checker):
             if room.terminal is not None and not room.abandoned:
                 for name in sorted(room.targets):
                     self._told_peer(room, name)
+
+    def _told_twice(self) -> None:
+        """KS-6.1, at the end: a peer was told of one end, once, and of success when all was in place there.
+
+        A sender that changes its own answer tells the peer of the change: then this is what follows from it.
+        """
+        for room in self.sight.rooms.values():
+            for name in sorted(room.targets) if not room.abandoned else ():
+                ends = [heard.says for heard in room.heard.get(name, []) if heard.says is not Says.PROGRESS]
+                early = self._early.get((room.key, name), "")
+                if early:
+                    self.broke("KS-6.1", f"{name} is told of success when all is in place there", early, room)
+                if len(ends) > 1:
+                    wanted = f"peer {name} is told of the {ends[0]} once, and nothing after it"
+                    self.broke("KS-6.1", wanted, f"it was told {ends[1]} as well", room)
 
     def _told_peer(self, room: RoomView, name: str) -> None:
         failures = [heard for heard in room.heard.get(name, []) if heard.says is Says.FAILURE]
