@@ -28,6 +28,12 @@ class Room:
         self.compared = False
 
     def next_pages(self) -> list[int]:
-        """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""
-        first = self.plan.incarnation * ROOM_PAGES + len(self.sent_pages)
-        return [NUM_PAGES - 1 - first - n for n in range(self.chunks[0])]
+        """The pages of the next chunk."""
+        return pages_after(self.plan, len(self.sent_pages), self.chunks[0])
+
+
+def pages_after(plan: RoomPlan, sent: int, count: int) -> list[int]:
+    """So many pages of a room after the first ``sent`` ones: from the top of the pool downwards, so that they are not
+    the peer's page ids."""
+    first = plan.incarnation * ROOM_PAGES + sent
+    return [NUM_PAGES - 1 - first - n for n in range(count)]
