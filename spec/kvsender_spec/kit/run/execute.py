@@ -84,7 +84,7 @@ class Run(Situation):
         elif step.call is Call.OPEN:
             self._open(step)
         else:
-            room = self.room_of(step)
+            room = self.room_of(step.room, step.opening)
             assert room is not None
             self._call(room, step)
             if self._settled is not None:
@@ -172,7 +172,7 @@ class Run(Situation):
         sender = self.calls.hook("sender", lambda: self.system.sender(plan))
         self.recorder.call_ended(of, plan.incarnation)
         view = self.observer.rooms[plan.incarnation]
-        self.rooms.append(Room(step.room, plan, self.setup.chunks[step.room], view, sender))
+        self.opened(Room(step.room, plan, self.setup.chunks[step.room], view, sender))
 
     # -- a call of the caller
 

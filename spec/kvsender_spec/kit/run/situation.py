@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, cast
 
 from kvsender_spec.faults import Point
@@ -17,7 +18,7 @@ from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.machine import HandleState
 from kvsender_spec.observe.observer import Observer
-from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Setup, Step
+from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Overlap, Setup, Step
 
 OVERLAP_CALLS: Final = {
     Call.SEND: (Call.POLL, Call.ABORT, Call.CLEAR),
@@ -66,67 +67,80 @@ class Situation:
         self.reports: Final = FabricRecorder(self.recorder, self.scripted_world, self.calls)
         self.rooms: Final[list[Room]] = []
         """Every opening, the oldest first."""
+        self._by_slot: Final[dict[int, list[Room]]] = {}
 
     @property
     def history(self) -> History:
         return self.recorder.history
 
-    def openings(self, slot: int) -> list[Room]:
-        """The openings of a slot, the newest last."""
-        return [room for room in self.rooms if room.slot == slot]
+    def opened(self, room: Room) -> None:
+        """A room was opened."""
+        self.rooms.append(room)
+        self._by_slot.setdefault(room.slot, []).append(room)
 
-    def room_of(self, step: Step) -> Room | None:
+    def openings(self, slot: int) -> Sequence[Room]:
+        """The openings of a slot, the newest last."""
+        return self._by_slot.get(slot, ())
+
+    def room_of(self, slot: int, opening: int = 0) -> Room | None:
         """The room that a step is about."""
-        openings = self.openings(step.room)
-        if step.opening > len(openings) or not openings:
+        openings = self._by_slot.get(slot)
+        if openings is None or opening > len(openings):
             return None
-        return openings[step.opening - 1]  # 0 is the last one
+        return openings[opening - 1]  # 0 is the last one
 
     def applicable(self, step: Step) -> bool:
         """Whether a step makes sense where the run stands."""
-        if self.over or (self.faults_over and (step.fault is not None or step.call is Call.FAULTS_OVER)):
+        if self.faults_over and step.fault is not None:
             return False
-        if step.call in WORLD_CALLS:
-            return self._world_step_makes_sense(step)
-        if step.room >= len(self.setup.chunks):
+        if step.misuse is not None and step.call is Call.SEND:
+            room = None if self.over else self.room_of(step.room, step.opening)
+            return room is not None and step.overlap is None and self._misuse_makes_sense(room, step.misuse)
+        if not self.makes_sense(step.call, step.room, step.opening):
             return False
-        room = self.room_of(step)
-        if step.call is Call.OPEN:
-            # A room id comes back only after its caller has cleared it.
-            reopenings = len(self.rooms) - len({opened.slot for opened in self.rooms})
-            return room is None or (room.view.cleared and reopenings < MOST_REOPENINGS)
-        if room is None or not self._overlap_makes_sense(step):
-            return False
-        match step.call:
-            case Call.SEND if step.misuse is not None:
-                return self._misuse_makes_sense(room, step.misuse)
-            case Call.SEND:
-                return bool(room.chunks) and (not room.view.ended or room.view.oracle.failed)
-            case Call.ABORT | Call.CLEAR | Call.METRIC:
-                return _ABILITY[step.call] in self.can
-            case _:
-                return True
+        return step.overlap is None or self._overlap_makes_sense(step, step.overlap)
 
-    def _world_step_makes_sense(self, step: Step) -> bool:
-        match step.call:
+    def makes_sense(self, call: Call, slot: int, opening: int = 0) -> bool:
+        """Whether a plain step makes sense. A walk asks this of every call and room before each of its steps."""
+        if self.over:
+            return False
+        if call in WORLD_CALLS:
+            return self._world_step_makes_sense(call, slot)
+        room = self.room_of(slot, opening)
+        if call is Call.OPEN:
+            # A room id comes back only after its caller has cleared it.
+            reopenings = len(self.rooms) - len(self._by_slot)
+            free = room is None or (room.view.cleared and reopenings < MOST_REOPENINGS)
+            return free and slot < len(self.setup.chunks)
+        if room is None:
+            return False
+        if call is Call.SEND:
+            return bool(room.chunks) and (not room.view.ended or room.view.oracle.failed)
+        ability = _ABILITY.get(call)
+        return ability is None or ability in self.can
+
+    def _world_step_makes_sense(self, call: Call, number: int) -> bool:
+        match call:
             case Call.WAIT | Call.WAIT_LONG:
                 return bool(self.rooms)
             case Call.CONTROL:
                 return Ability.CONTROL in self.can and not self.faults_over
-            case Call.FAULTS_OVER | Call.SETTLE:
+            case Call.FAULTS_OVER:
+                return not self.faults_over
+            case Call.SETTLE:
                 return True
             case _:
-                return not self.faults_over and step.room < self.setup.peers and self._peer_step_makes_sense(step)
+                return not self.faults_over and number < self.setup.peers and self._peer_step_makes_sense(call, number)
 
     def asks(self, point: Point, slot: int) -> int:
         """How often the sender can be expected to ask this of the transport in its next call: once per peer or handle.
 
         What lies beyond is never reached: a fault there strikes nothing, and an overlap there does not take place.
         """
-        openings = self.openings(slot)
-        if not openings:
+        room = self.room_of(slot)
+        if room is None:
             return 0
-        view = openings[-1].view
+        view = room.view
         handles = view.oracle.handles.values()
         match point:
             case Point.MAKE | Point.POST | Point.NOTIFY:
@@ -136,15 +150,15 @@ class Situation:
             case Point.RELEASE:
                 return sum(1 for machine in handles if machine.state is not HandleState.NEVER_SUBMITTED)
 
-    def _overlap_makes_sense(self, step: Step) -> bool:
-        if step.overlap is None:
+    def _overlap_makes_sense(self, step: Step, overlap: Overlap) -> bool:
+        if step.call is Call.OPEN or step.call in WORLD_CALLS:
             return True
-        allowed = step.overlap.call in OVERLAP_CALLS.get(step.call, ()) and step.misuse is None
-        return allowed and self.applicable(Step(step.overlap.call, step.room, opening=step.opening))
+        allowed = overlap.call in OVERLAP_CALLS.get(step.call, ()) and step.misuse is None
+        return allowed and self.makes_sense(overlap.call, step.room, step.opening)
 
-    def _peer_step_makes_sense(self, step: Step) -> bool:
-        peer = self.observer.subject.peer(self.world.peers[step.room].name)
-        return Ability.RECONNECT in self.can and not peer.healthy if step.call is Call.RESTART else peer.healthy
+    def _peer_step_makes_sense(self, call: Call, number: int) -> bool:
+        peer = self.observer.subject.peer(self.world.peers[number].name)
+        return Ability.RECONNECT in self.can and not peer.healthy if call is Call.RESTART else peer.healthy
 
     def _misuse_makes_sense(self, room: Room, misuse: Misuse) -> bool:
         if misuse is Misuse.BEFORE_INIT:
