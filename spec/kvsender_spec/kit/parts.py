@@ -7,8 +7,8 @@ from typing import Final
 
 from kvsender_spec.contract import Abortable, Clearable, Measured
 from kvsender_spec.faults import NIXL_KINDS, Kind
+from kvsender_spec.history.errors import ErrorClasses
 from kvsender_spec.history.header import Ability
-from kvsender_spec.history.record import ErrorClasses
 from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError, Calls

@@ -14,7 +14,7 @@ from threading import Thread, get_ident
 from typing import Final, TypeVar
 
 from kvsender_spec.faults import Point
-from kvsender_spec.history.record import frames_of, stack_of
+from kvsender_spec.history.errors import frames_of, stack_of
 from kvsender_spec.kit.adapter import Works
 from kvsender_spec.kit.run.threads import CALLER, OTHER, OVERLAP_S, Callers, Task
 from kvsender_spec.kit.scripted.fabric import Fabric
