@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from itertools import product
-from typing import Final
+from typing import Final, TypeAlias
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import ErrorSeen
@@ -70,6 +69,11 @@ class Possible:
     state: State
     cause: Cause | None = None
 
+    def then(self, state: State, cause: Cause | None, *, latches: bool) -> Possible:
+        """What it becomes. A first cause stays."""
+        latched = cause if latches and self.cause is None else self.cause
+        return self if state is self.state and latched is self.cause else Possible(state, latched)
+
     def __str__(self) -> str:
         return self.state.value if self.cause is None else f"{self.state.value} ({self.cause})"
 
@@ -102,9 +106,6 @@ def _views(error: bool, all_done: bool, late: bool) -> tuple[frozenset[Guard], .
     return tuple(facts | reports for facts in seen for reports in _MAY_REPORT)
 
 
-_VIEWS: Final = {facts: _views(*facts) for facts in product((False, True), repeat=3)}
-
-
 _KNOWN: Final[dict[tuple[State, Input, frozenset[Guard]], tuple[State, Row]]] = {}
 """What the live machine has answered: it depends on nothing else, so that each case is asked once."""
 
@@ -122,11 +123,27 @@ def _taken(source: State, what: Input, facts: frozenset[Guard]) -> tuple[State, 
 
 def _stepped(possible: Possible, what: Input, cause: Cause | None, facts: frozenset[Guard] = _NOTHING) -> Possible:
     state, row = _taken(possible.state, what, facts)
-    latched = possible.cause
-    if latched is None and Effect.LATCH in row.effects:
-        latched = cause
-    unchanged = state is possible.state and latched is possible.cause
-    return possible if unchanged else Possible(state, latched)
+    return possible.then(state, cause, latches=Effect.LATCH in row.effects)
+
+
+_Facts: TypeAlias = tuple[bool, bool, bool]
+"""In a poll(): a check raised, all is done, a deadline has passed."""
+_AFTER_POLL: Final[dict[tuple[State, _Facts, KVPoll], tuple[tuple[State, bool], ...]]] = {}
+"""Like ``_KNOWN``, for the two inputs that a poll() is."""
+
+
+def _after_poll(source: State, facts: _Facts, value: KVPoll) -> tuple[tuple[State, bool], ...]:
+    """The states that a room may be in after a poll() with this answer, each with whether it latches a cause."""
+    found = _AFTER_POLL.get((source, facts, value))
+    if found is None:
+        after: dict[tuple[State, bool], None] = {}
+        for view in _views(*facts):
+            observed, row = _taken(source, Input.OBSERVE, view)
+            state, answer = _taken(observed, Input.ANSWER, view)
+            if value in _REPLIES[answer.reply]:
+                after[state, Effect.LATCH in row.effects] = None
+        found = _AFTER_POLL[source, facts, value] = tuple(after)
+    return found
 
 
 _HANDLE_MOVED: Final[dict[tuple[HandleState, HandleEvent], HandleState]] = {}
@@ -253,14 +270,11 @@ class RoomOracle:
         whether the sender has asked or not, so that a deadline must not win (KS-3.5).
         """
         late = self.overdue(now) and not completion_is_there
-        views = _VIEWS[error is not None, self.all_done, late]
-        survivors: list[Possible] = []
-        for possible in self.possible:
-            for view in views:
-                observed = _stepped(possible, Input.OBSERVE, error or DEADLINE, view)
-                state, row = _taken(observed.state, Input.ANSWER, view)
-                if value in _REPLIES[row.reply]:
-                    survivors.append(Possible(state, observed.cause))
+        survivors = [
+            possible.then(state, error or DEADLINE, latches=latches)
+            for possible in self.possible
+            for state, latches in _after_poll(possible.state, (error is not None, self.all_done, late), value)
+        ]
         if not survivors:
             return False
         self.keep(survivors)

@@ -67,7 +67,7 @@ _Stamp: TypeAlias = tuple[int, float, int, int | None]
 class Outside(Protocol):
     """Makes an event that belongs to no call: something in the world, or something that was looked at."""
 
-    def __call__(self, *, seq: int, t: float, thread: int) -> AnyEvent: ...
+    def __call__(self, seq: int, t: float, thread: int, /) -> AnyEvent: ...
 
 
 class Recorder:
@@ -185,7 +185,7 @@ class Recorder:
 
     def note(self, make: Outside) -> int:
         """Add an event that belongs to no call. Returns its seq."""
-        return self.add(lambda seq, t, thread, _: make(seq=seq, t=t, thread=thread))
+        return self.add(lambda seq, t, thread, _: make(seq, t, thread))
 
     # -- errors
 
