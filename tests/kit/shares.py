@@ -13,7 +13,7 @@ from kvsender_spec.contract import Abortable, Clearable, Measured, Sender
 from kvsender_spec.faults import Point
 from kvsender_spec.history.record import Recorder
 from kvsender_spec.kit.adapter import Adapter, Reconnects, RoomPlan, Settles
-from kvsender_spec.kit.parts import transport_errors
+from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import Calls, supervised
 from kvsender_spec.kit.run.execute import Run
 from kvsender_spec.kit.run.misuse import wrong_pages
@@ -79,7 +79,7 @@ class _BareRun:
 
     def __init__(self, adapter: Adapter, trace: Trace) -> None:
         self.setup: Final = trace.setup
-        self.scripted_world: Final = ScriptedWorld(trace.setup, transport_errors(adapter))
+        self.scripted_world: Final = ScriptedWorld(trace.setup, parts_of(adapter).errors)
         self.system: Final = adapter.open(self.scripted_world.world)
         self.rooms: Final[list[tuple[int, _BareRoom]]] = []
         for step in trace.steps:

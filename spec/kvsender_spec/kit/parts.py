@@ -1,14 +1,16 @@
-"""What an adapter's system and sender can do: asked once for an adapter, and not in every run."""
+"""What is the same in every run of an adapter, such as what its system and sender can do: asked once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from kvsender_spec.contract import Abortable, Clearable, Measured
 from kvsender_spec.faults import NIXL_KINDS, Kind
 from kvsender_spec.history.errors import ErrorClasses
-from kvsender_spec.history.header import Ability
+from kvsender_spec.history.events import KINDS
+from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError, Calls
@@ -33,9 +35,29 @@ _OF_THE_SENDER: Final[Mapping[Ability, type]] = {
     Ability.CLEAR: Clearable,
     Ability.METRICS: Measured,
 }
-_KNOWN: Final[dict[int, tuple[Adapter, frozenset[Ability]]]] = {}
-"""By the adapter's identity; the adapter is kept, so that the identity stays its own."""
 _MOST_KNOWN: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Of one adapter, which is kept so that its identity stays its own."""
+
+    adapter: Adapter
+    errors: Mapping[str, type[Exception]]
+    """The transport's classes by NIXL's names."""
+    classes: ErrorClasses
+    """How this sender's world tells errors apart."""
+    header: Header
+    """What every history of a run begins with."""
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """What the adapter's system and sender can do."""
+        return frozenset(self.header.can)
+
+
+_KNOWN: Final[dict[int, Parts]] = {}
+"""By the adapter's identity."""
 
 
 class LoadError(ValueError):
@@ -66,32 +88,30 @@ def transport_errors(adapter: Adapter) -> dict[str, type[Exception]]:
     return {kind.value: adapter.errors[kind.value] for kind in NIXL_KINDS}
 
 
-def error_classes(adapter: Adapter) -> ErrorClasses:
-    """How this sender's world tells errors apart."""
-    errors = transport_errors(adapter)
-    return ErrorClasses(
-        tuple(errors.values()), errors[Kind.REMOTE_DISCONNECT.value], adapter.usage_errors, (UseAfterRelease,)
-    )
-
-
-def abilities(adapter: Adapter) -> frozenset[Ability]:
-    """What the adapter's system and sender can do.
+def parts_of(adapter: Adapter) -> Parts:
+    """What is the same in every run.
 
     Raises LoadError for a system or sender that lacks a method which all must have, and AdapterError where they cannot
     be made.
     """
     known = _KNOWN.get(id(adapter))
-    if known is not None and known[0] is adapter:
-        return known[1]
+    if known is not None and known.adapter is adapter:
+        return known
     found = _ask(adapter)
     if len(_KNOWN) >= _MOST_KNOWN:
         _KNOWN.clear()
-    _KNOWN[id(adapter)] = adapter, found
+    _KNOWN[id(adapter)] = found
     return found
 
 
-def _ask(adapter: Adapter) -> frozenset[Ability]:
-    scripted_world = ScriptedWorld(Setup(), transport_errors(adapter))
+def abilities(adapter: Adapter) -> frozenset[Ability]:
+    """What the adapter's system and sender can do. Raises what ``parts_of`` raises."""
+    return parts_of(adapter).can
+
+
+def _ask(adapter: Adapter) -> Parts:
+    errors = transport_errors(adapter)
+    scripted_world = ScriptedWorld(Setup(), errors)
     calls = Calls(adapter.name, scripted_world.fabric)
     system = calls.hook("open", lambda: adapter.open(scripted_world.world))
     _require(adapter, "what open() returned", system, ("sender",))
@@ -101,7 +121,18 @@ def _ask(adapter: Adapter) -> frozenset[Ability]:
     found = {ability for ability, protocol in _OF_THE_SYSTEM.items() if isinstance(system, protocol)}
     found |= {ability for ability, protocol in _OF_THE_SENDER.items() if isinstance(sender, protocol)}
     calls.close()
-    return frozenset(found)
+    world = scripted_world.world
+    header = Header(
+        source=Source.SCRIPTED,
+        vantage=tuple(KINDS),
+        subject=adapter.name,
+        profile=adapter.profile.value,
+        can=tuple(sorted(found)),
+        limits=Limits(transfer_timeout_s=world.transfer_timeout_s, drain_timeout_s=world.drain_timeout_s),
+    )
+    disconnect = errors[Kind.REMOTE_DISCONNECT.value]
+    classes = ErrorClasses(tuple(errors.values()), disconnect, adapter.usage_errors, (UseAfterRelease,))
+    return Parts(adapter, errors, classes, header)
 
 
 def _require(adapter: Adapter, what: str, found: object, methods: Iterable[str]) -> None:

@@ -97,8 +97,9 @@ class Calls:
 
     def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
         """One result or an error. Raises AdapterError for a call that does not return."""
-        if not _CALLERS.main.is_this_thread:
-            task = _CALLERS.main.begin(call)
+        caller = _CALLERS.main
+        if not caller.is_this_thread:
+            task = caller.begin(call)
             self._await(what, task, CALLER)
             return task.results, task.error
         _UNDER_WAY.begin(self, what)
@@ -108,7 +109,7 @@ class Calls:
             result.append(call())
         except BaseException as error:
             raised = error
-        if not _CALLERS.main.is_this_thread:
+        if _CALLERS.main is not caller:
             raise _Abandoned
         _UNDER_WAY.end()
         return result, raised

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
 from kvsender_spec.faults import Point
-from kvsender_spec.history.events import KINDS, History
-from kvsender_spec.history.header import Ability, Header, Limits, Source
+from kvsender_spec.history.events import History
+from kvsender_spec.history.header import Ability
 from kvsender_spec.history.record import Recorder
 from kvsender_spec.kit.adapter import MOST_REOPENINGS, Adapter, HidesErrors, Settles, Works
-from kvsender_spec.kit.parts import abilities, error_classes, transport_errors
+from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import Calls
 from kvsender_spec.kit.run.misuse import possible
 from kvsender_spec.kit.run.recording import FabricRecorder
@@ -41,26 +41,19 @@ class Situation:
         self.over = False
         """Nothing more can be done: the sender was interrupted, or the run has had its end."""
         self.faults_over = False
-        self.can: Final = abilities(adapter)
-        self.scripted_world: Final = ScriptedWorld(setup, transport_errors(adapter))
+        parts = parts_of(adapter)
+        self.can: Final = parts.can
+        self.scripted_world: Final = ScriptedWorld(setup, parts.errors)
         self.world: Final = self.scripted_world.world
         self.calls: Final = Calls(adapter.name, self.scripted_world.fabric)
         self.system: Final = self.calls.hook("open", lambda: adapter.open(self.world))
         self.settles: Final = self.system if isinstance(self.system, Settles) else None
         """Where the system has background work."""
-        header = Header(
-            source=Source.SCRIPTED,
-            vantage=tuple(KINDS),
-            subject=adapter.name,
-            profile=adapter.profile.value,
-            can=tuple(sorted(self.can)),
-            limits=Limits(transfer_timeout_s=self.world.transfer_timeout_s, drain_timeout_s=self.world.drain_timeout_s),
-        )
-        self.observer: Final = Observer(header)
-        began = self.world.clock.now
+        self.observer: Final = Observer(parts.header)
+        clock, began = self.world.clock, self.world.clock.now
         shown = cast("HidesErrors", self.system).shown_as if Ability.HIDES_ERRORS in self.can else None
         self.recorder: Final = Recorder(
-            header, error_classes(adapter), lambda: self.world.clock.now - began, self.observer.see, shown
+            parts.header, parts.classes, lambda: clock.now - began, self.observer.see, shown
         )
         self.recorder.name_threads(self.calls.threads())
         self.calls.system = cast("Works", self.system) if Ability.WORKERS in self.can else None
@@ -100,8 +93,16 @@ class Situation:
             return False
         return step.overlap is None or self._overlap_makes_sense(step, step.overlap)
 
+    def able(self, call: Call, slots: Iterable[int]) -> list[int]:
+        """For which rooms, or peers, a plain step makes sense. A walk asks this of every call before each step."""
+        if call in WORLD_CALLS or call in (Call.OPEN, Call.SEND):
+            return [slot for slot in slots if self.makes_sense(call, slot)]
+        ability = _ABILITY.get(call)
+        allowed = not self.over and (ability is None or ability in self.can)
+        return [slot for slot in slots if slot in self._by_slot] if allowed else []
+
     def makes_sense(self, call: Call, slot: int, opening: int = 0) -> bool:
-        """Whether a plain step makes sense. A walk asks this of every call and room before each of its steps."""
+        """Whether a plain step makes sense."""
         if self.over:
             return False
         if call in WORLD_CALLS:

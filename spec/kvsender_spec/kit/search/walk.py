@@ -155,7 +155,7 @@ def _weighted(random: Random, weights: Mapping[_T, int]) -> _T:
 def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
     """Choose one step that makes sense now, or None where none does."""
     slots = range(max(len(run.setup.chunks), run.setup.peers))
-    able = {call: [slot for slot in slots if run.makes_sense(call, slot)] for call in _CALLS[mix]}
+    able = {call: run.able(call, slots) for call in _CALLS[mix]}
     weights = {call: weight for call, weight in _CALLS[mix].items() if able[call]}
     if not weights:
         return None
