@@ -338,7 +338,13 @@ CLAUSES: Final[tuple[Clause, ...]] = (
 BY_ID: Final = {clause.id: clause for clause in CLAUSES}
 
 
+_PROFILES: Final = tuple(Profile)
+_CLAIMED: Final = {
+    profile: tuple(clause for clause in CLAUSES if clause.profile in _PROFILES[: rank + 1])
+    for rank, profile in enumerate(_PROFILES)
+}
+
+
 def claimed(profile: Profile) -> tuple[Clause, ...]:
     """The clauses that a sender of this profile claims, in order."""
-    order = list(Profile)
-    return tuple(clause for clause in CLAUSES if order.index(clause.profile) <= order.index(profile))
+    return _CLAIMED[profile]

@@ -33,7 +33,13 @@ from typing import Final, assert_never
 # --------------------------------------------------------------------------------------------- logical: where
 
 
-class State(Enum):
+class Word(Enum):
+    """A word of the tables. Its identity is its hash: Enum hashes the name, in Python, whenever a table is asked."""
+
+    __hash__ = object.__hash__
+
+
+class State(Word):
     IDLE = "idle"
     SENDING = "sending"
     DONE = "done"
@@ -71,7 +77,7 @@ LATCHED: Final = frozenset({State.FAILED, State.STICKY_FAILED})
 # ---------------------------------------------------------------------------------------------- logical: when
 
 
-class Input(Enum):
+class Input(Word):
     """A call of the caller together with what the transport answered while it ran."""
 
     SEND_ACCEPTED = "send_accepted"
@@ -91,7 +97,7 @@ class Input(Enum):
     CLEAR = "clear"
 
 
-class Guard(Enum):
+class Guard(Word):
     """What a row depends on besides the state. Each is a fact about the room at the time of the input."""
 
     ERROR_SEEN = "error_seen"
@@ -207,7 +213,7 @@ NEVER: Final[tuple[Never, ...]] = (
 # ------------------------------------------------------------------------------------------ physical: one per handle
 
 
-class HandleState(Enum):
+class HandleState(Word):
     CREATED = "created"
     """Made, not posted. Nothing is on the wire."""
     NEVER_SUBMITTED = "never_submitted"
@@ -224,7 +230,7 @@ class HandleState(Enum):
     """Released in flight, or in flight when the drain deadline passed: the bytes may land at any time."""
 
 
-class HandleEvent(Enum):
+class HandleEvent(Word):
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     FINISHED = "finished"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import ErrorSeen
@@ -69,6 +69,11 @@ class Possible:
     state: State
     cause: Cause | None = None
 
+    def then(self, state: State, cause: Cause | None, *, latches: bool) -> Possible:
+        """What it becomes. A first cause stays."""
+        latched = cause if latches and self.cause is None else self.cause
+        return self if state is self.state and latched is self.cause else Possible(state, latched)
+
     def __str__(self) -> str:
         return self.state.value if self.cause is None else f"{self.state.value} ({self.cause})"
 
@@ -88,6 +93,19 @@ _ERROR_SEEN: Final = frozenset({Guard.ERROR_SEEN})
 _MAY_REPORT: Final = (frozenset({Guard.MAY_REPORT}), _NOTHING)
 
 
+def _views(error: bool, all_done: bool, late: bool) -> tuple[frozenset[Guard], ...]:
+    """What a sender may know in a poll() in which a check raised, all is done or a deadline has passed.
+
+    It may take a few polls to notice what is there. And a sender may report before its handles have settled, if it
+    quarantines their pages (KS-4.1).
+    """
+    certain = _ERROR_SEEN if error else _NOTHING
+    there = {Guard.ALL_DONE: all_done, Guard.DEADLINE_PASSED: late}
+    noticed = certain | {guard for guard, holds in there.items() if holds}
+    seen = (noticed,) if noticed == certain else (noticed, certain)
+    return tuple(facts | reports for facts in seen for reports in _MAY_REPORT)
+
+
 _KNOWN: Final[dict[tuple[State, Input, frozenset[Guard]], tuple[State, Row]]] = {}
 """What the live machine has answered: it depends on nothing else, so that each case is asked once."""
 
@@ -105,10 +123,27 @@ def _taken(source: State, what: Input, facts: frozenset[Guard]) -> tuple[State, 
 
 def _stepped(possible: Possible, what: Input, cause: Cause | None, facts: frozenset[Guard] = _NOTHING) -> Possible:
     state, row = _taken(possible.state, what, facts)
-    latched = possible.cause
-    if Effect.LATCH in row.effects and latched is None:
-        latched = cause
-    return Possible(state, latched)
+    return possible.then(state, cause, latches=Effect.LATCH in row.effects)
+
+
+_Facts: TypeAlias = tuple[bool, bool, bool]
+"""In a poll(): a check raised, all is done, a deadline has passed."""
+_AFTER_POLL: Final[dict[tuple[State, _Facts, KVPoll], tuple[tuple[State, bool], ...]]] = {}
+"""Like ``_KNOWN``, for the two inputs that a poll() is."""
+
+
+def _after_poll(source: State, facts: _Facts, value: KVPoll) -> tuple[tuple[State, bool], ...]:
+    """The states that a room may be in after a poll() with this answer, each with whether it latches a cause."""
+    found = _AFTER_POLL.get((source, facts, value))
+    if found is None:
+        after: dict[tuple[State, bool], None] = {}
+        for view in _views(*facts):
+            observed, row = _taken(source, Input.OBSERVE, view)
+            state, answer = _taken(observed, Input.ANSWER, view)
+            if value in _REPLIES[answer.reply]:
+                after[state, Effect.LATCH in row.effects] = None
+        found = _AFTER_POLL[source, facts, value] = tuple(after)
+    return found
 
 
 _HANDLE_MOVED: Final[dict[tuple[HandleState, HandleEvent], HandleState]] = {}
@@ -139,6 +174,10 @@ class RoomOracle:
     def __init__(self, transfer_timeout_s: float) -> None:
         self._transfer_timeout_s = transfer_timeout_s
         self.possible: tuple[Possible, ...] = (Possible(State.IDLE),)
+        self.live = True
+        """The room may still be in idle or sending."""
+        self.failed = False
+        """The room has failed, whatever the sender has noticed."""
         self.handles: dict[int, TrackedHandle] = {}
         self.posted_at: dict[int, float] = {}
         self._standing: list[Cause] = []
@@ -186,16 +225,6 @@ class RoomOracle:
         """What would make the room fail may be what was not seen."""
         return UNKNOWN in self._standing
 
-    @property
-    def live(self) -> bool:
-        """The room may still be in idle or sending."""
-        return any(possible.state in (State.IDLE, State.SENDING) for possible in self.possible)
-
-    @property
-    def failed(self) -> bool:
-        """The room has failed, whatever the sender has noticed."""
-        return all(possible.state in LATCHED for possible in self.possible)
-
     # -- moves
 
     def take(self, what: Input, cause: Cause | None = None) -> str | None:
@@ -222,7 +251,7 @@ class RoomOracle:
         """
         if from_now_on and cause not in self._standing:
             self._standing.append(cause)
-        self.keep([*self.possible, *self._failed_by(cause)])
+        self.keep([*self.possible, Possible(State.FAILED, cause)] if self.live else list(self.possible))
 
     def observed(self, error: Cause) -> None:
         """A worker was given an error by a check, while no call of the caller's was under way."""
@@ -239,33 +268,18 @@ class RoomOracle:
         others = [Possible(possible.state, cause) for possible in self.possible if possible.cause is instead_of]
         self.keep([*self.possible, *(other for other in others if other.state in LATCHED)])
 
-    def _failed_by(self, cause: Cause) -> list[Possible]:
-        live = any(possible.state in (State.IDLE, State.SENDING) for possible in self.possible)
-        return [Possible(State.FAILED, cause)] if live else []
-
     def polled(self, value: KVPoll, error: Cause | None, now: float, *, completion_is_there: bool) -> bool:
         """Whether the answer is one that the spec allows; the set of possible states follows it if so.
 
         ``error`` is what a check answered during this poll. ``completion_is_there``: every handle has finished,
         whether the sender has asked or not, so that a deadline must not win (KS-3.5).
         """
-        certain = _ERROR_SEEN if error is not None else _NOTHING
-        noticed = certain
-        if self.all_done:
-            noticed |= {Guard.ALL_DONE}
-        if self.overdue(now) and not completion_is_there:
-            noticed |= {Guard.DEADLINE_PASSED}
-        # It may take a few polls to notice what is there. And a sender may report before its handles have settled, if
-        # it quarantines their pages (KS-4.1).
-        seen = (noticed,) if noticed == certain else (noticed, certain)
-        views = [facts | reports for facts in seen for reports in _MAY_REPORT]
-        survivors: list[Possible] = []
-        for possible in self.possible:
-            for view in views:
-                observed = _stepped(possible, Input.OBSERVE, error or DEADLINE, view)
-                state, row = _taken(observed.state, Input.ANSWER, view)
-                if value in _REPLIES[row.reply]:
-                    survivors.append(Possible(state, observed.cause))
+        late = self.overdue(now) and not completion_is_there
+        survivors = [
+            possible.then(state, error or DEADLINE, latches=latches)
+            for possible in self.possible
+            for state, latches in _after_poll(possible.state, (error is not None, self.all_done, late), value)
+        ]
         if not survivors:
             return False
         self.keep(survivors)
@@ -300,9 +314,11 @@ class RoomOracle:
 
     def keep(self, survivors: list[Possible]) -> None:
         """These states remain, and what may befall them at any time."""
-        self.possible = tuple(survivors)
-        for cause in self._standing:
-            survivors = [*survivors, *self._failed_by(cause)]
+        states = [possible.state for possible in survivors]
+        self.live = State.IDLE in states or State.SENDING in states
+        if self.live and self._standing:
+            survivors = [*survivors, *(Possible(State.FAILED, cause) for cause in self._standing)]
+        self.failed = not self.live and LATCHED.issuperset(states)
         unique: list[Possible] = []
         for possible in survivors:
             if possible not in unique:

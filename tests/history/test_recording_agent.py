@@ -11,6 +11,7 @@ import pytest
 
 from kvsender_spec.contract import INIT_AGENT, KVUsageError
 from kvsender_spec.faults import STAND_INS, Kind
+from kvsender_spec.history.errors import ErrorClasses
 from kvsender_spec.history.events import (
     KINDS,
     AnyEvent,
@@ -26,7 +27,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
 )
 from kvsender_spec.history.header import Header, Source
-from kvsender_spec.history.record import ErrorClasses, Place, Recorder
+from kvsender_spec.history.record import Place, Recorder
 from kvsender_spec.history.recording_agent import RecordingAgent, ReleasedHandle, Through, Transfer
 from kvsender_spec.kit.scripted.fabric import Fabric
 

@@ -45,7 +45,7 @@ def reached(adapter: Adapter) -> Counter[Cell]:
     for trace in SWEEP:
         run = Run(adapter, trace.setup)
         for step in trace.steps:
-            room = run.room_of(step) if step.call in INPUTS else None
+            room = run.room_of(step.room, step.opening) if step.call in INPUTS else None
             states = {possible.state for possible in room.view.oracle.possible} if room is not None else set()
             taken, seen = len(run.steps), len(run.history.events)
             run.apply(step)

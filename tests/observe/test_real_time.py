@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from kvsender_spec.contract import KVUsageError
+from kvsender_spec.history.errors import ErrorClasses
 from kvsender_spec.history.events import (
     KINDS,
     CallName,
@@ -20,7 +21,7 @@ from kvsender_spec.history.events import (
     Says,
 )
 from kvsender_spec.history.header import Ability, Header, Limits, Source
-from kvsender_spec.history.record import ErrorClasses, Place, Recorder
+from kvsender_spec.history.record import Place, Recorder
 from kvsender_spec.observe.observer import Observer
 
 PEER = "decode0"

@@ -152,7 +152,7 @@ class ScenarioRunner:
             raise TraceError(f"{command!r} makes no sense here")
         self.run.apply(step)
         lines = [line for step in self._fresh() for line in self._told(step)]
-        room = None if step.call in WORLD_CALLS else self.run.room_of(step)
+        room = None if step.call in WORLD_CALLS else self.run.room_of(step.room, step.opening)
         if room is not None:
             # Causes that read alike are told apart by which object they are, which no transcript can show.
             possible = dict.fromkeys(map(str, self.run.observer.possible(room.key)))

@@ -6,16 +6,13 @@ tell it what happened; it makes the event and hands it to ``see``, in one order 
 
 from __future__ import annotations
 
-import sys
-import traceback
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from threading import RLock, get_ident
-from types import FrameType
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
+from kvsender_spec.history.errors import ErrorClasses, frames_of, text_of
 from kvsender_spec.history.events import (
     AnyEvent,
     CallEnded,
@@ -34,33 +31,9 @@ from kvsender_spec.history.events import (
 )
 from kvsender_spec.history.header import Header
 
-TEXT_LIMIT: Final = 4000
-"""Characters of an error that are kept: a sender's error may quote all that it knows."""
 MESSAGE_LIMIT: Final = 200
-_FRAMES: Final = 6
 _LINKS: Final = 16
 _MARK: Final = "__kvsender_ref__"
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorClasses:
-    """How the subject's world tells errors apart."""
-
-    transport: tuple[type[BaseException], ...]
-    disconnect: type[BaseException] | None
-    usage: tuple[type[BaseException], ...]
-    released: tuple[type[BaseException], ...] = ()
-    """Raised where a released handle is used."""
-
-    def origin(self, error: BaseException) -> Origin:
-        """Where an error comes from, by its class."""
-        if isinstance(error, self.transport) or type(error) is RuntimeError:
-            return Origin.TRANSPORT
-        if isinstance(error, self.released):
-            return Origin.RELEASED
-        if isinstance(error, self.usage):
-            return Origin.USAGE
-        return Origin.OTHER if isinstance(error, Exception) else Origin.BASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +60,14 @@ class _Thread:
     """The calls that are open in it, the innermost one last."""
 
 
+_Stamp: TypeAlias = tuple[int, float, int, int | None]
+"""What every event begins with: seq, time, thread, and the call that encloses it."""
+
+
 class Outside(Protocol):
     """Makes an event that belongs to no call: something in the world, or something that was looked at."""
 
-    def __call__(self, *, seq: int, t: float, thread: int) -> AnyEvent: ...
+    def __call__(self, seq: int, t: float, thread: int, /) -> AnyEvent: ...
 
 
 class Recorder:
@@ -113,11 +90,14 @@ class Recorder:
         self._now: Final = now
         self._see: Final = see
         self._shown: Final = shown
-        self._lock: Final = RLock()
+        lock = RLock()
+        # In Python 3.11 a ``with`` of a lock takes twice as long.
+        self._acquire: Final = lock.acquire
+        self._release: Final = lock.release
+        self._thread = _Thread(0, [])
+        """The one whose event is being added."""
         self._threads: Final[dict[int, _Thread]] = {}
         """By identifier."""
-        self._began: Final[dict[int, _Thread]] = {}
-        """The thread of each open call."""
         self._errors = 0
         self._unmarkable: Final[dict[int, tuple[BaseException, int]]] = {}
         self._last_t = 0.0
@@ -125,7 +105,8 @@ class Recorder:
         """An event is being added, or the history has ended."""
         self._ended = False
         """What happens when a run is torn down is no part of it."""
-        self._late: Final[list[Callable[[int, float, int, int | None], AnyEvent]]] = []
+        self._late: Final[list[Callable[[], object]]] = []
+        """What is to be told again when the event that is being added is there."""
 
     def name_threads(self, numbers: Mapping[int, int]) -> None:
         """Give threads, by their identifiers, numbers of the history; others get the next free ones.
@@ -143,35 +124,59 @@ class Recorder:
 
     # -- what every event has
 
+    # This is what a live system pays for each event, so that the frequent ones are made where they are told.
+
+    def _stamp(self) -> _Stamp | None:
+        """What the next event begins with; takes the lock, which ``_take`` of the event gives back.
+
+        None where an event is being added already: the garbage collector may drop a handle at any instant, also while
+        an event is made or looked at.
+        """
+        now = self._now()
+        self._acquire()
+        if self._busy:
+            self._release()
+            return None
+        self._busy = True
+        if now > self._last_t:
+            self._last_t = now
+        self._thread = thread = self._threads.get(get_ident()) or self._new_thread()
+        calls = thread.calls
+        return len(self._events), self._last_t, thread.number, calls[-1] if calls else None
+
+    def _take(self, event: AnyEvent) -> int:
+        """Add the stamped event. Returns its seq."""
+        try:
+            self._events.append(event)
+            if self._see is not None:
+                self._see(event)
+            self._busy = self._ended
+            while self._late:
+                self._late.pop(0)()
+        finally:
+            self._busy = self._ended
+            self._release()
+        return event.seq
+
+    def _later(self, again: Callable[[], object]) -> None:
+        """Tell it again when the event that is being added is there."""
+        if not self._ended:
+            self._late.append(again)
+
     def add(self, make: Callable[[int, float, int, int | None], AnyEvent]) -> int:
         """Add the event that ``make`` makes of seq, time, thread and enclosing call. Returns its seq."""
-        # This is what a live system pays for each event, so that nothing here is a call that need not be one.
-        with self._lock:
-            if self._busy:
-                # The garbage collector may drop a handle at any instant, also while an event is made or looked at.
-                if not self._ended:
-                    self._late.append(make)
-                return -1
-            self._busy = True
-            try:
-                now = self._now()
-                if now > self._last_t:
-                    self._last_t = now
-                thread = self._threads.get(get_ident())
-                if thread is None:
-                    thread = self._new_thread()
-                seq = len(self._events)
-                event = make(seq, self._last_t, thread.number, thread.calls[-1] if thread.calls else None)
-                self._events.append(event)
-                if self._see is not None:
-                    self._see(event)
-                if type(event) is RunEnded:
-                    self._ended = True
-            finally:
-                self._busy = self._ended
-            while self._late:
-                self.add(self._late.pop(0))
-            return seq
+        stamp = self._stamp()
+        if stamp is None:
+            self._later(partial(self.add, make))
+            return -1
+        try:
+            event = make(*stamp)
+        except BaseException:
+            self._busy = False
+            self._release()
+            raise
+        self._ended = type(event) is RunEnded
+        return self._take(event)
 
     def _new_thread(self) -> _Thread:
         number = max([1, *(thread.number for thread in self._threads.values())]) + 1
@@ -180,15 +185,18 @@ class Recorder:
 
     def note(self, make: Outside) -> int:
         """Add an event that belongs to no call. Returns its seq."""
-        return self.add(lambda seq, t, thread, _: make(seq=seq, t=t, thread=thread))
+        return self.add(lambda seq, t, thread, _: make(seq, t, thread))
 
     # -- errors
 
     def error(self, error: BaseException, *, refused: bool = False) -> int:
         """The number of an error object, which is written down at first sight."""
-        with self._lock:
+        self._acquire()
+        try:
             known = self._known(error)
             return self._write(error, refused=refused) if known is None else known
+        finally:
+            self._release()
 
     def _known(self, error: BaseException) -> int | None:
         kept = self._unmarkable.get(id(error))
@@ -243,15 +251,13 @@ class Recorder:
         misuse: str = "",
     ) -> int:
         """A call begins in this thread."""
-        seq = self.add(
-            lambda seq, t, thread, _: CallStarted(
-                seq, t, thread, room=room, what=what, pages=tuple(pages), last=last, misuse=misuse
-            )
-        )
-        if seq >= 0:
-            caller = self._began[seq] = self._threads[get_ident()]
-            caller.calls.append(seq)
-        return seq
+        given = tuple(pages)
+        stamp = self._stamp()
+        if stamp is None:
+            return -1  # the history has ended
+        seq, now, number, _ = stamp
+        self._thread.calls.append(seq)
+        return self._take(CallStarted(seq, now, number, room=room, what=what, pages=given, last=last, misuse=misuse))
 
     def call_ended(
         self,
@@ -264,53 +270,72 @@ class Recorder:
     ) -> None:
         """It came back."""
         ref = None if error is None else self.error(error)
-        began = self._began.pop(of, None)
-        if began is not None:
-            began.calls.remove(of)
-        number = 0 if began is None else began.number
-        self.add(
-            lambda seq, t, _, __: CallEnded(
-                seq, t, number, room=room, of=of, value=value, error=ref, attribution=attribution
-            )
-        )
+        stamp = self._stamp()
+        if stamp is None:
+            return
+        seq, now, _, __ = stamp
+        began = self._thread if of in self._thread.calls else self._beginner(of)
+        began.calls.remove(of)
+        self._take(CallEnded(seq, now, began.number, room=room, of=of, value=value, error=ref, attribution=attribution))
+
+    def _beginner(self, call: int) -> _Thread:
+        """The thread in which a call was begun that comes back in another one."""
+        return next((thread for thread in self._threads.values() if call in thread.calls), _Thread(0, [call]))
 
     # -- calls of the transport
 
     def made(self, peer: str, handle: int | None, place: Place, message: bytes, error: BaseException | None) -> None:
         ref = None if error is None else self.error(error)
-        self.add(
-            lambda seq, t, thread, call: TransferMade(
+        pages, target, text = tuple(place.pages), tuple(place.target), message_of(message)
+        stamp = self._stamp()
+        if stamp is None:
+            self._later(partial(self.made, peer, handle, place, message, error))
+            return
+        seq, now, thread, call = stamp
+        self._take(
+            TransferMade(
                 seq,
-                t,
+                now,
                 thread,
                 call,
                 room=place.room,
                 peer=peer,
                 handle=handle,
                 generation=place.generation,
-                pages=tuple(place.pages),
-                target=tuple(place.target),
+                pages=pages,
+                target=target,
                 aux=place.aux,
-                message=message_of(message),
+                message=text,
                 error=ref,
             )
         )
 
     def posted(self, handle: int, answer: str | None, error: BaseException | None) -> None:
         ref = None if error is None else self.error(error)
-        self.add(
-            lambda seq, t, thread, call: TransferPosted(seq, t, thread, call, handle=handle, answer=answer, error=ref)
-        )
+        stamp = self._stamp()
+        if stamp is None:
+            self._later(partial(self.posted, handle, answer, error))
+            return
+        seq, now, thread, call = stamp
+        self._take(TransferPosted(seq, now, thread, call, handle=handle, answer=answer, error=ref))
 
     def checked(self, handle: int, answer: str | None, error: BaseException | None) -> None:
         ref = None if error is None else self.error(error)
-        self.add(
-            lambda seq, t, thread, call: TransferChecked(seq, t, thread, call, handle=handle, answer=answer, error=ref)
-        )
+        stamp = self._stamp()
+        if stamp is None:
+            self._later(partial(self.checked, handle, answer, error))
+            return
+        seq, now, thread, call = stamp
+        self._take(TransferChecked(seq, now, thread, call, handle=handle, answer=answer, error=ref))
 
     def released(self, handle: int, how: Literal["call", "last reference"], error: BaseException | None) -> None:
         ref = None if error is None else self.error(error)
-        self.add(lambda seq, t, thread, call: TransferReleased(seq, t, thread, call, handle=handle, how=how, error=ref))
+        stamp = self._stamp()
+        if stamp is None:
+            self._later(partial(self.released, handle, how, error))
+            return
+        seq, now, thread, call = stamp
+        self._take(TransferReleased(seq, now, thread, call, handle=handle, how=how, error=ref))
 
     def notified(self, peer: str, message: bytes, error: BaseException | None) -> None:
         ref = None if error is None else self.error(error)
@@ -327,34 +352,7 @@ class Recorder:
         )
 
 
-def text_of(error: BaseException) -> str:
-    """An error's text, which an error of somebody else's may refuse to give."""
-    try:
-        text = str(error)
-    except Exception as broken:
-        text = f"<str() raised {type(broken).__name__}>"
-    text = text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no text
-    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]} ..."
-
-
 def message_of(message: bytes) -> str:
     """A notification as text, short."""
     text = message[: MESSAGE_LIMIT + 1].decode("utf-8", "backslashreplace")
     return text if len(text) <= MESSAGE_LIMIT else f"{text[:MESSAGE_LIMIT]} ..."
-
-
-def frames_of(error: BaseException) -> tuple[str, ...]:
-    """The last frames in which an error was raised: file, line, function."""
-    return tuple(_frame(frame, line) for frame, line in deque(traceback.walk_tb(error.__traceback__), _FRAMES))
-
-
-def stack_of(ident: int | None) -> tuple[str, ...]:
-    """The last frames of a thread that runs: file, line, function."""
-    frame = None if ident is None else sys._current_frames().get(ident)
-    frames = tuple(_frame(frame, line) for frame, line in islice(traceback.walk_stack(frame), _FRAMES)) if frame else ()
-    return frames[::-1]
-
-
-def _frame(frame: FrameType, line: int) -> str:
-    code = frame.f_code
-    return f"{code.co_filename}:{line} in {code.co_name}"

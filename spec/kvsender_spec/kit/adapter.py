@@ -46,10 +46,10 @@ class Memory:
         if filled:
             for region, content in zip(self.kv + self.aux, _CONTENTS, strict=True):
                 region[:] = content
+        self._addresses = {id(r): ctypes.addressof(ctypes.c_char.from_buffer(r)) for r in self.kv + self.aux}
 
-    @staticmethod
-    def address(region: bytearray) -> int:
-        return ctypes.addressof((ctypes.c_char * len(region)).from_buffer(region))
+    def address(self, region: bytearray) -> int:
+        return self._addresses[id(region)]
 
     def page(self, region: int, page: int) -> bytes:
         size = self.PAGE_BYTES[region]

@@ -1,15 +1,17 @@
-"""What an adapter's system and sender can do: asked once for an adapter, and not in every run."""
+"""What is the same in every run of an adapter, such as what its system and sender can do: asked once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured
 from kvsender_spec.faults import NIXL_KINDS, Kind
-from kvsender_spec.history.header import Ability
-from kvsender_spec.history.record import ErrorClasses
+from kvsender_spec.history.errors import ErrorClasses
+from kvsender_spec.history.events import KINDS
+from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter, NotificationKind
 from kvsender_spec.kit.run.calls import AdapterError, Calls
@@ -34,11 +36,31 @@ _OF_THE_SENDER: Final[Mapping[Ability, type]] = {
     Ability.CLEAR: Clearable,
     Ability.METRICS: Measured,
 }
-_KNOWN: Final[dict[int, tuple[Adapter, frozenset[Ability]]]] = {}
-"""By the adapter's identity; the adapter is kept, so that the identity stays its own."""
 _MOST_KNOWN: Final = 256
 _LOOKS: Final = 4
 """So many polls a good room may take that has nothing to wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Of one adapter, which is kept so that its identity stays its own."""
+
+    adapter: Adapter
+    errors: Mapping[str, type[Exception]]
+    """The transport's classes by NIXL's names."""
+    classes: ErrorClasses
+    """How this sender's world tells errors apart."""
+    header: Header
+    """What every history of a run begins with."""
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """What the adapter's system and sender can do."""
+        return frozenset(self.header.can)
+
+
+_KNOWN: Final[dict[int, Parts]] = {}
+"""By the adapter's identity."""
 
 
 class LoadError(ValueError):
@@ -69,33 +91,31 @@ def transport_errors(adapter: Adapter) -> dict[str, type[Exception]]:
     return {kind.value: adapter.errors[kind.value] for kind in NIXL_KINDS}
 
 
-def error_classes(adapter: Adapter) -> ErrorClasses:
-    """How this sender's world tells errors apart."""
-    errors = transport_errors(adapter)
-    return ErrorClasses(
-        tuple(errors.values()), errors[Kind.REMOTE_DISCONNECT.value], adapter.usage_errors, (UseAfterRelease,)
-    )
-
-
-def abilities(adapter: Adapter) -> frozenset[Ability]:
-    """What the adapter's system and sender can do.
+def parts_of(adapter: Adapter) -> Parts:
+    """What is the same in every run.
 
     Raises LoadError for a system or sender that lacks a method which all must have, and AdapterError where they cannot
     be made.
     """
     known = _KNOWN.get(id(adapter))
-    if known is not None and known[0] is adapter:
-        return known[1]
+    if known is not None and known.adapter is adapter:
+        return known
     found = _ask(adapter)
     if len(_KNOWN) >= _MOST_KNOWN:
         _KNOWN.clear()
-    _KNOWN[id(adapter)] = adapter, found
+    _KNOWN[id(adapter)] = found
     return found
 
 
-def _ask(adapter: Adapter) -> frozenset[Ability]:
+def abilities(adapter: Adapter) -> frozenset[Ability]:
+    """What the adapter's system and sender can do. Raises what ``parts_of`` raises."""
+    return parts_of(adapter).can
+
+
+def _ask(adapter: Adapter) -> Parts:
+    errors = transport_errors(adapter)
     room = _GoodRoom(adapter, Setup())
-    system, sender = room.system, room.sender
+    system, sender, world = room.system, room.sender, room.scripted_world.world
     _require(adapter, "what sender() returned", sender, ("send", "poll", "failure_exception"))
     found = {ability for ability, protocol in _OF_THE_SYSTEM.items() if isinstance(system, protocol)}
     found |= {ability for ability, protocol in _OF_THE_SENDER.items() if isinstance(sender, protocol)}
@@ -105,7 +125,17 @@ def _ask(adapter: Adapter) -> frozenset[Ability]:
             found |= {Ability.PARTS} if _GoodRoom(adapter, Setup(((2,),), cached=1)).succeeds() else set()
     except AdapterError:
         pass  # the first run says so, with a trace
-    return frozenset(found)
+    header = Header(
+        source=Source.SCRIPTED,
+        vantage=tuple(KINDS),
+        subject=adapter.name,
+        profile=adapter.profile.value,
+        can=tuple(sorted(found)),
+        limits=Limits(transfer_timeout_s=world.transfer_timeout_s, drain_timeout_s=world.drain_timeout_s),
+    )
+    disconnect = errors[Kind.REMOTE_DISCONNECT.value]
+    classes = ErrorClasses(tuple(errors.values()), disconnect, adapter.usage_errors, (UseAfterRelease,))
+    return Parts(adapter, errors, classes, header)
 
 
 class _GoodRoom:
@@ -113,12 +143,12 @@ class _GoodRoom:
 
     def __init__(self, adapter: Adapter, setup: Setup) -> None:
         """Open the system and the room. Raises LoadError and AdapterError."""
-        self._scripted_world: Final = ScriptedWorld(setup, transport_errors(adapter))
-        self._calls: Final = Calls(adapter.name, self._scripted_world.fabric)
-        self.system: Final = self._calls.hook("open", lambda: adapter.open(self._scripted_world.world))
+        self.scripted_world: Final = ScriptedWorld(setup, transport_errors(adapter))
+        self._calls: Final = Calls(adapter.name, self.scripted_world.fabric)
+        self.system: Final = self._calls.hook("open", lambda: adapter.open(self.scripted_world.world))
         _require(adapter, "what open() returned", self.system, ("sender",))
         self._calls.system = self.system if isinstance(self.system, able.Works) else None
-        self._plan: Final = self._scripted_world.plan(0, incarnation=0)
+        self._plan: Final = self.scripted_world.plan(0, incarnation=0)
         self.sender: Final = self._calls.hook("sender", lambda: self.system.sender(self._plan))
 
     def succeeds(self) -> bool:
@@ -127,7 +157,7 @@ class _GoodRoom:
         raised = self._calls.make("send()", lambda: self.sender.send(list(range(self._plan.num_pages))))[1]
         for _ in range(_LOOKS if raised is None else 0):
             self._calls.let_workers(round_=True)
-            self._scripted_world.let_progress(None, Progress.ALL)
+            self.scripted_world.let_progress(None, Progress.ALL)
             answers += self._calls.make("poll()", self.sender.poll)[0]
         self._calls.close()
         return KVPoll.Success in answers
@@ -140,7 +170,7 @@ class _GoodRoom:
         if not isinstance(self.system, able.Notifies):
             return False
         kinds: set[NotificationKind] = set()
-        for messages in self._scripted_world.world.peers[0].agent.get_new_notifs().values():
+        for messages in self.scripted_world.world.peers[0].agent.get_new_notifs().values():
             for message in messages:
                 found = self._calls.hook("read_notification", partial(self.system.read_notification, message))
                 kinds |= set() if found is None else {found.kind}

@@ -75,17 +75,16 @@ class Observer:
         self.subject: Final = SubjectView()
         self._answered: Final[dict[int, RoomView]] = {}
         """The rooms that the transport may have answered since their calls were last judged, or settled."""
-        self.now = 0.0
         self.complete = False
         """The history has come to its end."""
         self._claimed: Final = {clause.id for clause in claimed(Profile(header.profile))}
         self._errors: Final[dict[int, ErrorSeen]] = {}
         self._sight: Final = Sight(header, self.findings, self.rooms, self.subject, self._errors)
         self._checkers: Final = [checker(self._sight) for checker in checkers]
-        self._by_kind: Final[dict[type[Event], list[Checker]]] = {
-            event_type: [checker for checker in self._checkers if kind in checker.sees]
-            for kind, event_type in KINDS.items()
-        }
+        self._by_type: Final[dict[type[Event], list[Checker]]] = {}
+        for checker in self._checkers:
+            for kind in checker.sees:
+                self._by_type.setdefault(KINDS[kind], []).append(checker)
 
     # -- what a driver may ask
 
@@ -116,27 +115,31 @@ class Observer:
 
     def see(self, event: AnyEvent) -> tuple[Violation, ...]:
         """Take the next event. Returns what it shows to be broken."""
-        known = len(self.findings.violations)
-        self.now = event.t
-        self._sight.now, self._sight.seq = event.t, event.seq
+        violations, sight = self.findings.violations, self._sight
+        known = len(violations)
+        sight.now, sight.seq = event.t, event.seq
         room = self._fold(event)
-        for checker in self._by_kind.get(type(event), ()):
+        for checker in self._by_type.get(type(event), ()):
             checker.see(event, room)
-        return self._marked(known)
+        return self._marked(known) if len(violations) > known else ()
 
     def _fold(self, event: AnyEvent) -> RoomView | None:
         """Take the event into the views. Returns the room that it is about."""
-        match event:
-            case CallStarted():  # the kinds that are most frequent come first
+        match event:  # the kinds that are most frequent come first
+            case CallStarted():
                 return self._started(event)
             case CallEnded():
                 return self._ended(event)
-            case TransferChecked() | TransferPosted() | TransferMade():
-                return self._transfer(event)
             case StepStarted():
                 self._sight.step += 1
+                return None
+            case TransferChecked() | TransferPosted() | TransferMade():
+                return self._transfer(event)
+            case PagesHeld():
+                self.subject.held = frozenset(event.pages)
             case ErrorSeen():
                 self._errors[event.ref] = event
+                return None
             case TransferReleased():
                 return self._released(event)
             case RoomOpened():
@@ -147,10 +150,9 @@ class Observer:
                 return self._routing.of_heard(event)
             case BytesLanded():
                 return self._landed(event)
-            case PagesHeld():
-                self.subject.held = frozenset(event.pages)
             case PeerLost() | LinkCut() | PeerSilent() | PeerResumed() | PeerReturned() | PeerAdded():
                 peer_changed(event, self.subject.peer(event.peer), self.rooms.values(), self._errors)
+                self.subject.returned = self.subject.returned or isinstance(event, PeerReturned)
             case ClockAdvanced():
                 for view in self.rooms.values():
                     view.note_truth(event.t)
@@ -171,13 +173,11 @@ class Observer:
         return self._routing.of_key(event.room)
 
     def _marked(self, known: int) -> tuple[Violation, ...]:
-        """The violations after the first ``known``.
+        """The violations after the first ``known`` ones.
 
         What breaks later in their rooms is recorded as after the first claimed clause that broke, or the own error. A
         worker that has ended serves no room any more, so what breaks after that in any room is after KS-7.1.
         """
-        if len(self.findings.violations) == known:
-            return ()
         fresh = tuple(self.findings.violations[known:])
         for violation in fresh:
             if violation.clause not in self._claimed and violation.clause != OWN_ERROR:
@@ -227,13 +227,13 @@ class Observer:
             self._routing.by_handle[event.handle] = room
         released = not isinstance(event, TransferMade) and bool(room.releases[event.handle])
         self._answered[room.key] = room
-        misused = room.transfer(event, self.now)
+        misused = room.transfer(event, event.t)
         if released and not misused:
             misused = f"handle {event.handle} was used after its release"
         self._sight.misused = misused
         if room.faults:
             self.subject.faulted.add(room.key)
-        room.note_truth(self.now)
+        room.note_truth(event.t)
         return room
 
     def _released(self, event: TransferReleased) -> RoomView | None:
@@ -268,7 +268,7 @@ class Observer:
             room.landed.add(event.handle)
             if room.cleared:
                 room.circumstance("KS-5.3")
-            room.note_truth(self.now)
+            room.note_truth(event.t)
         return room
 
     # -- calls
@@ -279,7 +279,7 @@ class Observer:
         self._routing.by_call[event.seq] = room
         self.subject.sends += event.what is CallName.SEND
         if room is not None:
-            room.begin(event, self.now)
+            room.begin(event, event.t)
         return room
 
     def _ended(self, event: CallEnded) -> RoomView | None:
@@ -293,17 +293,21 @@ class Observer:
         return room
 
     def _settle_others(self, room: RoomView | None) -> None:
-        for view in [view for view in self._answered.values() if view is not room and not view.calls]:
-            view.settle_between_calls(self.now)
-            del self._answered[view.key]
+        for view in tuple(self._answered.values()):
+            if view is not room and not view.calls:
+                view.settle_between_calls(self._sight.now)
+                del self._answered[view.key]
 
     def _check_calls(self, room: RoomView, brackets: list[Bracket]) -> None:
         """The calls that overlapped, each as if it had been alone, in the order in which they had their effect."""
-        answered, room.answered = room.answered, Answered()
-        errors = {bracket.ended.error for bracket in brackets if bracket.ended is not None} - {None}
-        if not errors <= self._errors.keys():
-            self._lose_track(room)
-            return
+        answered = room.answered
+        if answered.any:
+            room.answered = Answered()
+        for bracket in brackets:
+            ref = None if bracket.ended is None else bracket.ended.error
+            if ref is not None and ref not in self._errors:
+                self._lose_track(room)
+                return
         if len(brackets) > MOST_OVERLAPPING:
             self._lose_track(room)
             self.findings.reasons.setdefault("KS-7.2", (Reason.NOT_RECORDED, "too many overlapping calls"))
@@ -314,12 +318,13 @@ class Observer:
             room.overlap(brackets[1].started)
         for bracket in in_order(brackets):
             mine = answered if bracket is first else Answered()
-            self._answer(room, conclude(room, bracket, mine, self.now, overlapped=overlapped))
+            self._answer(room, conclude(room, bracket, mine, self._sight.now, overlapped=overlapped))
         if overlapped and Ability.WORKERS in room.can:
             room.oracle.may_have_completed()  # after both calls had looked
 
     def _answer(self, room: RoomView, answer: Answer) -> None:
-        known = len(self.findings.violations)
+        violations = self.findings.violations
+        known = len(violations)
         self._sight.around(room)
         if not answer.untold and (not room.abandoned or answer.error is not None):
             self._sight.seq = answer.ended.seq
@@ -334,7 +339,8 @@ class Observer:
             self.subject.faulted.add(room.key)
         if answer.started.misuse:
             self.subject.faulted.add(_OF_A_MISTAKE)
-        self._marked(known)
+        if len(violations) > known:
+            self._marked(known)
 
     # -- loss
 

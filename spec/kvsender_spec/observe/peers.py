@@ -64,6 +64,8 @@ class SubjectView:
     """The sender's side as a whole."""
 
     peers: dict[str, PeerView] = field(default_factory=dict)
+    returned: bool = False
+    """Some peer has come back as a new process."""
     faulted: set[int] = field(default_factory=set)
     """The keys of the rooms that had a fault, or were given up."""
     held: frozenset[int] | None = None

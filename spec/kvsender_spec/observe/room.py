@@ -307,13 +307,15 @@ class RoomView:
 
     def end(self, ended: CallEnded) -> list[Bracket]:
         """A call ends. Returns the calls that can be judged now: none as long as one of them still runs."""
+        done = True
         for bracket in self.calls:
             if bracket.started.seq == ended.of:
                 bracket.ended = ended
-        if any(bracket.ended is None for bracket in self.calls):
+            done = done and bracket.ended is not None
+        if not done:
             return []
-        done, self.calls = self.calls, []
-        return done
+        brackets, self.calls = self.calls, []
+        return brackets
 
     def settle_between_calls(self, now: float) -> None:
         """What workers, or calls about other rooms, were answered about this room since its last call."""

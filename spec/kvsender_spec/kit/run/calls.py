@@ -14,7 +14,7 @@ from threading import Thread, get_ident
 from typing import Final, TypeVar
 
 from kvsender_spec.faults import Point
-from kvsender_spec.history.record import frames_of, stack_of
+from kvsender_spec.history.errors import frames_of, stack_of
 from kvsender_spec.kit.adapter import Works
 from kvsender_spec.kit.run.threads import CALLER, OTHER, OVERLAP_S, Callers, Task
 from kvsender_spec.kit.scripted.fabric import Fabric
@@ -112,8 +112,9 @@ class Calls:
     def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
         """One result or an error. Raises StuckError for a call that does not come back."""
         self.fabric.asked = 0
-        if not _CALLERS.main.is_this_thread:
-            task = _CALLERS.main.begin(call)
+        caller = _CALLERS.main
+        if not caller.is_this_thread:
+            task = caller.begin(call)
             self._await(what, task, CALLER)
             self._forbid_waiting(what, task.error)
             return task.results, task.error
@@ -124,7 +125,7 @@ class Calls:
             result.append(call())
         except BaseException as error:
             raised = error
-        if not _CALLERS.main.is_this_thread:
+        if _CALLERS.main is not caller:
             raise _Abandoned
         _UNDER_WAY.end()
         self._forbid_waiting(what, raised)

@@ -31,7 +31,7 @@ def ending(run: Situation) -> Iterator[Step]:
     if Ability.CLEAR in run.can:
         for room in rooms:
             yield from _steps(run, room, Call.CLEAR, Call.POLL, Call.CLEAR, Call.FAILURE_EXCEPTION, Call.POLL)
-        if any(peer.returned for peer in run.observer.subject.peers.values()):
+        if run.observer.subject.returned:
             yield from _new_room(run)
     yield Step(Call.SETTLE)
     for room in run.rooms:

@@ -104,7 +104,7 @@ class Run(Situation):
         elif step.call is Call.OPEN:
             self._open(step)
         else:
-            room = self.room_of(step)
+            room = self.room_of(step.room, step.opening)
             assert room is not None
             self._call(room, step)
             if self._settled is not None:
@@ -114,7 +114,8 @@ class Run(Situation):
     def _take_stock(self) -> None:
         """Let the workers go on, and record what a step has left at the peers and in the workers."""
         self.calls.let_workers()
-        self.reports.read_notifications(self.system)
+        if Ability.NOTIFY in self.can:
+            self.reports.read_notifications(cast("able.Notifies", self.system))
         self.reports.look_at_workers()
         self.reports.refuse_strangers()
 
@@ -199,7 +200,7 @@ class Run(Situation):
         view = self.observer.rooms[plan.incarnation]
         for sender in made:  # none, where an error of the transport's has left the constructor
             first = self.scripted_world.first_page(plan.incarnation)
-            self.rooms.append(Room(step.room, plan, self.setup.chunks[step.room], first, view, sender))
+            self.opened(Room(step.room, plan, self.setup.chunks[step.room], first, view, sender))
 
     def _connecting(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
         """A call in which a sender may connect. An error of the transport's that leaves it is the sender's (KS-1.1).
@@ -217,10 +218,10 @@ class Run(Situation):
         if step.call is Call.SEND and step.misuse is not None:
             self._misuse(room, step.misuse)
             return
-        self.scripted_world.let_progress(frozenset(room.view.pages), step.progress)
+        self.scripted_world.let_progress(room.view.pages, step.progress)
         if self.faults_over and not self.setup.silent and step.call is Call.POLL:
             # Workers take the chunks of all rooms in turn, so one room's end may wait for another's transfer.
-            mine = None if self.calls.system is not None else frozenset(room.view.pages)
+            mine = None if self.calls.system is not None else room.view.pages
             self.scripted_world.let_progress(mine, Progress.ALL)
         self.scripted_world.fabric.plan.arm(*([] if step.fault is None else [step.fault]))
         if step.overlap is not None:

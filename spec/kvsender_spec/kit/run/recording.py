@@ -104,11 +104,11 @@ class FabricRecorder:
 
     # -- peers
 
-    def read_notifications(self, system: object) -> None:
+    def read_notifications(self, system: Notifies) -> None:
         """Record what the peers were told since the last time."""
         for peer in self._scripted_world.world.peers:
-            for messages in peer.agent.get_new_notifs().values():
-                if isinstance(system, Notifies):
+            if peer.agent.inbox:
+                for messages in peer.agent.get_new_notifs().values():
                     for message in messages:
                         self._heard(peer.name, system, message)
 

@@ -31,6 +31,10 @@ class Room:
         self._first_page: Final = first_page
 
     def next_pages(self) -> list[int]:
-        """The pages of the next chunk: from the top of the pool downwards, so that they are not the peer's page ids."""
-        first = self._first_page + len(self.sent_pages)
-        return [NUM_PAGES - 1 - first - n for n in range(self.chunks[0])]
+        """The pages of the next chunk."""
+        return pages_after(self._first_page + len(self.sent_pages), self.chunks[0])
+
+
+def pages_after(first: int, count: int) -> list[int]:
+    """So many of the sender's pages: from the top of the pool downwards, so that they are not the peer's page ids."""
+    return [NUM_PAGES - 1 - first - n for n in range(count)]

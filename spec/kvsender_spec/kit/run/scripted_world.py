@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 from kvsender_spec.faults import RETURNED_BY_TRANSPORT, Point
@@ -166,9 +166,9 @@ class ScriptedWorld:
                     pages.update(range((address - base) // size, (address + length - 1 - base) // size + 1))
         return frozenset(pages)
 
-    def let_progress(self, numbers: frozenset[int] | None, progress: Progress) -> None:
+    def let_progress(self, numbers: Container[int] | None, progress: Progress) -> None:
         """Let handles in flight finish, of those with the given numbers, or of all."""
-        if progress is Progress.NONE:
+        if progress is Progress.NONE or not self.fabric.copies_in_flight:
             return
         flying = self.fabric.in_flight(SENDER_SIDE)
         if numbers is not None:

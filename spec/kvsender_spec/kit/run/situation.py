@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
 from kvsender_spec.faults import Point
-from kvsender_spec.history.events import KINDS, History
-from kvsender_spec.history.header import Ability, Header, Limits, Source
+from kvsender_spec.history.events import History
+from kvsender_spec.history.header import Ability
 from kvsender_spec.history.record import Recorder
 from kvsender_spec.kit.adapter import MOST_REOPENINGS, Adapter, HidesErrors, Settles, Works
-from kvsender_spec.kit.parts import abilities, error_classes, transport_errors
+from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import Calls
 from kvsender_spec.kit.run.misuse import possible
 from kvsender_spec.kit.run.recording import FabricRecorder
@@ -17,7 +18,7 @@ from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.machine import HandleState
 from kvsender_spec.observe.observer import Observer
-from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Setup, Step
+from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Overlap, Setup, Step
 
 OVERLAP_CALLS: Final = {
     Call.SEND: (Call.POLL, Call.ABORT, Call.CLEAR),
@@ -40,93 +41,107 @@ class Situation:
         self.over = False
         """Nothing more can be done: the sender was interrupted, or the run has had its end."""
         self.faults_over = False
-        self.can: Final = abilities(adapter)
-        self.scripted_world: Final = ScriptedWorld(setup, transport_errors(adapter))
+        parts = parts_of(adapter)
+        self.can: Final = parts.can
+        self.scripted_world: Final = ScriptedWorld(setup, parts.errors)
         self.world: Final = self.scripted_world.world
         self.calls: Final = Calls(adapter.name, self.scripted_world.fabric)
         self.system: Final = self.calls.hook("open", lambda: adapter.open(self.world))
         self.settles: Final = self.system if isinstance(self.system, Settles) else None
         """Where the system has background work."""
-        header = Header(
-            source=Source.SCRIPTED,
-            vantage=tuple(KINDS),
-            subject=adapter.name,
-            profile=adapter.profile.value,
-            can=tuple(sorted(self.can)),
-            limits=Limits(transfer_timeout_s=self.world.transfer_timeout_s, drain_timeout_s=self.world.drain_timeout_s),
-        )
-        self.observer: Final = Observer(header)
-        began = self.world.clock.now
+        self.observer: Final = Observer(parts.header)
+        clock, began = self.world.clock, self.world.clock.now
         shown = cast("HidesErrors", self.system).shown_as if Ability.HIDES_ERRORS in self.can else None
         self.recorder: Final = Recorder(
-            header, error_classes(adapter), lambda: self.world.clock.now - began, self.observer.see, shown
+            parts.header, parts.classes, lambda: clock.now - began, self.observer.see, shown
         )
         self.recorder.name_threads(self.calls.threads())
         self.calls.system = cast("Works", self.system) if Ability.WORKERS in self.can else None
         self.reports: Final = FabricRecorder(self.recorder, self.scripted_world, self.calls)
         self.rooms: Final[list[Room]] = []
         """Every opening, the oldest first."""
+        self._by_slot: Final[dict[int, list[Room]]] = {}
 
     @property
     def history(self) -> History:
         return self.recorder.history
 
-    def openings(self, slot: int) -> list[Room]:
-        """The openings of a slot, the newest last."""
-        return [room for room in self.rooms if room.slot == slot]
+    def opened(self, room: Room) -> None:
+        """A room was opened."""
+        self.rooms.append(room)
+        self._by_slot.setdefault(room.slot, []).append(room)
 
-    def room_of(self, step: Step) -> Room | None:
+    def openings(self, slot: int) -> Sequence[Room]:
+        """The openings of a slot, the newest last."""
+        return self._by_slot.get(slot, ())
+
+    def room_of(self, slot: int, opening: int = 0) -> Room | None:
         """The room that a step is about."""
-        openings = self.openings(step.room)
-        if step.opening > len(openings) or not openings:
+        openings = self._by_slot.get(slot)
+        if openings is None or opening > len(openings):
             return None
-        return openings[step.opening - 1]  # 0 is the last one
+        return openings[opening - 1]  # 0 is the last one
 
     def applicable(self, step: Step) -> bool:
         """Whether a step makes sense where the run stands."""
-        if self.over or (self.faults_over and (step.fault is not None or step.call is Call.FAULTS_OVER)):
+        if self.faults_over and step.fault is not None:
             return False
-        if step.call in WORLD_CALLS:
-            return self._world_step_makes_sense(step)
-        if step.room >= len(self.setup.chunks):
+        if step.misuse is not None and step.call is Call.SEND:
+            room = None if self.over else self.room_of(step.room, step.opening)
+            return room is not None and step.overlap is None and self._misuse_makes_sense(room, step.misuse)
+        if not self.makes_sense(step.call, step.room, step.opening):
             return False
-        room = self.room_of(step)
-        if step.call is Call.OPEN:
-            # A room id comes back only after its caller has cleared it.
-            reopenings = len(self.rooms) - len({opened.slot for opened in self.rooms})
-            return room is None or (room.view.cleared and (self.setup.churn or reopenings < MOST_REOPENINGS))
-        if room is None or not self._overlap_makes_sense(step):
-            return False
-        match step.call:
-            case Call.SEND if step.misuse is not None:
-                return self._misuse_makes_sense(room, step.misuse)
-            case Call.SEND:
-                return bool(room.chunks) and (not room.view.ended or room.view.oracle.failed)
-            case Call.ABORT | Call.CLEAR | Call.METRIC:
-                return _ABILITY[step.call] in self.can
-            case _:
-                return True
+        return step.overlap is None or self._overlap_makes_sense(step, step.overlap)
 
-    def _world_step_makes_sense(self, step: Step) -> bool:
-        match step.call:
+    def able(self, call: Call, slots: Iterable[int]) -> list[int]:
+        """For which rooms, or peers, a plain step makes sense. A walk asks this of every call before each step."""
+        if call in WORLD_CALLS or call in (Call.OPEN, Call.SEND):
+            return [slot for slot in slots if self.makes_sense(call, slot)]
+        ability = _ABILITY.get(call)
+        allowed = not self.over and (ability is None or ability in self.can)
+        return [slot for slot in slots if slot in self._by_slot] if allowed else []
+
+    def makes_sense(self, call: Call, slot: int, opening: int = 0) -> bool:
+        """Whether a plain step makes sense."""
+        if self.over:
+            return False
+        if call in WORLD_CALLS:
+            return self._world_step_makes_sense(call, slot)
+        room = self.room_of(slot, opening)
+        if call is Call.OPEN:
+            # A room id comes back only after its caller has cleared it.
+            reopenings = len(self.rooms) - len(self._by_slot)
+            free = room is None or (room.view.cleared and (self.setup.churn or reopenings < MOST_REOPENINGS))
+            return free and slot < len(self.setup.chunks)
+        if room is None:
+            return False
+        if call is Call.SEND:
+            return bool(room.chunks) and (not room.view.ended or room.view.oracle.failed)
+        ability = _ABILITY.get(call)
+        return ability is None or ability in self.can
+
+    def _world_step_makes_sense(self, call: Call, number: int) -> bool:
+        match call:
             case Call.WAIT | Call.WAIT_LONG:
                 return bool(self.rooms)
             case Call.CONTROL:
                 return Ability.CONTROL in self.can and not self.faults_over
-            case Call.FAULTS_OVER | Call.SETTLE | Call.WORK:
+            case Call.FAULTS_OVER:
+                return not self.faults_over
+            case Call.SETTLE | Call.WORK:
                 return True
             case _:
-                return not self.faults_over and step.room < self.setup.peers and self._peer_step_makes_sense(step)
+                return not self.faults_over and number < self.setup.peers and self._peer_step_makes_sense(call, number)
 
     def asks(self, point: Point, slot: int) -> int:
         """How often the sender can be expected to ask this of the transport in its next call: once per peer or handle.
 
         What lies beyond is never reached: a fault there strikes nothing, and an overlap there does not take place.
         """
-        openings = self.openings(slot)
-        if not openings:
+        room = self.room_of(slot)
+        if room is None:
             return 0
-        view = openings[-1].view
+        view = room.view
         handles = view.oracle.handles.values()
         match point:
             case Point.MAKE | Point.POST | Point.NOTIFY:
@@ -136,15 +151,15 @@ class Situation:
             case Point.RELEASE:
                 return sum(1 for machine in handles if machine.state is not HandleState.NEVER_SUBMITTED)
 
-    def _overlap_makes_sense(self, step: Step) -> bool:
-        if step.overlap is None:
+    def _overlap_makes_sense(self, step: Step, overlap: Overlap) -> bool:
+        if step.call is Call.OPEN or step.call in WORLD_CALLS:
             return True
-        allowed = step.overlap.call in OVERLAP_CALLS.get(step.call, ()) and step.misuse is None
-        return allowed and self.applicable(Step(step.overlap.call, step.room, opening=step.opening))
+        allowed = overlap.call in OVERLAP_CALLS.get(step.call, ()) and step.misuse is None
+        return allowed and self.makes_sense(overlap.call, step.room, step.opening)
 
-    def _peer_step_makes_sense(self, step: Step) -> bool:
-        peer = self.observer.subject.peer(self.world.peers[step.room].name)
-        return Ability.RECONNECT in self.can and not peer.healthy if step.call is Call.RESTART else peer.healthy
+    def _peer_step_makes_sense(self, call: Call, number: int) -> bool:
+        peer = self.observer.subject.peer(self.world.peers[number].name)
+        return Ability.RECONNECT in self.can and not peer.healthy if call is Call.RESTART else peer.healthy
 
     def _misuse_makes_sense(self, room: Room, misuse: Misuse) -> bool:
         if misuse is Misuse.BEFORE_INIT:

@@ -54,15 +54,12 @@ class Caller:
         self._tasks: Final[SimpleQueue[Callable[[], None]]] = SimpleQueue()
         self._thread: Final = Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
-
-    @property
-    def ident(self) -> int:
         assert self._thread.ident is not None
-        return self._thread.ident
+        self.ident: Final = self._thread.ident
 
     @property
     def is_this_thread(self) -> bool:
-        return get_ident() == self._thread.ident
+        return get_ident() == self.ident
 
     def begin(self, what: Callable[[], _T]) -> Task[_T]:
         task = Task(what)

@@ -189,22 +189,23 @@ def listed(table: Rows | Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
     return table if isinstance(table, (list, tuple)) else table.tolist() if isinstance(table, Rows) else table
 
 
-def blocks(regions: Sequence[Region], rows: Iterable[Sequence[int]], memory: str) -> tuple[Span, ...] | None:
+def blocks(regions: Sequence[Region], rows: Sequence[Sequence[int]], memory: str) -> tuple[Span, ...] | None:
     """The blocks that the rows name, or None where one of them lies in no single registration."""
+    plain: Iterable[Sequence[int]] = rows
+    if set(map(len, rows)) != {3}:
+        strided = [_five(row) for row in rows]
+        if any(stride < length or count < 1 for _, length, _, stride, count in strided):
+            return None
+        plain = ((at + stride * n, size, device) for at, size, device, stride, count in strided for n in range(count))
     found: list[Span] = []
     first, end, there = 0, 0, -1
-    for row in rows:
-        address, length, device, stride, count = _five(row)
-        if stride < length or count < 1:
-            return None
-        # Rows in sequence lie in one registration as a rule, which is looked up once.
-        for number in range(count):
-            at = address + stride * number
-            if there != device or at < first or at + length > end:
-                first, end, there = _registration(regions, at, length, device, memory)
-                if at < first or at + length > end:
-                    return None
-            found.append((at, length))
+    # Rows in sequence lie in one registration as a rule, which is looked up once.
+    for at, length, device in plain:
+        if there != device or at < first or at + length > end:
+            first, end, there = _registration(regions, at, length, device, memory)
+            if at < first or at + length > end:
+                return None
+        found.append((at, length))
     return tuple(found)
 
 
@@ -218,10 +219,16 @@ def _registration(regions: Sequence[Region], at: int, length: int, device: int, 
 
 def picked(blocks: Sequence[Span], indices: Indices | Sequence[int]) -> tuple[Span, ...] | None:
     """The blocks that the indices name, or None where one names none."""
-    numbers = indices.tolist() if isinstance(indices, Indices) else indices
+    numbers = _numbers(indices)
     if not all(0 <= number < len(blocks) for number in numbers):
         return None
     return tuple(blocks[number] for number in numbers)
+
+
+def _numbers(indices: Indices | Sequence[int]) -> Sequence[int]:
+    if isinstance(indices, (list, tuple)):
+        return indices
+    return indices.tolist() if isinstance(indices, Indices) else indices
 
 
 def covered(regions: Sequence[Region], spans: Iterable[Span]) -> bool:

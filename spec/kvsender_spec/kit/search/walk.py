@@ -70,6 +70,7 @@ class _Mix(Enum):
 
 
 _MIXES: Final[tuple[_Mix, ...]] = (*_Mix, _Mix.FAULTS)
+_MISUSES: Final = tuple(Misuse)
 # How often each call is tried where it makes sense.
 _PLAIN_CALLS: Final[Mapping[Call, int]] = {
     Call.SEND: 9,
@@ -154,33 +155,32 @@ def _weighted(random: Random, weights: Mapping[_T, int]) -> _T:
 def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
     """Choose one step that makes sense now, or None where none does."""
     slots = range(max(len(run.setup.chunks), run.setup.peers))
-    able = {call: [slot for slot in slots if run.applicable(Step(call, slot))] for call in _CALLS[mix]}
+    able = {call: run.able(call, slots) for call in _CALLS[mix]}
     weights = {call: weight for call, weight in _CALLS[mix].items() if able[call]}
     if not weights:
         return None
     call = _weighted(random, weights)
     flying = [slot for slot in able[call] if run.asks(Point.CHECK, slot)]
     followed = call is Call.POLL and flying and random.random() < _FOLLOWED
-    step = Step(call, random.choice(flying if followed else able[call]))
+    slot = random.choice(flying if followed else able[call])
     if call is Call.SEND and random.random() < _MISTAKES:
-        mistake = replace(step, misuse=random.choice(tuple(Misuse)))
-        return mistake if run.applicable(mistake) else step
-    if call is Call.POLL:
-        step = replace(step, progress=_weighted(random, _PROGRESS))
-    if call in _MENUS and mix is _Mix.FAULTS:
-        return replace(step, fault=_fault(random, run, step))
+        mistake = Step(call, slot, misuse=random.choice(_MISUSES))
+        return mistake if run.applicable(mistake) else Step(call, slot)
+    progress = _weighted(random, _PROGRESS) if call is Call.POLL else Progress.NONE
+    fault = _fault(random, run, call, slot) if call in _MENUS and mix is _Mix.FAULTS else None
+    step = Step(call, slot, progress, fault)
     if call in _OVERLAP_POINTS and mix is _Mix.THREADS:
         return _with_overlap(random, run, step)
     return step
 
 
-def _fault(random: Random, run: Run, step: Step) -> Fault | None:
+def _fault(random: Random, run: Run, call: Call, slot: int) -> Fault | None:
     """Sometimes a fault, of those that can strike; most often in a poll() that has something to ask about."""
-    asks = {point: run.asks(point, step.room) for point in Point}
-    share = 0.25 if step.call is Call.SEND else 0.6 if asks[Point.CHECK] else 0.15
+    asks = {point: run.asks(point, slot) for point in Point}
+    share = 0.25 if call is Call.SEND else 0.6 if asks[Point.CHECK] else 0.15
     if random.random() >= share:
         return None
-    menu = _MENUS[step.call]
+    menu = _MENUS[call]
     (faults,) = random.choices((menu.usual, menu.disconnects, menu.rare), (4, 3, 3))
     striking = [fault for fault in faults if fault.nth < asks[fault.point]]
     return random.choice(striking) if striking else None

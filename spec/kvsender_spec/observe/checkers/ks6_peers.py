@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
@@ -28,6 +28,7 @@ class Peers(Checker):
         super().__init__(sight)
         self._early: dict[tuple[int, str], str] = {}
         """By room and peer: what was missing there when it was told of success."""
+        self._can_tell_return: Final = sight.has(Ability.RECONNECT) and "peer.returned" in sight.vantage
 
     def answered(self, answer: Answer) -> None:
         if answer.value is None or not answer.allowed or not answer.first_terminal:
@@ -54,13 +55,10 @@ class Peers(Checker):
 
     def _added(self, *, at_a_call: bool) -> None:
         """KS-6.3: a peer that has returned is added once, before the caller goes on."""
-        if (
-            not self.sight.has(Ability.RECONNECT)
-            or "peer.returned" not in self.sight.vantage
-            or self.sight.subject.lossy
-        ):
+        subject = self.sight.subject
+        if not subject.returned or not self._can_tell_return or subject.lossy:
             return
-        for peer in self.sight.subject.peers.values():
+        for peer in subject.peers.values():
             times = peer.added_since
             if times is not None and (times > 1 or at_a_call):
                 self.check("KS-6.3", times == 1, f"{peer.name} is added once", f"it was added {times} times")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from kvsender_spec.history.events import AnyEvent
 from kvsender_spec.history.header import Ability
 from kvsender_spec.observe.answers import Answer
-from kvsender_spec.observe.checkers.base import ANSWERS, Checker
+from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
 from kvsender_spec.observe.room import RoomView
 
 
 class Threads(Checker):
     kinds: ClassVar = ANSWERS | {"worker.ended", "control.arrived"}
     sees: ClassVar = frozenset({"call.ended", "worker.ended", "run.ended"})
+
+    def __init__(self, sight: Sight) -> None:
+        super().__init__(sight)
+        self._can_tell_end: Final = sight.has(Ability.WORKERS) and "worker.ended" in sight.vantage
 
     def answered(self, answer: Answer) -> None:
         if answer.overlapped and answer.allowed and answer.error is None:
@@ -22,7 +26,7 @@ class Threads(Checker):
     def see(self, event: AnyEvent, room: RoomView | None) -> None:
         """KS-7.1: looked at after something that ends a careless worker, and whenever one has ended."""
         subject = self.sight.subject
-        if not self.sight.has(Ability.WORKERS) or "worker.ended" not in self.sight.vantage or subject.lossy:
+        if not self._can_tell_end or subject.lossy:
             return
         if subject.ended_workers:
             self.broke("KS-7.1", "every worker lives on", f"ended: {', '.join(subject.ended_workers)}")
