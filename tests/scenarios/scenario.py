@@ -31,7 +31,8 @@ from kvsender_spec.history import events as h
 from kvsender_spec.history.plain import one_line
 from kvsender_spec.history.telling import TEXT_LIMIT, StepEvents, Teller, TransportCall
 from kvsender_spec.kit.adapter import Adapter, Quarantines
-from kvsender_spec.kit.run.execute import CALL_NAMES, Run
+from kvsender_spec.kit.run.execute import Run
+from kvsender_spec.kit.run.invoke import CALL_NAMES
 from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.scripted_world import ROOM_IDS, unrunnable_setup
 from kvsender_spec.printed import parse_setup, parse_step

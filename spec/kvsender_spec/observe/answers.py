@@ -11,8 +11,9 @@ from typing import Final
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.history.events import CallEnded, CallName, CallStarted, ErrorSeen, Origin
 from kvsender_spec.machine import LATCHED, Input, State
+from kvsender_spec.observe.bracket import Answered, Bracket
 from kvsender_spec.observe.causes import attribution_of, chain, matches, refs
-from kvsender_spec.observe.room import Answered, Bracket, RoomView
+from kvsender_spec.observe.room import RoomView
 from kvsender_spec.oracle import ABORTED, DEADLINE, UNKNOWN, Cause, CauseKind, Possible
 
 _GIVING_UP: Final = {CallName.ABORT: "KS-5.1", CallName.CLEAR: "KS-5.2"}

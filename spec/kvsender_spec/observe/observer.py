@@ -47,10 +47,11 @@ from kvsender_spec.history.header import Ability, Header
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.answers import Answer, conclude, follow, in_order
 from kvsender_spec.observe.attribution import CALLER
+from kvsender_spec.observe.bracket import Answered, Bracket
 from kvsender_spec.observe.checkers import CHECKERS
 from kvsender_spec.observe.checkers.base import OWN_ERROR, Checker, Sight
 from kvsender_spec.observe.peers import SubjectView, disconnected, opened_to, peer_changed
-from kvsender_spec.observe.room import Answered, Bracket, RoomView
+from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.routing import Routing
 from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
 from kvsender_spec.observe.verdicts import named, verdict_of

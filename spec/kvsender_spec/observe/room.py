@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from transitions import MachineError
@@ -29,51 +28,10 @@ from kvsender_spec.history.events import (
 )
 from kvsender_spec.history.header import Ability, Header
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
+from kvsender_spec.observe.bracket import Answered, Bracket
 from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
 
 _INTERNAL: Final = frozenset({Origin.BASE, Origin.OTHER, Origin.USAGE, Origin.RELEASED})
-
-
-@dataclass(slots=True)
-class Answered:
-    """The first errors that the transport answered a room with, within one call or between calls."""
-
-    posting: Cause | None = None
-    checking: Cause | None = None
-    posted: int = 0
-    """How many transfers it accepted."""
-    made: int = 0
-    """How many transfers were made or tried."""
-    checks: int = 0
-    """How often the caller's own calls asked about one of the room's handles."""
-    refused_at: dict[str, Cause] = field(default_factory=dict)
-    """By peer: the error of a transfer that could not be made."""
-    refused_again: Cause | None = None
-    """The error of the second try, where that one could not be made either."""
-    tried_again: Cause | None = None
-    """Such an error, where one was made for that peer after all before anything was posted."""
-    interrupts: list[ErrorSeen] = field(default_factory=list)
-    """KeyboardInterrupt or SystemExit inside a call of the transport."""
-    any: bool = False
-
-    @property
-    def first(self) -> Cause | None:
-        return self.posting or self.checking
-
-    @property
-    def posts(self) -> str:
-        """What was posted, in words."""
-        return f"{self.posted} transfers were posted" + (f", and {self.posting}" if self.posting is not None else "")
-
-
-@dataclass(slots=True)
-class Bracket:
-    """A call between its start and its end."""
-
-    started: CallStarted
-    complete: bool
-    """When it started a deadline had passed, and every transfer had finished in truth."""
-    ended: CallEnded | None = None
 
 
 class RoomView:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar, cast
 
-from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured, Sender
+from kvsender_spec.contract import Clearable, KVPoll
 from kvsender_spec.history import events
 from kvsender_spec.history.events import CallName, Destination
 from kvsender_spec.history.header import Ability
@@ -22,24 +22,17 @@ from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter, Peer
 from kvsender_spec.kit.run.calls import AdapterError, Second, StuckError, supervised
 from kvsender_spec.kit.run.ending import ending
+from kvsender_spec.kit.run.invoke import CALL_NAMES, invoke
 from kvsender_spec.kit.run.misuse import MALFORMED, wrong_pages
 from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.scripted_world import STRAY_ROOM
 from kvsender_spec.kit.run.situation import OVERLAP_CALLS, Situation
 from kvsender_spec.trace import OF_AN_END, WORLD_CALLS, Call, Misuse, Overlap, Progress, Setup, Step, Trace
 
-__all__ = ["CALL_NAMES", "OVERLAP_CALLS", "Run", "run_trace"]
+__all__ = ["OVERLAP_CALLS", "Run", "run_trace"]
 
 _T = TypeVar("_T")
 
-CALL_NAMES: Final = {
-    Call.SEND: CallName.SEND,
-    Call.POLL: CallName.POLL,
-    Call.FAILURE_EXCEPTION: CallName.FAILURE_EXCEPTION,
-    Call.ABORT: CallName.ABORT,
-    Call.CLEAR: CallName.CLEAR,
-    Call.METRIC: CallName.METRICS,
-}
 _SETTLE_ROUNDS: Final = 3
 _POLLS: Final = frozenset(KVPoll)
 
@@ -231,7 +224,7 @@ class Run(Situation):
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
         of = self.recorder.call_started(CALL_NAMES[step.call], room.key, pages=pages, last=last)
         self._open_call = of
-        results, error = self.calls.make(f"{step.call}()", lambda: self._invoke(room.sender, step.call, pages))
+        results, error = self.calls.make(f"{step.call}()", lambda: invoke(room.sender, step.call, pages))
         if step.call is Call.SEND:
             self.calls.let_workers()  # what they are given to post is posted within this call, and may overlap another
         second = self.calls.overlapping()
@@ -286,28 +279,10 @@ class Run(Situation):
         def call() -> object:
             pages, last = self._next_chunk(room) if overlap.call is Call.SEND else ([], False)
             second.of = self.recorder.call_started(CALL_NAMES[overlap.call], room.key, pages=pages, last=last)
-            return self._invoke(room.sender, overlap.call, pages)
+            return invoke(room.sender, overlap.call, pages)
 
         second = Second(overlap, call)
         self.calls.expect(second)
-
-    def _invoke(self, sender: Sender, call: Call, pages: Sequence[int]) -> object:
-        match call:
-            case Call.SEND:
-                sender.send(pages)
-            case Call.POLL:
-                return sender.poll()
-            case Call.FAILURE_EXCEPTION:
-                sender.failure_exception()
-            case Call.ABORT:
-                cast("Abortable", sender).abort()
-            case Call.CLEAR:
-                cast("Clearable", sender).clear()
-            case Call.METRIC:
-                cast("Measured", sender).get_transfer_metric()
-            case _:
-                raise AssertionError(f"{call} is not a call of the caller")
-        return None
 
     def _misuse(self, room: Room, misuse: Misuse) -> None:
         sender = room.sender
@@ -320,7 +295,7 @@ class Run(Situation):
         of = self.recorder.call_started(CallName.SEND, room.key, pages=pages, misuse=misuse.value)
         ids = cast("Sequence[int]", pages)
         self._open_call = of
-        error = self.calls.make("send()", lambda: self._invoke(sender, Call.SEND, ids))[1]
+        error = self.calls.make("send()", lambda: invoke(sender, Call.SEND, ids))[1]
         self._open_call = None
         self.recorder.call_ended(of, room.key, error=error)
         if sender is not room.sender and isinstance(sender, Clearable):

@@ -1,0 +1,50 @@
+"""One call of the caller between its start and its end, and what the transport answered meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kvsender_spec.history.events import CallEnded, CallStarted, ErrorSeen
+from kvsender_spec.oracle import Cause
+
+
+@dataclass(slots=True)
+class Answered:
+    """The first errors that the transport answered a room with, within one call or between calls."""
+
+    posting: Cause | None = None
+    checking: Cause | None = None
+    posted: int = 0
+    """How many transfers it accepted."""
+    made: int = 0
+    """How many transfers were made or tried."""
+    checks: int = 0
+    """How often the caller's own calls asked about one of the room's handles."""
+    refused_at: dict[str, Cause] = field(default_factory=dict)
+    """By peer: the error of a transfer that could not be made."""
+    refused_again: Cause | None = None
+    """The error of the second try, where that one could not be made either."""
+    tried_again: Cause | None = None
+    """Such an error, where one was made for that peer after all before anything was posted."""
+    interrupts: list[ErrorSeen] = field(default_factory=list)
+    """KeyboardInterrupt or SystemExit inside a call of the transport."""
+    any: bool = False
+
+    @property
+    def first(self) -> Cause | None:
+        return self.posting or self.checking
+
+    @property
+    def posts(self) -> str:
+        """What was posted, in words."""
+        return f"{self.posted} transfers were posted" + (f", and {self.posting}" if self.posting is not None else "")
+
+
+@dataclass(slots=True)
+class Bracket:
+    """A call between its start and its end."""
+
+    started: CallStarted
+    complete: bool
+    """When it started a deadline had passed, and every transfer had finished in truth."""
+    ended: CallEnded | None = None
