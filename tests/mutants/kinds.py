@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar, Final
+from weakref import WeakKeyDictionary
 
 from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem, Part
 
@@ -255,6 +256,21 @@ class WaitsForALostSlot(LosesItsSlot):
         """It has kept the chunk, and tries again whenever it is polled."""
 
 
+class PreparesForEachChunk(InlineSender):
+    """Prepares the peer's list anew for every chunk, and releases none of them.
+
+    TensorRT-LLM #13056: what a request allocates is not given back when it is cancelled. Bug B62 of the catalogue.
+    """
+
+    breaks: ClassVar = "KS-4.3"
+    kept: ClassVar[WeakKeyDictionary[object, list[object]]] = WeakKeyDictionary()
+
+    def make(self, target: Destination, mine: Sequence[int], theirs: Sequence[int], last: bool) -> Part:
+        kept = self.kept.setdefault(self.system, [])
+        kept.append(self.agent.prep_xfer_dlist(target.peer.name, self.system.rows(target.peer.memory), "DRAM"))
+        return super().make(target, mine, theirs, last)
+
+
 class ById(InlineSystem):
     """Finds the room of a late transfer by the room's id."""
 
@@ -291,6 +307,7 @@ class LateErrorHitsTheNewRoom(InlineSender):
 
 
 SENDERS: Final = (
+    PreparesForEachChunk,
     CutsToThePeersPages,
     AbortReconnects,
     NeverTellsSuccess,

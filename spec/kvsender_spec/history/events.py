@@ -320,6 +320,8 @@ class KeptCounted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="kep
     """About rooms; None where the subject cannot say."""
     in_flight: int | None = None
     """Transfers in flight that it knows of; None where it cannot say."""
+    held: int | None = None
+    """Descriptor lists and registrations that it holds beyond what it began with; None where that was not counted."""
 
 
 class ImportProbed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="import.probed"):

@@ -240,8 +240,10 @@ class Teller:
                 rest = "what is in flight finishes" if event.settles else "what is in flight stays silent"
                 return f"from here nothing goes wrong any more; {rest}"
             case h.KeptCounted():
-                entries, flight = ("unknown" if kept is None else kept for kept in (event.entries, event.in_flight))
-                return f"what the sender still holds: entries about rooms {entries}, transfers in flight {flight}"
+                counts = (event.entries, event.in_flight, event.held)
+                entries, flight, held = ("unknown" if count is None else count for count in counts)
+                kept = f"entries about rooms {entries}, transfers in flight {flight}, lists and registrations {held}"
+                return f"what the sender still holds: {kept}"
             case h.ImportProbed():
                 outcome = f"fails: {_plain(event.failure)}" if event.failure else "succeeds"
                 return f"the import of {_plain(event.module)} without nixl {outcome}"

@@ -336,7 +336,8 @@ class Run(Situation):
         entries: int | None = None
         if Ability.COUNTS in self.can and all(room.view.cleared for room in self.rooms):
             entries = self.calls.hook("residue", cast("able.CountsResidue", self.system).residue)
-        self.recorder.note(partial(events.KeptCounted, entries=entries))
+        held = self.world.transport.held - self.held_at_start
+        self.recorder.note(partial(events.KeptCounted, entries=entries, held=held))
 
 
 def run_trace(adapter: Adapter, trace: Trace, *, as_it_is: bool = False) -> Run:

@@ -57,6 +57,8 @@ class Situation:
         )
         self.recorder.name_threads(self.calls.threads())
         self.calls.system = cast("Works", self.system) if Ability.WORKERS in self.can else None
+        self.held_at_start: Final = self.world.transport.held
+        """Descriptor lists and registrations."""
         self.reports: Final = FabricRecorder(self.recorder, self.scripted_world, self.calls)
         self.rooms: Final[list[Room]] = []
         """Every opening, the oldest first."""

@@ -112,7 +112,9 @@ class ScriptedAgent(Answering):
         found = blocks(self.regions if local else [] if link is None else link.regions, rows, memory)
         if found is None:
             raise self.fabric.error(Kind.NOT_FOUND)
-        return ScriptedDlist(None if local else link, found)
+        made = ScriptedDlist(None if local else link, found)
+        self.lists.add(made)
+        return made
 
     def release_dlist_handle(self, handle: ScriptedDlist) -> None:
         handle.released = True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from threading import RLock
 from typing import Final
+from weakref import WeakSet
 
 from kvsender_spec.faults import BASE_KINDS, NONSENSE, PROGRAMMING_KINDS, RETURNED_BY_TRANSPORT, Fault, Kind, Point
-from kvsender_spec.kit.scripted.copies import Link, Region, ScriptedHandle, covered
+from kvsender_spec.kit.scripted.copies import Link, Region, ScriptedDlist, ScriptedHandle, covered
 from kvsender_spec.kit.scripted.ground import Ground, TransportEvent, WaitedTooLong
 
 
@@ -23,11 +24,18 @@ class Answering:
         self.regions: list[Region] = []
         # An agent knows itself from the start, and nothing makes it forget.
         self.links: dict[str, Link] = {name: Link(self, self, self.regions)}
+        self.lists: Final[WeakSet[ScriptedDlist]] = WeakSet()
+        """The descriptor lists that were prepared; dropping the last reference releases one, as in NIXL."""
         self.poisoned: set[str] = set()
         self.deregistered = False
         self.inbox: dict[str, list[bytes]] = {}
         self._aim: int | None = None
         """The first address at the peer that the transfer which is being made is about."""
+
+    @property
+    def held(self) -> int:
+        """How many descriptor lists and registrations it holds."""
+        return len(self.regions) + sum(not made.released for made in self.lists)
 
     def deliver(self, sender: str, message: bytes) -> None:
         if self.alive:

@@ -108,7 +108,7 @@ class Copy:
         return budget
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class ScriptedDlist:
     """A prepared descriptor list. ``link`` is None on the local side."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
@@ -24,6 +24,8 @@ from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.verdict import Reason
 
 _HELD = "pages.held"
+MOST_HELD: Final = 12
+"""A sender may prepare a few lists for each peer when it first needs them, and no more however many rooms there are."""
 _UNPROVEN = (HandleState.IN_FLIGHT, HandleState.IN_DOUBT)
 
 
@@ -140,6 +142,11 @@ class Pages(Checker):
         if event.entries is not None:
             wanted = "no entry of a cleared room is kept"
             self.check("KS-4.3", event.entries == 0, wanted, f"{event.entries} are")
+        rooms = len(self.sight.rooms)
+        if event.held is not None and rooms > MOST_HELD:
+            seen = f"it holds {event.held} more than before {rooms} rooms"
+            wanted = "descriptor lists and registrations of rooms that are over are given back"
+            self.check("KS-4.3", event.held <= MOST_HELD, wanted, seen)
         if event.in_flight is not None:
             wanted = "nothing is in flight"
             self.check("KS-4.3", event.in_flight == 0, wanted, f"{event.in_flight} transfers are")
