@@ -361,6 +361,7 @@ class InlineSystem(Prefill):
     def __init__(self, world: World, sender_class: type[InlineSender]) -> None:
         super().__init__(world)
         self.sender_class = sender_class
+        self.takes_parts = True
 
     def sender(self, plan: RoomPlan) -> InlineSender:
         sender = self.uninitialised(plan)

@@ -23,7 +23,7 @@ from kvsender_spec.machine import State
 class CutsToThePeersPages(InlineSender):
     """Where a peer names fewer pages than the room has, it gets the first ones.
 
-    SGLang 0.5.11 to 0.5.23 cut the longer of two page lists with a warning; a peer with a prefix cache wants the last.
+    SGLang 0.5.12 and 0.5.23 cut the longer of two page lists and log a warning.
     """
 
     breaks: ClassVar = "KS-3.1"

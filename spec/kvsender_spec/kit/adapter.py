@@ -94,8 +94,8 @@ class Peer:
 class Destination:
     """Where one peer wants one room. A dummy peer takes part and receives nothing.
 
-    A peer may name fewer pages than the room has: it has the first ones already, and wants the last. Such rooms are
-    played only where a first one, in which nothing goes wrong, ends with Success.
+    Where the system takes parts (``TakesParts``) a peer may name fewer pages than the room has: it has the first ones
+    already, and wants the last.
     """
 
     peer: Peer
@@ -172,6 +172,15 @@ class Settles(Protocol):
 class Quarantines(Protocol):
     def quarantined_pages(self) -> frozenset[int]:
         """The source pages that the caller must not reuse."""
+
+
+@runtime_checkable
+class TakesParts(Protocol):
+    """A system whose peers may have a room's first pages already: they name pages for the others only, and the caller
+    sends all of them. Where the caller leaves out what a peer has, as SGLang's does, nothing is to be declared."""
+
+    @property
+    def takes_parts(self) -> bool: ...
 
 
 @runtime_checkable

@@ -119,10 +119,11 @@ def _ask(adapter: Adapter) -> Parts:
     _require(adapter, "what sender() returned", sender, ("send", "poll", "failure_exception"))
     found = {ability for ability, protocol in _OF_THE_SYSTEM.items() if isinstance(system, protocol)}
     found |= {ability for ability, protocol in _OF_THE_SENDER.items() if isinstance(sender, protocol)}
+    if isinstance(system, able.TakesParts) and system.takes_parts:
+        found.add(Ability.PARTS)
     try:
-        if room.succeeds():
-            found |= {Ability.TELLS_SUCCESS} if room.tells_success() else set()
-            found |= {Ability.PARTS} if _GoodRoom(adapter, Setup(((2,),), cached=1)).succeeds() else set()
+        if room.succeeds() and room.tells_success():
+            found.add(Ability.TELLS_SUCCESS)
     except AdapterError:
         pass  # the first run says so, with a trace
     header = Header(

@@ -56,12 +56,13 @@ from kvsender_spec.observe.routing import Routing
 from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
 from kvsender_spec.observe.verdicts import named, verdict_of
 from kvsender_spec.oracle import UNKNOWN, Possible
+from kvsender_spec.trace import Misuse
 
 MOST_OVERLAPPING: Final = 2
 """More calls of one room at a time than this have too many orders: the room is judged no further."""
 _WORKERS_END: Final = "KS-7.1"
 _OF_A_MISTAKE: Final = -1
-"""A mistake of the caller's may be made in a room of its own, which is opened and cleared for it alone."""
+"""A send() before init() is made in a room of its own, which is opened and cleared for it alone."""
 
 
 class Observer:
@@ -338,7 +339,7 @@ class Observer:
         given_up = answer.started.what in (CallName.ABORT, CallName.CLEAR) and room.oracle.failed
         if room.faults or given_up:
             self.subject.faulted.add(room.key)
-        if answer.started.misuse:
+        if answer.started.misuse == Misuse.BEFORE_INIT.value:
             self.subject.faulted.add(_OF_A_MISTAKE)
         if len(violations) > known:
             self._marked(known)
