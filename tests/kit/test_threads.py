@@ -29,6 +29,7 @@ from kvsender_spec.trace import Call, Overlap, Progress, Setup, Step, Trace
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "CALL_LIMIT_S", 0.2)
+    monkeypatch.setattr(calls, "SENDER_LIMIT_S", 0.2)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -19,7 +19,7 @@ from kvsender_spec.kit.adapter import Works
 from kvsender_spec.kit.run.threads import CALLER, OTHER, OVERLAP_S, Callers, Task
 from kvsender_spec.kit.scripted.fabric import Fabric
 from kvsender_spec.kit.scripted.ground import WaitedTooLong
-from kvsender_spec.kit.scripted.parking import CALL_LIMIT_S, looks
+from kvsender_spec.kit.scripted.parking import CALL_LIMIT_S, SENDER_LIMIT_S, looks
 from kvsender_spec.trace import Overlap
 
 _T = TypeVar("_T")
@@ -82,6 +82,7 @@ class Calls:
     adapter: str
     fabric: Fabric
     limit_s: float = field(default_factory=lambda: CALL_LIMIT_S)
+    sender_limit_s: float = field(default_factory=lambda: SENDER_LIMIT_S)
     system: Works | None = None
     """Where the system has workers."""
     on_stuck: Callable[[StuckError], None] = _ignored
@@ -138,7 +139,7 @@ class Calls:
             raise StuckError(said, frames_of(error), 0.0) from error
 
     def _await(self, what: str, task: Task[_T], name: str) -> None:
-        for _ in range(looks(self.limit_s, _LOOK_S)):
+        for _ in range(looks(self.time_for(what), _LOOK_S)):
             if task.wait(_LOOK_S):
                 return
             self.fabric.parking.let_all_go()
@@ -149,8 +150,13 @@ class Calls:
         stack = stack_of(task.ident)
         self.fabric.abandoned = True
         _CALLERS.replace(name)
-        said = f"adapter {self.adapter}: {what} did not return within {self.limit_s:g} s"
-        return StuckError(said, stack, self.limit_s)
+        limit_s = self.time_for(what)
+        said = f"adapter {self.adapter}: {what} did not return within {limit_s:g} s"
+        return StuckError(said, stack, limit_s)
+
+    def time_for(self, what: str) -> float:
+        """The time limit in seconds of a call of the sender's, which is written as one, ``poll()``, or of the adapter."""
+        return self.sender_limit_s if "()" in what else self.limit_s
 
     # -- a second caller
 
@@ -274,7 +280,7 @@ def _look(calls: Calls | None, task: Task[_T], looked: int) -> None:
         return
     if looked:
         calls.fabric.parking.let_all_go()
-    if looked >= looks(calls.limit_s, _LOOK_S):
+    if looked >= looks(calls.time_for(_UNDER_WAY.what), _LOOK_S):
         error = calls.stuck(_UNDER_WAY.what, task, CALLER)
         calls.on_stuck(error)
         raise error

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from threading import Condition, RLock, get_ident
 from typing import Final
 
-CALL_LIMIT_S: Final = 4.0
-"""A call that takes longer never returns."""
+CALL_LIMIT_S: Final = 10.0
+"""A call of the adapter's that takes longer never returns; it may import what its sender needs."""
+SENDER_LIMIT_S: Final = 4.0
+"""A call of the sender's that takes longer waits for something (KS-3.7)."""
 _LOOK_S: Final = 0.001
 """Between two looks at whether workers, of which only their system knows, have become idle."""
 
