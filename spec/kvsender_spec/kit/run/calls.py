@@ -155,7 +155,7 @@ class Calls:
         return StuckError(said, stack, limit_s)
 
     def time_for(self, what: str) -> float:
-        """The time limit in seconds of a call of the sender's, which is written as one, ``poll()``, or of the adapter."""
+        """The limit in seconds of a call of the sender's, which is written as one, ``poll()``, or of the adapter."""
         return self.sender_limit_s if "()" in what else self.limit_s
 
     # -- a second caller
