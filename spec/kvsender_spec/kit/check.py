@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kvsender_spec.clauses import CLAUSES, Clause, claimed
 from kvsender_spec.history.events import KINDS, History
@@ -16,15 +16,17 @@ from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import abilities, claiming
 from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.search.complete import SuiteReport, run_suite
 from kvsender_spec.kit.search.explore import cut_short, explore
 from kvsender_spec.kit.search.sweep import SWEEP
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import observe
-from kvsender_spec.observe.verdict import Breakdown, Evidence, Findings, Outcome, Report, Verdict
+from kvsender_spec.observe.verdict import Breakdown, Evidence, Findings, Outcome, Report, SuiteSummary, Verdict
 from kvsender_spec.observe.verdicts import lacking, verdict_of
 from kvsender_spec.trace import Setup, Trace
+
+if TYPE_CHECKING:
+    from kvsender_spec.kit.search.complete import SuiteReport
 
 __all__ = ["EXAMPLES", "Budget", "Outcome", "Report", "UnknownClause", "check", "load_adapter", "select"]
 
@@ -108,9 +110,14 @@ def check(
     blame = attribute(adapter, tally, ids & wanted)
     _note_import(tally, probed, blame)
     verdicts = tuple(_verdict(clause, judged, can, tally, blame) for clause in CLAUSES if clause.id in wanted)
-    suite_report = None if suite is None else SuiteReport(suite, error="the adapter could not be opened")
-    if suite is not None and can is not None:
-        suite_report = run_suite(adapter, can, suite, profile=judged, strict=strict, on_sequence=on_sequence)
+    summary: SuiteSummary | None = None
+    if suite is not None:
+        from kvsender_spec.kit.search.complete import SuiteReport, run_suite
+
+        suite_report = SuiteReport(suite, error="the adapter could not be opened")
+        if can is not None:
+            suite_report = run_suite(adapter, can, suite, profile=judged, strict=strict, on_sequence=on_sequence)
+        summary = suite_report.summarised()
     return Report(
         adapter.name,
         judged,
@@ -121,7 +128,7 @@ def check(
         strict,
         claims=None if judged is own.profile else own.profile,
         errors=(*tally.errors, *blame.errors),
-        suite=None if suite_report is None else suite_report.summarised(),
+        suite=summary,
     )
 
 
