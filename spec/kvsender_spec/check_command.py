@@ -6,7 +6,7 @@ could not be judged, or the adapter broke; of several adapters the worst counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,14 @@ import typer
 from rich.console import Console
 
 from kvsender_spec.adapter_arguments import is_clause, load, plain_console, refusing
-from kvsender_spec.front import refuse, require_writable
+from kvsender_spec.front import import_from_here, refuse, require_writable
 from kvsender_spec.history.ndjson import write
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, UnknownClause, check, select
+from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import LoadError, abilities
 from kvsender_spec.kit.run.calls import AdapterError
+from kvsender_spec.kit.search.processes import in_processes
 from kvsender_spec.kit.search.sweep import SWEEP
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.verdict import Report, worst_exit_code
@@ -74,11 +76,15 @@ def check_command(
     histories: Annotated[
         Path | None, typer.Option("--histories", help="keep the history of each shortest failing run in this folder")
     ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="processes; of several adapters each has one, and the reports are the same")
+    ] = 1,
     verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
 ) -> None:
     """Explore senders on the scripted transport and print a verdict for each clause; several are compared as well."""
     console = plain_console()
-    adapters = _load_all([name for name in names if not is_clause(name)], verbose=verbose)
+    adapter_names = [name for name in names if not is_clause(name)]
+    adapters = _load_all(adapter_names, verbose=verbose)
     with refusing(UnknownClause):
         wanted = select(name for name in names if is_clause(name))
     if suite is not None:
@@ -87,20 +93,16 @@ def check_command(
         require_writable(path, option)
     if histories is not None:
         _make_folder(histories, "--histories")
+    runs = examples or budget.examples
+    checked = partial(check, seed=seed, examples=runs, clauses=wanted, profile=profile, strict=strict, suite=suite)
+    found: Iterable[Report] = map(partial(_explored, checked, runs, jobs), adapter_names, adapters)
+    if jobs > 1 and len(adapters) > 1:
+        found = in_processes(partial(_checked_by_name, checked), adapter_names, jobs)
     reports: list[Report] = []
-    for adapter in adapters:
-        reports.append(
-            _explored(
-                adapter,
-                seed=seed,
-                examples=examples or budget.examples,
-                clauses=wanted,
-                profile=profile,
-                strict=strict,
-                suite=suite,
-            )
-        )
-        render(reports[-1], console)
+    with refusing(LoadError):
+        for report in found:
+            reports.append(report)
+            render(report, console)
     if len(reports) > 1:
         render_matrix(reports, console)
     _write(reports, json_path, junit_path, html_path)
@@ -154,24 +156,18 @@ def _keep(reports: Sequence[Report], folder: Path) -> list[Path]:
     return paths
 
 
-def _explored(
-    adapter: Adapter,
-    *,
-    seed: int,
-    examples: int,
-    clauses: frozenset[str],
-    profile: Profile | None,
-    strict: bool,
-    suite: int | None,
-) -> Report:
-    """One check, with a bar that shows how far it is where somebody may be looking."""
-    explored = partial(
-        check, adapter, seed=seed, examples=examples, clauses=clauses, profile=profile, strict=strict, suite=suite
-    )
-    with refusing(LoadError):
-        if not Console(stderr=True).is_terminal:
-            return explored()
-        from kvsender_spec.progress import Bar
+def _checked_by_name(checked: partial[Report], name: str) -> Report:
+    """One of several checks, in a process of its own."""
+    import_from_here()
+    return checked(load_adapter(name))
 
-        with Bar(adapter.name, len(SWEEP) + examples) as bar:
-            return explored(on_run=bar.run, on_sequence=bar.sequence)
+
+def _explored(checked: partial[Report], runs: int, jobs: int, name: str, adapter: Adapter) -> Report:
+    """One check, with a bar that shows how far it is where somebody may be looking."""
+    here = partial(checked, adapter, jobs=jobs, load=partial(load_adapter, name))
+    if not Console(stderr=True).is_terminal:
+        return here()
+    from kvsender_spec.progress import Bar
+
+    with Bar(adapter.name, len(SWEEP) + runs) as bar:
+        return here(on_run=bar.run, on_sequence=bar.sequence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kvsender_spec.clauses import CLAUSES, Clause, claimed
@@ -78,6 +79,8 @@ def check(
     suite: int | None = None,
     traces: Iterable[Trace] = (),
     sweep: Iterable[Trace] = SWEEP,
+    jobs: int = 1,
+    load: Callable[[], Adapter] | None = None,
     on_run: Callable[[Tally], None] = lambda _: None,
     on_sequence: Callable[[SuiteReport], None] = lambda _: None,
 ) -> Report:
@@ -86,6 +89,9 @@ def check(
     ``traces`` and the ``sweep`` are run first, then ``examples`` runs are drawn. ``clauses`` limits the verdicts to
     some ids, ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a
     MUST. ``suite`` adds the complete suite for so many extra states, which is about all the clauses that are claimed.
+
+    ``jobs`` is the number of processes that make the runs; it changes nothing in the report. They get the adapter from
+    ``load``, or pickled where that is None.
 
     A run in which the adapter breaks judges nothing, and the next one goes on. Where it breaks in too many, the walk
     ends, and every clause that had not failed by then has the outcome ERROR.
@@ -102,8 +108,17 @@ def check(
     tally = Tally(claimed=ids)
     try:
         can = abilities(adapter)
-        first = (*traces, *sweep)
-        explore(adapter, tally, seed=seed, examples=examples, first=first, enough=_enough(chosen), on_run=on_run)
+        explore(
+            adapter,
+            tally,
+            seed=seed,
+            examples=examples,
+            first=(*traces, *sweep),
+            enough=_enough(chosen),
+            on_run=on_run,
+            jobs=jobs,
+            load=None if load is None else partial(_loaded, load, profile),
+        )
     except AdapterError as error:
         tally.errors.append(Breakdown(str(error), Trace(Setup(), ()), error.frames))
     probed = probe_import(own) if can is not None and _IMPORT in wanted else None
@@ -130,6 +145,10 @@ def check(
         errors=(*tally.errors, *blame.errors),
         suite=summary,
     )
+
+
+def _loaded(load: Callable[[], Adapter], profile: Profile | None) -> Adapter:
+    return claiming(load(), profile)
 
 
 def _enough(chosen: frozenset[str]) -> Callable[[Tally], bool]:
