@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from kvsender_spec.kit import probe
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Outcome, check
 from kvsender_spec.observe.verdict import Verdict
@@ -20,9 +21,14 @@ pytest_plugins = ["pytester"]
 ADAPTER = "from kvsender_spec.kit.toy import ToyAdapter\nclass Mine(ToyAdapter): pass\nadapter = Mine()\n"
 
 
-@pytest.fixture(autouse=True)
-def _forget_modules() -> Iterator[None]:
+@pytest.fixture(autouse=True, params=["fresh", "fork"])
+def _forget_modules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test is made in a fresh interpreter, and in a fork, which the probe makes where torch is loaded."""
     before = set(sys.modules)
+    if request.param == "fork":
+        monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    else:
+        monkeypatch.delitem(sys.modules, "torch", raising=False)
     yield
     for name in set(sys.modules) - before:
         del sys.modules[name]
@@ -74,6 +80,36 @@ def test_a_package_above_the_module_that_needs_nixl_is_caught(tmp_path: Path, mo
     (tmp_path / "heavy_package" / "mine.py").write_text(ADAPTER)
     module = importlib.import_module("heavy_package.mine")
     assert "nixl" in observed(judged(cast("Adapter", module.adapter)))
+
+
+def test_a_good_module_needs_no_fresh_interpreter_where_torch_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = "torch" not in sys.modules
+    asked: list[str] = []
+
+    def noted(name: str, path: str) -> str:
+        asked.append(name)
+        return ""
+
+    monkeypatch.setattr(probe, "_failure_in_fresh_interpreter", noted)
+    (tmp_path / "mine.py").write_text(ADAPTER)
+    assert judged(loaded(tmp_path / "mine.py", "mine_of_nobody")).outcome is Outcome.PASS
+    assert asked == ["mine_of_nobody"] * needed
+
+
+def test_what_the_fork_would_not_forget_would_be_taken_for_importable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why the fork forgets everything of which it is not known that it imports no nixl."""
+    monkeypatch.setitem(sys.modules, "nixl", ModuleType("nixl"))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "heavy.py").write_text("import nixl\n")
+    (tmp_path / "mine_of_heavy.py").write_text(f"import heavy\n{ADAPTER}")
+    adapter = cast("Adapter", importlib.import_module("mine_of_heavy").adapter)
+    assert "nixl" in observed(judged(adapter))
+    monkeypatch.setattr(probe, "_KEPT", probe._KEPT | {"heavy"})
+    assert judged(adapter).outcome is (Outcome.PASS if "torch" in sys.modules else Outcome.FAIL)
 
 
 def test_a_module_that_lacks_something_else_is_told_by_its_name(

@@ -50,6 +50,17 @@ def test_the_stub_of_what_learns_agrees_and_a_planted_mistake_is_reported(tmp_pa
     assert "aalpy.run_KV" in answer.stdout
 
 
+def test_the_stub_of_what_makes_processes_agrees_and_a_planted_mistake_is_reported(tmp_path: Path) -> None:
+    answer = stubtest(ROOT / "stubs", tmp_path, "joblib")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+    shutil.copytree(ROOT / "stubs" / "joblib", tmp_path / "stubs" / "joblib")
+    stub = tmp_path / "stubs" / "joblib" / "__init__.pyi"
+    stub.write_text(stub.read_text().replace("n_jobs: int", "jobs: int"))
+    answer = stubtest(tmp_path / "stubs", tmp_path, "joblib")
+    assert answer.returncode == 1
+    assert "joblib.Parallel.__init__" in answer.stdout
+
+
 def test_planted_mistakes_are_reported(tmp_path: Path) -> None:
     # Without this control a stub that stubtest silently does not read would pass as well.
     shutil.copytree(ROOT / "stubs" / "nixl", tmp_path / "stubs" / "nixl")

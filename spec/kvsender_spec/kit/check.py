@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from enum import StrEnum
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from kvsender_spec.clauses import CLAUSES, Clause, claimed
 from kvsender_spec.history.events import KINDS, History
@@ -17,15 +18,17 @@ from kvsender_spec.kit.parts import abilities, claiming
 from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.search.churn import LONG, churn
-from kvsender_spec.kit.search.complete import SuiteReport, run_suite
 from kvsender_spec.kit.search.explore import cut_short, explore
 from kvsender_spec.kit.search.sweep import SWEEP
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import observe
-from kvsender_spec.observe.verdict import Breakdown, Evidence, Findings, Outcome, Report, Verdict
+from kvsender_spec.observe.verdict import Breakdown, Evidence, Findings, Outcome, Report, SuiteSummary, Verdict
 from kvsender_spec.observe.verdicts import lacking, verdict_of
 from kvsender_spec.trace import Setup, Trace
+
+if TYPE_CHECKING:
+    from kvsender_spec.kit.search.complete import SuiteReport
 
 __all__ = ["EXAMPLES", "Budget", "Outcome", "Report", "UnknownClause", "check", "load_adapter", "select"]
 
@@ -77,6 +80,8 @@ def check(
     suite: int | None = None,
     traces: Iterable[Trace] = (),
     sweep: Iterable[Trace] = SWEEP,
+    jobs: int = 1,
+    load: Callable[[], Adapter] | None = None,
     on_run: Callable[[Tally], None] = lambda _: None,
     on_sequence: Callable[[SuiteReport], None] = lambda _: None,
 ) -> Report:
@@ -85,6 +90,9 @@ def check(
     ``traces`` and the ``sweep`` are run first, then ``examples`` runs are drawn. ``clauses`` limits the verdicts to
     some ids, ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a
     MUST. ``suite`` adds the complete suite for so many extra states, which is about all the clauses that are claimed.
+
+    ``jobs`` is the number of processes that make the runs; it changes nothing in the report. They get the adapter from
+    ``load``, or pickled where that is None.
 
     A run in which the adapter breaks judges nothing, and the next one goes on. Where it breaks in too many, the walk
     ends, and every clause that had not failed by then has the outcome ERROR.
@@ -101,17 +109,31 @@ def check(
     tally = Tally(claimed=ids)
     try:
         can = abilities(adapter)
-        first: tuple[Trace, ...] = (*traces, *sweep, *(churn(LONG) if examples >= Budget.CI.examples else ()))
-        explore(adapter, tally, seed=seed, examples=examples, first=first, enough=_enough(chosen), on_run=on_run)
+        explore(
+            adapter,
+            tally,
+            seed=seed,
+            examples=examples,
+            first=(*traces, *sweep, *(churn(LONG) if examples >= Budget.CI.examples else ())),
+            enough=_enough(chosen),
+            on_run=on_run,
+            jobs=jobs,
+            load=None if load is None else partial(_loaded, load, profile),
+        )
     except AdapterError as error:
         tally.errors.append(Breakdown(str(error), Trace(Setup(), ()), error.frames))
     probed = probe_import(own) if can is not None and _IMPORT in wanted else None
     blame = attribute(adapter, tally, ids & wanted)
     _note_import(tally, probed, blame)
     verdicts = tuple(_verdict(clause, judged, can, tally, blame) for clause in CLAUSES if clause.id in wanted)
-    suite_report = None if suite is None else SuiteReport(suite, error="the adapter could not be opened")
-    if suite is not None and can is not None:
-        suite_report = run_suite(adapter, can, suite, profile=judged, strict=strict, on_sequence=on_sequence)
+    summary: SuiteSummary | None = None
+    if suite is not None:
+        from kvsender_spec.kit.search.complete import SuiteReport, run_suite
+
+        suite_report = SuiteReport(suite, error="the adapter could not be opened")
+        if can is not None:
+            suite_report = run_suite(adapter, can, suite, profile=judged, strict=strict, on_sequence=on_sequence)
+        summary = suite_report.summarised()
     return Report(
         adapter.name,
         judged,
@@ -122,8 +144,12 @@ def check(
         strict,
         claims=None if judged is own.profile else own.profile,
         errors=(*tally.errors, *blame.errors),
-        suite=None if suite_report is None else suite_report.summarised(),
+        suite=summary,
     )
+
+
+def _loaded(load: Callable[[], Adapter], profile: Profile | None) -> Adapter:
+    return claiming(load(), profile)
 
 
 def _enough(chosen: frozenset[str]) -> Callable[[Tally], bool]:

@@ -1,0 +1,42 @@
+"""What the commands about adapters have in common: the adapters and clauses that a command line names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from kvsender_spec.front import import_from_here, refuse
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.loading import load_adapter
+from kvsender_spec.kit.parts import LoadError
+
+
+@contextmanager
+def refusing(*errors: type[Exception], about: str = "") -> Iterator[None]:
+    """What the block raises of these errors is wrong use of the command."""
+    try:
+        yield
+    except errors as error:
+        raise refuse(f"{about}{error}") from error
+
+
+def plain_console() -> Console:
+    """Where a command prints. What it quotes is no markup and is not broken into lines; a table is asked to fit."""
+    return Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def load(adapter_name: str, *, verbose: bool) -> Adapter:
+    """The adapter of that name, or a refusal."""
+    import_from_here()
+    if not verbose:
+        logging.disable(logging.CRITICAL)  # injected faults make a careful sender log thousands of times
+    with refusing(LoadError):
+        return load_adapter(adapter_name)
+
+
+def is_clause(name: str) -> bool:
+    """Whether an argument is meant to be the id of a clause; a name with a colon is an adapter's."""
+    return name.upper().startswith("KS-") and ":" not in name
