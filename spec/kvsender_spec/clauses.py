@@ -221,7 +221,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "NO-WAITING",
         "No call waits for the transport, a peer or a worker: send(), poll(), abort(), clear() and failure_exception()"
         " come back whatever is in flight, and ask the transport a bounded number of times.",
-        "TensorRT-LLM #14414: a wait for a transfer blocks the executor; sglang #26486: a silent peer holds its worker",
+        "TensorRT-LLM #14414: a wait for a transfer blocks the executor; SGLang 0.5.12: a silent peer holds its worker",
         "every call: it comes back within seconds, and asks the transport at most 400 times",
         layers=_SCRIPTED,
     ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tests.mutants.registry import MUTANTS, Mutant
@@ -113,8 +114,36 @@ class _Pursuit:
         return True
 
 
-def hunt(mutant: Mutant, *, seed: int, examples: int = Budget.CI.examples, to_the_end: bool = False) -> Hunt:
-    """Walk until the mutant's clause is blamed; ``to_the_end``: all the runs, to see what else breaks."""
+@dataclass(slots=True)
+class Swept:
+    """What the sweep shows of a mutant. It is the same on every seed, so that one sweep does for all hunts."""
+
+    pursuit: _Pursuit
+    tally: Tally
+    cpu_s: float
+
+
+def sweep(mutant: Mutant, *, to_the_end: bool = False) -> Swept:
+    """Run the sweep until the mutant's clause is blamed; ``to_the_end``: all of it."""
+    began = time.process_time()
+    judged = frozenset(clause.id for clause in claimed(mutant.adapter.profile))
+    pursuit, tally = _Pursuit(mutant, to_the_end), Tally(claimed=judged)
+    explore(mutant.adapter, tally, seed=0, examples=0, enough=pursuit.enough, on_run=pursuit.note)
+    return Swept(pursuit, tally, time.process_time() - began)
+
+
+def hunt(
+    mutant: Mutant,
+    *,
+    seed: int,
+    examples: int = Budget.CI.examples,
+    to_the_end: bool = False,
+    swept: Swept | None = None,
+) -> Hunt:
+    """Sweep, then walk until the mutant's clause is blamed; ``to_the_end``: all the runs, to see what else breaks.
+
+    What was ``swept`` already is not swept again.
+    """
     began = time.process_time()
     if mutant.breaks == IMPORT_CLAUSE:
         (verdict,) = check(mutant.adapter, seed=seed, examples=1, sweep=(), clauses=[IMPORT_CLAUSE]).verdicts
@@ -122,12 +151,20 @@ def hunt(mutant: Mutant, *, seed: int, examples: int = Budget.CI.examples, to_th
         example = None if found is None or found.trace is None else Example(found.violation, found.trace)
         caught = {} if example is None else {IMPORT_CLAUSE: 1}
         return Hunt(mutant, seed, 1, time.process_time() - began, caught, example, True)
-    judged = frozenset(clause.id for clause in claimed(mutant.adapter.profile))
-    pursuit = _Pursuit(mutant, to_the_end)
-    tally = Tally(claimed=judged)
-    explore(mutant.adapter, tally, seed=seed, examples=examples, enough=pursuit.enough, on_run=pursuit.note)
+    swept = swept or sweep(mutant, to_the_end=to_the_end)
+    pursuit, tally = replace(swept.pursuit, first_run=dict(swept.pursuit.first_run)), deepcopy(swept.tally)
+    if to_the_end or pursuit.example is None:
+        explore(
+            mutant.adapter,
+            tally,
+            seed=seed,
+            examples=examples,
+            first=(),
+            enough=pursuit.enough,
+            on_run=pursuit.note,
+        )
     pursuit.conclude(tally)
-    first_run = {clause: run for clause, run in pursuit.first_run.items() if clause in judged}
+    first_run = {clause: run for clause, run in pursuit.first_run.items() if clause in tally.claimed}
     return Hunt(mutant, seed, tally.runs, time.process_time() - began, first_run, pursuit.example, pursuit.shortest)
 
 
@@ -156,7 +193,7 @@ class Campaign:
     runs: tuple[int, ...]
     """To the first run that shows it."""
     cpu_s: float
-    """To each kill or survival, on average."""
+    """Of the sweep, and of the walks of all hunts."""
     firsts: int
     """On how many seeds no other clause had caught it in an earlier run."""
     alone: int
@@ -173,7 +210,8 @@ def campaign(number: int, seeds: tuple[int, ...], examples: int, breadth: int) -
     """Everything about one mutant of the registry, by its number there."""
     logging.disable(logging.CRITICAL)
     mutant = MUTANTS[number]
-    hunts = [hunt(mutant, seed=seed, examples=examples) for seed in seeds]
+    swept = None if mutant.breaks == IMPORT_CLAUSE else sweep(mutant)
+    hunts = [hunt(mutant, seed=seed, examples=examples, swept=swept) for seed in seeds]
     broad = hunt(mutant, seed=seeds[0], examples=breadth, to_the_end=True) if breadth else hunts[0]
     short = shortest(hunts)
     return Campaign(
@@ -181,7 +219,7 @@ def campaign(number: int, seeds: tuple[int, ...], examples: int, breadth: int) -
         tuple(hunt.seed for hunt in hunts if hunt.killed),
         tuple(hunt.seed for hunt in hunts if not hunt.killed),
         tuple(hunt.first_run[mutant.breaks] for hunt in hunts if hunt.killed),
-        sum(hunt.cpu_s for hunt in hunts) / len(hunts),
+        sum(hunt.cpu_s for hunt in hunts) + (0.0 if swept is None else swept.cpu_s),
         sum(hunt.first for hunt in hunts),
         sum(hunt.alone for hunt in hunts),
         frozenset().union(*(hunt.first_run for hunt in (*hunts, broad))),

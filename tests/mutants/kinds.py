@@ -23,7 +23,8 @@ from kvsender_spec.machine import State
 class CutsToThePeersPages(InlineSender):
     """Where a peer names fewer pages than the room has, it gets the first ones.
 
-    SGLang 0.5.12 and 0.5.23 cut the longer of two page lists and log a warning.
+    SGLang 0.5.12 and 0.5.23 cut the longer of two page lists and log a warning; state that is not transferred at all is
+    bug B21 of the field catalogue.
     """
 
     breaks: ClassVar = "KS-3.1"
@@ -58,7 +59,8 @@ class AbortReconnects(InlineSender):
 class KeepsTheOldLists(InlineSystem):
     """Adds the agent of a peer that has returned, and goes on with the lists that it had prepared before.
 
-    SGLang 0.5.23 drops a peer's prepared lists before it loads its metadata again; this sender does not.
+    SGLang 0.5.23 drops a peer's prepared lists before it loads its metadata again; this sender does not. A list that is
+    not found is bug B38 of the field catalogue.
     """
 
     breaks: ClassVar = "KS-6.3"
@@ -98,7 +100,7 @@ class FirstContactRaises(InlineSystem):
 class NeverTellsSuccess(InlineSender):
     """Tells its peers of failures only: who waits for the end of a good room waits for ever.
 
-    sglang #28651: a decode that is told nothing keeps its slot for 300 s.
+    sglang #28651: a decode that is told nothing keeps its slot for 300 s. Bug B19 of the field catalogue.
     """
 
     breaks: ClassVar = "KS-6.1"
@@ -161,7 +163,7 @@ class TellsSuccessTwice(InlineSender):
 class TakesSuccessBack(InlineSender):
     """An abort() after the end tells the peers of a failure, although they have been told of success.
 
-    sglang #28651: a late abort flips what was decided.
+    sglang #30352: an abort that comes late changes what was decided. Bug B13 of the field catalogue.
     """
 
     breaks: ClassVar = "KS-6.1"
@@ -247,7 +249,7 @@ class LosesItsSlot(InlineSender):
 class WaitsForALostSlot(LosesItsSlot):
     """The same, and a chunk without a slot waits until there is one.
 
-    LMCache #2972, as above: who comes next waits for a buffer that nobody will free.
+    LMCache #2972, as above: who comes next waits for a buffer that nobody will free. Bug B59 of the field catalogue.
     """
 
     breaks: ClassVar = "KS-4.3"
@@ -294,7 +296,7 @@ class ById(InlineSystem):
 class LateErrorHitsTheNewRoom(InlineSender):
     """A transfer that outlives its room fails the room that has its id by then.
 
-    sglang #40125: a record of an earlier room is found under the id of the next.
+    sglang #40125: a record of an earlier room is found under the id of the next. Bug B08 of the field catalogue.
     """
 
     breaks: ClassVar = "KS-5.4"

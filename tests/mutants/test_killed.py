@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.mutants.hunt import hunt
+from tests.mutants.hunt import hunt, sweep
 from tests.mutants.needs_nixl import adapter as needs_nixl
 from tests.mutants.registry import CORRECT, MUTANTS, Mutant
 from tests.mutants.seed import AfterTheFix, SeedAdapter
@@ -20,6 +20,7 @@ from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Outcome, check
 from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.run.execute import run_trace
+from kvsender_spec.kit.search.sweep import SWEEP
 from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
 
 SEED = 1
@@ -29,6 +30,17 @@ SEED = 1
 def test_the_clause_that_a_broken_sender_breaks_is_blamed(mutant: Mutant) -> None:
     found = hunt(mutant, seed=SEED)
     assert found.killed, f"{mutant.name} survived {found.runs} runs; broken first: {sorted(found.first_run)}"
+
+
+def test_hunts_that_share_one_sweep_find_what_each_finds_alone() -> None:
+    (mutant,) = (mutant for mutant in MUTANTS if mutant.name == "ClearForgets")
+    shared = sweep(mutant, to_the_end=True)
+    hunts = [hunt(mutant, seed=seed, examples=20, to_the_end=True, swept=shared) for seed in (SEED, SEED, SEED + 1)]
+    alone = hunt(mutant, seed=SEED, examples=20, to_the_end=True)
+    facts = [(found.runs, found.first_run, found.example) for found in (*hunts, alone)]
+    assert facts[0] == facts[1] == facts[3]
+    assert hunts[2].runs == alone.runs
+    assert shared.tally.runs == len(SWEEP)
 
 
 def test_every_clause_has_a_mutant_and_there_are_enough_of_both_styles() -> None:

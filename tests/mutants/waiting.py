@@ -33,7 +33,7 @@ class PollsUntilDone(InlineSender):
 class SleepsUntilDone(PollsUntilDone):
     """The same, with a pause between two looks.
 
-    SGLang 0.5.12, as above.
+    SGLang 0.5.12, as above. Bug B32 of the field catalogue.
     """
 
     breaks: ClassVar = "KS-3.7"
@@ -43,7 +43,7 @@ class SleepsUntilDone(PollsUntilDone):
 class MakesUntilMade(InlineSender):
     """send() tries a transfer that is refused again and again.
 
-    LMCache: a remote allocation without a time limit, in the path of the put task.
+    TensorRT-LLM #12313: what is tried again needs what it holds itself. Bug B63 of the field catalogue.
     """
 
     breaks: ClassVar = "KS-3.7"

@@ -35,7 +35,7 @@ def attribute(adapter: Adapter, tally: Tally, wanted: frozenset[str]) -> Blame:
     blame = Blame({}, {}, [])
     shown: list[Shown] = []
     for rule, example in sorted(tally.first.items(), key=_by_length):
-        if rule == OWN_ERROR or wanted & {rule, *tally.candidates[rule]}:
+        if rule == OWN_ERROR or wanted & {rule, *tally.explaining(rule)}:
             _attribute(adapter, tally, example, blame, shown)
     for rule, example in list(tally.later.items()):
         if rule in wanted and rule not in blame.evidence:

@@ -202,6 +202,11 @@ class Tally:
         named = next((clause for clause, _ in NAMING if clause in left), rule)
         return "KS-4.3" if named == "KS-5.4" and rooms > 3 and "KS-4.3" in self.claimed else named
 
+    def explaining(self, rule: str) -> frozenset[str]:
+        """The clauses that may turn out to be what the rule is broken for, once its trace is short."""
+        found = self.candidates[rule]
+        return found | {"KS-4.3"} if "KS-5.4" in found else found
+
     def needs(self, rule: str, circumstance: str) -> bool:
         """Whether the rule never broke without the circumstance, neither first nor after another rule."""
         return circumstance in self.seen_in[rule]
@@ -224,7 +229,7 @@ class Tally:
 
     def shows(self, clauses: Iterable[str]) -> bool:
         """Whether each of the clauses is broken first somewhere, or may be what explains a rule."""
-        explaining = frozenset[str]().union(*self.candidates.values())
+        explaining = frozenset[str]().union(*map(self.explaining, self.candidates))
         return all(clause in self.first or clause in explaining for clause in clauses)
 
 
