@@ -137,4 +137,4 @@ def test_an_adapter_may_live_in_the_test_file(head: str, outcome: str, pytester:
         "class TestMine(SenderConformance):\n    adapter = adapter\n    budget = 'quick'\n"
     )
     answer = pytester.runpytest_subprocess("--import-mode=importlib", "-k", "KS-1.5")
-    answer.assert_outcomes(**{outcome: 1}, deselected=32)
+    answer.assert_outcomes(**{outcome: 1}, deselected=33)

@@ -60,7 +60,7 @@ def test_the_adapter_gets_a_verdict(folder: Path, monkeypatch: pytest.MonkeyPatc
     report = check(load_adapter("my_adapter:adapter"), examples=500)
     assert (report.adapter, report.exit_code) == ("my_adapter", 0)
     passed = {verdict.clause.id for verdict in report.with_outcome(Outcome.PASS)}
-    assert len(passed) == 18
+    assert len(passed) == 19
     assert not report.with_outcome(Outcome.INCONCLUSIVE)
 
 
@@ -84,7 +84,7 @@ def test_the_sender_with_a_worker_gets_a_verdict(folder: Path, monkeypatch: pyte
 def test_the_pytest_files_work(folder: Path) -> None:
     answer = python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
     assert answer.returncode == 0, answer.stdout
-    assert "36 passed, 30 skipped, 1 xfailed" in answer.stdout
+    assert "38 passed, 30 skipped, 1 xfailed" in answer.stdout
 
 
 def test_the_fake_works(folder: Path) -> None:
