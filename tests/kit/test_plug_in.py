@@ -77,7 +77,7 @@ def test_the_sender_with_a_worker_gets_a_verdict(folder: Path, monkeypatch: pyte
     monkeypatch.syspath_prepend(folder)
     report = check(load_adapter("threaded:adapter"), examples=500)
     assert (report.adapter, report.exit_code, report.errors) == ("threaded", 0, ())
-    assert len(report.with_outcome(Outcome.PASS)) == 17
+    assert len(report.with_outcome(Outcome.PASS)) == 18
     assert "KS-1.4" in {verdict.clause.id for verdict in report.with_outcome(Outcome.NOT_APPLICABLE)}
 
 

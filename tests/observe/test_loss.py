@@ -126,8 +126,9 @@ def test_a_notification_without_an_incarnation_is_given_to_no_room_that_may_be_a
     heard = history.events[_first("ks-6.1-holds", NotificationHeard)]
     again = [replace(heard, incarnation=None), replace(heard, incarnation=None)]
     lost = EventsDropped(seq=0, t=0.0, count=2)
-    assert failing(history, [*history.events[: heard.seq], *again]) == {"KS-6.1"}
-    assert failing(history, [*history.events[: heard.seq], lost, *again]) == set()
+    ended = history.events[-1]
+    assert failing(history, [*history.events[: heard.seq], *again, ended]) == {"KS-6.1"}
+    assert failing(history, [*history.events[: heard.seq], lost, *again, ended]) == set()
 
 
 def test_a_room_that_is_opened_after_a_loss_is_judged() -> None:
