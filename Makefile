@@ -104,8 +104,8 @@ suite-kills: install ## Run the complete suite against every inline mutant; prin
 mutants: install ## Let the kit judge each mutant of the reference sender, against docs/code-mutants.md (40 minutes)
 	@$(BIN)/python -m tests.code_mutants.campaign
 
-bench-kit: install ## Measure the kit: steps/s, and the time to kill each mutant
-	@$(BIN)/python -m tests.mutants.bench
+bench-kit: install ## Measure the kit against BASE=<revision>, against the bare cost of its calls, and its parts (minutes)
+	@$(BIN)/python -m tests.kit.bench $(BASE)
 
 clean: ## Remove caches and built files; .venv stays
 	@rm -rf .mypy_cache .ruff_cache .hypothesis dist build

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from kvsender_spec.contract import Abortable, Clearable, Measured, Sender
 from kvsender_spec.faults import Point
 from kvsender_spec.history.record import Recorder
-from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter, Reconnects, RoomPlan, Settles
+from kvsender_spec.kit.adapter import Adapter, Reconnects, RoomPlan, Settles
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import Calls, supervised
 from kvsender_spec.kit.run.execute import Run
@@ -74,7 +74,7 @@ class _BareRoom:
         self.sender: Final = sender
 
 
-class _BareRun:
+class BareRun:
     """Makes the calls of a trace on the scripted agent, and looks at nothing that comes of them."""
 
     def __init__(self, adapter: Adapter, trace: Trace) -> None:
@@ -82,6 +82,8 @@ class _BareRun:
         self.scripted_world: Final = ScriptedWorld(trace.setup, parts_of(adapter).errors)
         self.system: Final = adapter.open(self.scripted_world.world)
         self.rooms: Final[list[tuple[int, _BareRoom]]] = []
+        self.settles = False
+        """What a polled room has in flight finishes."""
         for step in trace.steps:
             if step.call in WORLD_CALLS:
                 self.change_world(step)
@@ -106,6 +108,8 @@ class _BareRun:
             case Call.RESTART:
                 self.scripted_world.restart(world.peers[step.room])
                 cast("Reconnects", self.system).reconnect(world.peers[step.room])
+            case Call.FAULTS_OVER:
+                self.settles = not self.setup.silent
             case Call.SETTLE:
                 for peer in world.peers:
                     fabric.cont(peer.name)
@@ -119,7 +123,8 @@ class _BareRun:
     def call(self, step: Step) -> None:
         openings = [room for slot, room in self.rooms if slot == step.room]
         room, fabric = openings[step.opening - 1], self.scripted_world.fabric
-        self.scripted_world.let_progress(frozenset(room.handles), step.progress)
+        progress = Progress.ALL if self.settles and step.call is Call.POLL else step.progress
+        self.scripted_world.let_progress(room.handles, progress)
         fabric.plan.arm(*([] if step.fault is None else [step.fault]))
         known = len(fabric.events)
         self.invoke(room, step.call, step)
@@ -136,7 +141,7 @@ class _BareRun:
                 case Call.SEND if step.misuse is not None:
                     sender.send(cast("Sequence[int]", wrong_pages(step.misuse, room.sent, sum(room.chunks))))
                 case Call.SEND:
-                    pages = pages_after(room.plan.incarnation * ROOM_PAGES + len(room.sent), room.chunks.pop(0))
+                    pages = pages_after(room.plan, len(room.sent), room.chunks.pop(0))
                     room.sent.extend(pages)
                     sender.send(pages)
                 case Call.POLL:
@@ -156,7 +161,7 @@ class _BareRun:
 def bare_s(adapter: Adapter, traces: Sequence[Trace]) -> float:
     """CPU seconds of the same calls on the scripted agent, without recording and judging."""
     began = time.process_time()
-    supervised(lambda: [_BareRun(adapter, trace) for trace in traces])
+    supervised(lambda: [BareRun(adapter, trace) for trace in traces])
     return time.process_time() - began
 
 
