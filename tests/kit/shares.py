@@ -12,7 +12,7 @@ from unittest.mock import patch
 from kvsender_spec.contract import Abortable, Clearable, Measured, Sender
 from kvsender_spec.faults import Point
 from kvsender_spec.history.record import Recorder
-from kvsender_spec.kit.adapter import Adapter, Reconnects, RoomPlan, Settles
+from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter, Reconnects, RoomPlan, Settles
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import Calls, supervised
 from kvsender_spec.kit.run.execute import Run
@@ -141,7 +141,7 @@ class BareRun:
                 case Call.SEND if step.misuse is not None:
                     sender.send(cast("Sequence[int]", wrong_pages(step.misuse, room.sent, sum(room.chunks))))
                 case Call.SEND:
-                    pages = pages_after(room.plan, len(room.sent), room.chunks.pop(0))
+                    pages = pages_after(room.plan.incarnation * ROOM_PAGES + len(room.sent), room.chunks.pop(0))
                     room.sent.extend(pages)
                     sender.send(pages)
                 case Call.POLL:
