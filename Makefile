@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser rdma test lint types docs scenarios prove provers spec-mutants soak bench kill-matrix blame suite-kills bench-kit mutants connectors clean
+.PHONY: help install verify browser rdma test lint types docs scenarios prove provers spec-mutants soak bench kill-matrix blame suite-kills differential bench-kit mutants connectors clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -103,6 +103,9 @@ suite-kills: install ## Run the complete suite against every inline mutant; prin
 
 mutants: install ## Let the kit judge each mutant of the reference sender, against docs/code-mutants.md (40 minutes)
 	@$(BIN)/python -m tests.code_mutants.campaign
+
+differential: install ## Make the same random calls on real NIXL agents and on scripted ones for SECONDS (60)
+	@$(BIN)/python -m tests.kit.differential --seconds $(or $(SECONDS),60)
 
 bench-kit: install ## Measure the kit against BASE=<revision>, against the bare cost of its calls, and its parts (minutes)
 	@$(BIN)/python -m tests.kit.bench $(BASE)

@@ -938,9 +938,9 @@ class AddHeals(ScriptedAgent):
 
 class AddReplaces(ScriptedAgent):
     def add_remote_agent(self, metadata: bytes) -> bytes:
-        peer, regions, _ = self.fabric.read_metadata(metadata)
-        self.links[peer.name] = Link(self, peer, list(regions))
-        return peer.name.encode()
+        published = self.fabric.read_metadata(metadata)
+        self.links[published.agent.name] = Link(self, published.agent, list(published.regions))
+        return published.agent.name.encode()
 
 
 class NotifiesWithTheBytes(Fabric):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from kvsender_spec.contract import INIT_AGENT, Operation
@@ -14,7 +13,6 @@ from kvsender_spec.kit.scripted.copies import (
     Copy,
     Indices,
     Link,
-    Process,
     Region,
     Rows,
     ScriptedDescs,
@@ -22,9 +20,10 @@ from kvsender_spec.kit.scripted.copies import (
     ScriptedHandle,
     Span,
     blocks,
-    listed,
     picked,
+    rows_of,
 )
+from kvsender_spec.kit.scripted.metadata import Metadata
 from kvsender_spec.machine import HandleEvent, HandleState
 from kvsender_spec.oracle import TrackedHandle
 
@@ -39,16 +38,21 @@ class ScriptedAgent(Answering):
         if not regions:
             raise IndexError("list index out of range")
         if any(region[0] == 0 for region in regions):
+            self.hollow = self.hollow or not self.regions
             raise self.fabric.error(Kind.BACKEND)
         self.regions += regions
+        self.has_registered = True
         return regions
 
     def deregister_memory(self, dereg_list: list[Region]) -> None:
-        """Forget regions, each as often as it is listed. Peers that know them go on writing to them."""
-        if Counter(dereg_list) - Counter(self.regions):
+        """Forget regions. Peers that know them go on writing to them."""
+        if len(set(dereg_list)) < len(dereg_list):
+            raise self.fabric.handle_misuse(f"{self.name}: a list that names a region twice was deregistered")
+        if not set(dereg_list) <= set(self.regions):
             raise self.fabric.error(Kind.NOT_FOUND)
         for region in dereg_list:
             self.regions.remove(region)
+        self.hollow = self.hollow and bool(self.regions)
         self.deregistered = True
 
     # ----------------------------------------------------------------------------------------------- peers
@@ -59,30 +63,34 @@ class ScriptedAgent(Answering):
     def add_remote_agent(self, metadata: bytes) -> bytes:
         """The name as bytes, which is what NIXL 1.5.1 answers although its annotation says str."""
         with self.fabric.lock:
-            peer, regions, whole = self.fabric.read_metadata(metadata)
-            refused = self._connect(peer, regions, whole=whole)
+            published = self.fabric.read_metadata(metadata)
+            refused = self._connect(published)
             error = None if refused is None else self.fabric.error(refused)
-            self.fabric.connected(self.name, peer.name, error)
+            self.fabric.connected(self.name, published.agent.name, error)
             if error is not None:
                 raise error
-            return peer.name.encode()
+            return published.agent.name.encode()
 
-    def _connect(self, peer: Process, regions: Sequence[Region], *, whole: bool) -> Kind | None:
+    def _connect(self, published: Metadata) -> Kind | None:
         """Returns the error by which it is refused."""
+        peer = published.agent
         link = self.links.get(peer.name)
-        if not whole:
-            # A blob that ends early costs the good registration as well, and the name for ever.
+        if peer.name == self.name:
+            return Kind.INVALID_PARAM
+        if published.refused is not None and not published.poisons:
+            return published.refused
+        if peer.name in self.poisoned:
+            return Kind.INVALID_PARAM
+        if published.poisons:
             self.poisoned.add(peer.name)
             self._unlink(peer.name)
-            return Kind.NOT_FOUND
-        if peer.name == self.name or peer.name in self.poisoned:
-            return Kind.INVALID_PARAM
+            return published.refused
         if link is not None and link.peer is not peer:
             return Kind.NOT_ALLOWED
         if link is not None:
-            link.regions += (region for region in regions if region not in link.regions)
+            link.regions += (region for region in published.regions if region not in link.regions)
         elif peer.alive:
-            self.links[peer.name] = Link(self, peer, list(regions))
+            self.links[peer.name] = Link(self, peer, list(published.regions))
         else:
             return Kind.BACKEND
         return None
@@ -96,16 +104,14 @@ class ScriptedAgent(Answering):
             self._unlink(agent)
 
     def check_remote_metadata(self, agent: str) -> bool:
-        return agent in self.links
+        return agent in self.links and (agent != self.name or self.has_registered)
 
     # ----------------------------------------------------------------------------------------- descriptors
 
     def prep_xfer_dlist(
         self, agent_name: str, xfer_list: Rows | Sequence[tuple[int, int, int]], mem_type: str
     ) -> ScriptedDlist:
-        rows = listed(xfer_list)
-        if not rows:
-            raise IndexError("index 0 is out of bounds for axis 0 with size 0")
+        rows = rows_of(xfer_list, widths=(3, 5))
         memory = MEMORY[mem_type]
         local = agent_name in (INIT_AGENT, "")
         link = self.links.get(agent_name)
@@ -120,9 +126,7 @@ class ScriptedAgent(Answering):
         handle.released = True
 
     def get_xfer_descs(self, descs: Rows | Sequence[tuple[int, int, int]], mem_type: str) -> ScriptedDescs:
-        rows = listed(descs)
-        if not rows:
-            raise IndexError("list index out of range")
+        rows = rows_of(descs, widths=(3,))
         return ScriptedDescs(tuple((address, length, device) for address, length, device in rows), MEMORY[mem_type])
 
     # ------------------------------------------------------------------------------------------- transfers
@@ -136,6 +140,7 @@ class ScriptedAgent(Answering):
         remote_indices: Indices | Sequence[int],
         notif_msg: bytes = b"",
     ) -> ScriptedHandle:
+        writes = WRITES[operation]
         link = remote_xfer_side.link
         peer = "" if link is None else link.peer.name
         with self._reached(Point.MAKE):
@@ -152,7 +157,7 @@ class ScriptedAgent(Answering):
             if link.removed:
                 raise self._raised(Point.MAKE, Kind.NOT_FOUND, peer, notif_msg, own=self._outlived(link))
             local = picked(local_xfer_side.blocks, local_indices)
-            return self._make(link, operation, local, remote, notif_msg)
+            return self._make(link, operation, writes, local, remote, notif_msg)
 
     def initialize_xfer(
         self,
@@ -162,29 +167,30 @@ class ScriptedAgent(Answering):
         remote_agent: str,
         notif_msg: bytes = b"",
     ) -> ScriptedHandle:
+        writes = WRITES[operation]
         with self._reached(Point.MAKE):
-            self._aim = remote_descs.rows[0][0] if remote_descs.rows else None
+            self._aim = remote_descs.rows[0][0]
             self._strike(Point.MAKE, remote_agent, notif_msg)
+            if [length for _, length, _ in local_descs.rows] != [length for _, length, _ in remote_descs.rows]:
+                raise self._refused(Kind.INVALID_PARAM, remote_agent, notif_msg)
             link = self.links.get(remote_agent)
             if link is None:
                 raise self._raised(Point.MAKE, Kind.NOT_FOUND, remote_agent, notif_msg)
-            if [length for _, length, _ in local_descs.rows] != [length for _, length, _ in remote_descs.rows]:
-                raise self._refused(Kind.INVALID_PARAM, remote_agent, notif_msg)
             local = blocks(self.regions, local_descs.rows, local_descs.memory)
             remote = blocks(link.regions, remote_descs.rows, remote_descs.memory)
             if local is None or remote is None:
                 raise self._refused(Kind.NOT_FOUND, remote_agent, notif_msg)
-            return self._make(link, operation, local, remote, notif_msg)
+            return self._make(link, operation, writes, local, remote, notif_msg)
 
     def _make(
         self,
         link: Link,
         operation: Operation,
+        writes: bool,
         local: tuple[Span, ...] | None,
         remote: tuple[Span, ...] | None,
         message: bytes,
     ) -> ScriptedHandle:
-        writes = WRITES[operation]
         peer = link.peer.name
         if not local or not remote or [length for _, length in local] != [length for _, length in remote]:
             raise self._refused(Kind.INVALID_PARAM, peer, message)

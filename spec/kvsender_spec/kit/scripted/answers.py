@@ -27,6 +27,10 @@ class Answering:
         self.lists: Final[WeakSet[ScriptedDlist]] = WeakSet()
         """The descriptor lists that were prepared; dropping the last reference releases one, as in NIXL."""
         self.poisoned: set[str] = set()
+        self.has_registered = False
+        """NIXL has metadata of its own agent from its first registration on, and keeps it."""
+        self.hollow = False
+        """Its list of registrations is there and empty, since one was refused: its metadata cannot be added."""
         self.deregistered = False
         self.inbox: dict[str, list[bytes]] = {}
         self._aim: int | None = None

@@ -7,9 +7,10 @@ error all end what the sender hears of a transfer, and none of them ends the tra
 from __future__ import annotations
 
 import ctypes
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from kvsender_spec.contract import Operation
 from kvsender_spec.faults import Kind
@@ -31,6 +32,10 @@ WRITES: Final[Mapping[str, bool]] = {"WRITE": True, "READ": False}
 class Rows(Protocol):
     """A table of integers, such as a numpy array of shape (n, 3) or (n, 5)."""
 
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> object: ...
     def __len__(self) -> int: ...
 
     def tolist(self) -> list[list[int]]: ...
@@ -56,6 +61,7 @@ class Process(Protocol):
     alive: bool
     stopped: bool
     regions: list[Region]
+    hollow: bool
 
     def deliver(self, sender: str, message: bytes) -> None:
         """A notification arrives."""
@@ -185,36 +191,71 @@ class ScriptedHandle:
             self.on_drop(self)
 
 
-def listed(table: Rows | Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
-    return table if isinstance(table, (list, tuple)) else table.tolist() if isinstance(table, Rows) else table
+def rows_of(table: Rows | Sequence[Sequence[int]], widths: tuple[int, ...]) -> Sequence[Sequence[int]]:
+    """The rows of a list of tuples of three integers, or of an array with that many columns.
+
+    Raises:
+        IndexError: it is empty.
+        ValueError: tuples of different sizes, or an array of another type than 64-bit integers.
+        TypeError: anything else. Where ``get_xfer_descs`` is asked, NIXL answers None and raises it at the next call.
+    """
+    if not isinstance(table, (list, tuple)) and isinstance(table, Rows):
+        if len(table.shape) != 2 or table.shape[1] not in widths:
+            raise TypeError(f"descriptors have {' or '.join(map(str, widths))} columns, not the shape {table.shape}")
+        if str(table.dtype).removeprefix("torch.") not in ("uint64", "int64"):
+            raise ValueError(f"descriptors are uint64 or int64, not {table.dtype}")
+        if table.shape == (0, 3):
+            raise IndexError("index 0 is out of bounds for axis 0 with size 0")
+        return table.tolist()
+    rows = cast("Sequence[Sequence[int]]", table)
+    first = rows[0]
+    if not isinstance(rows, list) or not isinstance(first, tuple) or len(first) != 3:
+        raise TypeError(f"descriptors are a list of tuples of three integers, not {type(rows).__name__} of {first!r}")
+    if set(map(len, rows)) != {3}:
+        raise ValueError("each descriptor must have three integers")
+    return rows
 
 
 def blocks(regions: Sequence[Region], rows: Sequence[Sequence[int]], memory: str) -> tuple[Span, ...] | None:
     """The blocks that the rows name, or None where one of them lies in no single registration."""
     plain: Iterable[Sequence[int]] = rows
-    if set(map(len, rows)) != {3}:
-        strided = [_five(row) for row in rows]
+    if not rows:
+        return None
+    if len(rows[0]) == 5:
+        strided = [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
         if any(stride < length or count < 1 for _, length, _, stride, count in strided):
             return None
         plain = ((at + stride * n, size, device) for at, size, device, stride, count in strided for n in range(count))
+    held = sorted((of, base, size) for base, size, of, kind in regions if kind == memory)
     found: list[Span] = []
-    first, end, there = 0, 0, -1
-    # Rows in sequence lie in one registration as a rule, which is looked up once.
+    place = -2
     for at, length, device in plain:
-        if there != device or at < first or at + length > end:
-            first, end, there = _registration(regions, at, length, device, memory)
-            if at < first or at + length > end:
-                return None
+        # The one that holds the row before is asked first, then the one behind it, by NIXL as well.
+        if not _holds(held, place, at, length, device):
+            place += 1
+            if not _holds(held, place, at, length, device):
+                place = _place(held, at, length, device)
+                if place < 0:
+                    return None
         found.append((at, length))
     return tuple(found)
 
 
-def _registration(regions: Sequence[Region], at: int, length: int, device: int, memory: str) -> tuple[int, int, int]:
-    """Begin, end and device of a registration that holds a span; an empty one where none does."""
-    for base, size, of, kind in regions:
-        if of == device and kind == memory and base <= at and at + length <= base + size:
-            return base, base + size, device
-    return at + 1, at, device
+def _place(held: Sequence[tuple[int, int, int]], at: int, length: int, device: int) -> int:
+    """Which registration holds a span, -1 where none is found.
+
+    Those two are asked between which the span would stand in their order: where registrations overlap, neither of the
+    two may hold a span that a third one holds.
+    """
+    behind = bisect_right(held, (device, at, length))
+    return next((place for place in (behind - 1, behind) if _holds(held, place, at, length, device)), -1)
+
+
+def _holds(held: Sequence[tuple[int, int, int]], place: int, at: int, length: int, device: int) -> bool:
+    if not 0 <= place < len(held):
+        return False
+    of, base, size = held[place]
+    return of == device and base <= at and at + length <= base + size
 
 
 def picked(blocks: Sequence[Span], indices: Indices | Sequence[int]) -> tuple[Span, ...] | None:
@@ -236,12 +277,3 @@ def covered(regions: Sequence[Region], spans: Iterable[Span]) -> bool:
     return all(
         any(base <= start and start + length <= base + size for base, size, _, _ in regions) for start, length in spans
     )
-
-
-def _five(row: Sequence[int]) -> tuple[int, int, int, int, int]:
-    """A row as (address, bytes, device, stride, count)."""
-    if len(row) == 3:
-        return row[0], row[1], row[2], row[1], 1
-    if len(row) == 5:
-        return row[0], row[1], row[2], row[3], row[4]
-    raise TypeError(f"descriptors have 3 or 5 columns, not {len(row)}")

@@ -11,7 +11,8 @@ from weakref import WeakValueDictionary
 
 from kvsender_spec.contract import Operation
 from kvsender_spec.faults import STAND_INS, FaultPlan, Kind, Point, make_error
-from kvsender_spec.kit.scripted.copies import Copy, Process, Region, ScriptedHandle
+from kvsender_spec.kit.scripted.copies import Copy, Process, ScriptedHandle
+from kvsender_spec.kit.scripted.metadata import Metadata, published, read, sections
 from kvsender_spec.kit.scripted.parking import Parking
 from kvsender_spec.machine import HandleEvent, HandleState
 
@@ -103,7 +104,7 @@ class Ground:
         """Told when bytes of a transfer land: how many, and whether these are all."""
         self.on_reach: Callable[[Point], None] | None = None
         """Called when a scripted agent is asked for something, before anything is done and without a lock."""
-        self._blobs: Final[dict[bytes, tuple[Process, tuple[Region, ...]]]] = {}
+        self._published: Final[dict[tuple[bytes, ...], Metadata]] = {}
         self._made = 0
 
     def finish(self, handle: ScriptedHandle) -> None:
@@ -138,19 +139,20 @@ class Ground:
 
     def publish(self, agent: Process) -> bytes:
         """The agent's metadata as it is now: its name, its process, what it has registered."""
-        blob = _header(agent) + repr(agent.regions).encode() + b"|end"
-        self._blobs[blob] = (agent, tuple(agent.regions))
-        return blob
+        parts = sections(agent)
+        self._published[parts] = published(agent)
+        return b"".join(parts)
 
-    def read_metadata(self, blob: bytes) -> tuple[Process, tuple[Region, ...], bool]:
-        """Whose metadata it is, what it registers, and whether the blob is whole; an unreadable one is a mismatch."""
-        if blob in self._blobs:
-            agent, regions = self._blobs[blob]
-            return agent, regions, True
-        for agent, _ in self._blobs.values():
-            if blob.startswith(_header(agent)):
-                return agent, (), False
-        raise self.error(Kind.MISMATCH)
+    def read_metadata(self, blob: bytes) -> Metadata:
+        """Whose metadata it is, what it registers, and what a blob that is not whole costs.
+
+        Raises:
+            nixlMismatchError: nobody's name can be read.
+        """
+        metadata = read(blob, self._published.items())
+        if metadata is None:
+            raise self.error(Kind.MISMATCH)
+        return metadata
 
     def log(self, event: TransportEvent) -> None:
         self.events.append(event)
@@ -174,7 +176,3 @@ class Ground:
     def _land(self, copy: Copy) -> int:
         self.copies_in_flight.remove(copy)
         return copy.land()
-
-
-def _header(agent: Process) -> bytes:
-    return f"scripted-agent|{agent.name}|{agent.generation}|".encode()
