@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser rdma test lint types docs scenarios prove provers spec-mutants soak bench kill-matrix blame suite-kills differential bench-kit mutants connectors clean
+.PHONY: help install verify browser rdma test lint types docs scenarios prove provers spec-mutants soak bench kill-matrix foreign blame suite-kills differential bench-kit mutants connectors clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -93,6 +93,9 @@ connectors: install ## Install published senders from PyPI, check them, write do
 
 kill-matrix: install ## Hunt every mutant with ten seeds; print mutant x clause
 	@$(BIN)/python -m tests.mutants.matrix
+
+foreign: install ## Check the senders that were written from the contract alone, within BUDGET (ci), on the seeds SEEDS (0)
+	@$(BIN)/python -m tests.foreign.blame --budget $(or $(BUDGET),ci) $(foreach seed,$(or $(SEEDS),0),--seed $(seed))
 
 blame: install ## Check every mutant within the quick and the ci budget; print whom the reports blame
 	@$(BIN)/python -m tests.mutants.blame --budget quick

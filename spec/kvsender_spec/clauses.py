@@ -84,7 +84,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "KS-1.3",
         "NO-DISGUISE",
         "An error that is not the transport's (KeyError, TypeError in the sender) is never shown as a transport"
-        ' failure: it propagates, or it is latched as kind "internal" with its traceback logged.',
+        ' failure: it propagates, or it is latched as kind "internal" with its traceback logged. Where it concerns a'
+        " room that is over, logging it is enough.",
         f"{_SEED}: only the transport's exceptions are caught",
         "a KeyError or TypeError inside a call of the transport: it propagates, or failure_exception() shows that very"
         " object and, where the sender attributes causes, attributes it to itself",
@@ -235,9 +236,10 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "KS-4.2",
         "NO-RELEASE-IN-FLIGHT",
-        "A handle is released only after it has settled; dropping the last reference counts as releasing.",
+        "A handle is released, and the memory that it reads deregistered, only after it has settled; dropping the last"
+        " reference counts as releasing.",
         f"{_NIXL}: a page refilled after such a release reached the peer with another request's data",
-        "every release, explicit or by the garbage collector",
+        "every release, explicit or by the garbage collector, and every deregistration under a posted transfer",
     ),
     Clause(
         "KS-4.3",
@@ -305,7 +307,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "After a disconnect the connection stays broken until it is remade; a peer that is back works again for new"
         " rooms, and reconnecting is single-flight and blocks no other peer.",
         "nixl #1983, sglang #33789, #40108",
-        "every room opened to a peer after it came back: it ends as if nothing had been, with one reconnection. A room"
+        "every room opened to a peer after it came back: it ends as if nothing had been, with one reconnection, at"
+        " once or when a room first needs it. A room"
         " that was opened before has page ids of the old process: it may fail, and must not end with Success elsewhere",
     ),
     Clause(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kvsender_spec.kit.adapter import Adapter
 
-from . import right, wrong
+from . import right, right_kinds, wrong, wrong_kinds
 
-RIGHT: tuple[Adapter, ...] = right.RIGHT
-WRONG: tuple[tuple[Adapter, str], ...] = wrong.WRONG
+RIGHT: tuple[Adapter, ...] = (*right.RIGHT, *right_kinds.RIGHT)
+WRONG: tuple[tuple[Adapter, str], ...] = (*wrong.WRONG, *wrong_kinds.WRONG)
 """Each with the clause that its bug violates first."""

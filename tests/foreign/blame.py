@@ -1,4 +1,4 @@
-"""What the reports say of the foreign senders: ``python -m tests.foreign.blame [quick|ci]``.
+"""What the reports say of the right senders and of the foreign wrong ones: ``make foreign``.
 
 Exit codes: 0 no right sender is failed, 1 one is.
 """
@@ -7,33 +7,57 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Annotated
 
+import typer
+from joblib import Parallel, delayed
 from tests.foreign import RIGHT, WRONG
+from tests.mutants.registry import CORRECT
 
+from kvsender_nixl.adapter import adapter as reference
+from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, check
 
+CONTROLS = (reference, *CORRECT, *RIGHT)
+"""Every right sender there is: no verdict may fail one."""
+SENDERS: tuple[Adapter, ...] = (*CONTROLS, *(adapter for adapter, _ in WRONG))
 
-def main() -> None:
-    """Check all of them, and print a line each."""
+
+def blamed(number: int, budget: Budget, seed: int) -> list[str]:
+    """The clauses that fail, in the report's order, and what went wrong otherwise. The number is that of the sender."""
     logging.disable(logging.CRITICAL)
-    budget = Budget(*sys.argv[1:2] or ("quick",))
-    wrongly = caught = first = 0
-    for adapter in RIGHT:
-        report = check(adapter, examples=budget.examples)
-        failed = [verdict.clause.id for verdict in report.verdicts if verdict.outcome.failed]
-        wrongly += bool(failed)
-        print(f"right {adapter.name}: {' '.join(failed) or 'nothing fails'}", flush=True)
-    for adapter, own in WRONG:
-        groups = check(adapter, examples=budget.examples).groups
-        causes = [group.cause.clause.id for group in groups]
-        failed = [verdict.clause.id for group in groups for verdict in (group.cause, *group.consequences)]
-        caught += own in failed
-        first += causes[:1] == [own]
-        print(f"wrong {adapter.name} {own}: {' '.join(failed) or 'MISSED'}", flush=True)
-    print(f"{budget.value}: {wrongly} of {len(RIGHT)} right senders failed;", end=" ")
-    print(f"of {len(WRONG)} wrong ones {caught} caught by their own clause, {first} with it first")
+    report = check(SENDERS[number], examples=budget.examples, seed=seed)
+    failed = [v.clause.id for group in report.groups for v in (group.cause, *group.consequences)]
+    return [*failed, *(f"error: {error}" for error in report.errors)]
+
+
+def main(
+    budget: Annotated[Budget, typer.Option(help="How many runs a check may take.")] = Budget.QUICK,
+    seed: Annotated[list[int] | None, typer.Option(help="Of every check; more than one for the right senders.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    controls: Annotated[bool, typer.Option(help="The right senders only.")] = False,
+) -> None:
+    """Check all of them, and print a line each."""
+    pool, seeds = Parallel(n_jobs=jobs, return_as="generator"), seed or [0]
+    asked = [(n, number) for n in range(len(CONTROLS)) for number in seeds]
+    wrongly = set()
+    for (n, number), found in zip(asked, pool(delayed(blamed)(n, budget, seed) for n, seed in asked), strict=True):
+        wrongly.update([n] if found else [])
+        print(f"right {CONTROLS[n].name}, seed {number}: {' '.join(found) or 'nothing fails'}", flush=True)
+    caught = first = 0
+    wrong = () if controls else WRONG
+    results = pool(delayed(blamed)(n, budget, seeds[0]) for n in range(len(CONTROLS), len(CONTROLS) + len(wrong)))
+    for (adapter, own), found in zip(wrong, results, strict=True):
+        caught += own in found
+        first += found[:1] == [own]
+        print(f"wrong {adapter.name} {own}: {' '.join(found) or 'MISSED'}", flush=True)
+    print(
+        f"{budget.value}, seeds {' '.join(map(str, seeds))}: {len(wrongly)} of {len(CONTROLS)} right senders failed",
+        end="",
+    )
+    print(f"; of {len(wrong)} wrong ones {caught} caught by their own clause, {first} with it first" if wrong else "")
     sys.exit(1 if wrongly else 0)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -26,6 +26,10 @@ IN_SHORT = (
     "tells-twice",
     "frame-kills",
     "lost-abort",
+    "dropping",
+    "deregistering",
+    "refetching",
+    "registration_leak",
 )
 """One of each family, for every test run; the command takes all."""
 

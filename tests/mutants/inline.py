@@ -64,7 +64,8 @@ class Prefill:
         self.world = world
         self.agent: ScriptedAgent = world.transport
         memory = world.memory
-        self.agent.register_memory([(memory.address(r), len(r), 0, "") for r in memory.kv + memory.aux], "DRAM")
+        self.registered = [(memory.address(r), len(r), 0, "") for r in memory.kv + memory.aux]
+        self.registration = self.agent.register_memory(self.registered, "DRAM")
         self.local = self.agent.prep_xfer_dlist(INIT_AGENT, self.rows(memory), "DRAM")
         self.remote: dict[str, ScriptedDlist] = {}
         self.rooms: dict[int, InlineSender] = {}

@@ -56,6 +56,20 @@ class AbortReconnects(InlineSender):
                 continue  # the peer is gone
 
 
+class RegistersAnew(InlineSender):
+    """abort() registers the memory anew, and so deregisters it under what is still in flight.
+
+    sglang #38961: pages are given back while a transfer still reads them. Bug B06 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-4.2"
+
+    def abort(self) -> None:
+        super().abort()
+        self.agent.deregister_memory(self.system.registration)
+        self.system.registration = self.agent.register_memory(self.system.registered, "DRAM")
+
+
 class KeepsTheOldLists(InlineSystem):
     """Adds the agent of a peer that has returned, and goes on with the lists that it had prepared before.
 
@@ -312,6 +326,7 @@ SENDERS: Final = (
     PreparesForEachChunk,
     CutsToThePeersPages,
     AbortReconnects,
+    RegistersAnew,
     NeverTellsSuccess,
     TellsSuccessWithEachPart,
     TellsSuccessAtThePost,

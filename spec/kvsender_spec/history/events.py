@@ -186,10 +186,13 @@ class TransferChecked(Event, frozen=True, kw_only=True, omit_defaults=True, tag=
 
 
 class TransferReleased(Event, frozen=True, kw_only=True, omit_defaults=True, tag="transfer.released"):
-    """``release_xfer_handle``, or the garbage collector."""
+    """``release_xfer_handle``, or the garbage collector.
+
+    Also ``deregister_memory`` of what a posted transfer may still read: the handle is held then, its memory is not.
+    """
 
     handle: int
-    how: Literal["call", "last reference"] = "call"
+    how: Literal["call", "last reference", "deregistration"] = "call"
     error: int | None = None
 
 

@@ -328,7 +328,9 @@ class Recorder:
         seq, now, thread, call = stamp
         self._take(TransferChecked(seq, now, thread, call, handle=handle, answer=answer, error=ref))
 
-    def released(self, handle: int, how: Literal["call", "last reference"], error: BaseException | None) -> None:
+    def released(
+        self, handle: int, how: Literal["call", "last reference", "deregistration"], error: BaseException | None
+    ) -> None:
         ref = None if error is None else self.error(error)
         stamp = self._stamp()
         if stamp is None:

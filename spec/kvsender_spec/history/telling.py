@@ -139,6 +139,8 @@ class Teller:
                 return f"check handle {event.handle}"
             case h.TransferReleased(how="last reference"):
                 return f"drop the last reference to handle {event.handle}"
+            case h.TransferReleased(how="deregistration"):
+                return f"deregister what handle {event.handle} reads"
             case h.TransferReleased():
                 return f"release handle {event.handle}"
             case h.NotificationSent():

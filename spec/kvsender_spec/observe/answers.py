@@ -130,10 +130,7 @@ def _escaped(answer: Answer, error: ErrorSeen) -> None:
     answer.allowed = False
     if answer.started.what in _GIVING_UP:
         room.circumstance(_GIVING_UP[answer.started.what])
-    internal = answer.answered.first
-    room.abandoned = error.origin is Origin.BASE or (
-        internal is not None and internal.kind is CauseKind.INTERNAL and internal.error is error
-    )
+    room.abandoned = error.origin is Origin.BASE or room.went_through(error)
     room.oracle.faulted(answer.answered.first or Cause(CauseKind.RAISED, error))
 
 

@@ -194,7 +194,7 @@ class Observer:
     # -- rooms
 
     def _opened(self, event: RoomOpened) -> RoomView:
-        room = RoomView(event, self.header, self._errors)
+        room = RoomView(event, self.header, self._errors, self.subject.raised)
         opened_to(room, [self.subject.peer(name) for name in room.targets])
         earlier = [view for view in self.rooms.values() if view.opened.id == event.id]
         room.reopened = bool(earlier)
@@ -214,7 +214,9 @@ class Observer:
         if isinstance(event, TransferMade):
             self._sight.peer_of_handle[event.handle] = event.peer
         error = None if event.error is None else self._errors.get(event.error)
-        self.subject.tried_workers = self.subject.tried_workers or error is not None
+        if error is not None:
+            self.subject.tried_workers = True
+            self.subject.raised.add(error.ref)
         if error is not None and error.disconnect:
             name = event.peer if isinstance(event, TransferMade) else self._sight.peer_of_handle.get(event.handle, "")
             if name:
@@ -247,6 +249,8 @@ class Observer:
         if event.error is not None:
             self.subject.faulted.add(room.key)
             room.other_error(event.error)
+        elif event.how == "deregistration":
+            self._sight.released_in = room.oracle.state_of(event.handle)
         else:
             self._sight.released_in = room.release(event)
         return room

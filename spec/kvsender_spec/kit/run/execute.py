@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 from kvsender_spec.contract import Clearable, KVPoll
+from kvsender_spec.faults import Fault, Point
 from kvsender_spec.history import events
 from kvsender_spec.history.events import CallName, Destination
 from kvsender_spec.history.header import Ability
@@ -49,6 +50,8 @@ class Run(Situation):
         self.waited_s = 0.0
         """How long the run has waited for a call that did not come back, in seconds."""
         self.calls.on_stuck = self._stuck
+        self._carried: tuple[Room, Fault] | None = None
+        """A fault that waits for the call in which the room's chunk is posted, and the room."""
         self._settled: set[int] | None = None
         """The rooms that were polled since everything has settled; None where something may still be in flight."""
 
@@ -137,14 +140,15 @@ class Run(Situation):
                 self.calls.hook("control", partial(system.control, message))
             case Call.FAULTS_OVER:
                 self.faults_over = True
+                self._carried = None
                 self.recorder.note(partial(events.FaultsOver, settles=not self.setup.silent))
             case Call.SETTLE:
                 self._settle_everything()
             case Call.WORK:
-                self.scripted_world.fabric.plan.arm(*([] if step.fault is None else [step.fault]))
+                self._arm(step)
                 self._settle()
                 self.calls.let_workers(round_=True)
-                self.scripted_world.fabric.plan.arm()
+                self._disarm(step)
             case _:
                 self._restart(self.world.peers[step.room])
 
@@ -216,7 +220,7 @@ class Run(Situation):
             # Workers take the chunks of all rooms in turn, so one room's end may wait for another's transfer.
             mine = None if self.calls.system is not None else room.view.pages
             self.scripted_world.let_progress(mine, Progress.ALL)
-        self.scripted_world.fabric.plan.arm(*([] if step.fault is None else [step.fault]))
+        self._arm(step)
         if step.overlap is not None:
             self._expect(room, step.overlap)
         if step.call is Call.POLL:
@@ -230,7 +234,7 @@ class Run(Situation):
         second = self.calls.overlapping()
         if second is not None:
             self.calls.let_workers()
-        self.scripted_world.fabric.plan.arm()
+        self._disarm(step, room)
         self._open_call = None
         self._came_back(of, room, step.call, results[0] if results else None, error)
         if second is not None:
@@ -239,6 +243,25 @@ class Run(Situation):
             self.over = True
         elif step.call is Call.POLL or (second is not None and second.overlap.call is Call.POLL):
             self._after_poll(room)
+
+    def _arm(self, step: Step) -> None:
+        """Plan the step's fault, or else the carried one."""
+        if self._carried is not None and not self._carried[0].view.oracle.live:
+            self._carried = None  # its room posts nothing any more
+        waiting = None if self._carried is None else self._carried[1]
+        fault = step.fault or waiting
+        self.scripted_world.fabric.plan.arm(*([] if fault is None else [fault]))
+
+    def _disarm(self, step: Step, room: Room | None = None) -> None:
+        """Plan no fault any more. One at a post is carried where the sender takes the chunk and posts it later."""
+        plan = self.scripted_world.fabric.plan
+        if room is not None and step.call is Call.SEND:
+            for fault in plan.pending:
+                if fault.point in (Point.MAKE, Point.POST) and not plan.counts.get(fault.point):
+                    self._carried = room, fault
+        if step.fault is None and not plan.pending:
+            self._carried = None  # it has struck
+        plan.arm()
 
     def _came_back(self, of: int, room: Room, call: Call, result: object, error: BaseException | None) -> None:
         value: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from threading import current_thread, get_ident
-from typing import Final
+from typing import Final, Literal
 
 from kvsender_spec.faults import Point
 from kvsender_spec.history import events
@@ -13,6 +13,12 @@ from kvsender_spec.kit.adapter import Notifies, RoomPlan
 from kvsender_spec.kit.run.calls import AdapterError, Calls
 from kvsender_spec.kit.run.scripted_world import SENDER_SIDE, ScriptedWorld
 from kvsender_spec.kit.scripted.fabric import ScriptedHandle, TransportEvent
+
+_HOW: Final[dict[str, Literal["last reference", "deregistration"]]] = {
+    "dropped": "last reference",
+    "deregistered": "deregistration",
+}
+"""How a handle was released otherwise than by a call."""
 
 
 class FabricRecorder:
@@ -56,7 +62,7 @@ class FabricRecorder:
             case Point.CHECK if handle is not None:
                 recorder.checked(handle, answer, event.error)
             case Point.RELEASE if handle is not None:
-                recorder.released(handle, "last reference" if event.answer == "dropped" else "call", event.error)
+                recorder.released(handle, _HOW.get(event.answer, "call"), event.error)
             case Point.NOTIFY:
                 recorder.notified(event.peer, event.message, event.error)
             case _:

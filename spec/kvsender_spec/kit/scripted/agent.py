@@ -23,6 +23,7 @@ from kvsender_spec.kit.scripted.copies import (
     picked,
     rows_of,
 )
+from kvsender_spec.kit.scripted.ground import TransportEvent
 from kvsender_spec.kit.scripted.metadata import Metadata
 from kvsender_spec.machine import HandleEvent, HandleState
 from kvsender_spec.oracle import TrackedHandle
@@ -50,8 +51,11 @@ class ScriptedAgent(Answering):
             raise self.fabric.handle_misuse(f"{self.name}: a list that names a region twice was deregistered")
         if not set(dereg_list) <= set(self.regions):
             raise self.fabric.error(Kind.NOT_FOUND)
+        before = list(self.regions)
         for region in dereg_list:
             self.regions.remove(region)
+        for handle in self.fabric.in_use(self, before):
+            self.fabric.log(TransportEvent(Point.RELEASE, self.name, handle.peer, handle.number, "deregistered"))
         self.hollow = self.hollow and bool(self.regions)
         self.deregistered = True
 

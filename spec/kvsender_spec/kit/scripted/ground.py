@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from kvsender_spec.contract import Operation
 from kvsender_spec.faults import STAND_INS, FaultPlan, Kind, Point, make_error
-from kvsender_spec.kit.scripted.copies import Copy, Process, ScriptedHandle
+from kvsender_spec.kit.scripted.copies import Copy, Process, Region, ScriptedHandle, covered
 from kvsender_spec.kit.scripted.metadata import Metadata, published, read, sections
 from kvsender_spec.kit.scripted.parking import Parking
 from kvsender_spec.machine import HandleEvent, HandleState
@@ -136,6 +136,17 @@ class Ground:
                 handle.machine.fire(HandleEvent.RELEASED)
                 self.handles.pop(handle.number, None)
             self.log(TransportEvent(Point.RELEASE, handle.agent, handle.peer, handle.number, answer))
+
+    def in_use(self, agent: Process, before: Sequence[Region]) -> list[ScriptedHandle]:
+        """The handles whose bytes are still to land, and whose memory was registered before and is not any more."""
+        return [
+            handle
+            for handle in self.handles.values()
+            if handle.copy.link.agent is agent
+            and handle.copy in self.copies_in_flight
+            and covered(before, handle.local)
+            and not covered(agent.regions, handle.local)
+        ]
 
     def publish(self, agent: Process) -> bytes:
         """The agent's metadata as it is now: its name, its process, what it has registered."""

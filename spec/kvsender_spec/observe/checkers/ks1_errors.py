@@ -72,7 +72,7 @@ class Errors(Checker):
             return
         answered = answer.answered.first
         room, seen = answer.room, f"{answer.name} raised {error}"
-        if answered is not None and answered.kind is CauseKind.INTERNAL and answered.error is error:
+        if room.went_through(error):
             self.held("KS-1.3")  # it propagates
             return
         if answered is not None and answered.kind is not CauseKind.INTERNAL:

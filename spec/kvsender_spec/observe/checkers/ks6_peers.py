@@ -13,6 +13,7 @@ from kvsender_spec.history.events import (
     PeerAdded,
     RunEnded,
     Says,
+    TransferMade,
 )
 from kvsender_spec.history.header import Ability
 from kvsender_spec.observe.answers import Answer
@@ -22,7 +23,7 @@ from kvsender_spec.observe.room import RoomView
 
 class Peers(Checker):
     kinds: ClassVar = ANSWERS | {"notification.heard", "faults.over"}
-    sees: ClassVar = frozenset({"notification.heard", "peer.added", "call.started", "run.ended"})
+    sees: ClassVar = frozenset({"notification.heard", "peer.added", "transfer.made", "call.started", "run.ended"})
 
     def __init__(self, sight: Sight) -> None:
         super().__init__(sight)
@@ -45,6 +46,8 @@ class Peers(Checker):
             case PeerAdded() | CallStarted():
                 work = (CallName.RECONNECT, CallName.SWEEP)
                 self._added(at_a_call=isinstance(event, CallStarted) and event.what not in work)
+            case TransferMade() if room is not None and room.recovered:
+                self._needed(event.peer)
             case RunEnded():
                 self._told_twice()
                 if event.complete:
@@ -54,15 +57,22 @@ class Peers(Checker):
                 pass
 
     def _added(self, *, at_a_call: bool) -> None:
-        """KS-6.3: a peer that has returned is added once, before the caller goes on."""
+        """KS-6.3: a peer that has returned is added once, at once or when a room first needs it."""
         subject = self.sight.subject
         if not subject.returned or not self._can_tell_return or subject.lossy:
             return
         for peer in subject.peers.values():
             times = peer.added_since
-            if times is not None and (times > 1 or at_a_call):
+            if times and (times > 1 or at_a_call):
                 self.check("KS-6.3", times == 1, f"{peer.name} is added once", f"it was added {times} times")
                 peer.added_since = None
+
+    def _needed(self, name: str) -> None:
+        """KS-6.3: what a room of a returned peer is made of is not from before its return."""
+        peer = self.sight.subject.peer(name)
+        if peer.added_since == 0 and self._can_tell_return and not self.sight.subject.lossy:
+            self.broke("KS-6.3", f"{name} is added before a room needs it", "it was not added since it returned")
+            peer.added_since = None
 
     def _heard(self, event: NotificationHeard, room: RoomView) -> None:
         if event.peer in room.dummies:
