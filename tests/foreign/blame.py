@@ -10,8 +10,8 @@ import sys
 from typing import Annotated
 
 import typer
-from joblib import Parallel, delayed
 from tests.foreign import RIGHT, WRONG
+from tests.mutants.pool import each
 from tests.mutants.registry import CORRECT
 
 from kvsender_nixl.adapter import adapter as reference
@@ -23,8 +23,9 @@ CONTROLS = (reference, *CORRECT, *RIGHT)
 SENDERS: tuple[Adapter, ...] = (*CONTROLS, *(adapter for adapter, _ in WRONG))
 
 
-def blamed(number: int, budget: Budget, seed: int) -> list[str]:
-    """The clauses that fail, in the report's order, and what went wrong otherwise. The number is that of the sender."""
+def blamed(wanted: tuple[int, Budget, int]) -> list[str]:
+    """The clauses that fail, in the report's order, and errors. ``wanted``: the number of the sender, budget, seed."""
+    number, budget, seed = wanted
     logging.disable(logging.CRITICAL)
     report = check(SENDERS[number], examples=budget.examples, seed=seed)
     failed = [v.clause.id for group in report.groups for v in (group.cause, *group.consequences)]
@@ -38,16 +39,16 @@ def main(
     controls: Annotated[bool, typer.Option(help="The right senders only.")] = False,
 ) -> None:
     """Check all of them, and print a line each."""
-    pool, seeds = Parallel(n_jobs=jobs, return_as="generator"), seed or [0]
-    asked = [(n, number) for n in range(len(CONTROLS)) for number in seeds]
+    seeds = seed or [0]
+    wanted = [(n, budget, number) for n in range(len(CONTROLS)) for number in seeds]
     wrongly = set()
-    for (n, number), found in zip(asked, pool(delayed(blamed)(n, budget, seed) for n, seed in asked), strict=True):
+    for (n, _, number), found in zip(wanted, each(blamed, wanted, jobs=jobs), strict=True):
         wrongly.update([n] if found else [])
         print(f"right {CONTROLS[n].name}, seed {number}: {' '.join(found) or 'nothing fails'}", flush=True)
     caught = first = 0
     wrong = () if controls else WRONG
-    results = pool(delayed(blamed)(n, budget, seeds[0]) for n in range(len(CONTROLS), len(CONTROLS) + len(wrong)))
-    for (adapter, own), found in zip(wrong, results, strict=True):
+    last = [(len(CONTROLS) + n, budget, seeds[0]) for n in range(len(wrong))]
+    for (adapter, own), found in zip(wrong, each(blamed, last, jobs=jobs), strict=True):
         caught += own in found
         first += found[:1] == [own]
         print(f"wrong {adapter.name} {own}: {' '.join(found) or 'MISSED'}", flush=True)

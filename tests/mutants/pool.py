@@ -12,6 +12,7 @@ import typer
 from tests.mutants.registry import MUTANTS
 
 CORES: Final = len(os.sched_getaffinity(0))
+_A = TypeVar("_A")
 _T = TypeVar("_T")
 
 
@@ -27,7 +28,7 @@ def chosen(only: Iterable[str]) -> list[int]:
     return [n for n, mutant in enumerate(MUTANTS) if not wanted or {mutant.name, mutant.breaks} & wanted]
 
 
-def each(work: Callable[[int], _T], numbers: Iterable[int], *, jobs: int) -> Iterator[_T]:
+def each(work: Callable[[_A], _T], numbers: Iterable[_A], *, jobs: int) -> Iterator[_T]:
     """What comes of the work for each mutant, by its number in the registry, in order."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         yield from pool.map(work, numbers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import ClassVar
 
-from tests.mutants.queued import Chunk, Fate, QueuedSender
+from tests.mutants.queued import Chunk, Fate, Flight, QueuedSender
 from tests.mutants.workers import Engine
 
 from kvsender_spec.contract import Attribution, KVPoll
@@ -30,6 +30,20 @@ class WorkerDies(Engine):
         if room.cause is not None and room.attribution is Attribution.INTERNAL:
             raise room.cause
         return waits
+
+
+class WorkerAsksForEver(Engine):
+    """The worker asks about a transfer until it has no error any more.
+
+    SGLang 0.5.12: ``while handles`` in the transfer worker. Bug B32 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-3.7"
+
+    def ask(self, flight: Flight, transport_errors: tuple[type[Exception], ...]) -> Exception | None:
+        while super().ask(flight, transport_errors) is not None:
+            flight.fate = Fate.FLYING
+        return None
 
 
 class ControlThreadDies(Engine):
@@ -102,4 +116,4 @@ class PollSeesHalfAChunk(QueuedSender):
 
 
 THREAD_MUTANTS: tuple[type[QueuedSender], ...] = (AbortBesideTheLock, PollSeesHalfAChunk)
-ENGINE_MUTANTS: tuple[type[Engine], ...] = (WorkerDies, ControlThreadDies, OneRoomAtATime)
+ENGINE_MUTANTS: tuple[type[Engine], ...] = (WorkerDies, WorkerAsksForEver, ControlThreadDies, OneRoomAtATime)

@@ -197,9 +197,14 @@ class Calls:
         if self.system is None:
             return
         parking, busy = self.fabric.parking, self._busy
+        self.fabric.asked_by_workers = 0
         idle = parking.wait_until_idle(busy, self.limit_s)
         if idle and round_:
             idle = parking.let_each_go_on(busy, self.limit_s)
+        if parking.held is not None:
+            named = next((worker.name for worker in self.workers() if worker.ident == parking.held), "a worker")
+            said = f"adapter {self.adapter}: {named} goes on asking the transport, and is stopped"
+            raise StuckError(said, stack_of(parking.held), 0.0)
         if not idle:
             raise AdapterError(
                 f"adapter {self.adapter}: busy() did not come down to the workers that wait for a transfer within"

@@ -47,6 +47,8 @@ class Run(Situation):
         """Those that were taken."""
         self._open_call: int | None = None
         """The caller's call that has not come back yet."""
+        self._last_call: int | None = None
+        """The one before it: what a worker does between two calls, it does for that one."""
         self.waited_s = 0.0
         """How long the run has waited for a call that did not come back, in seconds."""
         self.calls.on_stuck = self._stuck
@@ -79,6 +81,8 @@ class Run(Situation):
         return self.over and self._open_call is not None
 
     def _stuck(self, error: StuckError) -> None:
+        if self._open_call is None and self.scripted_world.fabric.parking.held is not None:
+            self._open_call = self._last_call
         if self._open_call is not None:
             stuck = partial(events.CallStuck, of=self._open_call, after_s=error.after_s, stack=error.stack)
             self.recorder.note(stuck)
@@ -227,7 +231,7 @@ class Run(Situation):
             self.calls.let_workers(round_=True)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
         of = self.recorder.call_started(CALL_NAMES[step.call], room.key, pages=pages, last=last)
-        self._open_call = of
+        self._open_call = self._last_call = of
         results, error = self.calls.make(f"{step.call}()", lambda: invoke(room.sender, step.call, pages))
         if step.call is Call.SEND:
             self.calls.let_workers()  # what they are given to post is posted within this call, and may overlap another

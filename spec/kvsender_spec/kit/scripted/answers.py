@@ -10,6 +10,9 @@ from kvsender_spec.faults import BASE_KINDS, NONSENSE, PROGRAMMING_KINDS, RETURN
 from kvsender_spec.kit.scripted.copies import Link, Region, ScriptedDlist, ScriptedHandle, covered
 from kvsender_spec.kit.scripted.ground import Ground, TransportEvent, WaitedTooLong
 
+_WORKERS: Final = 4
+"""All workers together may ask so many times as often, between two steps, as a call of the caller's."""
+
 
 class Answering:
     """One process, what its agent knows, and how it answers; what the calls do is ``ScriptedAgent``'s."""
@@ -76,11 +79,21 @@ class Answering:
         return self.fabric.lock
 
     def _count(self, point: Point) -> None:
-        """A call of the caller's may not go on asking for ever (KS-3.7)."""
+        """Neither a call of the caller's nor a worker may go on asking for ever (KS-3.7)."""
         fabric = self.fabric
         if fabric.abandoned:
             raise WaitedTooLong(f"{point.value}: the call did not come back")
-        if fabric.most_asked is not None and fabric.parking.is_caller:
+        if fabric.most_asked is None:
+            return
+        if not fabric.parking.is_caller:
+            fabric.asked_by_workers += 1
+            if fabric.asked_by_workers > _WORKERS * fabric.most_asked:
+                fabric.parking.hold()
+                # The run is over. A worker that takes even this for an answer to ask again is ended.
+                if fabric.asked_by_workers > 2 * _WORKERS * fabric.most_asked:
+                    raise WaitedTooLong(f"{point.value}: a worker asked {fabric.asked_by_workers} times")
+                raise fabric.error(Kind.CANCELLED)
+        else:
             fabric.asked += 1
             if fabric.asked > fabric.most_asked:
                 raise WaitedTooLong(f"{point.value}: asked {fabric.most_asked} times within one call")

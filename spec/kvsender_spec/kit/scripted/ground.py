@@ -91,6 +91,8 @@ class Ground:
         self.lock: Final = RLock()
         self.asked = 0
         """How often the caller's current call has asked a scripted agent for anything."""
+        self.asked_by_workers = 0
+        """How often the workers have, since they last were idle."""
         self.most_asked: int | None = None
         """How often it may."""
         self.abandoned = False

@@ -42,6 +42,8 @@ class Parking:
         """In the order of their coming."""
         self._called: set[int] = set()
         self.closed = False
+        self.held: int | None = None
+        """A worker that has asked too often and is not let go any more."""
 
     def only_for_others_than(self, *callers: int) -> None:
         """Begin to park every thread but these."""
@@ -67,13 +69,22 @@ class Parking:
             checked.clear()
         checked.add(handle)
 
+    def hold(self) -> None:
+        """Called by a worker that goes on asking for ever. It waits until the run is over."""
+        with self._changed:
+            self.held = get_ident()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.closed)
+
     def wait_until_idle(self, busy: Callable[[], int], limit_s: float = CALL_LIMIT_S) -> bool:
-        """Until every worker that has work is parked; False when that does not happen in time."""
+        """Until every worker that has work is parked; False when that does not happen in time, or one is held."""
         # A worker never unparks by itself, so the two counts need not be taken at one instant. ``busy`` takes locks of
         # the system's own, under which it may be inside the transport: it is not called with the fabric's lock.
         for _ in range(looks(limit_s, _LOOK_S)):
             working = busy()
             with self._changed:
+                if self.held is not None:
+                    return False
                 if working <= len(self._parked):
                     return True
                 self._changed.wait(_LOOK_S)
