@@ -89,9 +89,9 @@ class Answering:
             fabric.asked_by_workers += 1
             if fabric.asked_by_workers > _WORKERS * fabric.most_asked:
                 fabric.parking.hold()
-                # The run is over. A worker that takes even this for an answer to ask again is ended.
+                # The run is over. A worker that asks again all the same is ended, without a word on stderr.
                 if fabric.asked_by_workers > 2 * _WORKERS * fabric.most_asked:
-                    raise WaitedTooLong(f"{point.value}: a worker asked {fabric.asked_by_workers} times")
+                    raise SystemExit
                 raise fabric.error(Kind.CANCELLED)
         else:
             fabric.asked += 1
