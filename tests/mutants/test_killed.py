@@ -26,6 +26,7 @@ from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
 SEED = 1
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # one whose worker is ended
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
 def test_the_clause_that_a_broken_sender_breaks_is_blamed(mutant: Mutant) -> None:
     found = hunt(mutant, seed=SEED)
