@@ -130,11 +130,13 @@ class FaultPlan:
 
     pending: list[Fault] = field(default_factory=list)
     counts: dict[Point, int] = field(default_factory=dict)
+    struck: list[Fault] = field(default_factory=list)
 
     def arm(self, *faults: Fault) -> None:
         """Replace what is pending and restart the counts."""
         self.pending[:] = faults
         self.counts.clear()
+        self.struck.clear()
 
     def take(self, point: Point, sparing: tuple[Kind, ...] = ()) -> Fault | None:
         """The fault that strikes at this call of ``point``, unless it is of a kind to spare. Counts the call anyway."""
@@ -143,5 +145,6 @@ class FaultPlan:
         for fault in self.pending:
             if fault.point is point and fault.nth == nth and fault.kind not in sparing:
                 self.pending.remove(fault)
+                self.struck.append(fault)
                 return fault
         return None

@@ -11,16 +11,21 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
+from tests.mutants.styles import COUNTS_WAITING
+from tests.mutants.workers import WorkerAdapter
 
 from kvsender_spec.contract import INIT_AGENT, KVPoll
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.adapter import RoomPlan, World
 from kvsender_spec.kit.check import Outcome, check
+from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run import calls
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import Run, run_trace
+from kvsender_spec.kit.run.resting import Resting
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent, ScriptedHandle
 from kvsender_spec.kit.search.explore import MOST_WAITS
+from kvsender_spec.kit.search.sweep import SWEEP
 from kvsender_spec.trace import Call, Overlap, Progress, Setup, Step, Trace
 
 # ------------------------------------------------------------------------------------------- what an adapter may break
@@ -310,3 +315,36 @@ def test_an_exit_never_strikes_a_worker(bench: Bench) -> None:
     bench.fabric.plan.arm(Fault(Point.CHECK, Kind.SYSTEM_EXIT))
     with pytest.raises(SystemExit):
         bench.agent.check_xfer_state(bench.handle)
+
+
+def test_workers_that_count_as_busy_while_they_wait_for_work() -> None:
+    """The kit tells them from working ones by their threads, and no clause fails."""
+    assert parts_of(COUNTS_WAITING).rests
+    assert not parts_of(WorkerAdapter()).rests
+    report = check(COUNTS_WAITING, examples=5, sweep=SWEEP[::40])
+    assert [verdict.clause.id for verdict in report.verdicts if verdict.outcome.failed] == []
+    assert report.errors == ()
+
+
+def test_a_thread_rests_where_it_stands_still() -> None:
+    go, spins = threading.Event(), threading.Event()
+
+    def work() -> None:
+        go.wait(5.0)
+        while not spins.is_set():
+            pass
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    resting = Resting(lambda: [worker], {})
+    counts = []
+    for _ in range(20):
+        counts.append(resting())
+        time.sleep(0.001)
+    assert counts[-1] == 1
+    go.set()
+    time.sleep(0.01)
+    assert max(resting() for _ in range(20)) == 0
+    spins.set()
+    worker.join(5.0)
+    assert resting() == 0, "a thread that has ended is not there"

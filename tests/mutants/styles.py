@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, Part
+from tests.mutants.workers import Engine, WorkerAdapter
 
 from kvsender_spec.kit.adapter import Destination
 from kvsender_spec.machine import State
@@ -51,4 +52,13 @@ class LooksInEveryCall(InlineSender):
         return super().get_transfer_metric()
 
 
+class CountsWaiting(Engine):
+    """busy() counts every worker that is alive, also one that waits for work."""
+
+    def busy(self) -> int:
+        return sum(thread.is_alive() for thread in self.threads)
+
+
 STYLES: Final = tuple(InlineAdapter(sender) for sender in (TriesAMakeAgain, AsksTwice, LooksInEveryCall))
+COUNTS_WAITING: Final = WorkerAdapter(engine_class=CountsWaiting)
+"""Apart, because a check of it takes minutes: the kit looks at its threads before each step."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured
-from kvsender_spec.faults import NIXL_KINDS, Kind
+from kvsender_spec.faults import NIXL_KINDS, Kind, Point
 from kvsender_spec.history.errors import ErrorClasses
 from kvsender_spec.history.events import KINDS
 from kvsender_spec.history.header import Ability, Header, Limits, Source
@@ -18,7 +18,7 @@ from kvsender_spec.kit.run.calls import AdapterError, Calls
 from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.kit.scripted.fabric import UseAfterRelease
 from kvsender_spec.machine import Profile
-from kvsender_spec.trace import Progress, Setup
+from kvsender_spec.trace import Call, Progress, Setup
 
 _OF_THE_SYSTEM: Final[Mapping[Ability, type]] = {
     Ability.NOTIFY: able.Notifies,
@@ -40,6 +40,9 @@ _MOST_KNOWN: Final = 256
 _LOOKS: Final = 4
 """So many polls a good room may take that has nothing to wait for."""
 
+_AT_REST_S: Final = 0.5
+"""How long a system may take, in a room of which nothing was sent, until its workers wait for work."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -52,6 +55,10 @@ class Parts:
     """How this sender's world tells errors apart."""
     header: Header
     """What every history of a run begins with."""
+    rests: bool
+    """Its system counts workers as busy that wait for work."""
+    posts_in: Call
+    """Where it posts what send() has taken: SEND, POLL, or WORK for the background work of its system."""
 
     @property
     def can(self) -> frozenset[Ability]:
@@ -121,7 +128,9 @@ def _ask(adapter: Adapter) -> Parts:
     found |= {ability for ability, protocol in _OF_THE_SENDER.items() if isinstance(sender, protocol)}
     if isinstance(system, able.TakesParts) and system.takes_parts:
         found.add(Ability.PARTS)
+    rests = False
     try:
+        rests = room.rests()
         if room.succeeds() and room.tells_success():
             found.add(Ability.TELLS_SUCCESS)
     except AdapterError:
@@ -136,7 +145,7 @@ def _ask(adapter: Adapter) -> Parts:
     )
     disconnect = errors[Kind.REMOTE_DISCONNECT.value]
     classes = ErrorClasses(tuple(errors.values()), disconnect, adapter.usage_errors, (UseAfterRelease,))
-    return Parts(adapter, errors, classes, header)
+    return Parts(adapter, errors, classes, header, rests, room.posts_in)
 
 
 class _GoodRoom:
@@ -151,17 +160,33 @@ class _GoodRoom:
         self._calls.system = self.system if isinstance(self.system, able.Works) else None
         self._plan: Final = self.scripted_world.plan(0, incarnation=0)
         self.sender: Final = self._calls.hook("sender", lambda: self.system.sender(self._plan))
+        self.posts_in = Call.SEND
+
+    def rests(self) -> bool:
+        """Whether the system counts workers as busy that wait for work."""
+        self._calls.rests = self._calls.counts_waiting(_AT_REST_S)
+        return self._calls.rests
 
     def succeeds(self) -> bool:
         """Whether its one chunk is sent and the room ends with Success. Raises AdapterError for a call that hangs."""
         answers: list[object] = []
         raised = self._calls.make("send()", lambda: self.sender.send(list(range(self._plan.num_pages))))[1]
+        self._calls.let_workers()
+        posted = Call.SEND if self._has_made() else None
         for _ in range(_LOOKS if raised is None else 0):
             self._calls.let_workers(round_=True)
             self.scripted_world.let_progress(None, Progress.ALL)
             answers += self._calls.make("poll()", self.sender.poll)[0]
+            posted = posted or (Call.POLL if self._has_made() else None)
+            if posted in (None, Call.WORK) and isinstance(self.system, able.Settles):
+                self._calls.hook("settle", self.system.settle)
+                posted = posted or (Call.WORK if self._has_made() else None)
+        self.posts_in = posted or Call.SEND
         self._calls.close()
         return KVPoll.Success in answers
+
+    def _has_made(self) -> bool:
+        return any(event.point is Point.MAKE for event in self.scripted_world.fabric.events)
 
     def tells_success(self) -> bool:
         """Whether the peer was told of it, or of nothing at all.

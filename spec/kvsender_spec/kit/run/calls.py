@@ -16,10 +16,11 @@ from typing import Final, TypeVar
 from kvsender_spec.faults import Point
 from kvsender_spec.history.errors import frames_of, stack_of
 from kvsender_spec.kit.adapter import Works
+from kvsender_spec.kit.run.resting import Resting
 from kvsender_spec.kit.run.threads import CALLER, OTHER, OVERLAP_S, Callers, Task
 from kvsender_spec.kit.scripted.fabric import Fabric
 from kvsender_spec.kit.scripted.ground import WaitedTooLong
-from kvsender_spec.kit.scripted.parking import CALL_LIMIT_S, SENDER_LIMIT_S, looks
+from kvsender_spec.kit.scripted.parking import CALL_LIMIT_S, LOOK_S, SENDER_LIMIT_S, SHORT_LOOK_S, looks
 from kvsender_spec.trace import Overlap
 
 _T = TypeVar("_T")
@@ -85,6 +86,8 @@ class Calls:
     sender_limit_s: float = field(default_factory=lambda: SENDER_LIMIT_S)
     system: Works | None = None
     """Where the system has workers."""
+    rests: bool = False
+    """Its busy() counts workers that wait for work."""
     on_stuck: Callable[[StuckError], None] = _ignored
     """Told of a call of a supervised run that does not return, by the thread that waits for the run."""
     _second: Second | None = field(default=None, init=False)
@@ -196,11 +199,14 @@ class Calls:
         """Until every worker is idle; with ``round_`` those that wait for a transfer look at it once more."""
         if self.system is None:
             return
-        parking, busy = self.fabric.parking, self._busy
+        parking, resting = self.fabric.parking, Resting(self.workers, self.fabric.parking.parked)
+        busy, look_s = self._busy, LOOK_S
+        if self.rests:
+            busy, look_s = (lambda: self._busy() - resting()), SHORT_LOOK_S
         self.fabric.asked_by_workers = 0
-        idle = parking.wait_until_idle(busy, self.limit_s)
+        idle = parking.wait_until_idle(busy, self.limit_s, look_s)
         if idle and round_:
-            idle = parking.let_each_go_on(busy, self.limit_s)
+            idle = parking.let_each_go_on(busy, self.limit_s, look_s)
         if parking.held is not None:
             named = next((worker.name for worker in self.workers() if worker.ident == parking.held), "a worker")
             said = f"adapter {self.adapter}: {named} goes on asking the transport, and is stopped"
@@ -210,6 +216,13 @@ class Calls:
                 f"adapter {self.adapter}: busy() did not come down to the workers that wait for a transfer within"
                 f" {self.limit_s:g} s"
             )
+
+    def counts_waiting(self, limit_s: float) -> bool:
+        """Whether workers count as busy that wait for work, now that there is none."""
+        parking, resting = self.fabric.parking, Resting(self.workers, self.fabric.parking.parked)
+        if self.system is None or parking.wait_until_idle(self._busy, limit_s):
+            return False
+        return parking.wait_until_idle(lambda: self._busy() - resting(), limit_s)
 
     def _busy(self) -> int:
         """A worker that has ended takes no work any more, whatever is still queued for it."""

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 from kvsender_spec.contract import Clearable, KVPoll
-from kvsender_spec.faults import Fault, Point
+from kvsender_spec.faults import TRANSPORT_KINDS, Fault, Point
 from kvsender_spec.history import events
 from kvsender_spec.history.events import CallName, Destination
 from kvsender_spec.history.header import Ability
@@ -35,6 +35,7 @@ __all__ = ["OVERLAP_CALLS", "Run", "run_trace"]
 _T = TypeVar("_T")
 
 _SETTLE_ROUNDS: Final = 3
+_POSTING: Final = (Point.MAKE, Point.POST)
 _POLLS: Final = frozenset(KVPoll)
 
 
@@ -47,13 +48,11 @@ class Run(Situation):
         """Those that were taken."""
         self._open_call: int | None = None
         """The caller's call that has not come back yet."""
-        self._last_call: int | None = None
-        """The one before it: what a worker does between two calls, it does for that one."""
         self.waited_s = 0.0
         """How long the run has waited for a call that did not come back, in seconds."""
         self.calls.on_stuck = self._stuck
         self._carried: tuple[Room, Fault] | None = None
-        """A fault that waits for the call in which the room's chunk is posted, and the room."""
+        """A fault that waits for the call in which it can strike, and the room for which it was planned."""
         self._settled: set[int] | None = None
         """The rooms that were polled since everything has settled; None where something may still be in flight."""
 
@@ -82,7 +81,7 @@ class Run(Situation):
 
     def _stuck(self, error: StuckError) -> None:
         if self._open_call is None and self.scripted_world.fabric.parking.held is not None:
-            self._open_call = self._last_call
+            self._open_call = self.recorder.call_started(CallName.SWEEP, None)  # what workers do between two calls
         if self._open_call is not None:
             stuck = partial(events.CallStuck, of=self._open_call, after_s=error.after_s, stack=error.stack)
             self.recorder.note(stuck)
@@ -152,7 +151,7 @@ class Run(Situation):
                 self._arm(step)
                 self._settle()
                 self.calls.let_workers(round_=True)
-                self._disarm(step)
+                self._disarm()
             case _:
                 self._restart(self.world.peers[step.room])
 
@@ -231,18 +230,19 @@ class Run(Situation):
             self.calls.let_workers(round_=True)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
         of = self.recorder.call_started(CALL_NAMES[step.call], room.key, pages=pages, last=last)
-        self._open_call = self._last_call = of
+        self._open_call = of
         results, error = self.calls.make(f"{step.call}()", lambda: invoke(room.sender, step.call, pages))
         if step.call is Call.SEND:
             self.calls.let_workers()  # what they are given to post is posted within this call, and may overlap another
         second = self.calls.overlapping()
         if second is not None:
             self.calls.let_workers()
-        self._disarm(step, room)
+        unmet, ended = self._disarm(), room.view.ended
         self._open_call = None
         self._came_back(of, room, step.call, results[0] if results else None, error)
         if second is not None:
             self._came_back(second.of, room, second.overlap.call, *second.outcome())
+        self._carry(step, room, unmet, ends=room.view.ended and not ended)
         if room.view.abandoned:
             self.over = True
         elif step.call is Call.POLL or (second is not None and second.overlap.call is Call.POLL):
@@ -250,22 +250,28 @@ class Run(Situation):
 
     def _arm(self, step: Step) -> None:
         """Plan the step's fault, or else the carried one."""
-        if self._carried is not None and not self._carried[0].view.oracle.live:
+        if self._carried is not None and self._carried[1].point in _POSTING and not self._carried[0].view.oracle.live:
             self._carried = None  # its room posts nothing any more
         waiting = None if self._carried is None else self._carried[1]
-        fault = step.fault or waiting
-        self.scripted_world.fabric.plan.arm(*([] if fault is None else [fault]))
+        if step.call is Call.WORK and waiting is not None and waiting.kind not in TRANSPORT_KINDS:
+            waiting = None  # background work has no caller to whom an error of the program's own could go
+        planned = step.fault or waiting
+        self.scripted_world.fabric.plan.arm(*([] if planned is None else [planned]))
 
-    def _disarm(self, step: Step, room: Room | None = None) -> None:
-        """Plan no fault any more. One at a post is carried where the sender takes the chunk and posts it later."""
+    def _disarm(self) -> list[Fault]:
+        """Plan no fault any more. Returns the one whose point the call has not reached at all."""
         plan = self.scripted_world.fabric.plan
-        if room is not None and step.call is Call.SEND:
-            for fault in plan.pending:
-                if fault.point in (Point.MAKE, Point.POST) and not plan.counts.get(fault.point):
-                    self._carried = room, fault
-        if step.fault is None and not plan.pending:
-            self._carried = None  # it has struck
+        unmet = [fault for fault in plan.pending if not plan.counts.get(fault.point)]
+        if self._carried is not None and self._carried[1] in plan.struck:
+            self._carried = None
         plan.arm()
+        return unmet
+
+    def _carry(self, step: Step, room: Room, unmet: list[Fault], *, ends: bool) -> None:
+        """A fault waits for the call in which a sender posts what it took, or tells the peers of the end, later."""
+        for fault in unmet:
+            if (step.call is Call.SEND and fault.point in _POSTING) or (ends and fault.point is Point.NOTIFY):
+                self._carried = room, fault
 
     def _came_back(self, of: int, room: Room, call: Call, result: object, error: BaseException | None) -> None:
         value: str | None = None

@@ -6,7 +6,7 @@ they decide nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from threading import Condition, RLock, get_ident
 from typing import Final
 
@@ -14,8 +14,10 @@ CALL_LIMIT_S: Final = 10.0
 """A call of the adapter's that takes longer never returns; it may import what its sender needs."""
 SENDER_LIMIT_S: Final = 4.0
 """A call of the sender's that takes longer waits for something (KS-3.7)."""
-_LOOK_S: Final = 0.001
+LOOK_S: Final = 0.001
 """Between two looks at whether workers, of which only their system knows, have become idle."""
+SHORT_LOOK_S: Final = 0.0002
+"""The same where each wait takes several looks."""
 
 
 def looks(limit_s: float, period_s: float) -> int:
@@ -76,25 +78,30 @@ class Parking:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self.closed)
 
-    def wait_until_idle(self, busy: Callable[[], int], limit_s: float = CALL_LIMIT_S) -> bool:
+    @property
+    def parked(self) -> Container[int]:
+        """The workers that wait inside a check."""
+        return self._parked
+
+    def wait_until_idle(self, busy: Callable[[], int], limit_s: float = CALL_LIMIT_S, look_s: float = LOOK_S) -> bool:
         """Until every worker that has work is parked; False when that does not happen in time, or one is held."""
         # A worker never unparks by itself, so the two counts need not be taken at one instant. ``busy`` takes locks of
         # the system's own, under which it may be inside the transport: it is not called with the fabric's lock.
-        for _ in range(looks(limit_s, _LOOK_S)):
+        for _ in range(looks(limit_s, look_s)):
             working = busy()
             with self._changed:
                 if self.held is not None:
                     return False
                 if working <= len(self._parked):
                     return True
-                self._changed.wait(_LOOK_S)
+                self._changed.wait(look_s)
         return False
 
-    def let_each_go_on(self, busy: Callable[[], int], limit_s: float = CALL_LIMIT_S) -> bool:
+    def let_each_go_on(self, busy: Callable[[], int], limit_s: float = CALL_LIMIT_S, look_s: float = LOOK_S) -> bool:
         """One round: each parked worker in turn goes on until all are idle again. False when that never happens."""
         for worker in list(self._parked):
             self._call(worker)
-            if not self.wait_until_idle(busy, limit_s):
+            if not self.wait_until_idle(busy, limit_s, look_s):
                 return False
         return True
 

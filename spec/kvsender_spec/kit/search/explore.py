@@ -12,11 +12,11 @@ from typing import Final, TypeAlias
 
 from kvsender_spec.history.header import Ability
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.parts import abilities
+from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import Run, have_made
 from kvsender_spec.kit.search.processes import in_processes
-from kvsender_spec.kit.search.sweep import SWEEP
+from kvsender_spec.kit.search.sweep import SWEEP, given_time
 from kvsender_spec.kit.search.walk import wander
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Breakdown, Findings
@@ -53,8 +53,8 @@ def explore(
     process gets the adapter from ``load``, which is pickled, or pickled itself. An error of the adapter's own ends its
     run, and too many of them the exploration.
     """
-    can = abilities(adapter)
-    played = (trace for trace in first if not trace.setup.cached or Ability.PARTS in can)
+    parts = parts_of(adapter)
+    played = (given_time(t, parts.posts_in) for t in first if not t.setup.cached or Ability.PARTS in parts.can)
     plans: Iterator[_Plan] = chain(played, (f"{seed} {number}" for number in range(examples)))
     source = load or partial(_itself, adapter)
     runs = (_made(adapter, plan) for plan in plans) if jobs == 1 else _made_elsewhere(source, plans, jobs)

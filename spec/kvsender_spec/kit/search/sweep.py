@@ -274,4 +274,16 @@ def _each_once() -> Iterator[Trace]:
                 yield trace
 
 
+def given_time(trace: Trace, posts_in: Call) -> Trace:
+    """The same for a sender that posts what send() took in a later poll() or in background work: each has its time."""
+    if posts_in is Call.SEND:
+        return trace
+    steps: list[Step] = []
+    for step in trace.steps:
+        steps.append(step)
+        if step.call is Call.SEND and step.misuse is None:
+            steps.append(_WORK if posts_in is Call.WORK else replace(_POLL, room=step.room, opening=step.opening))
+    return replace(trace, steps=tuple(steps))
+
+
 SWEEP: Final = tuple(_each_once())
