@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser rdma test lint types docs scenarios prove provers spec-mutants soak bench kill-matrix foreign blame suite-kills differential bench-kit mutants connectors clean
+.PHONY: help install verify browser rdma test test-all lint types docs scenarios prove provers spec-mutants soak bench kill-matrix foreign blame suite-kills differential bench-kit mutants connectors clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -62,6 +62,11 @@ spec-mutants: provers ## Put every single change of the tables before every laye
 test: browser rdma provers lint types ## Run everything that CI runs: lint, types, tests
 	@echo 'pytest'
 	@$(BIN)/pytest --numprocesses auto --dist loadfile --durations 25
+
+# What is long: the checks of the right senders at the ci budget, and each target that prints figures.
+test-all: test ## Run everything else as well, one after the other (two hours)
+	@KVSENDER_TEST_BUDGET=ci $(BIN)/pytest --quiet --timeout 1200 tests/impl/test_conformance.py tests/mutants/test_killed.py
+	@$(MAKE) --no-print-directory --keep-going verify soak foreign blame kill-matrix suite-kills differential bench-kit spec-mutants
 
 lint: install ## Check style and formatting
 	@echo 'ruff check'

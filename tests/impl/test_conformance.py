@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 import pytest
+from tests.budget import RUNS
 
 from kvsender_nixl.adapter import ReferenceSystem, adapter, latch
 from kvsender_nixl.transfers import Quarantine
@@ -17,7 +18,7 @@ from kvsender_spec.machine import Profile
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_reference_sender_passes_everything_that_can_be_judged(seed: int) -> None:
-    report = check(adapter, seed=seed)
+    report = check(adapter, seed=seed, examples=RUNS)
     assert report.with_outcome(Outcome.FAIL, Outcome.FAIL_AFTER) == ()
     passed = {verdict.clause.id for verdict in report.with_outcome(Outcome.PASS)}
     assert passed == {clause.id for clause in CLAUSES} - {"KS-7.1"}, "it has no workers"
@@ -27,7 +28,7 @@ def test_the_reference_sender_passes_everything_that_can_be_judged(seed: int) ->
 
 @pytest.mark.parametrize("seed", range(1))
 def test_the_latch_profile_passes_what_it_claims(seed: int) -> None:
-    report = check(latch, seed=seed)
+    report = check(latch, seed=seed, examples=RUNS)
     assert report.with_outcome(Outcome.FAIL, Outcome.FAIL_AFTER) == ()
     passed = {verdict.clause.id for verdict in report.with_outcome(Outcome.PASS)}
     assert passed == {clause.id for clause in claimed(Profile.LATCH)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from tests.budget import RUNS
 from tests.mutants.hunt import hunt, sweep
 from tests.mutants.needs_nixl import adapter as needs_nixl
 from tests.mutants.registry import CORRECT, MUTANTS, Mutant
@@ -65,7 +66,7 @@ def test_a_module_that_needs_nixl_is_caught() -> None:
 
 @pytest.mark.parametrize("adapter", CORRECT, ids=[adapter.name for adapter in CORRECT])
 def test_a_correct_sender_passes_everything(adapter: Adapter) -> None:
-    report = check(adapter)
+    report = check(adapter, examples=RUNS)
     assert report.with_outcome(Outcome.FAIL, Outcome.FAIL_AFTER) == ()
     assert report.exit_code == 0
     threads = Ability.WORKERS in abilities(adapter)
