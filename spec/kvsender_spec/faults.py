@@ -131,6 +131,7 @@ class FaultPlan:
     pending: list[Fault] = field(default_factory=list)
     counts: dict[Point, int] = field(default_factory=dict)
     struck: list[Fault] = field(default_factory=list)
+    """Those of this call that have struck."""
 
     def arm(self, *faults: Fault) -> None:
         """Replace what is pending and restart the counts."""

@@ -15,7 +15,6 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 from kvsender_spec.contract import Clearable, KVPoll
-from kvsender_spec.faults import TRANSPORT_KINDS, Fault, Point
 from kvsender_spec.history import events
 from kvsender_spec.history.events import CallName, Destination
 from kvsender_spec.history.header import Ability
@@ -25,6 +24,7 @@ from kvsender_spec.kit.run.calls import AdapterError, Second, StuckError, superv
 from kvsender_spec.kit.run.ending import ending
 from kvsender_spec.kit.run.invoke import CALL_NAMES, invoke
 from kvsender_spec.kit.run.misuse import MALFORMED, wrong_pages
+from kvsender_spec.kit.run.planned import PlannedFaults
 from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.scripted_world import STRAY_ROOM
 from kvsender_spec.kit.run.situation import OVERLAP_CALLS, Situation
@@ -35,7 +35,6 @@ __all__ = ["OVERLAP_CALLS", "Run", "run_trace"]
 _T = TypeVar("_T")
 
 _SETTLE_ROUNDS: Final = 3
-_POSTING: Final = (Point.MAKE, Point.POST)
 _POLLS: Final = frozenset(KVPoll)
 
 
@@ -44,6 +43,7 @@ class Run(Situation):
 
     def __init__(self, adapter: Adapter, setup: Setup) -> None:
         super().__init__(adapter, setup)
+        self._faults: Final = PlannedFaults(self.scripted_world.fabric.plan)
         self.steps: Final[list[Step]] = []
         """Those that were taken."""
         self._open_call: int | None = None
@@ -51,8 +51,6 @@ class Run(Situation):
         self.waited_s = 0.0
         """How long the run has waited for a call that did not come back, in seconds."""
         self.calls.on_stuck = self._stuck
-        self._carried: tuple[Room, Fault] | None = None
-        """A fault that waits for the call in which it can strike, and the room for which it was planned."""
         self._settled: set[int] | None = None
         """The rooms that were polled since everything has settled; None where something may still be in flight."""
 
@@ -143,15 +141,15 @@ class Run(Situation):
                 self.calls.hook("control", partial(system.control, message))
             case Call.FAULTS_OVER:
                 self.faults_over = True
-                self._carried = None
+                self._faults.forget()
                 self.recorder.note(partial(events.FaultsOver, settles=not self.setup.silent))
             case Call.SETTLE:
                 self._settle_everything()
             case Call.WORK:
-                self._arm(step)
+                self._faults.arm(step)
                 self._settle()
                 self.calls.let_workers(round_=True)
-                self._disarm()
+                self._faults.disarm()
             case _:
                 self._restart(self.world.peers[step.room])
 
@@ -223,7 +221,7 @@ class Run(Situation):
             # Workers take the chunks of all rooms in turn, so one room's end may wait for another's transfer.
             mine = None if self.calls.system is not None else room.view.pages
             self.scripted_world.let_progress(mine, Progress.ALL)
-        self._arm(step)
+        self._faults.arm(step)
         if step.overlap is not None:
             self._expect(room, step.overlap)
         if step.call is Call.POLL:
@@ -237,41 +235,16 @@ class Run(Situation):
         second = self.calls.overlapping()
         if second is not None:
             self.calls.let_workers()
-        unmet, ended = self._disarm(), room.view.ended
+        unmet, ended = self._faults.disarm(), room.view.ended
         self._open_call = None
         self._came_back(of, room, step.call, results[0] if results else None, error)
         if second is not None:
             self._came_back(second.of, room, second.overlap.call, *second.outcome())
-        self._carry(step, room, unmet, ends=room.view.ended and not ended)
+        self._faults.carry(step, room, unmet, ends=room.view.ended and not ended)
         if room.view.abandoned:
             self.over = True
         elif step.call is Call.POLL or (second is not None and second.overlap.call is Call.POLL):
             self._after_poll(room)
-
-    def _arm(self, step: Step) -> None:
-        """Plan the step's fault, or else the carried one."""
-        if self._carried is not None and self._carried[1].point in _POSTING and not self._carried[0].view.oracle.live:
-            self._carried = None  # its room posts nothing any more
-        waiting = None if self._carried is None else self._carried[1]
-        if step.call is Call.WORK and waiting is not None and waiting.kind not in TRANSPORT_KINDS:
-            waiting = None  # background work has no caller to whom an error of the program's own could go
-        planned = step.fault or waiting
-        self.scripted_world.fabric.plan.arm(*([] if planned is None else [planned]))
-
-    def _disarm(self) -> list[Fault]:
-        """Plan no fault any more. Returns the one whose point the call has not reached at all."""
-        plan = self.scripted_world.fabric.plan
-        unmet = [fault for fault in plan.pending if not plan.counts.get(fault.point)]
-        if self._carried is not None and self._carried[1] in plan.struck:
-            self._carried = None
-        plan.arm()
-        return unmet
-
-    def _carry(self, step: Step, room: Room, unmet: list[Fault], *, ends: bool) -> None:
-        """A fault waits for the call in which a sender posts what it took, or tells the peers of the end, later."""
-        for fault in unmet:
-            if (step.call is Call.SEND and fault.point in _POSTING) or (ends and fault.point is Point.NOTIFY):
-                self._carried = room, fault
 
     def _came_back(self, of: int, room: Room, call: Call, result: object, error: BaseException | None) -> None:
         value: str | None = None
