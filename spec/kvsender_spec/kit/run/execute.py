@@ -22,6 +22,7 @@ from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter, Peer
 from kvsender_spec.kit.run.calls import AdapterError, Second, StuckError, supervised
 from kvsender_spec.kit.run.ending import ending
+from kvsender_spec.kit.run.garbage import collect, stepwise
 from kvsender_spec.kit.run.invoke import CALL_NAMES, invoke
 from kvsender_spec.kit.run.misuse import MALFORMED, wrong_pages
 from kvsender_spec.kit.run.planned import PlannedFaults
@@ -35,6 +36,7 @@ __all__ = ["OVERLAP_CALLS", "Run", "run_trace"]
 _T = TypeVar("_T")
 
 _SETTLE_ROUNDS: Final = 3
+_GIVING_UP: Final = (Call.ABORT, Call.CLEAR)
 _POLLS: Final = frozenset(KVPoll)
 
 
@@ -228,7 +230,7 @@ class Run(Situation):
             self.calls.let_workers(round_=True)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
         of = self.recorder.call_started(CALL_NAMES[step.call], room.key, pages=pages, last=last)
-        self._open_call = of
+        self._open_call, errors = of, len(room.view.errors)
         results, error = self.calls.make(f"{step.call}()", lambda: invoke(room.sender, step.call, pages))
         if step.call is Call.SEND:
             self.calls.let_workers()  # what they are given to post is posted within this call, and may overlap another
@@ -238,6 +240,9 @@ class Run(Situation):
         unmet, ended = self._faults.disarm(), room.view.ended
         self._open_call = None
         self._came_back(of, room, step.call, results[0] if results else None, error)
+        del error
+        if not self.setup.churn and (step.call in _GIVING_UP or len(room.view.errors) > errors):
+            collect()  # what is given up, or an exception that its own traceback holds, may hold a handle
         if second is not None:
             self._came_back(second.of, room, second.overlap.call, *second.outcome())
         self._faults.carry(step, room, unmet, ends=room.view.ended and not ended)
@@ -338,6 +343,7 @@ class Run(Situation):
         self.calls.close()
 
     def _count(self) -> None:
+        collect()
         self._hold(None)
         entries: int | None = None
         if Ability.COUNTS in self.can and all(room.view.cleared for room in self.rooms):
@@ -365,7 +371,8 @@ def have_made(work: Callable[[], None], runs: Sequence[Run]) -> None:
     A call of the sender's that does not come back is in the run's history.
     """
     try:
-        supervised(work)
+        with stepwise():
+            supervised(work)
     except StuckError:
         if not (runs and runs[0].is_stuck):
             raise
