@@ -29,7 +29,7 @@ def blamed(wanted: tuple[int, Budget, int]) -> list[str]:
     logging.disable(logging.CRITICAL)
     report = check(SENDERS[number], examples=budget.examples, seed=seed)
     failed = [v.clause.id for group in report.groups for v in (group.cause, *group.consequences)]
-    return [*failed, *(f"error: {error}" for error in report.errors)]
+    return [*failed, *(f"error: {error.message}" for error in report.errors)]
 
 
 def main(

@@ -7,11 +7,13 @@ clause. ``python -m tests.foreign.blame`` prints what the reports say of all of 
 from __future__ import annotations
 
 import pytest
-from tests.foreign import RIGHT, WRONG
+from tests.foreign import RIGHT, WRONG, right_kinds
 
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, check
+from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.observe.verdict import Outcome
+from kvsender_spec.trace import Call, Misuse, Setup, Step, Trace
 
 RUNS = Budget.QUICK.examples
 IN_SHORT = (
@@ -60,3 +62,16 @@ def test_a_wrong_sender_is_blamed_on_its_clause(adapter: Adapter, own: str) -> N
 
 def test_the_short_list_names_senders() -> None:
     assert set(IN_SHORT) <= {short(adapter) for adapter, _ in WRONG}
+
+
+def test_a_mistake_in_a_room_that_the_same_call_finds_failed_is_like_any_send_after_a_failure() -> None:
+    mistake = Step(Call.SEND, misuse=Misuse.PAGE_AGAIN)
+    trace = Trace(Setup(((1, 1),)), (Step(Call.OPEN), Step(Call.SEND), Step(Call.WAIT_LONG), mistake, Step(Call.POLL)))
+    for adapter in (right_kinds.curious, right_kinds.deferred):
+        assert run_trace(adapter, trace).observer.findings.violations == []
+
+
+def test_a_pump_may_ask_about_every_transfer_that_is_held() -> None:
+    aborted = (Step(Call.OPEN), Step(Call.SEND), Step(Call.ABORT), Step(Call.CLEAR))
+    trace = Trace(Setup(((1,),), churn=True), (*aborted * 500, Step(Call.WORK)))
+    assert run_trace(right_kinds.fresh, trace).observer.findings.violations == []

@@ -107,6 +107,7 @@ def conclude(room: RoomView, bracket: Bracket, answered: Answered, now: float, *
         _failure(answer)
     elif bracket.started.misuse:
         room.circumstance("KS-8.1")
+        _looked(answer, now)
     elif answer.error is not None:
         _escaped(answer, answer.error)
     else:

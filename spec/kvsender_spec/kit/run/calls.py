@@ -30,6 +30,8 @@ _BETWEEN: Final = 10
 """The kit's own work between two calls may take so many times as long as a call."""
 MOST_ASKED: Final = 400
 """How often one call may ask the transport: four times what a sender needs that asks once about each page."""
+_EACH: Final = 4
+"""How often more for each transfer that is held when the call begins."""
 _CALLERS: Final = Callers()
 
 
@@ -116,6 +118,7 @@ class Calls:
     def make(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
         """One result or an error. Raises StuckError for a call that does not come back."""
         self.fabric.asked = 0
+        self._bound()
         caller = _CALLERS.main
         if not caller.is_this_thread:
             task = caller.begin(call)
@@ -135,10 +138,14 @@ class Calls:
         self._forbid_waiting(what, raised)
         return result, raised
 
+    def _bound(self) -> None:
+        """One that looks after every room may ask about each transfer that is held, as often as after its own."""
+        self.fabric.most_asked = MOST_ASKED + _EACH * len(self.fabric.handles)
+
     def _forbid_waiting(self, what: str, error: BaseException | None) -> None:
         """Raises StuckError where a call had to be stopped, because it asked the transport too often."""
         if isinstance(error, WaitedTooLong):
-            said = f"adapter {self.adapter}: {what} asked the transport {MOST_ASKED} times and went on"
+            said = f"adapter {self.adapter}: {what} asked the transport {self.fabric.most_asked} times and went on"
             raise StuckError(said, frames_of(error), 0.0) from error
 
     def _await(self, what: str, task: Task[_T], name: str) -> None:
@@ -204,6 +211,7 @@ class Calls:
         if self.rests:
             busy, look_s = (lambda: self._busy() - resting()), SHORT_LOOK_S
         self.fabric.asked_by_workers = 0
+        self._bound()
         idle = parking.wait_until_idle(busy, self.limit_s, look_s)
         if idle and round_:
             idle = parking.let_each_go_on(busy, self.limit_s, look_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from kvsender_spec.history.events import Origin
+from kvsender_spec.machine import LATCHED
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, shown
 
@@ -15,7 +16,10 @@ class Misuses(Checker):
     def answered(self, answer: Answer) -> None:
         if answer.started.misuse:
             error, made = answer.error, answer.answered.made
-            good = error is not None and error.origin is Origin.USAGE and not made and error.text != ""
+            refused = error is not None and error.origin is Origin.USAGE and error.text != ""
+            # It may have looked first and found that the room has failed: then no send() does anything (KS-2.5).
+            failed = error is None and any(possible.state in LATCHED for possible in answer.room.oracle.possible)
+            good = (refused or failed) and not made
             self.check(
                 "KS-8.1",
                 good,
