@@ -68,7 +68,7 @@ _SEND_FAULTS: Final = _faults((Point.MAKE, RAISED_BY_TRANSPORT + _OWN), (Point.P
 _POLL_FAULTS: Final = _faults(
     (Point.CHECK, TRANSPORT_KINDS + _OWN),
     (Point.RELEASE, (Kind.REPOST_ACTIVE, Kind.BACKEND)),
-    (Point.NOTIFY, (Kind.REMOTE_DISCONNECT, Kind.NOT_FOUND)),
+    (Point.NOTIFY, (Kind.REMOTE_DISCONNECT, Kind.NOT_FOUND, Kind.BACKEND)),
 )
 _SLOTS: Final = st.integers(0, 1)
 _PROGRESS: Final = st.sampled_from(tuple(Progress))
