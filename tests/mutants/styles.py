@@ -22,6 +22,17 @@ class TriesAMakeAgain(InlineSender):
             return super().make(target, mine, theirs, last)
 
 
+class PreparesEachTime(InlineSender):
+    """Prepares the peer's list for every chunk, and gives it back. That it cannot be prepared is a local cause."""
+
+    def make(self, target: Destination, mine: Sequence[int], theirs: Sequence[int], last: bool) -> Part:
+        listed = self.agent.prep_xfer_dlist(target.peer.name, self.system.rows(target.peer.memory), "DRAM")
+        try:
+            return super().make(target, mine, theirs, last)
+        finally:
+            self.agent.release_dlist_handle(listed)
+
+
 class AsksTwice(InlineSender):
     """poll() looks at everything twice."""
 
@@ -59,6 +70,8 @@ class CountsWaiting(Engine):
         return sum(thread.is_alive() for thread in self.threads)
 
 
-STYLES: Final = tuple(InlineAdapter(sender) for sender in (TriesAMakeAgain, AsksTwice, LooksInEveryCall))
+STYLES: Final = tuple(
+    InlineAdapter(sender) for sender in (TriesAMakeAgain, PreparesEachTime, AsksTwice, LooksInEveryCall)
+)
 COUNTS_WAITING: Final = WorkerAdapter(engine_class=CountsWaiting)
 """Apart, because a check of it takes minutes: the kit looks at its threads before each step."""

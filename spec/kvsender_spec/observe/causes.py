@@ -58,7 +58,7 @@ def attribution_of(failed: Possible) -> Attribution | None:
         case CauseKind.INTERNAL:
             return Attribution.INTERNAL
         case CauseKind.PEER_LOST:
-            return Attribution.PEER
+            return None  # a list that cannot be prepared any more is the sender's own finding, and so may the cause be
         case CauseKind.RAISED | CauseKind.RETURNED:
             return Attribution.PEER if cause.error is not None and cause.error.disconnect else None
         case CauseKind.UNKNOWN:

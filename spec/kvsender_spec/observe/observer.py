@@ -340,7 +340,8 @@ class Observer:
                 else:
                     checker.answered(answer)
         follow(answer)
-        given_up = answer.started.what in (CallName.ABORT, CallName.CLEAR) and room.oracle.failed
+        # Whatever the room has come to: what is done to end it is done beside other rooms.
+        given_up = answer.started.what in (CallName.ABORT, CallName.CLEAR)
         if room.faults or given_up:
             self.subject.faulted.add(room.key)
         if answer.started.misuse == Misuse.BEFORE_INIT.value:
