@@ -223,8 +223,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "No call waits for the transport, a peer or a worker: send(), poll(), abort(), clear() and failure_exception()"
         " come back whatever is in flight, and ask the transport a bounded number of times. So does a worker.",
         "TensorRT-LLM #14414: a wait for a transfer blocks the executor; SGLang 0.5.12: a silent peer holds its worker",
-        "every call: it comes back within seconds, and asks the transport at most 400 times; the workers ask at most"
-        " 1,600 times before they are idle",
+        "every call: it comes back within seconds, and asks the transport at most 400 times, and four times more for"
+        " each transfer that is held; the workers ask at most four times as often before they are idle",
         layers=_SCRIPTED,
     ),
     Clause(

@@ -53,6 +53,15 @@ class Answer:
     """Circumstances since the last allowed answer, which an allowed one shows to have changed nothing."""
 
     @property
+    def went_through(self) -> bool:
+        """The call raised an error of the program's own that the transport has answered meanwhile, about any room."""
+        first, error = self.answered.first, self.error
+        if error is None or error.origin in (Origin.BASE, Origin.TRANSPORT, Origin.REFUSED):
+            return False
+        own = first is not None and first.kind is CauseKind.INTERNAL and first.error is error
+        return own or self.room.raised.get(error.ref) == self.started.seq
+
+    @property
     def overlooked(self) -> bool:
         """failure_exception(): the sender says that the room has not failed, and has never said that it has, although
         the transport answered an error."""
@@ -131,7 +140,7 @@ def _escaped(answer: Answer, error: ErrorSeen) -> None:
     answer.allowed = False
     if answer.started.what in _GIVING_UP:
         room.circumstance(_GIVING_UP[answer.started.what])
-    room.abandoned = error.origin is Origin.BASE or room.went_through(error)
+    room.abandoned = error.origin is Origin.BASE or answer.went_through
     room.oracle.faulted(answer.answered.first or Cause(CauseKind.RAISED, error))
 
 

@@ -216,7 +216,7 @@ class Observer:
         error = None if event.error is None else self._errors.get(event.error)
         if error is not None:
             self.subject.tried_workers = True
-            self.subject.raised.add(error.ref)
+            self.subject.raised[error.ref] = event.call
         if error is not None and error.disconnect:
             name = event.peer if isinstance(event, TransferMade) else self._sight.peer_of_handle.get(event.handle, "")
             if name:

@@ -68,8 +68,8 @@ class SubjectView:
     """Some peer has come back as a new process."""
     faulted: set[int] = field(default_factory=set)
     """The keys of the rooms that had a fault, or were given up."""
-    raised: set[int] = field(default_factory=set)
-    """The errors that the transport has answered."""
+    raised: dict[int, int | None] = field(default_factory=dict)
+    """The errors that the transport has answered, each with the call during which it did."""
     held: frozenset[int] | None = None
     """The pages that must not be reused, when it was last asked; None if it never was."""
     ended_workers: list[str] = field(default_factory=list)

@@ -6,7 +6,7 @@ The view is folded from events, once. Checkers read it. What a call that came ba
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Final
 
 from transitions import MachineError
@@ -37,13 +37,15 @@ _INTERNAL: Final = frozenset({Origin.BASE, Origin.OTHER, Origin.USAGE, Origin.RE
 class RoomView:
     """One incarnation of one room."""
 
-    def __init__(self, opened: RoomOpened, header: Header, errors: Mapping[int, ErrorSeen], raised: Set[int]) -> None:
+    def __init__(
+        self, opened: RoomOpened, header: Header, errors: Mapping[int, ErrorSeen], raised: Mapping[int, int | None]
+    ) -> None:
         assert opened.room is not None
         self.key: Final = opened.room
         self.opened: Final = opened
         self.errors: Final = errors
         self.raised: Final = raised
-        """The errors that the transport has answered, about whatever room."""
+        """The errors that the transport has answered, about whatever room, each with the call during which it did."""
         self.can: Final = frozenset(header.can)
         self.oracle: Final = RoomOracle(header.limits.transfer_timeout_s)
         self.targets: Final = {d.peer: d for d in opened.destinations if not d.dummy}
@@ -103,10 +105,6 @@ class RoomView:
         """Since the last poll() a deadline has passed although every transfer had finished in truth."""
 
     # -- facts
-
-    def went_through(self, error: ErrorSeen) -> bool:
-        """An error of the program's own that the transport has answered, and that left the caller's call as it was."""
-        return error.origin in _INTERNAL and error.ref in self.raised
 
     @property
     def ended(self) -> bool:

@@ -72,7 +72,7 @@ class Errors(Checker):
             return
         answered = answer.answered.first
         room, seen = answer.room, f"{answer.name} raised {error}"
-        if room.went_through(error):
+        if answer.went_through:
             self.held("KS-1.3")  # it propagates
             return
         if answered is not None and answered.kind is not CauseKind.INTERNAL:
