@@ -11,6 +11,7 @@ import itertools
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -51,7 +52,7 @@ Span: TypeAlias = tuple[int, int]
 _NUMBERS = itertools.count()
 
 
-class Side:
+class Side(ABC):
     """Two agents in this process, with memory of the same size, and what they have answered so far."""
 
     def __init__(self, agents: dict[str, Agent], names: dict[str, str]) -> None:
@@ -65,12 +66,13 @@ class Side:
     def address(self, owner: str, span: Span) -> int:
         return int(self.memory[owner].ctypes.data) + span[0]
 
+    @abstractmethod
     def breathe(self) -> None:
         """Both agents get time; what has arrived is asked for by a rule."""
 
+    @abstractmethod
     def end(self, blob: bytes, cut: str) -> int:
         """The length of metadata that ends there."""
-        raise NotImplementedError
 
     def settle(self, owner: str, handle: Any) -> str:
         """Check until the answer is not PROC."""
@@ -91,6 +93,9 @@ class ScriptedSide(Side):
         super().__init__(
             {name: fabric.agent(name, scripted=True) for name in NAMES}, dict(zip(NAMES, NAMES, strict=True))
         )
+
+    def breathe(self) -> None:
+        """A check lets what is in flight finish."""
 
     def end(self, blob: bytes, cut: str) -> int:
         connection, number = blob.index(b"connection|"), blob.index(b"lists:")

@@ -319,8 +319,8 @@ def test_an_exit_never_strikes_a_worker(bench: Bench) -> None:
 
 def test_workers_that_count_as_busy_while_they_wait_for_work() -> None:
     """The kit tells them from working ones by their threads, and no clause fails."""
-    assert parts_of(COUNTS_WAITING).rests
-    assert not parts_of(WorkerAdapter()).rests
+    assert parts_of(COUNTS_WAITING).counts_waiting
+    assert not parts_of(WorkerAdapter()).counts_waiting
     report = check(COUNTS_WAITING, examples=5, sweep=SWEEP[::40])
     assert [verdict.clause.id for verdict in report.verdicts if verdict.outcome.failed] == []
     assert report.errors == ()

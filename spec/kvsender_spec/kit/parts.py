@@ -39,7 +39,6 @@ _OF_THE_SENDER: Final[Mapping[Ability, type]] = {
 _MOST_KNOWN: Final = 256
 _LOOKS: Final = 4
 """So many polls a good room may take that has nothing to wait for."""
-
 _AT_REST_S: Final = 0.5
 """How long a system may take, in a room of which nothing was sent, until its workers wait for work."""
 
@@ -55,7 +54,7 @@ class Parts:
     """How this sender's world tells errors apart."""
     header: Header
     """What every history of a run begins with."""
-    rests: bool
+    counts_waiting: bool
     """Its system counts workers as busy that wait for work."""
     posts_in: Call
     """Where it posts what send() has taken: SEND, POLL, or WORK for the background work of its system."""
@@ -128,9 +127,9 @@ def _ask(adapter: Adapter) -> Parts:
     found |= {ability for ability, protocol in _OF_THE_SENDER.items() if isinstance(sender, protocol)}
     if isinstance(system, able.TakesParts) and system.takes_parts:
         found.add(Ability.PARTS)
-    rests = False
+    counts_waiting = False
     try:
-        rests = room.rests()
+        counts_waiting = room.counts_waiting()
         if room.succeeds() and room.tells_success():
             found.add(Ability.TELLS_SUCCESS)
     except AdapterError:
@@ -145,7 +144,7 @@ def _ask(adapter: Adapter) -> Parts:
     )
     disconnect = errors[Kind.REMOTE_DISCONNECT.value]
     classes = ErrorClasses(tuple(errors.values()), disconnect, adapter.usage_errors, (UseAfterRelease,))
-    return Parts(adapter, errors, classes, header, rests, room.posts_in)
+    return Parts(adapter, errors, classes, header, counts_waiting, room.posts_in)
 
 
 class _GoodRoom:
@@ -162,10 +161,10 @@ class _GoodRoom:
         self.sender: Final = self._calls.hook("sender", lambda: self.system.sender(self._plan))
         self.posts_in = Call.SEND
 
-    def rests(self) -> bool:
+    def counts_waiting(self) -> bool:
         """Whether the system counts workers as busy that wait for work."""
-        self._calls.rests = self._calls.counts_waiting(_AT_REST_S)
-        return self._calls.rests
+        self._calls.counts_waiting = self._calls.busy_at_rest(_AT_REST_S)
+        return self._calls.counts_waiting
 
     def succeeds(self) -> bool:
         """Whether its one chunk is sent and the room ends with Success. Raises AdapterError for a call that hangs."""

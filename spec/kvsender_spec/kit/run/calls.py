@@ -88,7 +88,7 @@ class Calls:
     sender_limit_s: float = field(default_factory=lambda: SENDER_LIMIT_S)
     system: Works | None = None
     """Where the system has workers."""
-    rests: bool = False
+    counts_waiting: bool = False
     """Its busy() counts workers that wait for work."""
     on_stuck: Callable[[StuckError], None] = _ignored
     """Told of a call of a supervised run that does not return, by the thread that waits for the run."""
@@ -208,7 +208,7 @@ class Calls:
             return
         parking, resting = self.fabric.parking, Resting(self.workers, self.fabric.parking.parked)
         busy, look_s = self._busy, LOOK_S
-        if self.rests:
+        if self.counts_waiting:
             busy, look_s = (lambda: self._busy() - resting()), SHORT_LOOK_S
         self.fabric.asked_by_workers = 0
         self._bound()
@@ -225,7 +225,7 @@ class Calls:
                 f" {self.limit_s:g} s"
             )
 
-    def counts_waiting(self, limit_s: float) -> bool:
+    def busy_at_rest(self, limit_s: float) -> bool:
         """Whether workers count as busy that wait for work, now that there is none."""
         parking, resting = self.fabric.parking, Resting(self.workers, self.fabric.parking.parked)
         if self.system is None or parking.wait_until_idle(self._busy, limit_s):

@@ -45,7 +45,7 @@ class Situation:
         self.can: Final = parts.can
         self.scripted_world: Final = ScriptedWorld(setup, parts.errors)
         self.world: Final = self.scripted_world.world
-        self.calls: Final = Calls(adapter.name, self.scripted_world.fabric, rests=parts.rests)
+        self.calls: Final = Calls(adapter.name, self.scripted_world.fabric, counts_waiting=parts.counts_waiting)
         self.system: Final = self.calls.hook("open", lambda: adapter.open(self.world))
         self.settles: Final = self.system if isinstance(self.system, Settles) else None
         """Where the system has background work."""
