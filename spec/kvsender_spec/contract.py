@@ -28,7 +28,10 @@ class KVPoll(IntEnum):
     @property
     def terminal(self) -> bool:
         """True for the two values after which nothing may change (KS-2.1)."""
-        return self in (KVPoll.Failed, KVPoll.Success)
+        return self in _TERMINAL
+
+
+_TERMINAL: Final = frozenset({KVPoll.Failed, KVPoll.Success})
 
 
 class Attribution(Enum):

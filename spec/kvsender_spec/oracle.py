@@ -8,9 +8,11 @@ and the end of a run bounds how late. Where the set is empty the sender has left
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Final, TypeAlias
+
+import msgspec
 
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import ErrorSeen
@@ -44,8 +46,7 @@ class CauseKind(Enum):
     """The sender left the specification, or events were lost: any cause fits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(msgspec.Struct, frozen=True):
     """Why a room has failed. ``error`` is the object for RAISED and INTERNAL, ``text`` the string for RETURNED."""
 
     kind: CauseKind
@@ -62,8 +63,7 @@ PEER_LOST: Final = Cause(CauseKind.PEER_LOST)
 UNKNOWN: Final = Cause(CauseKind.UNKNOWN)
 
 
-@dataclass(frozen=True, slots=True)
-class Possible:
+class Possible(msgspec.Struct, frozen=True):
     """One state that the room may be in."""
 
     state: State
@@ -179,7 +179,11 @@ class RoomOracle:
         self.failed = False
         """The room has failed, whatever the sender has noticed."""
         self.handles: dict[int, TrackedHandle] = {}
+        self._undone = 0
+        """How many handles are in another state than DONE."""
         self.posted_at: dict[int, float] = {}
+        self._first_deadline = inf
+        """Before that no handle can be overdue."""
         self._standing: list[Cause] = []
         self.closed = False
         """The last chunk is posted."""
@@ -188,6 +192,8 @@ class RoomOracle:
 
     def adopt(self, handle: int) -> None:
         """The transport has made a handle for this room."""
+        before = self.handles.get(handle)
+        self._undone += before is None or before.state is HandleState.DONE
         self.handles[handle] = TrackedHandle()
 
     def handle_event(self, handle: int, event: HandleEvent, now: float) -> HandleState:
@@ -195,14 +201,23 @@ class RoomOracle:
         machine = self.handles[handle]
         if event is HandleEvent.ACCEPTED:
             self.posted_at[handle] = now
-        return machine.fire(event)
+            self._first_deadline = min(self._first_deadline, now + self._transfer_timeout_s)
+        before = machine.state
+        after = machine.fire(event)
+        self._undone += (before is HandleState.DONE) - (after is HandleState.DONE)
+        return after
 
     def state_of(self, handle: int) -> HandleState:
         return self.handles[handle].state
 
     @property
     def all_done(self) -> bool:
-        return self.closed and all(machine.state is HandleState.DONE for machine in self.handles.values())
+        return self.closed and self.drained
+
+    @property
+    def drained(self) -> bool:
+        """Every transfer is done: nothing reads the room's pages any more."""
+        return self._undone == 0
 
     @property
     def all_settled(self) -> bool:
@@ -210,7 +225,7 @@ class RoomOracle:
 
     def overdue(self, now: float) -> bool:
         """A handle that is still in flight, as far as the sender was told, has had the whole transfer timeout."""
-        return any(
+        return now >= self._first_deadline and any(
             machine.state is HandleState.IN_FLIGHT and now - self.posted_at[handle] >= self._transfer_timeout_s
             for handle, machine in self.handles.items()
         )
@@ -275,14 +290,16 @@ class RoomOracle:
         whether the sender has asked or not, so that a deadline must not win (KS-3.5).
         """
         late = self.overdue(now) and not completion_is_there
+        facts = (error is not None, self.all_done, late)
         survivors = [
             possible.then(state, error or DEADLINE, latches=latches)
             for possible in self.possible
-            for state, latches in _after_poll(possible.state, (error is not None, self.all_done, late), value)
+            for state, latches in _after_poll(possible.state, facts, value)
         ]
         if not survivors:
             return False
-        self.keep(survivors)
+        if survivors != list(self.possible):
+            self.keep(survivors)
         return True
 
     def follow(self, value: KVPoll) -> None:

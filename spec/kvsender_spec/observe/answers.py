@@ -5,8 +5,9 @@ Nothing here says which clause an answer breaks, but for what the tables of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.history.events import CallEnded, CallName, CallStarted, ErrorSeen, Origin
@@ -19,8 +20,7 @@ from kvsender_spec.oracle import ABORTED, DEADLINE, UNKNOWN, Cause, CauseKind, P
 _GIVING_UP: Final = {CallName.ABORT: "KS-5.1", CallName.CLEAR: "KS-5.2"}
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct, eq=False):
     """What checkers read of a call that came back."""
 
     room: RoomView

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from kvsender_spec.history.events import CallEnded, CallStarted, ErrorSeen
 from kvsender_spec.oracle import Cause
 
 
-@dataclass(slots=True)
-class Answered:
+class Answered(msgspec.Struct, eq=False):
     """The first errors that the transport answered a room with, within one call or between calls."""
 
     posting: Cause | None = None
@@ -20,13 +19,13 @@ class Answered:
     """How many transfers were made or tried."""
     checks: int = 0
     """How often the caller's own calls asked about one of the room's handles."""
-    refused_at: dict[str, Cause] = field(default_factory=dict)
+    refused_at: dict[str, Cause] = {}
     """By peer: the error of a transfer that could not be made."""
     refused_again: Cause | None = None
     """The error of the second try, where that one could not be made either."""
     tried_again: Cause | None = None
     """Such an error, where one was made for that peer after all before anything was posted."""
-    interrupts: list[ErrorSeen] = field(default_factory=list)
+    interrupts: list[ErrorSeen] = []
     """KeyboardInterrupt or SystemExit inside a call of the transport."""
     any: bool = False
 
@@ -40,8 +39,7 @@ class Answered:
         return f"{self.posted} transfers were posted" + (f", and {self.posting}" if self.posting is not None else "")
 
 
-@dataclass(slots=True)
-class Bracket:
+class Bracket(msgspec.Struct, eq=False):
     """A call between its start and its end."""
 
     started: CallStarted

@@ -28,7 +28,6 @@ from kvsender_spec.history.events import (
     LinkCut,
     NotificationHeard,
     NotificationSent,
-    PagesHeld,
     PeerAdded,
     PeerLost,
     PeerResumed,
@@ -87,6 +86,8 @@ class Observer:
         for checker in self._checkers:
             for kind in checker.sees:
                 self._by_type.setdefault(KINDS[kind], []).append(checker)
+        self._answered_by: Final = [checker.answered for checker in self._checkers]
+        self._answered_untracked_by: Final = [checker.answered_untracked for checker in self._checkers]
 
     # -- what a driver may ask
 
@@ -137,8 +138,6 @@ class Observer:
                 return None
             case TransferChecked() | TransferPosted() | TransferMade():
                 return self._transfer(event)
-            case PagesHeld():
-                self.subject.held = frozenset(event.pages)
             case ErrorSeen():
                 self._errors[event.ref] = event
                 return None
@@ -331,14 +330,10 @@ class Observer:
     def _answer(self, room: RoomView, answer: Answer) -> None:
         violations = self.findings.violations
         known = len(violations)
-        self._sight.around(room)
         if not answer.untold and (not room.abandoned or answer.error is not None):
             self._sight.seq = answer.ended.seq
-            for checker in self._checkers:
-                if room.untracked:
-                    checker.answered_untracked(answer)
-                else:
-                    checker.answered(answer)
+            for look in self._answered_untracked_by if room.untracked else self._answered_by:
+                look(answer)
         follow(answer)
         # Whatever the room has come to: what is done to end it is done beside other rooms.
         given_up = answer.started.what in (CallName.ABORT, CallName.CLEAR)

@@ -70,8 +70,6 @@ class SubjectView:
     """The keys of the rooms that had a fault, or were given up."""
     raised: dict[int, int | None] = field(default_factory=dict)
     """The errors that the transport has answered, each with the call during which it did."""
-    held: frozenset[int] | None = None
-    """The pages that must not be reused, when it was last asked; None if it never was."""
     ended_workers: list[str] = field(default_factory=list)
     tried_workers: bool = False
     """Something has happened since the last look that ends a careless worker."""

@@ -93,6 +93,8 @@ class Calls:
     on_stuck: Callable[[StuckError], None] = _ignored
     """Told of a call of a supervised run that does not return, by the thread that waits for the run."""
     _second: Second | None = field(default=None, init=False)
+    _at_rest: bool = field(default=False, init=False)
+    """No worker had work, or was parked, and nothing was called since."""
 
     def __post_init__(self) -> None:
         self.fabric.parking.only_for_others_than(_CALLERS.main.ident, _CALLERS.other.ident, get_ident())
@@ -119,6 +121,7 @@ class Calls:
         """One result or an error. Raises StuckError for a call that does not come back."""
         self.fabric.asked = 0
         self._bound()
+        self._at_rest = False
         caller = _CALLERS.main
         if not caller.is_this_thread:
             task = caller.begin(call)
@@ -135,12 +138,13 @@ class Calls:
         if _CALLERS.main is not caller:
             raise _Abandoned
         _UNDER_WAY.end()
-        self._forbid_waiting(what, raised)
+        if raised is not None:
+            self._forbid_waiting(what, raised)
         return result, raised
 
     def _bound(self) -> None:
         """One that looks after every room may ask about each transfer that is held, as often as after its own."""
-        self.fabric.most_asked = MOST_ASKED + _EACH * len(self.fabric.handles)
+        self.fabric.most_asked = MOST_ASKED + _EACH * self.fabric.held
 
     def _forbid_waiting(self, what: str, error: BaseException | None) -> None:
         """Raises StuckError where a call had to be stopped, because it asked the transport too often."""
@@ -191,6 +195,7 @@ class Calls:
         self.fabric.on_reach = None
         if second is None or second.task is None:
             return None
+        self._at_rest = False
         what = f"{second.overlap.call}() from another thread"
         self._await(what, second.task, OTHER)
         self._forbid_waiting(what, second.task.error)
@@ -204,11 +209,11 @@ class Calls:
 
     def let_workers(self, *, round_: bool = False) -> None:
         """Until every worker is idle; with ``round_`` those that wait for a transfer look at it once more."""
-        if self.system is None:
+        if self.system is None or self._at_rest:
             return
-        parking, resting = self.fabric.parking, Resting(self.workers, self.fabric.parking.parked)
-        busy, look_s = self._busy, LOOK_S
+        parking, busy, look_s = self.fabric.parking, self._busy, LOOK_S
         if self.counts_waiting:
+            resting = Resting(self.workers, parking.parked)
             busy, look_s = (lambda: self._busy() - resting()), SHORT_LOOK_S
         self.fabric.asked_by_workers = 0
         self._bound()
@@ -224,6 +229,7 @@ class Calls:
                 f"adapter {self.adapter}: busy() did not come down to the workers that wait for a transfer within"
                 f" {self.limit_s:g} s"
             )
+        self._at_rest = not parking.parked
 
     def busy_at_rest(self, limit_s: float) -> bool:
         """Whether workers count as busy that wait for work, now that there is none."""

@@ -9,7 +9,7 @@ stand (a send() when the caller has no chunk left) are left out, so that any par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -36,8 +36,9 @@ __all__ = ["OVERLAP_CALLS", "Run", "run_trace"]
 _T = TypeVar("_T")
 
 _SETTLE_ROUNDS: Final = 3
+_WRITTEN: Final[Mapping[Call, str]] = {call: f"{call}()" for call in CALL_NAMES}
 _GIVING_UP: Final = (Call.ABORT, Call.CLEAR)
-_POLLS: Final = frozenset(KVPoll)
+_POLLS: Final[Mapping[int, str]] = {value: value.name for value in KVPoll}
 
 
 class Run(Situation):
@@ -231,7 +232,7 @@ class Run(Situation):
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
         of = self.recorder.call_started(CALL_NAMES[step.call], room.key, pages=pages, last=last)
         self._open_call, errors = of, len(room.view.errors)
-        results, error = self.calls.make(f"{step.call}()", lambda: invoke(room.sender, step.call, pages))
+        results, error = self.calls.make(_WRITTEN[step.call], lambda: invoke(room.sender, step.call, pages))
         if step.call is Call.SEND:
             self.calls.let_workers()  # what they are given to post is posted within this call, and may overlap another
         second = self.calls.overlapping()
@@ -241,7 +242,8 @@ class Run(Situation):
         self._open_call = None
         self._came_back(of, room, step.call, results[0] if results else None, error)
         del error
-        if not self.setup.churn and (step.call in _GIVING_UP or len(room.view.errors) > errors):
+        given_up = step.call in _GIVING_UP or len(room.view.errors) > errors
+        if given_up and not self.setup.churn and self.scripted_world.fabric.held:
             collect()  # what is given up, or an exception that its own traceback holds, may hold a handle
         if second is not None:
             self._came_back(second.of, room, second.overlap.call, *second.outcome())
@@ -257,19 +259,20 @@ class Run(Situation):
         if call is Call.POLL and error is None:
             if not isinstance(result, int) or result not in _POLLS:
                 raise AdapterError(f"adapter {self.adapter.name}: poll() answered {result!r}, which is no KVPoll")
-            value = KVPoll(result).name
+            value = _POLLS[result]
         elif call is Call.FAILURE_EXCEPTION and error is not None and Ability.ATTRIBUTION in self.can:
             said = self.calls.hook("attribution", partial(cast("able.Attributes", self.system).attribution, error))
             attribution = None if said is None else said.value
         self.recorder.call_ended(of, room.key, value=value, error=error, attribution=attribution)
 
     def _after_poll(self, room: Room) -> None:
-        """Compare the bytes at the first Success, and ask for the quarantine after every terminal answer."""
+        """Compare the bytes at the first Success, and ask for the quarantine as long as a transfer may need it."""
         view = room.view
         if view.terminal is KVPoll.Success and not room.compared:
             room.compared = True
             self.reports.compared(room.key, self.scripted_world.difference(room.plan, room.memories, room.sent_pages))
-        if view.terminal is not None:
+        if view.terminal is not None and not (room.asked and view.oracle.drained):
+            room.asked = True
             self._hold(room.key)
 
     def _hold(self, key: int | None) -> None:

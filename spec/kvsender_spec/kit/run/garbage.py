@@ -10,6 +10,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
+from typing import Final
+
+_FREEZES: Final = Event()
+"""A run is made for which nothing is looked at that was there before."""
 
 
 @contextmanager
@@ -18,16 +23,23 @@ def stepwise() -> Iterator[None]:
     if not gc.isenabled():
         yield  # a run within a run, or whoever runs the kit wants it so
         return
-    frozen = gc.get_freeze_count() > 0
     gc.disable()
-    if not frozen:
+    if gc.get_freeze_count() == 0:
+        _FREEZES.set()
         gc.freeze()
     try:
         yield
     finally:
-        if not frozen:
+        if _FREEZES.is_set():
+            _FREEZES.clear()
             gc.unfreeze()
         gc.enable()
+
+
+def lasts() -> None:
+    """What there is now is there until the run has ended: the collector need not look at it again."""
+    if _FREEZES.is_set():
+        gc.freeze()
 
 
 def collect() -> None:

@@ -28,6 +28,8 @@ class Room:
         self.sent_pages: Final[list[int]] = []
         self.sender: Final = sender
         self.compared = False
+        self.asked = False
+        """The system was asked for its quarantine since the room has ended."""
         self._first_page: Final = first_page
 
     def next_pages(self) -> list[int]:

@@ -12,6 +12,7 @@ from kvsender_spec.history.record import Recorder
 from kvsender_spec.kit.adapter import MOST_REOPENINGS, Adapter, HidesErrors, Settles, Works
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import Calls
+from kvsender_spec.kit.run.garbage import lasts
 from kvsender_spec.kit.run.misuse import possible
 from kvsender_spec.kit.run.recording import FabricRecorder
 from kvsender_spec.kit.run.rooms import Room
@@ -63,6 +64,7 @@ class Situation:
         self.rooms: Final[list[Room]] = []
         """Every opening, the oldest first."""
         self._by_slot: Final[dict[int, list[Room]]] = {}
+        lasts()
 
     @property
     def history(self) -> History:
@@ -96,12 +98,8 @@ class Situation:
         return step.overlap is None or self._overlap_makes_sense(step, step.overlap)
 
     def able(self, call: Call, slots: Iterable[int]) -> list[int]:
-        """For which rooms, or peers, a plain step makes sense. A walk asks this of every call before each step."""
-        if call in WORLD_CALLS or call in (Call.OPEN, Call.SEND):
-            return [slot for slot in slots if self.makes_sense(call, slot)]
-        ability = _ABILITY.get(call)
-        allowed = not self.over and (ability is None or ability in self.can)
-        return [slot for slot in slots if slot in self._by_slot] if allowed else []
+        """For which rooms, or peers, a plain step makes sense."""
+        return [slot for slot in slots if self.makes_sense(call, slot)]
 
     def makes_sense(self, call: Call, slot: int, opening: int = 0) -> bool:
         """Whether a plain step makes sense."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ctypes
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Final, Protocol, TypeAlias, TypeGuard, cast
 
 from kvsender_spec.contract import Operation
 from kvsender_spec.faults import Kind
@@ -28,20 +28,18 @@ MEMORY: Final[Mapping[str, str]] = {"DRAM": "DRAM", "VRAM": "VRAM", "cpu": "DRAM
 WRITES: Final[Mapping[str, bool]] = {"WRITE": True, "READ": False}
 
 
-@runtime_checkable
 class Rows(Protocol):
     """A table of integers, such as a numpy array of shape (n, 3) or (n, 5)."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def dtype(self) -> object: ...
+    def dtype(self) -> Hashable: ...
     def __len__(self) -> int: ...
 
     def tolist(self) -> list[list[int]]: ...
 
 
-@runtime_checkable
 class Indices(Protocol):
     """A row of integers, such as a numpy array of shape (n,)."""
 
@@ -199,10 +197,10 @@ def rows_of(table: Rows | Sequence[Sequence[int]], widths: tuple[int, ...]) -> S
         ValueError: tuples of different sizes, or an array of another type than 64-bit integers.
         TypeError: anything else. Where ``get_xfer_descs`` is asked, NIXL answers None and raises it at the next call.
     """
-    if not isinstance(table, (list, tuple)) and isinstance(table, Rows):
+    if not isinstance(table, (list, tuple)) and _is_array(table):
         if len(table.shape) != 2 or table.shape[1] not in widths:
             raise TypeError(f"descriptors have {' or '.join(map(str, widths))} columns, not the shape {table.shape}")
-        if str(table.dtype).removeprefix("torch.") not in ("uint64", "int64"):
+        if not _is_integer64(table.dtype):
             raise ValueError(f"descriptors are uint64 or int64, not {table.dtype}")
         if table.shape == (0, 3):
             raise IndexError("index 0 is out of bounds for axis 0 with size 0")
@@ -214,6 +212,21 @@ def rows_of(table: Rows | Sequence[Sequence[int]], widths: tuple[int, ...]) -> S
     if set(map(len, rows)) != {3}:
         raise ValueError("each descriptor must have three integers")
     return rows
+
+
+def _is_array(table: object) -> TypeGuard[Rows]:
+    return all(hasattr(table, name) for name in ("shape", "dtype", "tolist"))
+
+
+_INTEGER64: Final[dict[Hashable, bool]] = {}
+"""What was found of each type of arrays: its name takes a while to make."""
+
+
+def _is_integer64(dtype: Hashable) -> bool:
+    found = _INTEGER64.get(dtype)
+    if found is None:
+        found = _INTEGER64[dtype] = str(dtype).removeprefix("torch.") in ("uint64", "int64")
+    return found
 
 
 def blocks(regions: Sequence[Region], rows: Sequence[Sequence[int]], memory: str) -> tuple[Span, ...] | None:
@@ -228,27 +241,27 @@ def blocks(regions: Sequence[Region], rows: Sequence[Sequence[int]], memory: str
         plain = ((at + stride * n, size, device) for at, size, device, stride, count in strided for n in range(count))
     held = sorted((of, base, size) for base, size, of, kind in regions if kind == memory)
     found: list[Span] = []
-    place = -2
+    place, first, end, of = -2, 0, 0, -1
     for at, length, device in plain:
         # The one that holds the row before is asked first, then the one behind it, by NIXL as well.
-        if not _holds(held, place, at, length, device):
-            place += 1
-            if not _holds(held, place, at, length, device):
-                place = _place(held, at, length, device)
-                if place < 0:
-                    return None
+        if not (of == device and first <= at and at + length <= end):
+            place = _place(held, place + 1, at, length, device)
+            if place < 0:
+                return None
+            of, first, size = held[place]
+            end = first + size
         found.append((at, length))
     return tuple(found)
 
 
-def _place(held: Sequence[tuple[int, int, int]], at: int, length: int, device: int) -> int:
+def _place(held: Sequence[tuple[int, int, int]], guess: int, at: int, length: int, device: int) -> int:
     """Which registration holds a span, -1 where none is found.
 
-    Those two are asked between which the span would stand in their order: where registrations overlap, neither of the
-    two may hold a span that a third one holds.
+    After the guess those two are asked between which the span would stand in their order: where registrations overlap,
+    neither of the two may hold a span that a third one holds.
     """
     behind = bisect_right(held, (device, at, length))
-    return next((place for place in (behind - 1, behind) if _holds(held, place, at, length, device)), -1)
+    return next((place for place in (guess, behind - 1, behind) if _holds(held, place, at, length, device)), -1)
 
 
 def _holds(held: Sequence[tuple[int, int, int]], place: int, at: int, length: int, device: int) -> bool:
@@ -269,7 +282,7 @@ def picked(blocks: Sequence[Span], indices: Indices | Sequence[int]) -> tuple[Sp
 def _numbers(indices: Indices | Sequence[int]) -> Sequence[int]:
     if isinstance(indices, (list, tuple)):
         return indices
-    return indices.tolist() if isinstance(indices, Indices) else indices
+    return cast("Indices", indices).tolist() if hasattr(indices, "tolist") else indices
 
 
 def covered(regions: Sequence[Region], spans: Iterable[Span]) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from threading import RLock
 from typing import Final
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from kvsender_spec.contract import Operation
 from kvsender_spec.faults import STAND_INS, FaultPlan, Kind, Point, make_error
@@ -40,8 +41,7 @@ class UseAfterRelease(AssertionError):
     """A released handle, list or registration was used. The real library reads freed memory there, and may crash."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransportEvent:
+class TransportEvent(msgspec.Struct, frozen=True):
     """One call that an agent received. The kit judges from these."""
 
     point: Point
@@ -86,6 +86,8 @@ class Ground:
         """Each use after release, kept for senders that swallow the error."""
         self.handles: Final[WeakValueDictionary[int, ScriptedHandle]] = WeakValueDictionary()
         """The handles that are not released, by number; weak, because the last reference must be the sender's."""
+        self.held = 0
+        """How many handles these are. The garbage collector may not have found yet that nobody has one any more."""
         self.copies_in_flight: Final[list[Copy]] = []
         """What was posted and has not landed."""
         self.lock: Final = RLock()
@@ -127,6 +129,7 @@ class Ground:
         handle = ScriptedHandle(self._made, copy, operation, message, partial(self.end, answer="dropped"))
         self._made += 1
         self.handles[handle.number] = handle
+        self.held += 1
         return handle
 
     def end(self, handle: ScriptedHandle, answer: str) -> None:
@@ -137,6 +140,7 @@ class Ground:
                 handle.copy.orphaned = handle.copy.orphaned or handle.state is HandleState.IN_FLIGHT
                 handle.machine.fire(HandleEvent.RELEASED)
                 self.handles.pop(handle.number, None)
+                self.held -= 1
             self.log(TransportEvent(Point.RELEASE, handle.agent, handle.peer, handle.number, answer))
 
     def in_use(self, agent: Process, before: Sequence[Region]) -> list[ScriptedHandle]:

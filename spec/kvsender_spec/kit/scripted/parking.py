@@ -6,7 +6,7 @@ they decide nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from threading import Condition, RLock, get_ident
 from typing import Final
 
@@ -79,7 +79,7 @@ class Parking:
             self._changed.wait_for(lambda: self.closed)
 
     @property
-    def parked(self) -> Container[int]:
+    def parked(self) -> Collection[int]:
         """The workers that wait inside a check."""
         return self._parked
 

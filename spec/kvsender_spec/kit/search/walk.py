@@ -8,8 +8,9 @@ observed in one pass.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
+from itertools import chain, repeat
 from random import Random
 from typing import Final, TypeVar
 
@@ -31,6 +32,8 @@ _T = TypeVar("_T")
 STEPS: Final = 18
 _MISTAKES: Final = 0.125
 """How many of the caller's send() are one."""
+_MOST_DRAWS: Final = 100
+"""So often a call is drawn until it is one that makes sense."""
 _FOLLOWED: Final = 0.7
 """How many poll() are surely of a room that has something in flight, if there is one: the others say little."""
 
@@ -69,6 +72,11 @@ class _Mix(Enum):
     """Rooms are given up, faults strike, and peers come and go."""
 
 
+def _often(weights: Mapping[_T, int]) -> tuple[_T, ...]:
+    """Each of them as often as its number says, so that one can be drawn."""
+    return tuple(chain.from_iterable(repeat(what, weight) for what, weight in weights.items()))
+
+
 _MIXES: Final[tuple[_Mix, ...]] = (*_Mix, _Mix.FAULTS)
 _MISUSES: Final = tuple(Misuse)
 # How often each call is tried where it makes sense.
@@ -82,45 +90,42 @@ _PLAIN_CALLS: Final[Mapping[Call, int]] = {
     Call.CONTROL: 1,
 }
 _CALLER_CALLS: Final[Mapping[Call, int]] = {**_PLAIN_CALLS, Call.OPEN: 8, Call.ABORT: 4, Call.CLEAR: 4}
-_CALLS: Final[Mapping[_Mix, Mapping[Call, int]]] = {
-    _Mix.NOTHING: _PLAIN_CALLS,
-    _Mix.CALLERS: _CALLER_CALLS,
-    _Mix.THREADS: _CALLER_CALLS,
-    _Mix.FAULTS: {
-        Call.SEND: 14,
-        Call.POLL: 14,
-        Call.OPEN: 8,
-        Call.RESTART: 6,
-        Call.KILL: 2,
-        Call.ABORT: 2,
-        Call.CLEAR: 2,
-        Call.FAILURE_EXCEPTION: 2,
-        Call.STOP: 1,
-        Call.METRIC: 1,
-        Call.WAIT: 1,
-        Call.WAIT_LONG: 1,
-        Call.CONTROL: 1,
-    },
+_FAULTY_CALLS: Final[Mapping[Call, int]] = {
+    Call.SEND: 14,
+    Call.POLL: 14,
+    Call.OPEN: 8,
+    Call.RESTART: 6,
+    Call.KILL: 2,
+    Call.ABORT: 2,
+    Call.CLEAR: 2,
+    Call.FAILURE_EXCEPTION: 2,
+    Call.STOP: 1,
+    Call.METRIC: 1,
+    Call.WAIT: 1,
+    Call.WAIT_LONG: 1,
+    Call.CONTROL: 1,
+}
+_CALLS: Final[Mapping[_Mix, tuple[Call, ...]]] = {
+    _Mix.NOTHING: _often(_PLAIN_CALLS),
+    _Mix.CALLERS: _often(_CALLER_CALLS),
+    _Mix.THREADS: _often(_CALLER_CALLS),
+    _Mix.FAULTS: _often(_FAULTY_CALLS),
 }
 # What finishes at one peer only is for the test sequences of the suite, which name the peers.
-_PROGRESS: Final = {Progress.NONE: 2, Progress.ALL: 1, Progress.NEWEST: 2, Progress.HALF: 1}
+_PROGRESS: Final = _often({Progress.NONE: 2, Progress.ALL: 1, Progress.NEWEST: 2, Progress.HALF: 1})
 
 
 def _faults(point: Point, kinds: tuple[Kind, ...], nths: int) -> tuple[Fault, ...]:
     return tuple(Fault(point, kind, nth) for kind in kinds for nth in range(nths))
 
 
-@dataclass(frozen=True, slots=True)
-class _Menu:
-    """The faults that one call can meet, by how often they are worth trying."""
+def _menu(usual: tuple[Fault, ...], rare: tuple[Fault, ...]) -> tuple[tuple[Fault, ...], ...]:
+    """The faults that one call can meet, in groups, as often as each is worth trying.
 
-    usual: tuple[Fault, ...]
-    rare: tuple[Fault, ...]
-    """Each may end the run, because what the sender is left in is its own affair."""
-
-    @property
-    def disconnects(self) -> tuple[Fault, ...]:
-        return tuple(f for f in self.usual if f.kind is Kind.REMOTE_DISCONNECT and f.point is not Point.NOTIFY)
+    Each of the rare ones may end the run, because what the sender is left in is its own affair.
+    """
+    disconnects = tuple(f for f in usual if f.kind is Kind.REMOTE_DISCONNECT and f.point is not Point.NOTIFY)
+    return _often({usual: 4, disconnects: 3, rare: 3})
 
 
 _OVERLAP_POINTS: Final[Mapping[Call, Mapping[Point, int]]] = {
@@ -133,11 +138,11 @@ _MOST_OVERLAPS: Final = 2
 
 _RARE: Final[tuple[Kind, ...]] = (*PROGRAMMING_KINDS, *BASE_KINDS)
 _MENUS: Final = {
-    Call.SEND: _Menu(
+    Call.SEND: _menu(
         _faults(Point.MAKE, RAISED_BY_TRANSPORT, 2) + _faults(Point.POST, TRANSPORT_KINDS, 3),
         _faults(Point.MAKE, _RARE, 1) + _faults(Point.POST, _RARE, 2),
     ),
-    Call.POLL: _Menu(
+    Call.POLL: _menu(
         _faults(Point.CHECK, TRANSPORT_KINDS, 3)
         + _faults(Point.CHECK, RETURNED_BY_TRANSPORT, 2) * 2
         + _faults(Point.RELEASE, (Kind.REPOST_ACTIVE, Kind.BACKEND), 2) * 3
@@ -147,26 +152,22 @@ _MENUS: Final = {
 }
 
 
-def _weighted(random: Random, weights: Mapping[_T, int]) -> _T:
-    (chosen,) = random.choices(tuple(weights), tuple(weights.values()))
-    return chosen
-
-
 def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
     """Choose one step that makes sense now, or None where none does."""
     slots = range(max(len(run.setup.chunks), run.setup.peers))
-    able = {call: run.able(call, slots) for call in _CALLS[mix]}
-    weights = {call: weight for call, weight in _CALLS[mix].items() if able[call]}
-    if not weights:
+    for _ in range(_MOST_DRAWS):
+        call = random.choice(_CALLS[mix])
+        able = run.able(call, slots)
+        if able:
+            break
+    else:
         return None
-    call = _weighted(random, weights)
-    flying = [slot for slot in able[call] if run.asks(Point.CHECK, slot)]
-    followed = call is Call.POLL and flying and random.random() < _FOLLOWED
-    slot = random.choice(flying if followed else able[call])
+    flying = [slot for slot in able if run.asks(Point.CHECK, slot)] if call is Call.POLL else []
+    slot = random.choice(flying if flying and random.random() < _FOLLOWED else able)
     if call is Call.SEND and random.random() < _MISTAKES:
         mistake = Step(call, slot, misuse=random.choice(_MISUSES))
         return mistake if run.applicable(mistake) else Step(call, slot)
-    progress = _weighted(random, _PROGRESS) if call is Call.POLL else Progress.NONE
+    progress = random.choice(_PROGRESS) if call is Call.POLL else Progress.NONE
     fault = _fault(random, run, call, slot) if call in _MENUS and mix is _Mix.FAULTS else None
     step = Step(call, slot, progress, fault)
     if call in _OVERLAP_POINTS and mix is _Mix.THREADS:
@@ -176,12 +177,11 @@ def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
 
 def _fault(random: Random, run: Run, call: Call, slot: int) -> Fault | None:
     """Sometimes a fault, of those that can strike; most often in a poll() that has something to ask about."""
-    asks = {point: run.asks(point, slot) for point in Point}
-    share = 0.25 if call is Call.SEND else 0.6 if asks[Point.CHECK] else 0.15
+    share = 0.25 if call is Call.SEND else 0.6 if run.asks(Point.CHECK, slot) else 0.15
     if random.random() >= share:
         return None
-    menu = _MENUS[call]
-    (faults,) = random.choices((menu.usual, menu.disconnects, menu.rare), (4, 3, 3))
+    faults = random.choice(_MENUS[call])
+    asks = {point: run.asks(point, slot) for point in Point}
     striking = [fault for fault in faults if fault.nth < asks[fault.point]]
     return random.choice(striking) if striking else None
 
@@ -196,7 +196,7 @@ def _with_overlap(random: Random, run: Run, step: Step) -> Step:
     }
     if not places or random.random() < 0.5:
         return step
-    overlap = replace(step, overlap=Overlap(random.choice(OVERLAP_CALLS[step.call]), *_weighted(random, places)))
+    overlap = replace(step, overlap=Overlap(random.choice(OVERLAP_CALLS[step.call]), *random.choice(_often(places))))
     return overlap if run.applicable(overlap) else step
 
 
@@ -208,7 +208,7 @@ def wander(adapter: Adapter, random: Random, runs: list[Run]) -> None:
     for room in range(len(run.setup.chunks)):
         run.apply(Step(Call.OPEN, room))
     for _ in range(STEPS):
-        step = _step(random, run, mix)
+        step = None if run.over else _step(random, run, mix)
         if step is not None:
             run.apply(step)
     run.finish()

@@ -55,14 +55,15 @@ class Sight:
         self.released_in: HandleState | None = None
         """The state in which the handle was that the release which is seen is about; None if the release raised, or if
         that is not known."""
-        self.other_room_faulted = False
-        self.other_peer_unhealthy = False
 
-    def around(self, room: RoomView) -> None:
-        """What else is wrong in the world, for a room whose answer is looked at."""
+    def other_room_faulted(self, room: RoomView) -> bool:
+        """Another room had a fault, or was given up."""
         faulted = self.subject.faulted
-        self.other_room_faulted = len(faulted) > (room.key in faulted)
-        self.other_peer_unhealthy = not (room.unhealthy or self.subject.lossy) and any(
+        return len(faulted) > (room.key in faulted)
+
+    def other_peer_unhealthy(self, room: RoomView) -> bool:
+        """A peer is not well, or was not, that the room has no part in, while its own ones are."""
+        return not (room.unhealthy or self.subject.lossy) and any(
             peer.ever_unhealthy for name, peer in self.subject.peers.items() if name not in room.targets
         )
 
@@ -74,10 +75,9 @@ class Sight:
         if room.out_of_order:
             found.add("KS-3.6")
         if room.faultless:
-            self.around(room)
-            if self.other_room_faulted or room.reopened:
+            if self.other_room_faulted(room) or room.reopened:
                 found.add("KS-5.4")
-            if self.other_peer_unhealthy:
+            if self.other_peer_unhealthy(room):
                 found.add("KS-6.2")
             if room.recovered:
                 found.add("KS-6.3")

@@ -31,16 +31,18 @@ class Errors(Checker):
         """The calls within which connecting to a peer has raised."""
 
     def see(self, event: AnyEvent, room: RoomView | None) -> None:
-        match event:
+        match event:  # the kind that is most frequent comes first
+            case CallEnded():
+                if room is not None or event.of not in self._unconnected:
+                    return
+                error = None if event.error is None else self.sight.errors.get(event.error)
+                good = error is None or error.origin is not Origin.TRANSPORT
+                self.check("KS-1.1", good, "connecting to a peer returns", f"it raised {shown(error)}")
             case ImportProbed():
                 wanted = f"import {event.module} works without nixl"
                 self.check("KS-1.5", not event.failure, wanted, event.failure or "it does")
             case PeerAdded(error=int(), call=int(call)):
                 self._unconnected.add(call)
-            case CallEnded() if room is None and event.of in self._unconnected:
-                error = None if event.error is None else self.sight.errors.get(event.error)
-                good = error is None or error.origin is not Origin.TRANSPORT
-                self.check("KS-1.1", good, "connecting to a peer returns", f"it raised {shown(error)}")
             case _:
                 pass
 

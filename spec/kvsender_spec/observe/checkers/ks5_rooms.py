@@ -26,5 +26,5 @@ class Rooms(Checker):
         for clause in _OWN:
             if clause in answer.confirms:
                 self.held(clause)
-        if self.sight.other_room_faulted and answer.room.faultless:
+        if answer.room.faultless and self.sight.other_room_faulted(answer.room):
             self.held("KS-5.4")

@@ -34,18 +34,20 @@ class Peers(Checker):
     def answered(self, answer: Answer) -> None:
         if answer.value is None or not answer.allowed or not answer.first_terminal:
             return
-        if self.sight.other_peer_unhealthy and answer.room.faultless:
+        if answer.room.faultless and self.sight.other_peer_unhealthy(answer.room):
             self.held("KS-6.2")
         if answer.room.recovered and answer.value is KVPoll.Success:
             self.held("KS-6.3")
 
     def see(self, event: AnyEvent, room: RoomView | None) -> None:
-        match event:
+        match event:  # the kinds that are most frequent come first
+            case CallStarted():
+                if self.sight.subject.returned:
+                    self._added(at_a_call=event.what not in (CallName.RECONNECT, CallName.SWEEP))
             case NotificationHeard() if room is not None:
                 self._heard(event, room)
-            case PeerAdded() | CallStarted():
-                work = (CallName.RECONNECT, CallName.SWEEP)
-                self._added(at_a_call=isinstance(event, CallStarted) and event.what not in work)
+            case PeerAdded():
+                self._added(at_a_call=False)
             case TransferMade() if room is not None and room.recovered:
                 self._needed(event.peer)
             case RunEnded():
