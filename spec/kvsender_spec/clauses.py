@@ -120,7 +120,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "After a fault was observed, Success is never reported, in whatever order threads, aborts and completions"
         " land.",
         "SGLang 0.5.10 to 0.5.12: update_status took the larger value, and Failed is 0",
-        "every poll() after the transport has answered the sender with an error, or the caller has aborted",
+        "every poll() after the transport has answered a make, a post or a check with an error, or the caller has"
+        " aborted",
     ),
     Clause(
         "KS-2.3",
@@ -181,7 +182,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "LAST-CHUNK",
         "A last chunk with zero pages still concludes the room and still carries the aux data.",
         "sglang #25698: a falsy [] lost the aux data",
-        "every room announced with zero pages: after its last chunk it ends, and on Success the peer has the aux bytes",
+        "every room announced with zero pages, or with none for some peer: after its last chunk it ends, and on Success"
+        " the peer has the aux bytes",
     ),
     Clause(
         "KS-3.3",
@@ -197,7 +199,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         " the deadline.",
         f"nixl #2047; {_NIXL}: a stopped peer is PROC for ever and there is no timeout",
         "at the end of every run the handles settle, or the clock passes the deadlines: every room whose last chunk is"
-        " posted, or which has a cause, ends within as many polls as it has handles, plus two",
+        " posted, or which has a cause, ends within as many polls as it has handles, plus two, of a caller that polls"
+        " all its rooms in turn",
     ),
     Clause(
         "KS-3.5",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from threading import get_ident
 from typing import Final, ParamSpec, TypeVar, cast
 from unittest.mock import patch
@@ -12,7 +13,7 @@ from unittest.mock import patch
 from kvsender_spec.contract import Abortable, Clearable, Measured, Sender
 from kvsender_spec.faults import Point
 from kvsender_spec.history.record import Recorder
-from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter, Reconnects, RoomPlan, Settles
+from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter, OpensUninitialised, Reconnects, RoomPlan, Settles
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import Calls, supervised
 from kvsender_spec.kit.run.execute import Run
@@ -26,7 +27,7 @@ from kvsender_spec.kit.search.explore import explore
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import Observer
 from kvsender_spec.observe.verdict import Findings
-from kvsender_spec.trace import WORLD_CALLS, Call, Progress, Step, Trace
+from kvsender_spec.trace import WORLD_CALLS, Call, Misuse, Progress, Step, Trace
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -123,8 +124,9 @@ class BareRun:
     def call(self, step: Step) -> None:
         openings = [room for slot, room in self.rooms if slot == step.room]
         room, fabric = openings[step.opening - 1], self.scripted_world.fabric
-        progress = Progress.ALL if self.settles and step.call is Call.POLL else step.progress
-        self.scripted_world.let_progress(room.handles, progress)
+        self.scripted_world.let_progress(room.handles, step.progress)
+        if self.settles and step.call is Call.POLL:
+            self.scripted_world.let_progress(None, Progress.ALL)
         fabric.plan.arm(*([] if step.fault is None else [step.fault]))
         known = len(fabric.events)
         self.invoke(room, step.call, step)
@@ -136,6 +138,8 @@ class BareRun:
 
     def invoke(self, room: _BareRoom, call: Call, step: Step) -> None:
         sender = room.sender
+        if step.misuse is Misuse.BEFORE_INIT:
+            sender = cast("OpensUninitialised", self.system).uninitialised(replace(room.plan, incarnation=id(step)))
         try:
             match call:
                 case Call.SEND if step.misuse is not None:

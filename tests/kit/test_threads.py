@@ -348,3 +348,32 @@ def test_a_thread_rests_where_it_stands_still() -> None:
     spins.set()
     worker.join(5.0)
     assert resting() == 0, "a thread that has ended is not there"
+
+
+class _Pool:
+    """Two workers: one has ended with its job, which busy() still counts, and one waits for a job."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.threads = [threading.Thread(target=lambda: None), threading.Thread(target=self.gate.wait, args=(60.0,))]
+        for thread in self.threads:
+            thread.start()
+        self.threads[0].join()
+
+    def workers(self) -> Sequence[threading.Thread]:
+        return self.threads
+
+    def busy(self) -> int:
+        return 1
+
+    def close(self) -> None:
+        self.gate.set()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_job_of_a_worker_that_has_ended_is_waited_for_by_nobody() -> None:
+    pool = _Pool()
+    try:
+        calls.Calls("pool", Fabric(), system=pool).let_workers(round_=True)
+    finally:
+        pool.close()

@@ -173,8 +173,11 @@ class InlineSender:
         last = self.admit(kv_indices)
         first = len(self.sent)
         self.sent += kv_indices
-        if not kv_indices and not last:
-            return
+        if kv_indices or last:
+            self.take(kv_indices, first, last)
+
+    def take(self, kv_indices: Sequence[int], first: int, last: bool) -> None:
+        """Make and post what the caller has sent."""
         if any(target.peer.generation != self.generations[target.peer.name] for target in self.targets()):
             self.fault(ConnectionResetError("a peer is another process now"), Attribution.PEER)
             return

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, Part
+from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem, Part
 from tests.mutants.workers import Engine, WorkerAdapter
 
-from kvsender_spec.kit.adapter import Destination
+from kvsender_spec.kit.adapter import Destination, RoomPlan
 from kvsender_spec.machine import State
 
 
@@ -63,6 +63,45 @@ class LooksInEveryCall(InlineSender):
         return super().get_transfer_metric()
 
 
+class MovesInTheOldestRoomsPoll(InlineSender):
+    """The poll() of the oldest room that has something under way moves all rooms forward, as a scheduler polls them."""
+
+    def observe(self) -> None:
+        rooms = [r for r in self.system.rooms.values() if r.state in (State.SENDING, State.FAILED)]
+        if rooms[:1] in ([], [self]):
+            for room in rooms or [self]:
+                InlineSender.observe(room)
+
+
+class PostsInBackground(InlineSender):
+    """send() queues, and the background work of its side posts."""
+
+    def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
+        super().__init__(system, plan)
+        self.queued: list[tuple[Sequence[int], int, bool]] = []
+
+    def take(self, kv_indices: Sequence[int], first: int, last: bool) -> None:
+        self.queued.append((kv_indices, first, last))
+
+    def work(self) -> None:
+        with self.lock:
+            queued, self.queued = self.queued, []
+            for kv_indices, first, last in queued:
+                if self.state in (State.IDLE, State.SENDING):
+                    try:
+                        super().take(kv_indices, first, last)
+                    except (KeyError, TypeError) as error:
+                        self.fault(error)  # there is no caller to whom it could go
+
+
+class BackgroundSystem(InlineSystem):
+    def settle(self) -> None:
+        super().settle()
+        for room in tuple(self.rooms.values()):
+            assert isinstance(room, PostsInBackground)
+            room.work()
+
+
 class CountsWaiting(Engine):
     """busy() counts every worker that is alive, also one that waits for work."""
 
@@ -70,8 +109,7 @@ class CountsWaiting(Engine):
         return sum(thread.is_alive() for thread in self.threads)
 
 
-STYLES: Final = tuple(
-    InlineAdapter(sender) for sender in (TriesAMakeAgain, PreparesEachTime, AsksTwice, LooksInEveryCall)
-)
+SENDERS: Final = (TriesAMakeAgain, PreparesEachTime, AsksTwice, LooksInEveryCall, MovesInTheOldestRoomsPoll)
+STYLES: Final = (*map(InlineAdapter, SENDERS), InlineAdapter(PostsInBackground, BackgroundSystem))
 COUNTS_WAITING: Final = WorkerAdapter(engine_class=CountsWaiting)
 """Apart, because a check of it takes minutes: the kit looks at its threads before each step."""

@@ -80,7 +80,7 @@ class AbortStaysWithTheCaller(QueuedSender):
     sglang #24522, fixed in every backend at once. Bug B29 of the field catalogue.
     """
 
-    breaks: ClassVar = "KS-2.5"
+    breaks: ClassVar = "KS-5.1"
     given_up: TransferAborted | None = None
 
     def abort(self) -> None:

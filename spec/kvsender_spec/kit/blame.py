@@ -7,18 +7,22 @@ from typing import Final
 
 import msgspec
 
-from kvsender_spec.history.events import History, RoomOpened
+from kvsender_spec.history.events import AnyEvent, FaultsOver, History, PeerLost, PeerSilent, RoomOpened
 from kvsender_spec.history.header import Header
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.search.shrink import Shown, show, shrink
-from kvsender_spec.observe.attribution import OWN_ERROR, Example, Tally, contexts_of, excused
+from kvsender_spec.observe.attribution import ENDS, OF_ENDS, OWN_ERROR, Example, Tally, contexts_of, excused
 from kvsender_spec.observe.verdict import Breakdown, Evidence
 from kvsender_spec.trace import Trace
 
 _OF_THE_CAUSE: Final = ("KS-2.3", "KS-2.4")
 _RESPONSIBLE: Final = "KS-2.8"
+_NOT_FAILED: Final = "KS-2.7"
+_FALSELY: Final = "KS-3.5"
+_BYTES: Final = "KS-3.1"
+_LAST: Final = "KS-3.2"
 
 
 @dataclass(slots=True)
@@ -40,15 +44,40 @@ def attribute(adapter: Adapter, tally: Tally, wanted: frozenset[str]) -> Blame:
     for rule, example in list(tally.later.items()):
         if rule in wanted and rule not in blame.evidence:
             _attribute_later(adapter, tally, example, blame, shown)
-    _note_consequences(blame)
+    _note_consequences(blame, tally)
     return blame
 
 
-def _note_consequences(blame: Blame) -> None:
-    """Whom a sender holds responsible follows from the cause that it keeps: with a wrong cause it is wrong as well."""
+def _note_consequences(blame: Blame, tally: Tally) -> None:
+    """What is broken for a reason that is told already.
+
+    A room that fails for no reason has a cause to show, and somebody whom it holds responsible. Whom a sender holds
+    responsible follows from the cause that it keeps: with a wrong cause it is wrong as well. A room
+    that does not end although all is well with everybody does not end in worse circumstances either, and a Success that
+    comes too early does so in a room without pages as well.
+    """
+    if _FALSELY in blame.evidence and _FALSELY not in blame.after:
+        for rule in (_NOT_FAILED, _RESPONSIBLE):
+            if rule in blame.evidence:
+                blame.after.setdefault(rule, _FALSELY)
     kept = [rule for rule in _OF_THE_CAUSE if rule in blame.evidence and rule not in blame.after]
     if kept and _RESPONSIBLE in blame.evidence:
         blame.after.setdefault(_RESPONSIBLE, kept[0])
+    early = blame.evidence.get(_BYTES)
+    whole = early is not None and early.trace is not None and not early.trace.setup.cached
+    if whole and _BYTES not in blame.after and _LAST in blame.evidence and _BYTES in tally.alongside.get(_LAST, ()):
+        blame.after.setdefault(_LAST, _BYTES)
+    hangs = blame.evidence.get(ENDS)
+    if hangs is None or hangs.history is None or ENDS in blame.after:
+        return
+    if all(_undisturbed(event) for event in hangs.history.events):
+        for rule in OF_ENDS:
+            if rule in blame.evidence and ENDS in tally.alongside.get(rule, ()):
+                blame.after.setdefault(rule, ENDS)
+
+
+def _undisturbed(event: AnyEvent) -> bool:
+    return not isinstance(event, (PeerLost, PeerSilent)) and not (isinstance(event, FaultsOver) and not event.settles)
 
 
 def _by_length(entry: tuple[str, Example]) -> tuple[int, str]:
@@ -99,6 +128,9 @@ def _already(shown: list[Shown], rule: str, tally: Tally) -> Shown | None:
     """A run that was shortened for another rule, and shows this one as well, first and in no circumstance."""
     for run in shown:
         for violation in run.violations:
+            beside = {other.clause for other in run.violations if other.seq == violation.seq}
+            if (rule == ENDS and beside & OF_ENDS) or (rule == _BYTES and _LAST in beside):
+                continue  # it is about one of these; what breaks the rule alone has another trace
             if violation.clause == rule and not violation.after and tally.name(violation) == rule:
                 return replace(run, violation=violation)
     return None

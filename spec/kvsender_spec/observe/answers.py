@@ -226,6 +226,8 @@ def follow(answer: Answer) -> None:
         room.since.clear()
     if value.terminal or not answer.allowed:
         room.terminal = value if value.terminal else None
+    if value.terminal:
+        room.dropped = ()  # what it says from now on shows nothing about the time before
 
 
 def _dropped(answer: Answer, error: ErrorSeen | None) -> tuple[Possible, ...]:

@@ -37,6 +37,9 @@ _OF_FAILURE: Final = frozenset({"KS-5.1"})
 _OF_PAGES: Final = frozenset({"KS-5.1", "KS-5.2", "KS-5.3", "KS-5.4", "KS-6.2", "KS-6.3"})
 _OF_OUTCOMES: Final = frozenset({"KS-3.2", "KS-3.6"})
 """They explain an outcome that is wrong, and nothing else."""
+ENDS: Final = "KS-3.4"
+OF_ENDS: Final = frozenset({"KS-3.2", "KS-3.6", "KS-6.2"})
+"""A room that does not end breaks these as well where it is about them. It may still end late for another reason."""
 _OF_THE_CAUSE: Final = frozenset({"KS-1.3", "KS-2.3", "KS-2.4"})
 """They are about one fact, the cause that is kept: where one breaks without an abort() or a clear(), none needs it."""
 CALLER: Final = frozenset({"KS-7.2", "KS-8.1"})
@@ -46,7 +49,6 @@ SPEAKS_OF: Final[dict[str, frozenset[str]]] = {
     "KS-1.4": _OF_FAILURE,
     "KS-2.2": _OF_FAILURE,
     "KS-2.4": frozenset({"KS-2.7"}),
-    "KS-2.5": _OF_FAILURE,
     "KS-2.6": _OF_FAILURE,
     "KS-2.8": _OF_FAILURE,
     "KS-3.4": _OF_FAILURE,
@@ -224,7 +226,8 @@ class Tally:
     def established(self, rule: str) -> str:
         """A rule that every answer breaks which breaks this one, and that needs no circumstance; empty if none."""
         left = self.candidates[rule]
-        others = sorted(other for other in self.alongside[rule] - left if not self.candidates.get(other, {other}))
+        beside = self.alongside[rule] - left - ({ENDS} if rule in OF_ENDS else frozenset())
+        others = sorted(other for other in beside if not self.candidates.get(other, {other}))
         return next(iter(others), "")
 
     def shows(self, clauses: Iterable[str]) -> bool:

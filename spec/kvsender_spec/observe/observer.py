@@ -270,7 +270,7 @@ class Observer:
     def _landed(self, event: BytesLanded) -> RoomView | None:
         room = self._routing.of_landed(event)
         if room is not None and event.handle is not None and event.whole:
-            room.landed.add(event.handle)
+            room.has_landed(event.handle)
             if room.cleared:
                 room.circumstance("KS-5.3")
             room.note_truth(event.t)

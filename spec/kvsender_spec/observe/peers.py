@@ -32,7 +32,9 @@ class PeerView:
     unreachable: bool = False
     """A notification towards it has failed: nobody can ask that it knows."""
     added_since: int | None = None
-    """How often it was added since it returned; None once that was looked at."""
+    """How often it was added since it returned; None if it has not, is gone again, or was added too often."""
+    added_once: bool = False
+    """That it was added once has been seen."""
     connect_error: Cause | None = None
     """What connecting to it has raised last, until it was connected."""
 
@@ -56,7 +58,7 @@ class PeerView:
         """A new process has its name."""
         self.silent = self.lost = False
         self.ever_unhealthy = self.returned = True
-        self.added_since = 0
+        self.added_since, self.added_once = 0, False
 
 
 @dataclass(slots=True)

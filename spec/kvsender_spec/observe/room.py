@@ -78,6 +78,9 @@ class RoomView:
         self.unhealthy = False
         """A peer of its own was not well when it was opened, or has not been since."""
         self.out_of_order = False
+        """The sender was told of a transfer's end before that of an earlier one."""
+        self.landed_out_of_order = False
+        """The bytes of a transfer were there before those of an earlier one, whatever the sender has asked."""
         self.handed_over = False
         """The caller has given the last chunk to a live room, whatever the sender made of it."""
         self.dropped: tuple[Possible, ...] = ()
@@ -109,6 +112,11 @@ class RoomView:
     @property
     def ended(self) -> bool:
         return self.terminal is not None
+
+    @property
+    def without_pages(self) -> bool:
+        """It has none, or none for some peer that has them all already."""
+        return not self.opened.pages or not all(target.pages for target in self.targets.values())
 
     @property
     def faultless(self) -> bool:
@@ -151,6 +159,12 @@ class RoomView:
         if oracle.closed and oracle.overdue(now):
             done = (m.state is HandleState.DONE or number in self.landed for number, m in oracle.handles.items())
             self.complete = self.complete or all(done)
+
+    def has_landed(self, handle: int) -> None:
+        """All bytes of a transfer are there."""
+        self.landed.add(handle)
+        earlier = (posted for posted in self.oracle.posted_at if posted < handle and posted not in self.landed)
+        self.landed_out_of_order = self.landed_out_of_order or any(True for _ in earlier)
 
     def peer_lost(self) -> None:
         """A peer of the room is gone, or is another process now. The room may fail for it."""

@@ -211,10 +211,9 @@ class Calls:
         """Until every worker is idle; with ``round_`` those that wait for a transfer look at it once more."""
         if self.system is None or self._at_rest:
             return
-        parking, busy, look_s = self.fabric.parking, self._busy, LOOK_S
-        if self.counts_waiting:
-            resting = Resting(self.workers, parking.parked)
-            busy, look_s = (lambda: self._busy() - resting()), SHORT_LOOK_S
+        parking = self.fabric.parking
+        busy = partial(self._busy, Resting(self.workers, parking.parked))
+        look_s = SHORT_LOOK_S if self.counts_waiting else LOOK_S
         self.fabric.asked_by_workers = 0
         self._bound()
         idle = parking.wait_until_idle(busy, self.limit_s, look_s)
@@ -234,16 +233,20 @@ class Calls:
     def busy_at_rest(self, limit_s: float) -> bool:
         """Whether workers count as busy that wait for work, now that there is none."""
         parking, resting = self.fabric.parking, Resting(self.workers, self.fabric.parking.parked)
-        if self.system is None or parking.wait_until_idle(self._busy, limit_s):
+        if self.system is None or parking.wait_until_idle(partial(self._busy, resting), limit_s):
             return False
-        return parking.wait_until_idle(lambda: self._busy() - resting(), limit_s)
+        self.counts_waiting = True
+        return parking.wait_until_idle(partial(self._busy, resting), limit_s)
 
-    def _busy(self) -> int:
-        """A worker that has ended takes no work any more, whatever is still queued for it."""
+    def _busy(self, resting: Resting) -> int:
+        """How many workers work. One that has ended takes no work any more, whatever is still queued for it."""
         assert self.system is not None
         working = self.hook("busy", self.system.busy)
-        if working and not all(worker.is_alive() for worker in self.workers()):
-            return min(working, sum(worker.is_alive() for worker in self.workers()))
+        if self.counts_waiting:
+            return working - resting()
+        alive = sum(worker.is_alive() for worker in self.workers()) if working else 0
+        if working and alive < len(self.workers()):
+            return min(working, alive - resting())
         return working
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kvsender_spec.history.header import Ability
 from kvsender_spec.kit.run.rooms import Room
@@ -15,11 +15,8 @@ _MOST_POLLS = 400
 def ending(run: Situation) -> Iterator[Step]:
     """The steps of the end. Each is chosen where the run stands when the one before it has been taken."""
     yield Step(Call.FAULTS_OVER)
-    # First the rooms whose own peers have been well ever since: they end before any clock moves, whatever other rooms
-    # still wait for (KS-6.2).
     rooms = [room for room in run.rooms if not (run.setup.churn and room.view.cleared)]
-    for room in sorted(rooms, key=_needs_deadline):
-        yield from _end_room(run, room)
+    yield from _end_rooms(run, rooms)
     for room in rooms:
         yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION, Call.POLL)
     if not run.setup.silent:
@@ -41,36 +38,41 @@ def ending(run: Situation) -> Iterator[Step]:
 def _new_room(run: Situation) -> Iterator[Step]:
     """A peer that has come back works again for new rooms (KS-6.3): one is opened, under an id that is free again."""
     if run.applicable(Step(Call.OPEN)):
+        known = len(run.rooms)
         yield Step(Call.OPEN)
-        room = run.openings(0)[-1]
-        for _ in room.plan_chunks:
-            yield from _steps(run, room, Call.SEND)
-        yield from _end_room(run, room)
-        yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.CLEAR, Call.POLL)
+        for room in run.rooms[known:]:  # none, where its constructor has raised
+            for _ in room.plan_chunks:
+                yield from _steps(run, room, Call.SEND)
+            yield from _end_rooms(run, [room])
+            yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.CLEAR, Call.POLL)
 
 
-def _needs_deadline(room: Room) -> bool:
-    return room.view.unhealthy
-
-
-def _end_room(run: Situation, room: Room) -> Iterator[Step]:
-    if not room.view.owes_an_end and Ability.ABORT in run.can:
-        yield from _steps(run, room, Call.ABORT)
-    yield from _poll_until_ended(run, room)
-    if not run.setup.silent and not room.view.unhealthy:
-        return  # all that concerns the room has settled: no deadline is needed
+def _end_rooms(run: Situation, rooms: Sequence[Room]) -> Iterator[Step]:
+    """As a caller polls them: in turn. Rooms whose own peers have been well end before any clock moves (KS-6.2)."""
+    for room in rooms:
+        if not room.view.owes_an_end and Ability.ABORT in run.can:
+            yield from _steps(run, room, Call.ABORT)
+    yield from _poll_until_ended(run, rooms)
+    late = rooms if run.setup.silent else [room for room in rooms if room.view.unhealthy]
     for wait in (Call.WAIT_LONG, Call.WAIT):
-        if not room.view.ended:
+        if not all(room.view.ended for room in late):
             yield Step(wait)
-            yield from _poll_until_ended(run, room)
+            yield from _poll_until_ended(run, late)
 
 
-def _poll_until_ended(run: Situation, room: Room) -> Iterator[Step]:
-    """As many polls as the room may take; it may get more handles on the way."""
+def _poll_until_ended(run: Situation, rooms: Sequence[Room]) -> Iterator[Step]:
+    """As many polls as each may take, and one, because the other rooms must have been polled before the first counts.
+
+    A room may get more handles on the way.
+    """
     for polls in range(_MOST_POLLS):
-        if room.view.ended or polls >= run.observer.enough_polls(room.key):
+        open_ = [room for room in rooms if not room.view.ended]
+        if all(polls > run.observer.enough_polls(room.key) for room in open_):
             return
-        yield from _steps(run, room, Call.POLL)
+        if run.posts_in is Call.WORK:
+            yield Step(Call.WORK)
+        for room in open_:
+            yield from _steps(run, room, Call.POLL)
 
 
 def _steps(run: Situation, room: Room, *calls: Call) -> Iterator[Step]:

@@ -221,9 +221,8 @@ class Run(Situation):
             return
         self.scripted_world.let_progress(room.view.pages, step.progress)
         if self.faults_over and not self.setup.silent and step.call is Call.POLL:
-            # Workers take the chunks of all rooms in turn, so one room's end may wait for another's transfer.
-            mine = None if self.calls.system is not None else room.view.pages
-            self.scripted_world.let_progress(mine, Progress.ALL)
+            # A sender may take the rooms of a peer in turn, so that one room's end waits for another's transfer.
+            self.scripted_world.let_progress(None, Progress.ALL)
         self._faults.arm(step)
         if step.overlap is not None:
             self._expect(room, step.overlap)
@@ -313,7 +312,7 @@ class Run(Situation):
         self._open_call = None
         self.recorder.call_ended(of, room.key, error=error)
         if sender is not room.sender and isinstance(sender, Clearable):
-            self.calls.hook("clear", sender.clear)
+            self._connecting("clear", sender.clear)
 
     # -- the end
 

@@ -44,6 +44,7 @@ class Situation:
         self.faults_over = False
         parts = parts_of(adapter)
         self.can: Final = parts.can
+        self.posts_in: Final = parts.posts_in
         self.scripted_world: Final = ScriptedWorld(setup, parts.errors)
         self.world: Final = self.scripted_world.world
         self.calls: Final = Calls(adapter.name, self.scripted_world.fabric, counts_waiting=parts.counts_waiting)

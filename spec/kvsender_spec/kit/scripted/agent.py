@@ -68,9 +68,11 @@ class ScriptedAgent(Answering):
         """The name as bytes, which is what NIXL 1.5.1 answers although its annotation says str."""
         with self.fabric.lock:
             published = self.fabric.read_metadata(metadata)
+            name = published.agent.name
+            before = self.links.get(name)
             refused = self._connect(published)
             error = None if refused is None else self.fabric.error(refused)
-            self.fabric.connected(self.name, published.agent.name, error)
+            self.fabric.connected(self.name, name, error, anew=self.links.get(name) is not before)
             if error is not None:
                 raise error
             return published.agent.name.encode()

@@ -103,7 +103,7 @@ class Ground:
         self.on_event: Callable[[TransportEvent], None] | None = None
         """Told of each call that an agent received, when it is answered."""
         self.on_connect: Callable[[str, str, BaseException | None], None] | None = None
-        """Told of each ``add_remote_agent``: the agent's name, the peer's, and what it raised."""
+        """Told of each connection that is made or refused: the agent's name, the peer's, and what was raised."""
         self.on_landed: Callable[[ScriptedHandle, int, bool], None] | None = None
         """Told when bytes of a transfer land: how many, and whether these are all."""
         self.on_reach: Callable[[Point], None] | None = None
@@ -180,10 +180,11 @@ class Ground:
         """An error object; what nobody has injected says in its own words what is wrong."""
         return make_error(kind, self.errors, f"injected {kind.value}" if injected else _WORDS.get(kind, kind.value))
 
-    def connected(self, agent: str, peer: str, error: BaseException | None = None) -> None:
+    def connected(self, agent: str, peer: str, error: BaseException | None = None, *, anew: bool = True) -> None:
+        """``add_remote_agent`` was called; ``anew``: there was no connection before, and now there is."""
         if error is None:
             self.connects.append((agent, peer))
-        if self.on_connect is not None:
+        if self.on_connect is not None and (anew or error is not None):
             self.on_connect(agent, peer, error)
 
     def handle_misuse(self, what: str) -> UseAfterRelease:

@@ -99,6 +99,7 @@ def _callers_calls() -> Iterator[Trace]:
     for way in (way for ways in WAYS.values() for way in ways.values()):
         yield Trace(TWO, (*way, *_AGAIN))
         yield Trace(TWO_PEERS, (*way, _ABORT, _POLL, *_AGAIN))
+    yield Trace(ONE, (_OPEN, _SEND, _LONG, _POLL_ALL, _POLL))
     for misuse in Misuse:
         mistake = replace(_SEND, misuse=misuse)
         yield Trace(TWO, (_OPEN, mistake, _SEND, mistake, _SEND, _POLL_ALL))
@@ -184,6 +185,7 @@ def _other_rooms() -> Iterator[Trace]:
         (_SEND, _ABORT, _POLL),
         (_SEND, _CLEAR, _POLL),
         (_SEND, Step(Call.KILL), _POLL, _POLL),
+        (_SEND, Step(Call.STOP), _POLL),
         (_SEND, Step(Call.STOP), _LONG, _POLL),
     )
     for setup, steps in product((TWO_ROOMS, APART), bad):
@@ -191,6 +193,9 @@ def _other_rooms() -> Iterator[Trace]:
         yield Trace(setup, (_OPEN, *_of(1, _OPEN), *steps, *good))
         yield Trace(setup, (_OPEN, *_of(1, _OPEN, _SEND), *steps, *_of(1, _POLL, _POLL_ALL, _POLL), _ASK, _POLL))
         yield Trace(setup, (_OPEN, *steps, _CLEAR, _OPEN, _SEND, _POLL_ALL, _POLL))
+    for gone in (Step(Call.KILL), Step(Call.STOP)):
+        newer = _of(1, _SEND, gone)
+        yield Trace(APART, (_OPEN, *_of(1, _OPEN), _SEND, *newer, _POLL, *_of(1, _POLL), _POLL_ALL, _POLL))
 
 
 def _peers() -> Iterator[Trace]:
@@ -207,9 +212,14 @@ def _peers() -> Iterator[Trace]:
             yield Trace(setup, (_OPEN, _SEND, gone, _POLL, back, *good))
             yield Trace(setup, (_OPEN, _SEND, gone, _POLL, _ABORT, _POLL, _CLEAR, back, *good))
             yield Trace(setup, (_OPEN, gone, back, *good, _SEND, _POLL_ALL))
+            yield Trace(setup, (_OPEN, _SEND, gone, _POLL, *good))
+            yield Trace(setup, (_OPEN, _SEND, gone, _POLL, back, *good, _CLEAR, _OPEN, _SEND, _POLL_ALL, _POLL))
         both = (_OPEN, *_of(1, _OPEN), _SEND, *_of(1, _SEND))
         yield Trace(APART, (*both, gone, _POLL, *_of(1, _POLL), _LONG, *_of(1, _POLL, _POLL_ALL), _POLL))
         yield Trace(APART, (*both, gone, _POLL, back, *_of(1, _POLL_ALL), _POLL, _CLEAR, _OPEN, _SEND, _POLL_ALL))
+    # The deadline counts from the post, however often the caller looks (KS-3.4).
+    often = (*(_DRAIN, _POLL) * 8, *(_POLL,) * _MANY, _DRAIN, *(_POLL,) * _MANY)
+    yield Trace(replace(ONE, silent=True), (_OPEN, _SEND, Step(Call.FAULTS_OVER), *often))
     for number in range(len(MALFORMED)):
         yield Trace(ONE, (_OPEN, Step(Call.CONTROL, number), _SEND, _POLL_ALL))
 
@@ -224,8 +234,12 @@ def _overlaps() -> Iterator[Trace]:
             progress = Progress.NONE if call is Call.SEND or point is Point.CHECK else Progress.ALL
             step = Step(call, progress=progress, overlap=Overlap(other, point, nth))
             yield Trace(TWO if nth == 0 and call is Call.POLL else TWO_PEERS, (*before, step, *end))
+    for point, other in product(points[Call.SEND], OVERLAP_CALLS[Call.SEND]):
+        yield Trace(ONE, (_OPEN, replace(_SEND, overlap=Overlap(other, point)), *end))
 
 
+_MANY: Final = 12
+"""More polls than a room has handles that has one page."""
 _GONE: Final[tuple[tuple[Step, ...], ...]] = (
     (_CLEAR,),
     (_ABORT, _POLL, _DRAIN, _POLL, _CLEAR),
@@ -234,9 +248,13 @@ _GONE: Final[tuple[tuple[Step, ...], ...]] = (
 
 
 def _earlier_rooms() -> Iterator[Trace]:
-    """A transfer of a cleared room ends, well or badly, when its id has a new room already."""
+    """A transfer of a cleared room ends, well or badly, or the room is given up again, when its id has a new room."""
     late = replace(_POLL_ALL, opening=1)
     bad = Fault(Point.CHECK, Kind.BACKEND)
+    for end, again in product((*_GONE, (_POLL_ALL, _CLEAR)), (_CLEAR, _ABORT)):
+        before = (_OPEN, _SEND, _SEND, *end, _OPEN)
+        yield Trace(TWO, (*before, replace(again, opening=1), _SEND, _SEND, _POLL_ALL, _POLL, _ASK))
+        yield Trace(TWO, (*before, _SEND, replace(again, opening=1), _POLL, _SEND, _POLL_ALL, _POLL))
     for end in _GONE:
         before = (_OPEN, _SEND, _SEND, *end, _OPEN)
         yield Trace(TWO, (*before, late, _WORK, _SEND, _SEND, _POLL_ALL, _POLL))
@@ -280,6 +298,8 @@ def given_time(trace: Trace, posts_in: Call) -> Trace:
         return trace
     steps: list[Step] = []
     for step in trace.steps:
+        if step.call is Call.POLL and posts_in is Call.WORK and Step(Call.FAULTS_OVER) in steps:
+            steps.append(_WORK)
         steps.append(step)
         if step.call is Call.SEND and step.misuse is None:
             steps.append(_WORK if posts_in is Call.WORK else replace(_POLL, room=step.room, opening=step.opening))

@@ -70,7 +70,7 @@ class Sight:
     def contexts(self, room: RoomView) -> frozenset[str]:
         """The circumstances of a room that may be why its answer is wrong."""
         found = set(room.contexts)
-        if room.opened.pages == 0:
+        if room.without_pages:
             found.add("KS-3.2")
         if room.out_of_order:
             found.add("KS-3.6")

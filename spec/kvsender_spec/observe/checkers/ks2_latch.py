@@ -10,7 +10,8 @@ from kvsender_spec.history.header import Ability
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.causes import attribution_of
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, shown
-from kvsender_spec.oracle import CauseKind
+from kvsender_spec.observe.room import RoomView
+from kvsender_spec.oracle import ABORTED, CauseKind
 
 _NOTHING_MORE: Final = "the transport is asked for nothing more"
 
@@ -21,7 +22,7 @@ class Latch(Checker):
     def answered(self, answer: Answer) -> None:
         what, late = answer.started.what, answer.room.posted_late
         if late is not None:
-            self.broke(late[0], _NOTHING_MORE, f"{late[1]}, in no send()", answer.room)
+            self._posted(late[0], f"{late[1]}, in no send()", answer.room)
         if what is CallName.FAILURE_EXCEPTION:
             self._failure(answer)
         elif what is CallName.SEND and not answer.started.misuse:
@@ -37,9 +38,14 @@ class Latch(Checker):
                 self.broke("KS-2.5", "send() returns", f"send() raised {answer.error}", room)
             return
         if answer.breaks is not None:
-            self.broke(answer.breaks, _NOTHING_MORE, answered.posts, room)
+            self._posted(answer.breaks, answered.posts, room)
         elif answer.was_failed:
             self.held("KS-2.5")
+
+    def _posted(self, clause: str, seen: str, room: RoomView) -> None:
+        """KS-2.5, or KS-5.1 where it takes an abort()."""
+        aborted = frozenset({"KS-5.1"} if ABORTED in room.causes else ())
+        self.broke(clause, _NOTHING_MORE, seen, room, because=aborted)
 
     def answered_untracked(self, answer: Answer) -> None:
         if answer.value is not None and answer.was_terminal is not None:

@@ -26,6 +26,8 @@ class _Patience:
         self._owes_since: Final = owes_since
         self.polls = 0
         self.noticed_at: float | None = None
+        self.counted_at = -1
+        """The event of the last poll that counts."""
 
     def polled(self, sight: Sight, room: RoomView) -> bool:
         """Another poll came back without an end. True where the room has had all its time."""
@@ -59,6 +61,8 @@ class Outcomes(Checker):
     def __init__(self, sight: Sight) -> None:
         super().__init__(sight)
         self._patience: dict[int, _Patience] = {}
+        self._polled_at: dict[int, int] = {}
+        """By room: the event that its last poll ended with."""
         self._told: set[int] = set()
 
     def answered(self, answer: Answer) -> None:
@@ -86,12 +90,15 @@ class Outcomes(Checker):
         if value is KVPoll.Success and _TRUTH not in self.sight.vantage:
             self.unseen("KS-3.1", Reason.NOT_RECORDED, _TRUTH)
         self._wait(room, value)
+        self._polled_at[room.key] = self.sight.seq
 
     def _too_early(self, answer: Answer, seen: str) -> None:
         room = answer.room
-        self.broke("KS-3.3" if answer.idle and not room.handed_over else "KS-3.1", answer.wanted, seen, room)
-        if room.handed_over and room.opened.pages == 0:
-            self.broke("KS-3.2", answer.wanted, seen, room)
+        missing = "a transfer is not done" if room.oracle.closed else "the last chunk is not posted"
+        wanted = f"no Success: {missing}"
+        if room.handed_over and room.without_pages:
+            self.broke("KS-3.2", wanted, seen, room)
+        self.broke("KS-3.3" if answer.idle and not room.handed_over else "KS-3.1", wanted, seen, room)
 
     def _refused(self, answer: Answer, seen: str) -> None:
         """KS-3.5: what the transport says to a wrong call of the sender is no fault of the transport."""
@@ -106,7 +113,10 @@ class Outcomes(Checker):
         """KS-3.4: nothing goes wrong any more, and the caller has polled often enough."""
         if value.terminal or not room.owes_an_end or room.key in self._told or self.sight.subject.lossy:
             return
-        if not self._patience[room.key].polled(self.sight, room):
+        if self.sight.subject.over_since is None:
+            return
+        patience = self._patience[room.key]
+        if not self._in_turn(room, patience) or not patience.polled(self.sight, room):
             return
         self._told.add(room.key)
         settle_s = self.sight.header.limits.settle_s
@@ -117,11 +127,26 @@ class Outcomes(Checker):
         by_deadline = not self.sight.subject.settles or room.unhealthy
         # What keeps a room open that has failed is neither its pages nor the order in which its transfers finished.
         undisturbed = not by_deadline and not room.faults and not room.oracle.failed
-        if room.opened.pages == 0 and room.handed_over and undisturbed:
+        if room.without_pages and room.handed_over and undisturbed:
             self.broke("KS-3.2", expected, seen, room)
         if room.out_of_order and undisturbed:
             self.broke("KS-3.6", expected, seen, room)
+        if self.sight.other_peer_unhealthy(room) and undisturbed:
+            self.broke("KS-6.2", expected, seen, room)
         self.broke("KS-3.4", expected, seen, room)
+
+    def _in_turn(self, room: RoomView, patience: _Patience) -> bool:
+        """Every other room that owes an end has been polled since this one's last poll that counts.
+
+        A sender may need the polls of all its rooms, as a scheduler makes them, to move them all forward.
+        """
+        polled, since = self._polled_at, patience.counted_at
+        for other in self.sight.rooms.values():
+            waits = other is not room and other.owes_an_end and not (other.ended or other.cleared or other.abandoned)
+            if waits and polled.get(other.key, -1) <= since:
+                return False
+        patience.counted_at = self.sight.seq
+        return True
 
     def see(self, event: AnyEvent, room: RoomView | None) -> None:
         if isinstance(event, BytesCompared):
@@ -145,9 +170,9 @@ class Outcomes(Checker):
         self.check("KS-3.1", good, wanted, seen, room)
         if room is None or event.outside:
             return
-        if room.opened.pages == 0:
+        if room.without_pages:
             self.check("KS-3.2", good, "every peer has the aux data", seen, room)
-        if room.out_of_order:
+        if room.out_of_order or (good and room.landed_out_of_order):
             self.check("KS-3.6", good, wanted, seen, room)
 
     def _ended(self, *, complete: bool) -> None:

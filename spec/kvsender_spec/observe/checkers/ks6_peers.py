@@ -29,6 +29,8 @@ class Peers(Checker):
         super().__init__(sight)
         self._early: dict[tuple[int, str], str] = {}
         """By room and peer: what was missing there when it was told of success."""
+        self._openings: set[int] = set()
+        """The calls that open a room or reconnect, since some peer has returned."""
         self._can_tell_return: Final = sight.has(Ability.RECONNECT) and "peer.returned" in sight.vantage
 
     def answered(self, answer: Answer) -> None:
@@ -43,10 +45,14 @@ class Peers(Checker):
         match event:  # the kinds that are most frequent come first
             case CallStarted():
                 if self.sight.subject.returned:
+                    self._openings |= {event.seq} if event.what in (CallName.INIT, CallName.RECONNECT) else set()
                     self._added(at_a_call=event.what not in (CallName.RECONNECT, CallName.SWEEP))
             case NotificationHeard() if room is not None:
                 self._heard(event, room)
             case PeerAdded():
+                peer = self.sight.subject.peer(event.peer)
+                if peer.added_once and peer.added_since and event.call not in self._openings:
+                    peer.added_since = 1  # what else remakes a connection is judged by what it does to rooms
                 self._added(at_a_call=False)
             case TransferMade() if room is not None and room.recovered:
                 self._needed(event.peer)
@@ -65,9 +71,10 @@ class Peers(Checker):
             return
         for peer in subject.peers.values():
             times = peer.added_since
-            if times and (times > 1 or at_a_call):
+            if times and (times > 1 or (at_a_call and not peer.added_once)):
                 self.check("KS-6.3", times == 1, f"{peer.name} is added once", f"it was added {times} times")
-                peer.added_since = None
+                peer.added_once = True
+                peer.added_since = None if times > 1 else times
 
     def _needed(self, name: str) -> None:
         """KS-6.3: what a room of a returned peer is made of is not from before its return."""

@@ -1,0 +1,133 @@
+"""Broken senders of kinds that an adopter wrote from the contract alone, and that the kit missed or named wrongly.
+
+Rooms that starve, deadlines that move, what is done to a room that is over, and an abort that comes too late.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import ClassVar, Final, NoReturn
+
+from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem
+
+from kvsender_spec.contract import Attribution, KVPoll, TransferAborted
+from kvsender_spec.kit.adapter import RoomPlan
+from kvsender_spec.machine import State
+
+
+class CountsFromTheLastLook(InlineSender):
+    """A deadline that counts from the last look: whoever polls often waits for ever.
+
+    vLLM and SGLang timeouts measured from the last look, not from the last fact. Bug B23 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-3.4"
+
+    def overdue(self) -> bool:
+        late = super().overdue()
+        for part in self.parts:
+            part.posted_at = self.system.world.clock()
+        return late
+
+
+class LooksAtTheOldestRoom(InlineSender):
+    """Only the oldest room that has something in flight is looked at, so that its silent peer starves all others.
+
+    SGLang 0.5.12: one room pins the worker of its shard. Bug B32 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-6.2"
+
+    def observe(self) -> None:
+        under_way = [r for r in self.system.rooms.values() if r.state in (State.SENDING, State.FAILED)]
+        if not under_way or under_way[0] is self or not self.parts:
+            super().observe()
+
+
+class ClearsByItsId(InlineSender):
+    """clear() removes the entry of its room id, whoever has the id by now.
+
+    sglang #40125: the second owner's clear() removes the first one's entry, and its next poll() raises KeyError. Bug
+    B08 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-5.4"
+
+    def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
+        super().__init__(system, plan)
+        self.removed = False
+
+    def clear(self) -> None:
+        super().clear()
+        for other in self.system.rooms.values():
+            assert isinstance(other, ClearsByItsId)
+            other.removed = other.removed or other.plan.room == self.plan.room
+
+    def poll(self) -> KVPoll:
+        if self.removed:
+            raise KeyError(self.plan.room)
+        return super().poll()
+
+
+class AbortsAtTheNextPoll(InlineSender):
+    """abort() is only noted: the next poll() makes a failure of it, and until then send() posts.
+
+    sglang #24522: abort() sets a latch of its own, and the worker keeps writing. Bug B29 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-5.1"
+
+    def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
+        super().__init__(system, plan)
+        self.given_up = False
+
+    def abort(self) -> None:
+        self.given_up = True
+
+    def notice(self) -> None:
+        if self.given_up:
+            self.fault(TransferAborted("aborted by its caller"), Attribution.CALLER)
+
+    def poll(self) -> KVPoll:
+        self.notice()
+        return super().poll()
+
+    def failure_exception(self) -> NoReturn:
+        self.notice()
+        super().failure_exception()
+
+    def clear(self) -> None:
+        super().clear()
+        self.notice()
+
+
+class ConnectsForEachRoom(InlineSystem):
+    """Connects anew to a peer that has come back, for each room that is opened to it.
+
+    LightLLM #1470: reconnecting is not single-flight. Bug B54 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-6.3"
+
+    def uninitialised(self, plan: RoomPlan) -> InlineSender:
+        for target in plan.destinations:
+            if target.peer.generation:
+                with suppress(*NIXL_ERRORS):  # it may be gone again
+                    self.reconnect(target.peer)
+        return super().uninitialised(plan)
+
+
+SENDERS: Final = (CountsFromTheLastLook, LooksAtTheOldestRoom, ClearsByItsId, AbortsAtTheNextPoll)
+
+
+def _of_system(system: type[InlineSystem]) -> InlineAdapter:
+    made = InlineAdapter(InlineSender, system)
+    made.name = system.__name__
+    return made
+
+
+ADAPTERS: Final = (
+    *((InlineAdapter(sender), sender) for sender in SENDERS),
+    (_of_system(ConnectsForEachRoom), ConnectsForEachRoom),
+)
+"""Each with the class that says which clause it breaks."""
