@@ -171,8 +171,9 @@ def test_a_history_is_kept_for_each_clause_that_fails_and_trace_check_agrees(tmp
     assert {f"kept {kept}" for kept in failed.values()} <= set(done.stdout.splitlines())
     for clause, kept in list(failed.items())[::4]:  # all of them in tests/mutants/test_kept.py
         again = kvsender("trace", "check", str(kept))
-        expected = 1 if BY_ID[clause].level is Level.MUST else 3  # a SHOULD fails nothing, and the rest is not observed
-        assert again.returncode == expected, again.stdout + again.stderr
+        # A SHOULD alone fails nothing, and most of the rest is not observed in one run.
+        expected = (1,) if BY_ID[clause].level is Level.MUST else (1, 3)
+        assert again.returncode in expected, again.stdout + again.stderr
         (row,) = (line for line in again.stdout.splitlines() if line.startswith(f"{clause} ") and "  fail" in line)
         assert row.split()[3] == "fail"
 
