@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from kvsender_spec.history.events import AnyEvent, FaultsOver, History, PeerLost, PeerSilent, RoomOpened
+from kvsender_spec.history.events import History, RoomOpened
 from kvsender_spec.history.header import Header
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError
@@ -15,10 +15,12 @@ from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.search.shrink import Shown, show, shrink
 from kvsender_spec.observe.attribution import ENDS, OF_ENDS, OWN_ERROR, Example, Tally, contexts_of, excused
 from kvsender_spec.observe.verdict import Breakdown, Evidence
-from kvsender_spec.trace import Trace
+from kvsender_spec.trace import Call, Step, Trace
 
+_PLAIN: Final = frozenset({Call.OPEN, Call.SEND, Call.POLL, Call.WORK, Call.FAULTS_OVER, Call.SETTLE})
 _OF_THE_CAUSE: Final = ("KS-2.3", "KS-2.4")
 _RESPONSIBLE: Final = "KS-2.8"
+_STARVES: Final = "KS-6.2"
 _NOT_FAILED: Final = "KS-2.7"
 _FALSELY: Final = "KS-3.5"
 _BYTES: Final = "KS-3.1"
@@ -68,16 +70,24 @@ def _note_consequences(blame: Blame, tally: Tally) -> None:
     if whole and _BYTES not in blame.after and _LAST in blame.evidence and _BYTES in tally.alongside.get(_LAST, ()):
         blame.after.setdefault(_LAST, _BYTES)
     hangs = blame.evidence.get(ENDS)
-    if hangs is None or hangs.history is None or ENDS in blame.after:
+    if hangs is None or hangs.trace is None or ENDS in blame.after:
         return
-    if all(_undisturbed(event) for event in hangs.history.events):
+    if _undisturbed(hangs.trace):
         for rule in OF_ENDS:
             if rule in blame.evidence and ENDS in tally.alongside.get(rule, ()):
                 blame.after.setdefault(rule, ENDS)
+    elif _STARVES in blame.evidence and _STARVES not in blame.after and len(_opened(hangs.trace)) > 1:
+        blame.after[ENDS] = _STARVES  # its shortest trace needs another room, which holds this one up
 
 
-def _undisturbed(event: AnyEvent) -> bool:
-    return not isinstance(event, (PeerLost, PeerSilent)) and not (isinstance(event, FaultsOver) and not event.settles)
+def _opened(trace: Trace) -> list[Step]:
+    return [step for step in trace.steps if step.call is Call.OPEN]
+
+
+def _undisturbed(trace: Trace) -> bool:
+    """Nothing goes wrong in it, and nobody gives anything up."""
+    plain = all(step.call in _PLAIN and step.fault is step.misuse is step.overlap is None for step in trace.steps)
+    return plain and not trace.setup.silent
 
 
 def _by_length(entry: tuple[str, Example]) -> tuple[int, str]:

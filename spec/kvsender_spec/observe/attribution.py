@@ -49,7 +49,7 @@ SPEAKS_OF: Final[dict[str, frozenset[str]]] = {
     "KS-1.4": _OF_FAILURE,
     "KS-2.2": _OF_FAILURE,
     "KS-2.4": frozenset({"KS-2.7"}),
-    "KS-2.6": _OF_FAILURE,
+    "KS-2.6": frozenset({"KS-5.1", "KS-5.2", "KS-5.3"}),
     "KS-2.8": _OF_FAILURE,
     "KS-3.4": _OF_FAILURE,
     "KS-4.1": _OF_PAGES,
