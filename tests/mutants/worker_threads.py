@@ -68,7 +68,7 @@ class OneRoomAtATime(Engine):
     SGLang 0.5.12 and 0.5.23: ``while handles``, one queue for many rooms. Bug B32 of the field catalogue.
     """
 
-    breaks: ClassVar = "KS-6.2"
+    breaks: ClassVar = "KS-3.4"
 
     def see_to(self, room: QueuedSender) -> bool:
         room.post_chunks()

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 import msgspec
 
 from kvsender_spec.history.events import History, RoomOpened
 from kvsender_spec.history.header import Header
 from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.consequences import BYTES, LAST, note_consequences
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.search.shrink import Shown, show, shrink
 from kvsender_spec.observe.attribution import ENDS, OF_ENDS, OWN_ERROR, Example, Tally, contexts_of, excused
 from kvsender_spec.observe.verdict import Breakdown, Evidence
-from kvsender_spec.trace import Call, Step, Trace
-
-_PLAIN: Final = frozenset({Call.OPEN, Call.SEND, Call.POLL, Call.WORK, Call.FAULTS_OVER, Call.SETTLE})
-_OF_THE_CAUSE: Final = ("KS-2.3", "KS-2.4")
-_RESPONSIBLE: Final = "KS-2.8"
-_STARVES: Final = "KS-6.2"
-_NOT_FAILED: Final = "KS-2.7"
-_FALSELY: Final = "KS-3.5"
-_BYTES: Final = "KS-3.1"
-_LAST: Final = "KS-3.2"
+from kvsender_spec.trace import Trace
 
 
 @dataclass(slots=True)
@@ -46,48 +37,8 @@ def attribute(adapter: Adapter, tally: Tally, wanted: frozenset[str]) -> Blame:
     for rule, example in list(tally.later.items()):
         if rule in wanted and rule not in blame.evidence:
             _attribute_later(adapter, tally, example, blame, shown)
-    _note_consequences(blame, tally)
+    note_consequences(blame.evidence, blame.after, tally.alongside)
     return blame
-
-
-def _note_consequences(blame: Blame, tally: Tally) -> None:
-    """What is broken for a reason that is told already.
-
-    A room that fails for no reason has a cause to show, and somebody whom it holds responsible. Whom a sender holds
-    responsible follows from the cause that it keeps: with a wrong cause it is wrong as well. A room
-    that does not end although all is well with everybody does not end in worse circumstances either, and a Success that
-    comes too early does so in a room without pages as well.
-    """
-    if _FALSELY in blame.evidence and _FALSELY not in blame.after:
-        for rule in (_NOT_FAILED, _RESPONSIBLE):
-            if rule in blame.evidence:
-                blame.after.setdefault(rule, _FALSELY)
-    kept = [rule for rule in _OF_THE_CAUSE if rule in blame.evidence and rule not in blame.after]
-    if kept and _RESPONSIBLE in blame.evidence:
-        blame.after.setdefault(_RESPONSIBLE, kept[0])
-    early = blame.evidence.get(_BYTES)
-    whole = early is not None and early.trace is not None and not early.trace.setup.cached
-    if whole and _BYTES not in blame.after and _LAST in blame.evidence and _BYTES in tally.alongside.get(_LAST, ()):
-        blame.after.setdefault(_LAST, _BYTES)
-    hangs = blame.evidence.get(ENDS)
-    if hangs is None or hangs.trace is None or ENDS in blame.after:
-        return
-    if _undisturbed(hangs.trace):
-        for rule in OF_ENDS:
-            if rule in blame.evidence and ENDS in tally.alongside.get(rule, ()):
-                blame.after.setdefault(rule, ENDS)
-    elif _STARVES in blame.evidence and _STARVES not in blame.after and len(_opened(hangs.trace)) > 1:
-        blame.after[ENDS] = _STARVES  # its shortest trace needs another room, which holds this one up
-
-
-def _opened(trace: Trace) -> list[Step]:
-    return [step for step in trace.steps if step.call is Call.OPEN]
-
-
-def _undisturbed(trace: Trace) -> bool:
-    """Nothing goes wrong in it, and nobody gives anything up."""
-    plain = all(step.call in _PLAIN and step.fault is step.misuse is step.overlap is None for step in trace.steps)
-    return plain and not trace.setup.silent
 
 
 def _by_length(entry: tuple[str, Example]) -> tuple[int, str]:
@@ -139,7 +90,7 @@ def _already(shown: list[Shown], rule: str, tally: Tally) -> Shown | None:
     for run in shown:
         for violation in run.violations:
             beside = {other.clause for other in run.violations if other.seq == violation.seq}
-            if (rule == ENDS and beside & OF_ENDS) or (rule == _BYTES and _LAST in beside):
+            if (rule == ENDS and beside & OF_ENDS) or (rule == BYTES and LAST in beside):
                 continue  # it is about one of these; what breaks the rule alone has another trace
             if violation.clause == rule and not violation.after and tally.name(violation) == rule:
                 return replace(run, violation=violation)

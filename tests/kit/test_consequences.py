@@ -1,0 +1,58 @@
+"""What is told with another clause, because that one explains it."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.kit.consequences import note_consequences
+from kvsender_spec.observe.verdict import Evidence, Violation
+from kvsender_spec.trace import Call, Setup, Step, Trace
+
+OPEN, SEND, POLL, OVER = Step(Call.OPEN), Step(Call.SEND), Step(Call.POLL), Step(Call.FAULTS_OVER)
+HANGS = Trace(Setup(), (OPEN, SEND, OVER, POLL, POLL, POLL))
+HANGS_AFTER_A_FAULT = Trace(Setup(), (OPEN, SEND, Step(Call.POLL, fault=Fault(Point.CHECK, Kind.BACKEND)), OVER, POLL))
+HANGS_SILENT = Trace(Setup(silent=True), HANGS.steps)
+HANGS_BEHIND_ANOTHER = Trace(
+    Setup(((1,), (1,)), silent=True), (OPEN, Step(Call.OPEN, 1), SEND, Step(Call.SEND, 1), OVER, POLL)
+)
+WHOLE, CACHED = Trace(Setup(), (OPEN, SEND, POLL)), Trace(Setup(cached=1), (OPEN, SEND, POLL))
+ENDS = frozenset({"KS-3.4"})
+
+
+def noted(traces: dict[str, Trace], alongside: dict[str, frozenset[str]] | None = None) -> dict[str, str]:
+    after: dict[str, str] = {}
+    evidence = {clause: Evidence(Violation(clause, "", ""), trace=trace) for clause, trace in traces.items()}
+    note_consequences(evidence, after, alongside or {})
+    return after
+
+
+@pytest.mark.parametrize(
+    ("hangs", "told"),
+    [
+        (HANGS, {"KS-6.2": "KS-3.4"}),
+        (HANGS_AFTER_A_FAULT, {}),
+        (HANGS_SILENT, {}),
+        (HANGS_BEHIND_ANOTHER, {"KS-3.4": "KS-6.2"}),
+    ],
+)
+def test_a_starving_room_is_a_hang_only_where_rooms_hang_anyway(hangs: Trace, told: dict[str, str]) -> None:
+    assert noted({"KS-3.4": hangs, "KS-6.2": WHOLE}, {"KS-6.2": ENDS}) == told
+
+
+def test_what_broke_elsewhere_as_well_is_no_consequence() -> None:
+    assert noted({"KS-3.4": HANGS, "KS-6.2": WHOLE}) == {}
+
+
+@pytest.mark.parametrize(("early", "told"), [(WHOLE, {"KS-3.2": "KS-3.1"}), (CACHED, {})])
+def test_a_room_without_pages_is_apart_unless_any_success_comes_too_early(early: Trace, told: dict[str, str]) -> None:
+    assert noted({"KS-3.1": early, "KS-3.2": WHOLE}, {"KS-3.2": frozenset({"KS-3.1"})}) == told
+
+
+def test_a_room_that_fails_for_no_reason_shows_a_cause_and_holds_somebody_responsible() -> None:
+    traces = dict.fromkeys(("KS-2.7", "KS-2.8", "KS-3.5"), WHOLE)
+    assert noted(traces) == {"KS-2.7": "KS-3.5", "KS-2.8": "KS-3.5"}
+
+
+def test_with_a_wrong_cause_the_wrong_one_is_held_responsible() -> None:
+    assert noted(dict.fromkeys(("KS-2.3", "KS-2.4", "KS-2.8"), WHOLE)) == {"KS-2.8": "KS-2.3"}
