@@ -32,6 +32,10 @@ IN_SHORT = (
     "deregistering",
     "refetching",
     "registration_leak",
+    "last_look",
+    "oldest_only",
+    "old_clears_new",
+    "keeps_posting",
 )
 """One of each family, for every test run; the command takes all."""
 

@@ -44,7 +44,7 @@ def test_what_broke_elsewhere_as_well_is_no_consequence() -> None:
     assert noted({"KS-3.4": HANGS, "KS-6.2": WHOLE}) == {}
 
 
-@pytest.mark.parametrize(("early", "told"), [(WHOLE, {"KS-3.2": "KS-3.1"}), (CACHED, {})])
+@pytest.mark.parametrize(("early", "told"), [(WHOLE, {"KS-3.2": "KS-3.1"}), (CACHED, {}), (HANGS_AFTER_A_FAULT, {})])
 def test_a_room_without_pages_is_apart_unless_any_success_comes_too_early(early: Trace, told: dict[str, str]) -> None:
     assert noted({"KS-3.1": early, "KS-3.2": WHOLE}, {"KS-3.2": frozenset({"KS-3.1"})}) == told
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from kvsender_spec.observe.attribution import ENDS, OF_ENDS
+from kvsender_spec.observe.attribution import ENDS, FALSELY, OF_ENDS, OF_FALSE_FAILURES
 from kvsender_spec.observe.verdict import Evidence
 from kvsender_spec.trace import Call, Trace
 
 _OF_THE_CAUSE: Final = ("KS-2.3", "KS-2.4")
 _RESPONSIBLE: Final = "KS-2.8"
-_FALSELY: Final = "KS-3.5"
-_NOT_FAILED: Final = "KS-2.7"
 BYTES: Final = "KS-3.1"
 LAST: Final = "KS-3.2"
 _STARVES: Final = "KS-6.2"
@@ -32,15 +30,14 @@ def note_consequences(
         if clause in evidence and cause in evidence and cause not in after:
             after.setdefault(clause, cause)
 
-    # A room that fails for no reason has a cause to show, and somebody whom it holds responsible.
-    follows(_NOT_FAILED, _FALSELY)
-    follows(_RESPONSIBLE, _FALSELY)
+    for clause in OF_FALSE_FAILURES:
+        follows(clause, FALSELY)
     # Whom a sender holds responsible follows from the cause that it keeps: with a wrong cause it is wrong as well.
     for cause in _OF_THE_CAUSE:
         follows(_RESPONSIBLE, cause)
-    # A Success that comes too early although every peer wants pages comes too early for one that wants none.
+    # A Success that comes too early although nothing goes wrong, and every peer wants pages, does so without any.
     early = _trace(evidence, BYTES)
-    if early is not None and not early.setup.cached and BYTES in alongside.get(LAST, ()):
+    if early is not None and _undisturbed(early) and not early.setup.cached and BYTES in alongside.get(LAST, ()):
         follows(LAST, BYTES)
     hangs = _trace(evidence, ENDS)
     if hangs is None:

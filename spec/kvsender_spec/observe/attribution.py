@@ -37,6 +37,9 @@ _OF_FAILURE: Final = frozenset({"KS-5.1"})
 _OF_PAGES: Final = frozenset({"KS-5.1", "KS-5.2", "KS-5.3", "KS-5.4", "KS-6.2", "KS-6.3"})
 _OF_OUTCOMES: Final = frozenset({"KS-3.2", "KS-3.6"})
 """They explain an outcome that is wrong, and nothing else."""
+FALSELY: Final = "KS-3.5"
+OF_FALSE_FAILURES: Final = ("KS-2.7", "KS-2.8")
+"""A room that fails for no reason has a cause to show, and somebody whom it holds responsible."""
 ENDS: Final = "KS-3.4"
 OF_ENDS: Final = frozenset({"KS-3.2", "KS-3.6", "KS-6.2"})
 """A room that does not end breaks these as well where it is about them. It may still end late for another reason."""
@@ -199,7 +202,7 @@ class Tally:
             for given_up in ("KS-5.1", "KS-5.2"):
                 if any(given_up not in self.candidates.get(other, {given_up}) for other in _OF_THE_CAUSE):
                     left -= {given_up}
-        if self.established(rule):
+        if self.established(rule) or (rule in OF_FALSE_FAILURES and not self.candidates.get(FALSELY, {FALSELY})):
             return rule
         named = next((clause for clause, _ in NAMING if clause in left), rule)
         return "KS-4.3" if named == "KS-5.4" and rooms > 3 and "KS-4.3" in self.claimed else named
