@@ -182,10 +182,11 @@ def _looked(answer: Answer, now: float) -> None:
 def _noticed(answer: Answer, now: float) -> None:
     """A passed deadline and the end of the last transfer may be noticed in whatever call or thread.
 
-    A send() that asks about no transfer notices no deadline, or it would not have posted.
+    A send() that asks about no transfer notices no deadline, or it would not have posted; one that is a mistake of the
+    caller's posts nothing anyhow.
     """
     oracle = answer.room.oracle
-    looked = answer.started.what in _GIVING_UP or answer.answered.checks > 0
+    looked = answer.started.what in _GIVING_UP or answer.answered.checks > 0 or answer.started.misuse != ""
     if looked and oracle.overdue(now) and not answer.complete:
         oracle.may_fault(DEADLINE)
     oracle.may_have_completed()

@@ -38,8 +38,8 @@ _OF_PAGES: Final = frozenset({"KS-5.1", "KS-5.2", "KS-5.3", "KS-5.4", "KS-6.2", 
 _OF_OUTCOMES: Final = frozenset({"KS-3.2", "KS-3.6"})
 """They explain an outcome that is wrong, and nothing else."""
 FALSELY: Final = "KS-3.5"
-OF_FALSE_FAILURES: Final = ("KS-2.7", "KS-2.8")
-"""A room that fails for no reason has a cause to show, and somebody whom it holds responsible."""
+OF_FALSE_FAILURES: Final = ("KS-2.7", "KS-2.8", "KS-8.1")
+"""A room that fails for no reason has a cause to show and somebody whom it holds responsible, and refuses no send()."""
 ENDS: Final = "KS-3.4"
 OF_ENDS: Final = frozenset({"KS-3.2", "KS-3.6", "KS-6.2"})
 """A room that does not end breaks these as well where it is about them. It may still end late for another reason."""

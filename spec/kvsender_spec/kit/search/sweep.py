@@ -193,6 +193,8 @@ def _other_rooms() -> Iterator[Trace]:
         yield Trace(setup, (_OPEN, *_of(1, _OPEN), *steps, *good))
         yield Trace(setup, (_OPEN, *_of(1, _OPEN, _SEND), *steps, *_of(1, _POLL, _POLL_ALL, _POLL), _ASK, _POLL))
         yield Trace(setup, (_OPEN, *steps, _CLEAR, _OPEN, _SEND, _POLL_ALL, _POLL))
+    for setup in (TWO_ROOMS, APART):
+        yield Trace(setup, (_OPEN, *_of(1, _OPEN, _SEND), _LONG, _SEND, *_of(1, _POLL_ALL, _POLL), _POLL_ALL))
     for gone in (Step(Call.KILL), Step(Call.STOP)):
         newer = _of(1, _SEND, gone)
         yield Trace(APART, (_OPEN, *_of(1, _OPEN), _SEND, *newer, _POLL, *_of(1, _POLL), _POLL_ALL, _POLL))
