@@ -260,6 +260,9 @@ class Calls:
             if worker.is_alive():
                 raise AdapterError(f"adapter {self.adapter}: {worker.name} goes on after close()")
 
+    def forget(self) -> None:
+        self.on_stuck, self.system = _ignored, None
+
 
 class _Abandoned(BaseException):
     """A call has returned at last on a thread for which nobody waits any more."""

@@ -344,6 +344,14 @@ class Run(Situation):
         self.over = True
         self.calls.close()
 
+    def forget(self) -> None:
+        """All that is wanted of the run has been read: let go of the rest, which is much in a check of many runs."""
+        if self.is_stuck:
+            return  # a call, or a worker, still uses it
+        self.scripted_world.fabric.forget()
+        self.calls.forget()
+        self.rooms.clear()
+
     def _count(self) -> None:
         collect()
         self._hold(None)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from threading import Event
 from typing import Final
 
+_RUNS: Final = count(1)
+_MANY: Final = 1000
 _FREEZES: Final = Event()
 """A run is made for which nothing is looked at that was there before."""
 
@@ -45,4 +48,10 @@ def lasts() -> None:
 def collect() -> None:
     """Release what nobody refers to any more but itself."""
     if not gc.isenabled():
+        gc.collect()
+
+
+def another_run() -> None:
+    """A run has been made. What senders leave behind in reference cycles is collected after many of them."""
+    if next(_RUNS) % _MANY == 0:
         gc.collect()

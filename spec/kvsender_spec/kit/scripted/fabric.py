@@ -119,3 +119,14 @@ class Fabric(Ground):
                 for link in agent.links.values():
                     link.cut = True
         self.parking.close()
+
+    def forget(self) -> None:
+        """Nobody will ask any more. What refers to each other lets go, so that no garbage is left."""
+        self.on_event = self.on_connect = self.on_landed = self.on_reach = None
+        for agent in self.agents.values():
+            for made in tuple(agent.lists):
+                made.blocks = ()
+            agent.links.clear()
+        self.agents.clear()
+        self.events.clear()
+        self.copies_in_flight.clear()

@@ -15,6 +15,7 @@ from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import Run, have_made
+from kvsender_spec.kit.run.garbage import another_run
 from kvsender_spec.kit.search.processes import in_processes
 from kvsender_spec.kit.search.sweep import SWEEP, given_time
 from kvsender_spec.kit.search.walk import wander
@@ -59,8 +60,8 @@ def explore(
     source = load or partial(_itself, adapter)
     runs = (_made(adapter, plan) for plan in plans) if jobs == 1 else _made_elsewhere(source, plans, jobs)
     with closing(runs):
-        while not (enough(tally) or cut_short(tally)):
-            run = next(runs, None)
+        while True:
+            run = None if enough(tally) or cut_short(tally) else next(runs, None)
             if run is None:
                 return
             _add(tally, run)
@@ -95,8 +96,11 @@ def _made(adapter: Adapter, plan: _Plan) -> _Made:
     runs: list[Run] = []  # it is in there as soon as there is one
     try:
         have_made(partial(_run, adapter, plan, runs), runs)
-        made = Trace(runs[0].setup, tuple(runs[0].steps))
-        return _Made(made, runs[0].observer.findings, waited=runs[0].waited_s > 0)
+        run = runs[0]
+        made = _Made(Trace(run.setup, tuple(run.steps)), run.observer.findings, waited=run.waited_s > 0)
+        run.forget()
+        another_run()
+        return made
     except AdapterError as error:
         trace = Trace(runs[0].setup, tuple(runs[0].steps)) if runs else Trace(Setup(), ())
         return _Made(trace, Findings(), Breakdown(str(error), trace, error.frames))

@@ -90,7 +90,11 @@ def show(
 ) -> Shown | None:
     """Run a trace as it is. None where it does not break the rule, or where the adapter breaks."""
     run = _run(adapter, trace)
-    return None if run is None else _shown(run, rule, contexts, first=first)
+    if run is None:
+        return None
+    shown = _shown(run, rule, contexts, first=first)
+    run.forget()
+    return shown
 
 
 def _run(adapter: Adapter, trace: Trace) -> Run | None:
