@@ -49,12 +49,10 @@ def test_a_history_that_does_not_show_it_would_be_noticed() -> None:
         evidence = verdict.evidence
         assert evidence is not None
         assert evidence.history is not None
-        nameless = msgspec.structs.replace(evidence.history.header, named={})
-        for history in (
-            msgspec.structs.replace(evidence.history, events=evidence.history.events[:1]),
-            msgspec.structs.replace(evidence.history, header=nameless),
-            None,
-        ):
+        header = evidence.history.header
+        shortened = msgspec.structs.replace(evidence.history, events=evidence.history.events[:1])
+        nameless = msgspec.structs.replace(evidence.history, header=msgspec.structs.replace(header, named={}))
+        for history in (shortened, None, *([nameless] if header.named else [])):
             worse = replace(verdict, evidence=replace(evidence, history=history))
             told = tuple(worse if other is verdict else other for other in report.verdicts)
             assert disagreeing(replace(report, verdicts=told)) == (verdict.clause.id,)
