@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from tests.foreign import RIGHT, WRONG, right_kinds
 
+from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.kit.run.execute import run_trace
@@ -73,6 +74,18 @@ def test_a_mistake_in_a_room_that_the_same_call_finds_failed_is_like_any_send_af
     trace = Trace(Setup(((1, 1),)), (Step(Call.OPEN), Step(Call.SEND), Step(Call.WAIT_LONG), mistake, Step(Call.POLL)))
     for adapter in (right_kinds.curious, right_kinds.deferred):
         assert run_trace(adapter, trace).observer.findings.violations == []
+
+
+def test_a_worker_may_notice_a_deadline_between_two_checks_the_second_of_which_is_an_error() -> None:
+    (worked,) = (adapter for adapter in RIGHT if short(adapter) == "worked")
+    steps = (
+        *(Step(Call.OPEN), Step(Call.OPEN, 1), Step(Call.SEND, 1), Step(Call.SEND), Step(Call.SEND)),
+        Step(Call.POLL, 1, fault=Fault(Point.CHECK, Kind.BACKEND)),
+        Step(Call.WAIT_LONG),
+        Step(Call.POLL, fault=Fault(Point.CHECK, Kind.RETURNS_ERR, 1)),
+        Step(Call.FAILURE_EXCEPTION),
+    )
+    assert run_trace(worked, Trace(Setup(((1, 1), (1, 1, 1))), steps)).observer.findings.violations == []
 
 
 def test_a_pump_may_ask_about_every_transfer_that_is_held() -> None:

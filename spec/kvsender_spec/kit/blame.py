@@ -9,11 +9,11 @@ import msgspec
 from kvsender_spec.history.events import History, RoomOpened
 from kvsender_spec.history.header import Header
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.consequences import BYTES, LAST, note_consequences
+from kvsender_spec.kit.consequences import note_consequences
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.search.shrink import Shown, show, shrink
-from kvsender_spec.observe.attribution import ENDS, OF_ENDS, OWN_ERROR, Example, Tally, contexts_of, excused
+from kvsender_spec.observe.attribution import OWN_ERROR, SPECIAL_CASES, Example, Tally, contexts_of, excused
 from kvsender_spec.observe.verdict import Breakdown, Evidence
 from kvsender_spec.trace import Trace
 
@@ -90,7 +90,7 @@ def _already(shown: list[Shown], rule: str, tally: Tally) -> Shown | None:
     for run in shown:
         for violation in run.violations:
             beside = {other.clause for other in run.violations if other.seq == violation.seq}
-            if (rule == ENDS and beside & OF_ENDS) or (rule == BYTES and LAST in beside):
+            if beside & SPECIAL_CASES.get(rule, frozenset()):
                 continue  # it is about one of these; what breaks the rule alone has another trace
             if violation.clause == rule and not violation.after and tally.name(violation) == rule:
                 return replace(run, violation=violation)

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from kvsender_spec.observe.attribution import ENDS, FALSELY, OF_ENDS, OF_FALSE_FAILURES
+from kvsender_spec.observe.attribution import ENDS, FALSELY, OF_FALSE_FAILURES, SPECIAL_CASES
 from kvsender_spec.observe.verdict import Evidence
-from kvsender_spec.trace import Call, Trace
+from kvsender_spec.trace import Call
 
 _OF_THE_CAUSE: Final = ("KS-2.3", "KS-2.4")
 _RESPONSIBLE: Final = "KS-2.8"
-BYTES: Final = "KS-3.1"
-LAST: Final = "KS-3.2"
 _STARVES: Final = "KS-6.2"
 _PLAIN: Final = frozenset({Call.OPEN, Call.SEND, Call.POLL, Call.WORK, Call.FAULTS_OVER, Call.SETTLE})
 
@@ -35,31 +33,23 @@ def note_consequences(
     # Whom a sender holds responsible follows from the cause that it keeps: with a wrong cause it is wrong as well.
     for cause in _OF_THE_CAUSE:
         follows(_RESPONSIBLE, cause)
-    # A Success that comes too early although nothing goes wrong, and every peer wants pages, does so without any.
-    early = _trace(evidence, BYTES)
-    if early is not None and _undisturbed(early) and not early.setup.cached and BYTES in alongside.get(LAST, ()):
-        follows(LAST, BYTES)
-    hangs = _trace(evidence, ENDS)
-    if hangs is None:
-        return
-    if _undisturbed(hangs):
-        # A room that does not end although nothing goes wrong does not end in worse circumstances either.
-        for clause in sorted(OF_ENDS):
-            if ENDS in alongside.get(clause, ()):
-                follows(clause, ENDS)
-    elif sum(step.call is Call.OPEN for step in hangs.steps) > 1:
+    # What is wrong although nothing goes wrong in the room is wrong in every special case as well.
+    for cause, clauses in SPECIAL_CASES.items():
+        if _undisturbed(evidence, cause):
+            for clause in sorted(clauses):
+                if cause in alongside.get(clause, ()):
+                    follows(clause, cause)
+    hangs = None if ENDS not in evidence else evidence[ENDS].trace
+    if hangs is not None and sum(step.call is Call.OPEN for step in hangs.steps) > 1:
         follows(ENDS, _STARVES)  # its shortest trace needs another room, which holds this one up
 
 
-def _trace(evidence: Mapping[str, Evidence], clause: str) -> Trace | None:
-    found = evidence.get(clause)
-    return None if found is None else found.trace
-
-
-def _undisturbed(trace: Trace) -> bool:
-    """Nothing goes wrong in it, and nobody gives anything up."""
-    plain = all(
+def _undisturbed(evidence: Mapping[str, Evidence], clause: str) -> bool:
+    """Nothing goes wrong in the clause's trace, nobody gives anything up, and every peer wants all pages."""
+    trace = None if clause not in evidence else evidence[clause].trace
+    if trace is None or trace.setup.silent or trace.setup.cached:
+        return False
+    return all(
         step.call in _PLAIN and step.fault is None and step.misuse is None and step.overlap is None
         for step in trace.steps
     )
-    return plain and not trace.setup.silent

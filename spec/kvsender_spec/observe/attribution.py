@@ -41,8 +41,11 @@ FALSELY: Final = "KS-3.5"
 OF_FALSE_FAILURES: Final = ("KS-2.7", "KS-2.8", "KS-8.1")
 """A room that fails for no reason has a cause to show and somebody whom it holds responsible, and refuses no send()."""
 ENDS: Final = "KS-3.4"
-OF_ENDS: Final = frozenset({"KS-3.2", "KS-3.6", "KS-6.2"})
-"""A room that does not end breaks these as well where it is about them. It may still end late for another reason."""
+SPECIAL_CASES: Final = {
+    ENDS: frozenset({"KS-3.2", "KS-3.6", "KS-6.2"}),
+    "KS-3.1": frozenset({"KS-3.2"}),
+}
+"""By rule, those that the same answer breaks where it is about them. The rule may be broken for another reason too."""
 _OF_THE_CAUSE: Final = frozenset({"KS-1.3", "KS-2.3", "KS-2.4"})
 """They are about one fact, the cause that is kept: where one breaks without an abort() or a clear(), none needs it."""
 CALLER: Final = frozenset({"KS-7.2", "KS-8.1"})
@@ -229,7 +232,7 @@ class Tally:
     def established(self, rule: str) -> str:
         """A rule that every answer breaks which breaks this one, and that needs no circumstance; empty if none."""
         left = self.candidates[rule]
-        beside = self.alongside[rule] - left - ({ENDS} if rule in OF_ENDS else frozenset())
+        beside = self.alongside[rule] - left - ({ENDS} if rule in SPECIAL_CASES[ENDS] else frozenset())
         others = sorted(other for other in beside if not self.candidates.get(other, {other}))
         return next(iter(others), "")
 

@@ -305,10 +305,10 @@ class RoomView:
             breaks = self.posted(answered)
             if breaks is not None:
                 self.posted_late = breaks, answered.posts
+        if self.oracle.overdue(now) and not complete:
+            self.oracle.may_fault(DEADLINE)  # noticed between two checks, it comes before what the second one answers
         if answered.checking is not None:
             self.oracle.observed(answered.checking)
-        if self.oracle.overdue(now) and not complete:
-            self.oracle.may_fault(DEADLINE)
         self.oracle.may_have_completed()
 
     def posted(self, answered: Answered) -> str | None:

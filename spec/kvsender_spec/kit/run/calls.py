@@ -144,7 +144,7 @@ class Calls:
 
     def _bound(self) -> None:
         """One that looks after every room may ask about each transfer that is held, as often as after its own."""
-        self.fabric.most_asked = MOST_ASKED + _EACH * self.fabric.held
+        self.fabric.most_asked = MOST_ASKED + _EACH * self.fabric.handles_held
 
     def _forbid_waiting(self, what: str, error: BaseException | None) -> None:
         """Raises StuckError where a call had to be stopped, because it asked the transport too often."""
@@ -261,6 +261,7 @@ class Calls:
                 raise AdapterError(f"adapter {self.adapter}: {worker.name} goes on after close()")
 
     def forget(self) -> None:
+        """The run is over: hold neither it nor its system."""
         self.on_stuck, self.system = _ignored, None
 
 

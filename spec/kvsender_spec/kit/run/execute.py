@@ -242,7 +242,7 @@ class Run(Situation):
         self._came_back(of, room, step.call, results[0] if results else None, error)
         del error
         given_up = step.call in _GIVING_UP or len(room.view.errors) > errors
-        if given_up and not self.setup.churn and self.scripted_world.fabric.held:
+        if given_up and not self.setup.churn and self.scripted_world.fabric.handles_held:
             collect()  # what is given up, or an exception that its own traceback holds, may hold a handle
         if second is not None:
             self._came_back(second.of, room, second.overlap.call, *second.outcome())

@@ -39,7 +39,7 @@ def stepwise() -> Iterator[None]:
         gc.enable()
 
 
-def lasts() -> None:
+def spare_what_there_is() -> None:
     """What there is now is there until the run has ended: the collector need not look at it again."""
     if _FREEZES.is_set():
         gc.freeze()

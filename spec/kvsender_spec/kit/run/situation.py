@@ -12,7 +12,7 @@ from kvsender_spec.history.record import Recorder
 from kvsender_spec.kit.adapter import MOST_REOPENINGS, Adapter, HidesErrors, Settles, Works
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import Calls
-from kvsender_spec.kit.run.garbage import lasts
+from kvsender_spec.kit.run.garbage import spare_what_there_is
 from kvsender_spec.kit.run.misuse import possible
 from kvsender_spec.kit.run.recording import FabricRecorder
 from kvsender_spec.kit.run.rooms import Room
@@ -65,7 +65,7 @@ class Situation:
         self.rooms: Final[list[Room]] = []
         """Every opening, the oldest first."""
         self._by_slot: Final[dict[int, list[Room]]] = {}
-        lasts()
+        spare_what_there_is()
 
     @property
     def history(self) -> History:

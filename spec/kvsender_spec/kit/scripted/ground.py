@@ -86,7 +86,7 @@ class Ground:
         """Each use after release, kept for senders that swallow the error."""
         self.handles: Final[WeakValueDictionary[int, ScriptedHandle]] = WeakValueDictionary()
         """The handles that are not released, by number; weak, because the last reference must be the sender's."""
-        self.held = 0
+        self.handles_held = 0
         """How many handles these are. The garbage collector may not have found yet that nobody has one any more."""
         self.copies_in_flight: Final[list[Copy]] = []
         """What was posted and has not landed."""
@@ -129,7 +129,7 @@ class Ground:
         handle = ScriptedHandle(self._made, copy, operation, message, partial(self.end, answer="dropped"))
         self._made += 1
         self.handles[handle.number] = handle
-        self.held += 1
+        self.handles_held += 1
         return handle
 
     def end(self, handle: ScriptedHandle, answer: str) -> None:
@@ -140,7 +140,7 @@ class Ground:
                 handle.copy.orphaned = handle.copy.orphaned or handle.state is HandleState.IN_FLIGHT
                 handle.machine.fire(HandleEvent.RELEASED)
                 self.handles.pop(handle.number, None)
-                self.held -= 1
+                self.handles_held -= 1
             self.log(TransportEvent(Point.RELEASE, handle.agent, handle.peer, handle.number, answer))
 
     def in_use(self, agent: Process, before: Sequence[Region]) -> list[ScriptedHandle]:
