@@ -52,6 +52,8 @@ def test_a_room_without_pages_is_apart_unless_any_success_comes_too_early(early:
 def test_a_room_that_fails_for_no_reason_shows_a_cause_and_holds_somebody_responsible() -> None:
     traces = dict.fromkeys(("KS-2.7", "KS-2.8", "KS-3.5"), WHOLE)
     assert noted(traces) == {"KS-2.7": "KS-3.5", "KS-2.8": "KS-3.5"}
+    late = Trace(Setup(), (OPEN, Step(Call.WAIT_LONG), SEND, POLL))
+    assert noted(traces | {"KS-3.5": late, "KS-8.1": late}) == {"KS-8.1": "KS-3.5"}, "the others do without the wait"
 
 
 def test_with_a_wrong_cause_the_wrong_one_is_held_responsible() -> None:

@@ -29,7 +29,9 @@ def note_consequences(
             after.setdefault(clause, cause)
 
     for clause in OF_FALSE_FAILURES:
-        follows(clause, FALSELY)
+        # Shown without what it takes for a room to fail so, a clause is broken for a reason of its own.
+        if _calls(evidence, FALSELY) - {Call.POLL} <= _calls(evidence, clause):
+            follows(clause, FALSELY)
     # Whom a sender holds responsible follows from the cause that it keeps: with a wrong cause it is wrong as well.
     for cause in _OF_THE_CAUSE:
         follows(_RESPONSIBLE, cause)
@@ -42,6 +44,11 @@ def note_consequences(
     hangs = None if ENDS not in evidence else evidence[ENDS].trace
     if hangs is not None and sum(step.call is Call.OPEN for step in hangs.steps) > 1:
         follows(ENDS, _STARVES)  # its shortest trace needs another room, which holds this one up
+
+
+def _calls(evidence: Mapping[str, Evidence], clause: str) -> frozenset[Call]:
+    trace = None if clause not in evidence else evidence[clause].trace
+    return frozenset() if trace is None else frozenset(step.call for step in trace.steps)
 
 
 def _undisturbed(evidence: Mapping[str, Evidence], clause: str) -> bool:

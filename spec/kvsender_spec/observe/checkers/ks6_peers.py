@@ -45,15 +45,13 @@ class Peers(Checker):
         match event:  # the kinds that are most frequent come first
             case CallStarted():
                 if self.sight.subject.returned:
-                    self._openings |= {event.seq} if event.what in (CallName.INIT, CallName.RECONNECT) else set()
+                    if event.what in (CallName.INIT, CallName.RECONNECT):
+                        self._openings.add(event.seq)
                     self._added(at_a_call=event.what not in (CallName.RECONNECT, CallName.SWEEP))
             case NotificationHeard() if room is not None:
                 self._heard(event, room)
             case PeerAdded():
-                peer = self.sight.subject.peer(event.peer)
-                if peer.added_once and peer.added_since and event.call not in self._openings:
-                    peer.added_since = 1  # what else remakes a connection is judged by what it does to rooms
-                self._added(at_a_call=False)
+                self._connected(event)
             case TransferMade() if room is not None and room.recovered:
                 self._needed(event.peer)
             case RunEnded():
@@ -63,6 +61,16 @@ class Peers(Checker):
                     self._told()
             case _:
                 pass
+
+    def _connected(self, event: PeerAdded) -> None:
+        """After the first time only a connection counts that is made for a room or in reconnect().
+
+        What else remakes one, such as an abort(), is judged by what it does to rooms.
+        """
+        peer = self.sight.subject.peer(event.peer)
+        if peer.added_once and peer.added_since and event.call not in self._openings:
+            peer.added_since = 1
+        self._added(at_a_call=False)
 
     def _added(self, *, at_a_call: bool) -> None:
         """KS-6.3: a peer that has returned is added once, at once or when a room first needs it."""
