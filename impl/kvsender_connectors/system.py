@@ -111,8 +111,9 @@ class SGLangSystem(ABC):
         self.seams: Final = Seams(world.clock, self._deliver)
         release.rewire(self.seams, further)
         self.manager: Final = release.manager(kv_args(world.memory, nested_state=nested_state))
-        # A system that the kit drops without closing it takes its threads along.
-        weakref.finalize(self, self.seams.close)
+        # A system that the kit drops without closing it takes its threads along. A finalizer that is never called holds
+        # what it would close, and by way of the threads the system itself, for as long as the process lives.
+        self._close: Final = weakref.finalize(self, self.seams.close)
 
     @abstractmethod
     def announce(self, plan: RoomPlan) -> None:
@@ -142,7 +143,7 @@ class SGLangSystem(ABC):
         return self.seams.busy
 
     def close(self) -> None:
-        self.seams.close()
+        self._close()
 
     def control(self, message: bytes) -> None:
         self.seams.control.deliver([message])
