@@ -93,8 +93,8 @@ class Calls:
     on_stuck: Callable[[StuckError], None] = _ignored
     """Told of a call of a supervised run that does not return, by the thread that waits for the run."""
     _second: Second | None = field(default=None, init=False)
-    _at_rest: bool = field(default=False, init=False)
-    """No worker had work, or was parked, and nothing was called since."""
+    _idle: bool = field(default=False, init=False)
+    """Every worker waited for work, or was parked, and nothing was called since."""
 
     def __post_init__(self) -> None:
         self.fabric.parking.only_for_others_than(_CALLERS.main.ident, _CALLERS.other.ident, get_ident())
@@ -121,7 +121,7 @@ class Calls:
         """One result or an error. Raises StuckError for a call that does not come back."""
         self.fabric.asked = 0
         self._bound()
-        self._at_rest = False
+        self._idle = False
         caller = _CALLERS.main
         if not caller.is_this_thread:
             task = caller.begin(call)
@@ -195,7 +195,7 @@ class Calls:
         self.fabric.on_reach = None
         if second is None or second.task is None:
             return None
-        self._at_rest = False
+        self._idle = False
         what = f"{second.overlap.call}() from another thread"
         self._await(what, second.task, OTHER)
         self._forbid_waiting(what, second.task.error)
@@ -209,14 +209,14 @@ class Calls:
 
     def let_workers(self, *, round_: bool = False) -> None:
         """Until every worker is idle; with ``round_`` those that wait for a transfer look at it once more."""
-        if self.system is None or self._at_rest:
-            return
         parking = self.fabric.parking
+        if self.system is None or (self._idle and not (round_ and parking.parked)):
+            return
         busy = partial(self._busy, Resting(self.workers, parking.parked))
         look_s = SHORT_LOOK_S if self.counts_waiting else LOOK_S
         self.fabric.asked_by_workers = 0
         self._bound()
-        idle = parking.wait_until_idle(busy, self.limit_s, look_s)
+        idle = self._idle or parking.wait_until_idle(busy, self.limit_s, look_s)
         if idle and round_:
             idle = parking.let_each_go_on(busy, self.limit_s, look_s)
         if parking.held is not None:
@@ -228,7 +228,7 @@ class Calls:
                 f"adapter {self.adapter}: busy() did not come down to the workers that wait for a transfer within"
                 f" {self.limit_s:g} s"
             )
-        self._at_rest = not parking.parked
+        self._idle = True
 
     def busy_at_rest(self, limit_s: float) -> bool:
         """Whether workers count as busy that wait for work, now that there is none."""

@@ -18,16 +18,16 @@ def ending(run: Situation) -> Iterator[Step]:
     rooms = [room for room in run.rooms if not (run.setup.churn and room.view.cleared)]
     yield from _end_rooms(run, rooms)
     for room in rooms:
-        yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION, Call.POLL)
+        yield from _steps(run, room, Call.FAILURE_EXCEPTION, Call.FAILURE_EXCEPTION)
     if not run.setup.silent:
         # Background work that finds a late completion must not change what was answered; in a silent setup it finds
         # them only after clear().
         yield Step(Call.SETTLE)
-        for room in rooms:
-            yield from _steps(run, room, Call.POLL)
+    for room in rooms:
+        yield from _steps(run, room, Call.POLL)
     if Ability.CLEAR in run.can:
         for room in rooms:
-            yield from _steps(run, room, Call.CLEAR, Call.POLL, Call.CLEAR, Call.FAILURE_EXCEPTION, Call.POLL)
+            yield from _steps(run, room, Call.CLEAR, Call.CLEAR, Call.FAILURE_EXCEPTION)
         if run.observer.subject.returned:
             yield from _new_room(run)
     yield Step(Call.SETTLE)

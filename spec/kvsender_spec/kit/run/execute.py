@@ -230,7 +230,7 @@ class Run(Situation):
             self.calls.let_workers(round_=True)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
         of = self.recorder.call_started(CALL_NAMES[step.call], room.key, pages=pages, last=last)
-        self._open_call, errors = of, len(room.view.errors)
+        self._open_call, errors, cleared = of, len(room.view.errors), room.view.cleared
         results, error = self.calls.make(_WRITTEN[step.call], lambda: invoke(room.sender, step.call, pages))
         if step.call is Call.SEND:
             self.calls.let_workers()  # what they are given to post is posted within this call, and may overlap another
@@ -241,7 +241,7 @@ class Run(Situation):
         self._open_call = None
         self._came_back(of, room, step.call, results[0] if results else None, error)
         del error
-        given_up = step.call in _GIVING_UP or len(room.view.errors) > errors
+        given_up = (step.call in _GIVING_UP and not cleared) or len(room.view.errors) > errors
         if given_up and not self.setup.churn and self.scripted_world.fabric.handles_held:
             collect()  # what is given up, or an exception that its own traceback holds, may hold a handle
         if second is not None:
