@@ -84,6 +84,8 @@ class ListSender:
 class ReferenceSystem:
     """One prefill side of the reference sender."""
 
+    takes_new_names: Final = True
+
     def __init__(self, world: World, options: SenderOptions, errors: Mapping[str, type[Exception]]) -> None:
         pool, aux = _buffers(world.memory)
         self._prefill: Final = Prefill(

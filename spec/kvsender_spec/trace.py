@@ -162,6 +162,8 @@ class Setup:
     """At the end nothing settles by itself: only deadlines can end a room."""
     cached: Count = 0
     """So many of each room's first pages the first peer has already: it names pages for the others only."""
+    renames: bool = False
+    """A peer that restarts comes back under another name."""
     churn: bool = False
     """Room ids come back as often as the trace says, and pages with them: what each room leaves behind adds up. A room
     has at most one page."""
@@ -176,6 +178,7 @@ class Setup:
             (self.drops_metadata, "metadata dropped after a disconnect"),
             (self.silent, "silent at the end"),
             (self.cached > 0, f"{self.cached} cached"),
+            (self.renames, "restarts under a new name"),
             (self.churn, "ids come back without limit"),
         ):
             if wanted:

@@ -57,7 +57,7 @@ EVERYTHING: Final[tuple[h.AnyEvent, ...]] = (
     h.NotificationHeard(seq=23, t=0.012, room=4, peer="decode0", says=h.Says.FAILURE, id=17, reason="disconnected"),
     h.PagesHeld(seq=24, t=0.012, room=4, pages=(3, 5)),
     h.BytesCompared(seq=25, t=0.012, room=4, differ="page 8 of decode0", outside=True),
-    h.PeerReturned(seq=26, t=0.02, peer="decode0", generation=1),
+    h.PeerReturned(seq=26, t=0.02, peer="decode0.1", generation=1, was="decode0"),
     h.PeerRemoved(seq=27, t=0.02, peer="decode0"),
     h.ControlArrived(seq=28, t=0.02, malformed=True, message="\x1b[2Jnonsense"),
     h.WorkerEnded(seq=29, t=0.02, thread=2, name="bootstrap"),

@@ -60,7 +60,8 @@ def test_calls_are_slices_in_the_lane_of_their_thread() -> None:
         (1, 20000.0, 10500000.0, "send(3, 0.5), a misuse: page ids that are not integers: not back at the end"),
     ]
     assert names(found, "thread_name") == {(1, 0): "caller", (1, 1): "thread 1", (1, 2): "thread 2"}
-    assert names(found, "process_name") == {(1, 0): "sender", (2, 0): "peer decode0"}
+    lanes = {(1, 0): "sender", (2, 0): "peer decode0", (3, 0): "peer decode0.1"}
+    assert names(found, "process_name") == lanes
 
 
 POSTED = (

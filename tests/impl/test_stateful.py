@@ -44,4 +44,4 @@ def test_a_broken_sender_is_found_and_shrunk(
     # What hypothesis prints is the whole reproduction: few lines, each a call of the state machine.
     told = "\n".join(raised.value.__notes__)
     assert "state.send" in told
-    assert told.count("\n") < 12
+    assert told.count("\n") < 13

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from threading import get_ident
@@ -47,10 +47,10 @@ class _Kept(Tally):
         super().add(trace, findings)
 
 
-def recorded(adapter: Adapter, examples: int) -> list[Trace]:
-    """The traces of the walk, with the ends of the runs."""
+def recorded(adapter: Adapter, examples: int, first: Iterable[Trace] = ()) -> list[Trace]:
+    """The traces of ``first`` and of the walk, with the ends of the runs."""
     kept = _Kept()
-    explore(adapter, kept, seed=SEED, examples=examples, first=())
+    explore(adapter, kept, seed=SEED, examples=examples, first=first)
     return kept.traces
 
 
@@ -103,16 +103,15 @@ class BareRun:
             case Call.WAIT_LONG:
                 world.clock.now += world.transfer_timeout_s
             case Call.KILL:
-                fabric.kill(world.peers[step.room].name)
+                fabric.kill(self.scripted_world.peers[step.room].name)
             case Call.STOP:
-                fabric.stop(world.peers[step.room].name)
+                fabric.stop(self.scripted_world.peers[step.room].name)
             case Call.RESTART:
-                self.scripted_world.restart(world.peers[step.room])
-                cast("Reconnects", self.system).reconnect(world.peers[step.room])
+                cast("Reconnects", self.system).reconnect(self.scripted_world.restart(step.room))
             case Call.FAULTS_OVER:
                 self.settles = not self.setup.silent
             case Call.SETTLE:
-                for peer in world.peers:
+                for peer in self.scripted_world.peers:
                     fabric.cont(peer.name)
                 for _ in range(_SETTLE_ROUNDS):
                     self.scripted_world.let_progress(None, Progress.ALL)

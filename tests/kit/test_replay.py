@@ -301,3 +301,13 @@ def test_what_is_no_report_is_refused(tmp_path: Path, schema: str) -> None:
 def test_every_setup_that_the_exploration_draws_can_be_replayed() -> None:
     assert unrunnable_setup(Setup(chunks=((2, 1), (1, 1, 1)), peers=2, dummies=1)) == ""
     assert unrunnable_setup(replace(Setup(), dummies=5)) == "the setup has 5 dummies; the kit runs 0 to 4"
+
+
+@pytest.mark.parametrize(
+    ("setup", "lacks"), [(Setup(renames=True), "takes_new_names"), (Setup(cached=1), "takes_parts")]
+)
+def test_a_world_for_which_the_system_is_not_made_is_refused(tmp_path: Path, setup: Setup, lacks: str) -> None:
+    path = written(tmp_path, Trace(setup, (Step(Call.OPEN), Step(Call.SEND))).dump())
+    done = kvsender("replay", str(path), "kvsender_spec.kit.toy:adapter")
+    assert done.returncode == 2
+    assert f"a setup with {setup} is for systems that declare {lacks}" in " ".join(done.stderr.split())

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from tests.kit.shares import recorded
 from tests.mutants.cells import reached, wanted
-from tests.mutants.inline import InlineAdapter, InlineSender
+from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
 
 from kvsender_spec.contract import KVPoll, KVTransferError
 from kvsender_spec.kit.check import Outcome, check
@@ -74,3 +75,18 @@ def test_what_is_not_kept_of_a_returned_error_is_found_without_a_random_run(
     report = check(InlineAdapter(sender), seed=seed, examples=0)
     logging.disable(logging.NOTSET)
     assert clause in {verdict.clause.id for verdict in report.with_outcome(Outcome.FAIL)}
+
+
+class _OneName(InlineSystem):
+    """Its peers keep their names, and what it declares says nothing else."""
+
+    takes_new_names = False
+
+
+@pytest.mark.parametrize(("system", "sweep", "walk"), [(InlineSystem, 4, True), (_OneName, 0, False)])
+def test_peers_get_new_names_only_where_the_system_takes_them(
+    system: type[InlineSystem], sweep: int, walk: bool
+) -> None:
+    sender = InlineAdapter(InlineSender, system)
+    assert sum(trace.setup.renames for trace in recorded(sender, 0, first=SWEEP)) == sweep
+    assert any(trace.setup.renames for trace in recorded(sender, 60)) == walk

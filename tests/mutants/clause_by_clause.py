@@ -333,6 +333,8 @@ class Careless(InlineSender):
 
 
 class DeafSystem(InlineSystem):
+    takes_new_names = False
+
     def reconnect(self, peer: Peer) -> None:
         pass
 

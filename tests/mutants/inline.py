@@ -93,8 +93,9 @@ class Prefill:
         self.remote[peer.name] = self.agent.prep_xfer_dlist(peer.name, self.rows(peer.memory), "DRAM")
 
     def reconnect(self, peer: Peer) -> None:
-        self.agent.remove_remote_agent(peer.name)
-        self.agent.release_dlist_handle(self.remote[peer.name])
+        if peer.name in self.remote:
+            self.agent.remove_remote_agent(peer.name)
+            self.agent.release_dlist_handle(self.remote[peer.name])
         self.connect(peer)
 
     def settle(self) -> None:
@@ -361,6 +362,8 @@ class InlineSender:
 
 class InlineSystem(Prefill):
     """The prefill side for one class of sender."""
+
+    takes_new_names: ClassVar = True
 
     def __init__(self, world: World, sender_class: type[InlineSender]) -> None:
         super().__init__(world)

@@ -78,10 +78,28 @@ class KeepsTheOldLists(InlineSystem):
     """
 
     breaks: ClassVar = "KS-6.3"
+    takes_new_names: ClassVar = False
 
     def reconnect(self, peer: Peer) -> None:
         self.agent.remove_remote_agent(peer.name)
         self.agent.add_remote_agent(peer.agent.get_agent_metadata())
+
+
+class KnowsThePeerByItsNumber(InlineSystem):
+    """Has one prepared list for each decode side, made for the process of the first name that it had.
+
+    SGLang ignores the registration of a peer that is in its table already, so that a restarted one is unusable. Bug B37
+    of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-6.3"
+
+    def reconnect(self, peer: Peer) -> None:
+        if peer.name in self.remote:
+            super().reconnect(peer)
+        else:
+            self.agent.add_remote_agent(peer.agent.get_agent_metadata())
+            self.remote[peer.name] = self.remote[peer.name.partition(".")[0]]
 
 
 class FirstContactRaises(InlineSystem):
@@ -335,7 +353,7 @@ SENDERS: Final = (
     TellsTheFirstPeer,
     RefusedWordFailsOthers,
 )
-SYSTEMS: Final = (KeepsTheOldLists, FirstContactRaises)
+SYSTEMS: Final = (KeepsTheOldLists, KnowsThePeerByItsNumber, FirstContactRaises)
 ON_SYSTEMS: Final = ((LosesItsSlot, Slots), (WaitsForALostSlot, Slots), (LateErrorHitsTheNewRoom, ById))
 
 

@@ -35,6 +35,7 @@ OUTSIDE: Final = {
     "LosesItsSlot": "a sequence is about one room",
     "WaitsForALostSlot": "a sequence is about one room",
     "KeepsTheOldLists": "no letter brings a peer back",
+    "KnowsThePeerByItsNumber": "no letter brings a peer back",
     "ConnectsForEachRoom": "no letter brings a peer back",
     "ClearsByItsId": "a sequence is about one room",
     "LooksAtTheOldestRoom": "a sequence is about one room",

@@ -12,6 +12,7 @@ for that. A rule that makes no sense where the run stands does nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -21,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from kvsender_spec.clauses import claimed
 from kvsender_spec.faults import BASE_KINDS, PROGRAMMING_KINDS, RAISED_BY_TRANSPORT, TRANSPORT_KINDS, Fault, Kind, Point
 from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.execute import OVERLAP_CALLS, Run
 from kvsender_spec.kit.search.walk import ROOMS, WORLDS
 from kvsender_spec.observe.attribution import excused
@@ -53,6 +55,7 @@ def setups() -> st.SearchStrategy[Setup]:
             done_at_post=st.booleans(),
             drops_metadata=st.booleans(),
             silent=st.booleans(),
+            renames=st.booleans(),
         )
 
     return st.sampled_from(WORLDS).flatmap(of)
@@ -91,7 +94,8 @@ def state_machine(adapter: Adapter) -> type[RuleBasedStateMachine]:
 
         @initialize(setup=setups())
         def begin(self, setup: Setup) -> None:
-            self.run = Run(adapter, setup)
+            # Which worlds a system can be in is known when it has been opened, and not when the class is made.
+            self.run = Run(adapter, replace(setup, renames=False) if parts_of(adapter).lacks(setup) else setup)
             for room in range(len(setup.chunks)):
                 self.apply(Step(Call.OPEN, room))
 

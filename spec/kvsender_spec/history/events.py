@@ -237,10 +237,11 @@ class PeerResumed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="pee
 
 
 class PeerReturned(Event, frozen=True, kw_only=True, omit_defaults=True, tag="peer.returned"):
-    """A new process has the peer's name, and registers."""
+    """A new process has the peer's name, and registers; ``was`` is its name before, where it comes under another."""
 
     peer: str
     generation: int = 0
+    was: str = ""
 
 
 class LinkCut(Event, frozen=True, kw_only=True, omit_defaults=True, tag="link.cut"):

@@ -37,6 +37,8 @@ class Ability(StrEnum):
     QUARANTINE = "quarantine"
     ATTRIBUTION = "attribution"
     RECONNECT = "reconnect"
+    NEW_NAMES = "new names"
+    """A peer that restarts may come back under another name."""
     WORKERS = "workers"
     CONTROL = "control"
     COUNTS = "counts"

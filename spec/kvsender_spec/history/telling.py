@@ -215,7 +215,8 @@ class Teller:
                 return f"the process of {_plain(event.peer)} goes on"
             case h.PeerReturned():
                 generation = f", generation {event.generation}" if event.generation else ""
-                return f"{_plain(event.peer)} comes back as a new process{generation}"
+                name = f", under the name of {_plain(event.peer)}" if event.was else ""
+                return f"{_plain(event.was or event.peer)} comes back as a new process{generation}{name}"
             case h.LinkCut():
                 return f"the connection to {_plain(event.peer)} breaks; its process lives"
             case h.BytesLanded():

@@ -82,7 +82,10 @@ class ManualClock:
 
 @dataclass(slots=True)
 class Peer:
-    """One decode side. ``agent`` changes when it restarts; ``generation`` counts the restarts."""
+    """One decode side. ``agent`` changes when it restarts; ``generation`` counts the restarts.
+
+    One that comes back under another name (``TakesNewNames``) is another Peer.
+    """
 
     name: str
     agent: ScriptedAgent
@@ -160,6 +163,15 @@ class Adapter(Protocol):
 class Reconnects(Protocol):
     def reconnect(self, peer: Peer) -> None:
         """The peer is back, as a new process, and has registered again."""
+
+
+@runtime_checkable
+class TakesNewNames(Protocol):
+    """A system whose peers may come back under another name, as those of an engine do that names each process anew.
+    reconnect() gets a Peer of that name. Rooms that are opened later name it; nobody has the old name again."""
+
+    @property
+    def takes_new_names(self) -> bool: ...
 
 
 @runtime_checkable

@@ -64,6 +64,12 @@ class Parts:
         """What the adapter's system and sender can do."""
         return frozenset(self.header.can)
 
+    def lacks(self, setup: Setup) -> str:
+        """What the system would have to declare to be in such a world; empty where it can be."""
+        if setup.cached and Ability.PARTS not in self.can:
+            return "takes_parts"
+        return "takes_new_names" if setup.renames and Ability.NEW_NAMES not in self.can else ""
+
 
 _KNOWN: Final[dict[int, Parts]] = {}
 """By the adapter's identity."""
@@ -127,6 +133,8 @@ def _ask(adapter: Adapter) -> Parts:
     found |= {ability for ability, protocol in _OF_THE_SENDER.items() if isinstance(sender, protocol)}
     if isinstance(system, able.TakesParts) and system.takes_parts:
         found.add(Ability.PARTS)
+    if isinstance(system, able.TakesNewNames) and system.takes_new_names and Ability.RECONNECT in found:
+        found.add(Ability.NEW_NAMES)
     counts_waiting = False
     try:
         counts_waiting = room.counts_waiting()

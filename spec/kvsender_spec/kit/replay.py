@@ -8,7 +8,7 @@ from pathlib import Path
 from kvsender_spec.clauses import BY_ID, Level, claimed
 from kvsender_spec.history.events import History
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.parts import abilities, claiming
+from kvsender_spec.kit.parts import LoadError, claiming, parts_of
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import Run
 from kvsender_spec.kit.run.scripted_world import unrunnable
@@ -89,13 +89,18 @@ def _from_report(text: str, clause: str | None) -> tuple[Trace, str]:
 
 
 def replay(adapter: Adapter, trace: Trace, *, profile: Profile | None = None, strict: bool = False) -> Replay:
-    """Run the trace, with its end. Raises LoadError for an adapter whose system or sender lacks a method."""
+    """Run the trace, with its end.
+
+    Raises LoadError for an adapter whose system or sender lacks a method, or what the setup of the trace asks for.
+    """
     run: Run | None = None
     left_out: list[Step] = []
     broke: AdapterError | None = None
     try:
         adapter = claiming(adapter, profile)
-        abilities(adapter)
+        lacks = parts_of(adapter).lacks(trace.setup)
+        if lacks:
+            raise LoadError(f"adapter {adapter.name}: a setup with {trace.setup} is for systems that declare {lacks}")
         run = Run(adapter, trace.setup)
         for step in trace.steps:
             if not run.applicable(step):

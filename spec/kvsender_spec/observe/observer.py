@@ -153,7 +153,12 @@ class Observer:
                 return self._landed(event)
             case PeerLost() | LinkCut() | PeerSilent() | PeerResumed() | PeerReturned() | PeerAdded():
                 peer_changed(event, self.subject.peer(event.peer), self.rooms.values(), self._errors)
-                self.subject.returned = self.subject.returned or isinstance(event, PeerReturned)
+                if isinstance(event, PeerReturned):
+                    self.subject.returned = True
+                    if event.was:
+                        before = self.subject.peer(event.was)
+                        before.now = event.peer
+                        disconnected(before, self.rooms.values())
             case ClockAdvanced():
                 for view in self.rooms.values():
                     view.note_truth(event.t)

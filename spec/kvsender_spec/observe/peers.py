@@ -29,6 +29,8 @@ class PeerView:
     ever_unhealthy: bool = False
     returned: bool = False
     """A new process has come back under its name."""
+    now: str = ""
+    """The name under which a new process has taken its place; empty where none has."""
     unreachable: bool = False
     """A notification towards it has failed: nobody can ask that it knows."""
     added_since: int | None = None
@@ -116,6 +118,8 @@ def peer_changed(
                 room.unhealthy = room.unhealthy or peer.name in room.targets
         case PeerResumed():
             peer.silent = False
+        case PeerReturned() if event.was:
+            peer.come_back()
         case PeerReturned():
             disconnected(peer, rooms)
             peer.come_back()

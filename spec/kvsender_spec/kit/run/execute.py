@@ -19,7 +19,7 @@ from kvsender_spec.history import events
 from kvsender_spec.history.events import CallName, Destination
 from kvsender_spec.history.header import Ability
 from kvsender_spec.kit import adapter as able
-from kvsender_spec.kit.adapter import Adapter, Peer
+from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError, Second, StuckError, supervised
 from kvsender_spec.kit.run.ending import ending
 from kvsender_spec.kit.run.garbage import collect, stepwise
@@ -130,11 +130,11 @@ class Run(Situation):
                 self.recorder.note(partial(events.ClockAdvanced, by_s=by_s))
             case Call.KILL:
                 # Nobody is told: what a sender may know of it, it learns from the transport's answers.
-                name = self.world.peers[step.room].name
+                name = self.scripted_world.peers[step.room].name
                 self.scripted_world.fabric.kill(name)
                 self.recorder.note(partial(events.PeerLost, peer=name))
             case Call.STOP:
-                name = self.world.peers[step.room].name
+                name = self.scripted_world.peers[step.room].name
                 self.scripted_world.fabric.stop(name)
                 self.recorder.note(partial(events.PeerSilent, peer=name))
             case Call.CONTROL:
@@ -154,11 +154,13 @@ class Run(Situation):
                 self.calls.let_workers(round_=True)
                 self._faults.disarm()
             case _:
-                self._restart(self.world.peers[step.room])
+                self._restart(step.room)
 
-    def _restart(self, peer: Peer) -> None:
-        self.scripted_world.restart(peer)
-        self.recorder.note(partial(events.PeerReturned, peer=peer.name, generation=peer.generation))
+    def _restart(self, number: int) -> None:
+        before = self.scripted_world.peers[number].name
+        peer = self.scripted_world.restart(number)
+        was = before if before != peer.name else ""
+        self.recorder.note(partial(events.PeerReturned, peer=peer.name, generation=peer.generation, was=was))
         system = cast("able.Reconnects", self.system)
         of = self.recorder.call_started(CallName.RECONNECT, None)
         error = self._connecting("reconnect", lambda: system.reconnect(peer))[1]
@@ -173,7 +175,7 @@ class Run(Situation):
             self.recorder.call_ended(of, None)
 
     def _settle_everything(self) -> None:
-        for peer in self.world.peers:
+        for peer in self.scripted_world.peers:
             if self.observer.subject.peer(peer.name).silent:
                 self.scripted_world.fabric.cont(peer.name)
                 self.recorder.note(partial(events.PeerResumed, peer=peer.name))

@@ -112,7 +112,7 @@ class FabricRecorder:
 
     def read_notifications(self, system: Notifies) -> None:
         """Record what the peers were told since the last time."""
-        for peer in self._scripted_world.world.peers:
+        for peer in self._scripted_world.peers:
             if peer.agent.inbox:
                 for messages in peer.agent.get_new_notifs().values():
                     for message in messages:

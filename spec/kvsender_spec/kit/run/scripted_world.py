@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from kvsender_spec.faults import RETURNED_BY_TRANSPORT, Point
@@ -78,6 +79,8 @@ class ScriptedWorld:
         self.world: Final = World(
             self.fabric, self.fabric.agent(SENDER_SIDE, scripted=True), ManualClock(), memory, peers
         )
+        self.peers: Final = list(peers)
+        """As they are now: one that has come back under another name is another one than in the world."""
         self._spans: Final = [
             (memory.address(region), size, len(region) // size)
             for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True)
@@ -91,10 +94,17 @@ class ScriptedWorld:
         agent.register_memory([(memory.address(r), len(r), 0, "") for r in memory.kv + memory.aux], "DRAM")
         return Peer(name, agent, memory)
 
-    def restart(self, peer: Peer) -> None:
-        """The peer is a new process under its name, with memory of its own."""
+    def restart(self, number: int) -> Peer:
+        """The peer is a new process, with memory of its own, under its name or, where the setup has it, a new one."""
+        peer = self.peers[number]
+        generation = peer.generation + 1
+        if self.setup.renames:
+            self.fabric.kill(peer.name)
+            fresh = self.peers[number] = replace(self._start(f"decode{number}.{generation}"), generation=generation)
+            return fresh
         fresh = self._start(peer.name)
-        peer.agent, peer.memory, peer.generation = fresh.agent, fresh.memory, peer.generation + 1
+        peer.agent, peer.memory, peer.generation = fresh.agent, fresh.memory, generation
+        return peer
 
     # -- rooms
 
@@ -112,13 +122,12 @@ class ScriptedWorld:
         """
         pages = sum(self.setup.chunks[slot])
         targets = tuple(self.first_page(incarnation) + n for n in range(pages))
-        real = [self.world.peers[number] for number in sorted(self.peers_of(slot))]
+        real = [self.peers[number] for number in sorted(self.peers_of(slot))]
         # The dummies come first: a sender that ends its list of peers at one of them misses those that follow.
-        destinations = [Destination(peer, (), 0, dummy=True) for peer in self.world.peers[self.setup.peers :]]
+        destinations = [Destination(peer, (), 0, dummy=True) for peer in self.peers[self.setup.peers :]]
         aux = 1 + incarnation % (NUM_AUX_SLOTS - 1)
         destinations += [
-            Destination(peer, targets[self.setup.cached * (peer is self.world.peers[0]) :], aux, dummy=False)
-            for peer in real
+            Destination(peer, targets[self.setup.cached * (peer is self.peers[0]) :], aux, dummy=False) for peer in real
         ]
         return RoomPlan(ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
 
@@ -183,7 +192,7 @@ class ScriptedWorld:
                 chosen = flying[::2]
             case Progress.PEER_0 | Progress.PEER_1:
                 number = 0 if progress is Progress.PEER_0 else 1
-                names = [peer.name for peer in self.world.peers[number : number + 1]]  # a setup may have one peer only
+                names = [peer.name for peer in self.peers[number : number + 1]]  # a setup may have one peer only
                 chosen = [handle for handle in flying if handle.peer in names]
         for handle in chosen:
             self.fabric.finish(handle)

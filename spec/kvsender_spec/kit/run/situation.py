@@ -159,7 +159,7 @@ class Situation:
         return allowed and self.makes_sense(overlap.call, step.room, step.opening)
 
     def _peer_step_makes_sense(self, call: Call, number: int) -> bool:
-        peer = self.observer.subject.peer(self.world.peers[number].name)
+        peer = self.observer.subject.peer(self.scripted_world.peers[number].name)
         return Ability.RECONNECT in self.can and not peer.healthy if call is Call.RESTART else peer.healthy
 
     def _misuse_makes_sense(self, room: Room, misuse: Misuse) -> bool:

@@ -10,7 +10,6 @@ from itertools import chain, islice
 from random import Random
 from typing import Final, TypeAlias
 
-from kvsender_spec.history.header import Ability
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import AdapterError
@@ -55,7 +54,7 @@ def explore(
     run, and too many of them the exploration.
     """
     parts = parts_of(adapter)
-    played = (given_time(t, parts.posts_in) for t in first if not t.setup.cached or Ability.PARTS in parts.can)
+    played = (given_time(t, parts.posts_in) for t in first if not parts.lacks(t.setup))
     plans: Iterator[_Plan] = chain(played, (f"{seed} {number}" for number in range(examples)))
     source = load or partial(_itself, adapter)
     runs = (_made(adapter, plan) for plan in plans) if jobs == 1 else _made_elsewhere(source, plans, jobs)

@@ -24,7 +24,9 @@ from kvsender_spec.faults import (
     Kind,
     Point,
 )
+from kvsender_spec.history.header import Ability
 from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.run.execute import OVERLAP_CALLS, Run
 from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step
 
@@ -46,7 +48,7 @@ WORLDS: Final = ((1, 1, True), (2, 1, True), (2, 2, True), (2, 2, False), (2, 2,
 room that it has no part in."""
 
 
-def _setup(random: Random) -> Setup:
+def _setup(random: Random, can: frozenset[Ability]) -> Setup:
     rooms, peers, shared = random.choice(WORLDS)
     return Setup(
         chunks=tuple(random.choice(ROOMS) for _ in range(rooms)),
@@ -56,6 +58,7 @@ def _setup(random: Random) -> Setup:
         done_at_post=random.random() < 1 / 6,
         drops_metadata=random.random() < 0.5,
         silent=random.random() < 1 / 3,
+        renames=Ability.NEW_NAMES in can and random.random() < 1 / 4,
     )
 
 
@@ -202,7 +205,7 @@ def _with_overlap(random: Random, run: Run, step: Step) -> Step:
 
 def wander(adapter: Adapter, random: Random, runs: list[Run]) -> None:
     """One run, which is handed out in ``runs`` as soon as there is one."""
-    run = Run(adapter, _setup(random))
+    run = Run(adapter, _setup(random, abilities(adapter)))
     runs.append(run)
     mix = random.choice(_MIXES)
     for room in range(len(run.setup.chunks)):

@@ -52,8 +52,11 @@ class Peers(Checker):
                 self._heard(event, room)
             case PeerAdded():
                 self._connected(event)
-            case TransferMade() if room is not None and room.recovered:
-                self._needed(event.peer)
+            case TransferMade():
+                if room is not None and room.recovered:
+                    self._needed(event.peer)
+                if self.sight.subject.returned:
+                    self._goes_to_whoever_is_there(event, room)
             case RunEnded():
                 self._told_twice()
                 if event.complete:
@@ -90,6 +93,14 @@ class Peers(Checker):
         if peer.added_since == 0 and self._can_tell_return and not self.sight.subject.lossy:
             self.broke("KS-6.3", f"{name} is added before a room needs it", "it was not added since it returned")
             peer.added_since = None
+
+    def _goes_to_whoever_is_there(self, event: TransferMade, room: RoomView | None) -> None:
+        """KS-6.3: only rooms of the process that is gone may still make a transfer under its name."""
+        now = self.sight.subject.peer(event.peer).now
+        if now and not self.sight.subject.lossy and (room is None or event.peer not in room.targets):
+            self.broke(
+                "KS-6.3", f"transfers go to {now}, as {event.peer} is called now", f"one to {event.peer} was made"
+            )
 
     def _heard(self, event: NotificationHeard, room: RoomView) -> None:
         if event.peer in room.dummies:
