@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection, Sequence
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final
+from threading import current_thread
+from typing import ClassVar, Final
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +17,7 @@ from tests.kit.test_cli import ROOT, kvsender
 from tests.mutants.broken import NotSticky
 from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem, Part
 
+from kvsender_spec.contract import KVPoll
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.history.events import ErrorSeen
 from kvsender_spec.kit import check as check_module
@@ -23,6 +26,7 @@ from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.check import Outcome, Report, check
 from kvsender_spec.kit.replay import replay
 from kvsender_spec.kit.run.execute import Run, run_trace
+from kvsender_spec.kit.run.threads import OTHER
 from kvsender_spec.kit.toy import ToyAdapter, ToySender, ToySystem
 from kvsender_spec.observe.attribution import OWN_ERROR
 from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
@@ -242,6 +246,23 @@ def test_what_cannot_be_run_again_is_an_error_and_no_failure(monkeypatch: pytest
     assert not_blamed(report)
     assert report.exit_code == 3
     assert any(error.message.startswith("not repeatable: KS-2.1 broke once") for error in report.errors)
+
+
+class LosesEveryThirdRace(InlineSender):
+    """A poll() of the other thread answers Failed, although nothing has failed, whenever the machine has it so."""
+
+    races: ClassVar = count()
+
+    def poll(self) -> KVPoll:
+        answer = super().poll()
+        lost = current_thread().name == OTHER and next(self.races) % 3 == 1
+        return KVPoll.Failed if lost else answer
+
+
+def test_what_two_threads_break_is_run_again_until_it_breaks_again() -> None:
+    report = check(InlineAdapter(LosesEveryThirdRace), examples=0)
+    assert report.errors == ()
+    assert "KS-7.2" in {verdict.clause.id for verdict in report.with_outcome(Outcome.FAIL)}
 
 
 # ------------------------------------------------------------------------------------------------- injected, or not

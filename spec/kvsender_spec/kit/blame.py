@@ -12,7 +12,7 @@ from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.consequences import note_consequences
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import run_trace
-from kvsender_spec.kit.search.shrink import Shown, show, shrink
+from kvsender_spec.kit.search.shrink import Shown, show, shrink, tries
 from kvsender_spec.observe.attribution import OWN_ERROR, SPECIAL_CASES, Example, Tally, contexts_of, excused
 from kvsender_spec.observe.verdict import Breakdown, Evidence
 from kvsender_spec.trace import Trace
@@ -52,13 +52,17 @@ def _attribute(adapter: Adapter, tally: Tally, example: Example, blame: Blame, s
     if again is not None and again.violation.after:
         _note_later(again, blame)  # with the end of a run behind it, another rule breaks before it
         return
+    later = tally.later.get(rule)
     if best is None or again is None:
+        if later is not None and tally.first.get(rule) is example:
+            tally.forget_first(rule)  # what two threads do may repeat only where another rule has broken before it
+            if _attribute_later(adapter, tally, later, blame, shown):
+                return
         said = f"not repeatable: {rule} broke once ({example.violation.observed}), and not when the trace was run again"
         blame.errors.append(Breakdown(said, example.trace, example.violation.frames))
         return
     rooms = sum(isinstance(event, RoomOpened) for event in best.history.events)
     named = tally.name(best.violation, rooms)
-    later = tally.later.get(rule)
     # It may break without the circumstance as well, though only after another rule: then that one is the cause.
     elsewhere = named in contexts_of(best.violation) and later is not None and not tally.needs(rule, named)
     if elsewhere and later is not None and _attribute_later(adapter, tally, later, blame, shown):
@@ -133,6 +137,10 @@ def _again(adapter: Adapter, best: Shown, tally: Tally) -> Shown | None:
 
     What a caller meets that goes on from there is seen as well.
     """
+    return next((found for _ in tries(best.trace) if (found := _once_more(adapter, best, tally)) is not None), None)
+
+
+def _once_more(adapter: Adapter, best: Shown, tally: Tally) -> Shown | None:
     try:
         run = run_trace(adapter, best.trace)
     except AdapterError:

@@ -142,7 +142,7 @@ class Tally:
         self.own.add(words)
         gone = {r for r, e in self.first.items() if r != OWN_ERROR and words in e.violation.observed}
         for rule in gone:
-            del self.first[rule], self.candidates[rule], self.alongside[rule]
+            self.forget_first(rule)
         late = {r for r, e in self.later.items() if e.violation.after in gone}
         for rule in late:
             del self.later[rule]
@@ -175,6 +175,10 @@ class Tally:
         self.candidates[rule] = contexts if known is None else known & contexts
         self.alongside[rule] = self.alongside.get(rule, same) & same
         _keep(self.first, violation, trace)
+
+    def forget_first(self, rule: str) -> None:
+        """No run has shown it first after all."""
+        del self.first[rule], self.candidates[rule], self.alongside[rule]
 
     def met_first(self, trace: Trace, violation: Violation, violations: Iterable[Violation]) -> None:
         """A shortened trace shows a rule first that no run had shown first."""
