@@ -21,15 +21,9 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, SupportsIndex
 
-from kvsender_nixl.chunks import Announcement, Route, misfit
-from kvsender_nixl.exchange import (
-    AuxNotification,
-    ChunkNotification,
-    FailureNotification,
-    Notification,
-    SuccessNotification,
-    TransferInfo,
-)
+from kvsender_nixl.chunks import Announcement, Route
+from kvsender_nixl.exchange import FailureNotification, Notification, SuccessNotification, TransferInfo
+from kvsender_nixl.making import STARTED_OVER, Chunk, PeerUnusable, Refusal, find_routes, make_chunk
 from kvsender_nixl.side import NEVER, KVTransferMetric, SenderOptions, Side
 from kvsender_nixl.transfers import PROC, Answer, Transfer, TransportFault
 from kvsender_spec.contract import (
@@ -55,16 +49,10 @@ __all__ = ["KVSender", "KVTransferMetric", "PeerUnusable", "SenderOptions"]
 logger = logging.getLogger(__name__)
 
 
-STARTED_OVER: Final = "has started over: the pages that it named for this room are no longer its own"
-
 # Module constants: an attribute of an Enum class costs more than the comparison that it is for.
 _IDLE, _SENDING, _DONE, _FAILED, _STICKY_FAILED = State
 _TRANSFERRING: Final = KVPoll.Transferring
 _CREATED: Final = HandleState.CREATED
-
-
-class PeerUnusable(Exception):
-    """A peer of the room is not connected, or what it offers does not fit the room."""
 
 
 class KVSender(Generic[DlistT, HandleT]):
@@ -225,19 +213,26 @@ class KVSender(Generic[DlistT, HandleT]):
         last = announced.exhausted
         if self._closed or (len(pages) == 0 and not last):
             return
-        routes = self._routes if self._routes is not None else self._find_routes(announced)
-        if routes is None:
+        found = self._routes if self._routes is not None else find_routes(self._side, self._room, announced)
+        if isinstance(found, Refusal):
+            self._refused(found)
             return
+        routes = self._routes = found
         connections = [route.connection for route in routes]
         retired = self._side.peers.borrow(connections)
         if retired is not None:
-            lost = retired.error or PeerUnusable(f"peer {retired.metadata.agent_name!r} {STARTED_OVER}")
-            self._fault(lost, Attribution.PEER)
+            why = PeerUnusable(f"peer {retired.metadata.agent_name!r} {STARTED_OVER}")
+            self._refused(Refusal(retired.error or why))
             return
         made: list[Transfer[HandleT]] = []
         try:
             # All is made before the first is posted: a chunk that cannot be made whole posts nothing.
-            posted = self._make(made, routes, pages, last, announced) and self._post(made)
+            slot = announced.aux_index if last else None
+            chunk = Chunk(pages, announced.cursor - len(pages), self._metric.chunks, slot)
+            refusal = make_chunk(made, self._side, routes, chunk)
+            if refusal is not None:
+                self._refused(refusal)
+            posted = refusal is None and self._post(made)
         finally:
             self._side.peers.give_back(connections)
             self._settled += (transfer for transfer in made if transfer.state is _CREATED)
@@ -245,88 +240,6 @@ class KVSender(Generic[DlistT, HandleT]):
             self._metric.chunks += len(pages) > 0
             self._closed = last
             self._state = _SENDING
-
-    def _find_routes(self, announced: Announcement) -> list[Route[DlistT]] | None:
-        """The way to each peer that is no dummy; or None, and the room has failed."""
-        routes: list[Route[DlistT]] = []
-        for info in tuple(self._room.infos.values()):
-            if info.is_dummy:
-                continue
-            peer = self._side.peers.get(info.agent_name)
-            connection = None if peer is None else peer.connection
-            if connection is None:
-                lost = None if peer is None else peer.error
-                self._fault(lost or PeerUnusable(f"peer {info.agent_name!r} is not connected"), Attribution.PEER)
-                return None
-            why = misfit(info, announced)
-            if connection.metadata != self._room.registrations[info.agent_name]:
-                why = STARTED_OVER
-            if why is not None:
-                self._fault(PeerUnusable(f"peer {info.agent_name!r} {why}"), Attribution.PEER)
-                return None
-            routes.append(Route(info, connection))
-        self._routes = routes
-        return routes
-
-    def _make(
-        self,
-        made: list[Transfer[HandleT]],
-        routes: list[Route[DlistT]],
-        pages: NDArray[np.int32],
-        last: bool,
-        announced: Announcement,
-    ) -> bool:
-        """Make the chunk's transfers to every peer; False, and the room has failed, where one cannot be made."""
-        side, count, slot = self._side, len(pages), announced.aux_index
-        first = announced.cursor - count
-        local, size = side.kv.indices(pages), count * side.kv.bytes_per_item
-        for route in routes:
-            info, connection = route.info, route.connection
-            if count:
-                notification = ChunkNotification(info.room, info.token, self._metric.chunks).to_bytes()
-                there = connection.metadata.kv.indices(info.dst_kv_indices[first : first + count])
-                handle = self._create(info.agent_name, side.local_kv, local, connection.kv, there, notification)
-                if handle is None:
-                    return False
-                made.append(Transfer(side.transport, side.errors, handle, info.agent_name, size, pages=pages))
-            if last and slot is not None:
-                aux = self._make_aux(route, slot)
-                if aux is None:
-                    return False
-                made.append(aux)
-        return True
-
-    def _make_aux(self, route: Route[DlistT], slot: int) -> Transfer[HandleT] | None:
-        side, info, connection = self._side, route.info, route.connection
-        aux, remote = side.aux, connection.metadata.aux
-        # init(), the peer's registration and misfit() have refused everything else.
-        assert aux is not None
-        assert remote is not None
-        assert side.local_aux is not None
-        assert connection.aux is not None
-        assert info.dst_aux_index is not None
-        here, there = aux.index(slot), remote.index(info.dst_aux_index)
-        notification = AuxNotification(info.room, info.token).to_bytes()
-        handle = self._create(info.agent_name, side.local_aux, here, connection.aux, there, notification)
-        if handle is None:
-            return None
-        return Transfer(side.transport, side.errors, handle, info.agent_name, aux.bytes_per_item, aux_slot=slot)
-
-    def _create(
-        self,
-        peer_name: str,
-        local_list: DlistT,
-        local: NDArray[np.int32],
-        remote_list: DlistT,
-        remote: NDArray[np.int32],
-        notification: bytes,
-    ) -> HandleT | None:
-        """A handle; or None, and the room has failed. Only the transport's own call is inside the try (KS-1.3)."""
-        try:
-            return self._side.transport.make_prepped_xfer("WRITE", local_list, local, remote_list, remote, notification)
-        except self._side.errors as error:
-            self._fault(error, self._blame(error, peer_name))
-            return None
 
     def _post(self, made: list[Transfer[HandleT]]) -> bool:
         """Post what was made, in order; False, and the room has failed, from the first one that is refused."""
@@ -435,6 +348,11 @@ class KVSender(Generic[DlistT, HandleT]):
         self._drain_deadline = self._clock() + self._side.options.drain_timeout_s
         self._state = _FAILED
         logger.info("room %d has failed (%s): %s", self.room, attribution.value, self._reason)
+
+    def _refused(self, refusal: Refusal) -> None:
+        """A chunk could not be made."""
+        error, peer = refusal.error, refusal.refused_to
+        self._fault(error, self._blame(error, peer) if peer else Attribution.PEER)
 
     def _internal(self, error: Exception) -> None:
         """A mistake of this project: shown as what it is, with its traceback in the log (KS-1.3)."""
