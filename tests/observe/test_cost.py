@@ -1,8 +1,9 @@
 """What a live monitor pays for an event.
 
-``python -m tests.observe.test_cost`` prints it. On a quiet core of 3 GHz the recorder takes 0.8 us an event, which is 5 to 6
-times a bare event; beside other work both take half as much again. An observer that watches a run of the kit takes 4.3
-us an event, however many rooms are open. A line of NDJSON has 101 bytes for a live monitor, and 88 in a run of the kit.
+``python -m tests.observe.test_cost`` prints it. On a quiet core of 3 GHz the recorder takes 0.8 us an event, which is 5
+to 6 times a bare event; beside other work both take half as much again. An observer that watches a run of the kit takes
+4.3 us an event, however many rooms are open. A line of NDJSON has 101 bytes for a live monitor, and 88 in a run of the
+kit.
 
 A bare event is a struct with the time of the clock, appended to a list. Times are the least of several, of CPU time.
 """
