@@ -124,7 +124,7 @@ class Step:
 
     def __str__(self) -> str:
         which = f" opening {self.opening}" if self.opening else ""
-        call = self.call.value if self.call in _OF_NOTHING else f"{self.call.value}({self.room}{which})"
+        call = str(self.call) if self.call in _OF_NOTHING else f"{self.call}({self.room}{which})"
         words = [call]
         if self.progress is not Progress.NONE:
             words.append(f"after {self.progress} finished")

@@ -60,6 +60,7 @@ from kvsender_spec.trace import Misuse
 MOST_OVERLAPPING: Final = 2
 """More calls of one room at a time than this have too many orders: the room is judged no further."""
 _WORKERS_END: Final = "KS-7.1"
+_BEFORE_INIT: Final = Misuse.BEFORE_INIT.value
 _OF_A_MISTAKE: Final = -1
 """A send() before init() is made in a room of its own, which is opened and cleared for it alone."""
 
@@ -344,7 +345,7 @@ class Observer:
         given_up = answer.started.what in (CallName.ABORT, CallName.CLEAR)
         if room.faults or given_up:
             self.subject.faulted.add(room.key)
-        if answer.started.misuse == Misuse.BEFORE_INIT.value:
+        if answer.started.misuse == _BEFORE_INIT:
             self.subject.faulted.add(_OF_A_MISTAKE)
         if len(violations) > known:
             self._marked(known)
