@@ -172,6 +172,7 @@ def bare_s(adapter: Adapter, traces: Sequence[Trace]) -> float:
 
 _SENDER: Final = "the adapter and its sender, on the scripted agent"
 _OTHER: Final = "steps, and the rest"
+_THREADS: Final = "the sender's own threads"
 _PARTS: Final[Mapping[str, Sequence[tuple[object, str]]]] = {
     "the world": ((ScriptedWorld, "__init__"), (ScriptedWorld, "restart")),
     "time limits and threads": ((Calls, "make"),),
@@ -234,8 +235,10 @@ def parts(adapter: Adapter, examples: int) -> dict[str, float]:
                 return limited(calls, what, watch.timed(_SENDER, call))
 
             patched.enter_context(patch.object(Calls, "make", both))
+            here, everywhere = time.thread_time(), time.process_time()
             explore(adapter, Tally(), seed=SEED, examples=examples, first=())
+            elsewhere = time.process_time() - everywhere - (time.thread_time() - here)
         assert Calls.make is make
-        return watch.seconds
+        return {_SENDER: watch.seconds.pop(_SENDER), _THREADS: elsewhere, **watch.seconds}
 
     return supervised(measured)
