@@ -35,8 +35,3 @@ def load(adapter_name: str, *, verbose: bool) -> Adapter:
         logging.disable(logging.CRITICAL)  # injected faults make a careful sender log thousands of times
     with refusing(LoadError):
         return load_adapter(adapter_name)
-
-
-def is_clause(name: str) -> bool:
-    """Whether an argument is meant to be the id of a clause; a name with a colon is an adapter's."""
-    return name.upper().startswith("KS-") and ":" not in name

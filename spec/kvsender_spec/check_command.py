@@ -15,11 +15,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kvsender_spec.adapter_arguments import is_clause, load, plain_console, refusing
+from kvsender_spec.adapter_arguments import load, plain_console, refusing
+from kvsender_spec.choosing import UnknownClause, is_clause, select
 from kvsender_spec.front import import_from_here, refuse, require_writable
 from kvsender_spec.history.ndjson import write
 from kvsender_spec.kit.adapter import Adapter
-from kvsender_spec.kit.check import Budget, UnknownClause, check, select
+from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import LoadError, abilities
 from kvsender_spec.kit.run.calls import AdapterError
@@ -53,7 +54,8 @@ def check_command(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODULE:ADAPTER... [KS-ID]...", help="the adapters to check, and the ids of clauses for only these"
+            metavar="MODULE:ADAPTER... [CLAUSE]...",
+            help="the adapters to check, and clauses for only these: KS-2.3, KS-2 or STICKY",
         ),
     ],
     seed: Annotated[int, typer.Option(help="the same command with the same seed explores the same")] = 0,

@@ -11,30 +11,38 @@ from rich.console import Console
 
 from kvsender_spec.front import refuse
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-COMMANDS: Final = ("check", "replay", "learn", "list", "init-adapter", "prove", "trace")
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+COMMANDS: Final = ("check", "replay", "explain", "learn", "list", "init-adapter", "prove", "trace")
 """In the order of the help."""
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        Console(highlight=False).print(f"kvsender-spec {version('kvsender-spec')}")
+        raise typer.Exit
+
+
 @app.callback()
-def about() -> None:
+def about(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """Check KV-cache senders against the sender contract."""
 
 
 def list_command() -> None:
-    """List the clauses of the contract."""
-    from rich.table import Table
-
+    """List the clauses of the contract, a line each."""
     from kvsender_spec.clauses import CLAUSES
 
-    table = Table(show_lines=True)
-    for heading in ("clause", "level", "profile", "text", "source"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("level", "profile"))
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     for clause in CLAUSES:
-        table.add_row(
-            f"{clause.id} {clause.name}", clause.level.value, clause.profile.value, clause.text, clause.source
-        )
-    Console(highlight=False, markup=False).print(table)
+        rank = f"{clause.level.value:<6} {clause.profile.value:<9}"
+        console.print(f"{clause.id} {clause.name:<21} {rank} {clause.text}")
 
 
 def init_adapter_command(
@@ -63,6 +71,10 @@ def _add(name: str) -> None:
             from kvsender_spec.replay_command import replay_command
 
             app.command(name)(replay_command)
+        case "explain":
+            from kvsender_spec.explain_command import explain_command
+
+            app.command(name)(explain_command)
         case "learn":
             from kvsender_spec.learn_command import learn_command
 

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, TypeVar
 
+from kvsender_spec.advice import ADVICE
 from kvsender_spec.clauses import CLAUSES, Layer
 from kvsender_spec.history.schema import schema_page
 from kvsender_spec.machine import (
@@ -175,6 +176,8 @@ def clauses_page() -> str:
             "",
             f"- Source: {clause.source}",
             f"- Observed: {clause.observation}",
+            f"- Broken: {ADVICE[clause.id].breaks}",
+            f"- Repaired: {ADVICE[clause.id].repair}",
         ]
     return "\n".join([*lines, ""])
 

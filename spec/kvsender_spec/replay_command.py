@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kvsender_spec.adapter_arguments import is_clause, load, plain_console, refusing
+from kvsender_spec.adapter_arguments import load, plain_console, refusing
+from kvsender_spec.choosing import UnknownClause, clauses_of, is_clause
 from kvsender_spec.front import refuse
 from kvsender_spec.history.plain import one_line
 from kvsender_spec.kit.parts import LoadError
@@ -34,7 +35,8 @@ def replay_command(
 ) -> None:
     """Run one trace on a sender, and tell step by step what was asked, answered and broken."""
     adapters = [name for name in names if not is_clause(name)]
-    clauses = [name for name in names if is_clause(name)]
+    with refusing(UnknownClause):
+        clauses = [clause.id for name in names if is_clause(name) for clause in clauses_of(name)]
     if len(adapters) != 1 or len(clauses) > 1:
         raise refuse(f"replay takes one adapter and at most one clause, not {' '.join(names)}")
     with refusing(TraceError, about=f"{path}: "):

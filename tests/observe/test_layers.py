@@ -25,7 +25,9 @@ OF_THE_OBSERVER: Final = ("observer", "verdict", "verdicts", "attribution", "roo
 COMMANDS: Final = frozenset(
     {
         "kvsender_spec.cli",
+        "kvsender_spec.__main__",
         "kvsender_spec.check_command",
+        "kvsender_spec.explain_command",
         "kvsender_spec.learn_command",
         "kvsender_spec.replay_command",
         "kvsender_spec.trace_command",

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from kvsender_spec.choosing import UnknownClause, select
 from kvsender_spec.clauses import CLAUSES, Clause, claimed
 from kvsender_spec.history.events import KINDS, History
 from kvsender_spec.history.header import Ability, Header, Source
@@ -30,7 +31,7 @@ from kvsender_spec.trace import Setup, Trace
 if TYPE_CHECKING:
     from kvsender_spec.kit.search.complete import SuiteReport
 
-__all__ = ["EXAMPLES", "Budget", "Outcome", "Report", "UnknownClause", "check", "load_adapter", "select"]
+__all__ = ["EXAMPLES", "Budget", "Outcome", "Report", "UnknownClause", "check", "load_adapter"]
 
 
 class Budget(StrEnum):
@@ -53,20 +54,6 @@ class Budget(StrEnum):
 
 EXAMPLES: Final = Budget.CI.examples
 _IMPORT: Final = "KS-1.5"
-
-
-class UnknownClause(ValueError):
-    """A clause id that the specification does not have."""
-
-
-def select(ids: Iterable[str]) -> frozenset[str]:
-    """The ids, checked; all of them when none is given."""
-    known = {clause.id for clause in CLAUSES}
-    wanted = frozenset(ids)
-    unknown = sorted(wanted - known)
-    if unknown:
-        raise UnknownClause(f"no such clause: {', '.join(unknown)}; `kvsender list` shows them all")
-    return wanted or frozenset(known)
 
 
 def check(

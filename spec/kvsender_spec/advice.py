@@ -1,0 +1,170 @@
+"""What a broken clause looks like to whoever runs the engine, and how it is usually repaired.
+
+``kvsender explain`` prints it, and ``docs/clauses.md`` has it. Nothing here is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """For one clause."""
+
+    breaks: str
+    """What is seen where it breaks."""
+    repair: str
+    """What has mended it in senders of the field."""
+
+
+ADVICE: Final[Mapping[str, Advice]] = {
+    "KS-1.1": Advice(
+        "A peer dies, and the scheduler of the other side with it: the transport's exception leaves poll() or send().",
+        "Catch the transport's error classes around each call of the transport, store the first error in the room, and"
+        " answer Failed from then on.",
+    ),
+    "KS-1.2": Advice(
+        "Some refusals are handled and others are not: a returned ERR counts as pending or as success, one of the less"
+        " frequent exception classes escapes, a refused chunk is never repeated and the room waits for ever.",
+        "Compare with DONE and PROC, and treat every other answer as a failure. Catch all of NIXL's classes and"
+        " RuntimeError, at make, post and check.",
+    ),
+    "KS-1.3": Advice(
+        "A KeyError of the sender is logged as a lost connection, and nobody finds the bug.",
+        "Put nothing but the call of the transport inside the try block, and catch the transport's classes only.",
+    ),
+    "KS-1.4": Advice(
+        "The process does not stop on Ctrl-C or on SystemExit while a transfer is posted or checked.",
+        "Catch Exception or narrower, never BaseException and never with a bare except.",
+    ),
+    "KS-1.5": Advice(
+        "Importing the engine fails on a machine without NIXL, although another backend was chosen.",
+        "Import nixl inside try/except ImportError, and fall back to a documented tuple of error classes.",
+    ),
+    "KS-2.1": Advice(
+        "poll() says Failed and later Transferring, or Success and later Failed: the scheduler has already acted.",
+        "Store the first terminal value in the room and return it before anything else is looked at.",
+    ),
+    "KS-2.2": Advice(
+        "A room whose transfer failed is reported as complete; decode reads pages that were never written.",
+        "Set the failure in one place, test it before completion is tested, and never merge states with max() or by the"
+        " last writer.",
+    ),
+    "KS-2.3": Advice(
+        "The log blames the last of several errors, an abort or a timeout; the disconnect that began it is lost.",
+        "Write the cause only while it is None, and raise the public error from it.",
+    ),
+    "KS-2.4": Advice(
+        "The first failure_exception() names the error, the second says that the reason is unknown.",
+        "Keep the cause as long as the sender lives. Do not pop it from a table that clear() empties.",
+    ),
+    "KS-2.5": Advice(
+        "A failed room goes on writing into the peer's memory, which may be another request's by then.",
+        "Let send() return at once in a failed room, also in the thread that posts.",
+    ),
+    "KS-2.6": Advice(
+        "Each poll of a failed room costs calls of the transport, sometimes on handles that were released.",
+        "Return the stored answer before the transport is asked.",
+    ),
+    "KS-2.7": Advice(
+        "Asking a healthy room for its failure makes it fail, or returns as if it had.",
+        "Raise a usage error where no cause is stored, and change nothing.",
+    ),
+    "KS-2.8": Advice(
+        "An operator cannot tell a dead peer from a timeout or from an abort of the caller.",
+        "Store, with the cause, who brought it about: local, peer, caller or deadline.",
+    ),
+    "KS-3.1": Advice(
+        "Decode starts on pages that are missing or stale: Success came with a transfer still pending, a peer left out,"
+        " or the wrong pages.",
+        "Answer Success when the last chunk is posted and every handle of every chunk and peer is DONE. Compare the"
+        " lengths of page lists before they are zipped.",
+    ),
+    "KS-3.2": Advice(
+        "A request whose prefix is cached completely never ends, or decode gets no aux data for it.",
+        "Treat the last chunk apart from its pages: an empty one still sends aux data and concludes the room.",
+    ),
+    "KS-3.3": Advice(
+        "A room says Success before anything was sent: all() of no handles is true.",
+        "Ask for the last chunk as well as for the handles.",
+    ),
+    "KS-3.4": Advice(
+        "A request hangs, and its pages with it, until the process is restarted.",
+        "Give each room a deadline that counts from the post, look at every transfer that is in flight, and check the"
+        " deadline in each poll.",
+    ),
+    "KS-3.5": Advice(
+        "Requests fail under load although every byte arrived, or because the sender made a wrong call itself.",
+        "Ask the transport before the deadline is compared, and repair the call that NIXL refuses.",
+    ),
+    "KS-3.6": Advice(
+        "Rooms hang or fail now and then, when a later chunk completes before an earlier one.",
+        "Keep the state of each handle. Do not infer earlier ones from the last, and do not pop completions in order.",
+    ),
+    "KS-3.7": Advice(
+        "The scheduler's loop stands still while one transfer is slow, and all requests with it.",
+        "Ask once and return. Leave loops, sleeps, joins and retries to later polls or to a worker.",
+    ),
+    "KS-4.1": Advice(
+        "Another request's KV cache arrives at the peer: pages were reused while a write still read them.",
+        "Wait until every handle has settled before a terminal value is reported, or report the pages as quarantined.",
+    ),
+    "KS-4.2": Advice(
+        "The process crashes in UCX, or bytes of freed memory are sent: a handle was released in flight, perhaps by the"
+        " garbage collector, or its memory was deregistered.",
+        "Keep handles in a list of their own until check_xfer_state has said how they ended; release them then.",
+    ),
+    "KS-4.3": Advice(
+        "Memory, handles or slots run out after hours with failures.",
+        "Release in one place that every end of a room passes, and empty every table there.",
+    ),
+    "KS-4.4": Advice(
+        "Pages of a refused or abandoned post are used again, and are overwritten or sent late.",
+        "Put the pages of each transfer whose end is unknown into quarantine, and free them when it is known.",
+    ),
+    "KS-5.1": Advice(
+        "A late abort() turns a success into a failure, replaces the first cause, or a worker goes on posting.",
+        "Let abort() do nothing in a room that is over, and store its cause like any other: only the first.",
+    ),
+    "KS-5.2": Advice(
+        "poll() after clear() raises KeyError, or forgets how the room ended.",
+        "Keep the answer in the sender object, and remove table entries with pop(room, None).",
+    ),
+    "KS-5.3": Advice(
+        "An entry of a room that is gone comes back when its last transfer ends, and stays.",
+        "Update entries only where they exist, and compare the incarnation and not only the id.",
+    ),
+    "KS-5.4": Advice(
+        "One request's failure fails another one, or a reused room id fails from the start.",
+        "Key every table by incarnation, catch errors per room, and let no shared object carry one room's state.",
+    ),
+    "KS-6.1": Advice(
+        "Decode waits for its timeout because nobody told it, or reads pages because it was told too early.",
+        "Send the end once, to each peer that is not a dummy, after all that the room writes there is in place; send"
+        " failures as well as successes.",
+    ),
+    "KS-6.2": Advice(
+        "One dead or slow decode worker stalls or fails requests of all others.",
+        "Never wait for one peer before the next room is looked at, and mark peers, not the transport, as failed.",
+    ),
+    "KS-6.3": Advice(
+        "A decode worker that was restarted is unusable until prefill is restarted as well.",
+        "On its registration remove the old agent, add the new metadata once, and prepare its descriptor lists again.",
+    ),
+    "KS-7.1": Advice(
+        "All requests hang after one odd message or one failed room: the worker thread has ended.",
+        "Catch Exception per message and per room inside the worker's loop, and log it.",
+    ),
+    "KS-7.2": Advice(
+        "Rare states that no single thread can reach: a room half failed, an end told twice, a post after an abort.",
+        "Hold one lock of the room for the whole of each call.",
+    ),
+    "KS-8.1": Advice(
+        "A wrong page id writes over other memory, or fails a room in a way that looks like the transport's.",
+        "Check ids, counts and dtype before anything is posted, and raise a usage error.",
+    ),
+}
+"""By the id of the clause."""
