@@ -1,7 +1,7 @@
 """``kvsender check``: explores senders, and writes what came of it.
 
-Exit codes: 0 every MUST clause that applies passes, 1 one fails, 2 the command was used wrongly, 3 none fails but one
-could not be judged, or the adapter broke; of several adapters the worst counts.
+Exit codes: 0 every MUST clause that applies passes, 1 one fails, 2 the command was used wrongly or the adapter broke in
+every run, 3 none fails but one could not be judged, or the adapter broke; of several adapters the worst counts.
 """
 
 from __future__ import annotations

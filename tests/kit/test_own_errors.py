@@ -89,7 +89,7 @@ def test_a_thread_that_nobody_declares_is_named_and_no_clause_is_blamed_for_it()
     reports = [check(Undeclared(), seed=3, examples=40, clauses=["KS-1.1", "KS-2.1", "KS-3.1"]) for _ in range(3)]
     for report in reports:
         assert not_blamed(report)
-        assert report.exit_code == 3
+        assert report.exit_code == 2, "no run of it could be made"
         (message,) = {error.message for error in report.errors}
         assert "adapter undeclared: thread 'the poster' calls the transport and is not declared" in message
         assert "define workers(), busy() and close()" in message

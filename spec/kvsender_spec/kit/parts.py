@@ -83,6 +83,7 @@ class Claiming:
     """An adapter that claims another profile than it does by itself."""
 
     def __init__(self, adapter: Adapter, profile: Profile) -> None:
+        self.adapter: Final = adapter
         self.name: Final = adapter.name
         self.profile: Final = profile
         self.errors: Final = adapter.errors

@@ -18,6 +18,7 @@ from typing import Final
 from kvsender_spec.history.events import History, ImportProbed, RunEnded
 from kvsender_spec.history.header import Header, Source
 from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.parts import Claiming
 
 IMPORT_TIMEOUT_S: Final = 60.0
 _LOOK_S: Final = 0.01
@@ -46,7 +47,7 @@ def probe_import(adapter: Adapter) -> History | None:
 
     A script that runs as ``__main__``, and a module without a file, are such: nothing is observed.
     """
-    name = type(adapter).__module__
+    name = type(adapter.adapter if isinstance(adapter, Claiming) else adapter).__module__
     path: object = getattr(sys.modules.get(name), "__file__", None)
     if name == "__main__" or not isinstance(path, str):
         return None

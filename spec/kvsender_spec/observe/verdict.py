@@ -252,8 +252,10 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0: every MUST clause that applies passes. 1: one fails. 3: none fails, but one could not be judged, or the
-        adapter broke."""
+        """0: every MUST clause that applies passes. 1: one fails. 2: the adapter broke in every run. 3: none fails, but
+        one could not be judged, or the adapter broke."""
+        if self.errors and not self.runs:
+            return 2
         code = exit_code(self.verdicts, strict=self.strict, errors=bool(self.errors))
         if self.suite is None or self.suite.outcome in (Outcome.PASS, Outcome.NOT_APPLICABLE):
             return code
@@ -261,6 +263,6 @@ class Report:
 
 
 def worst_exit_code(reports: Iterable[Report]) -> int:
-    """The code of several reports: a failure outweighs what could not be judged, and that a pass."""
+    """The code of several reports: a failure outweighs an adapter that never ran, what could not be judged, a pass."""
     codes = {report.exit_code for report in reports}
-    return next((code for code in (1, 3) if code in codes), 0)
+    return next((code for code in (1, 2, 3) if code in codes), 0)
