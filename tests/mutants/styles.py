@@ -8,6 +8,7 @@ from typing import Final
 from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem, Part
 from tests.mutants.workers import Engine, WorkerAdapter
 
+from kvsender_spec.contract import Attribution
 from kvsender_spec.kit.adapter import Destination, RoomPlan
 from kvsender_spec.machine import State
 
@@ -102,6 +103,59 @@ class BackgroundSystem(InlineSystem):
             room.work()
 
 
+class DropsWhatHasEnded(InlineSender):
+    """Releases a handle by dropping the last reference to it, and keeps no traceback that would hold one."""
+
+    def fault(self, error: BaseException, attribution: Attribution | None = None) -> None:
+        super().fault(error.with_traceback(None), attribution)
+
+
+class DroppingSystem(InlineSystem):
+    def release(self, part: Part) -> bool:
+        part.handle = None
+        return True
+
+
+class MakesItsAuxFirst(InlineSender):
+    """Makes the transfers of the aux data with the room, and posts them with the last chunk."""
+
+    def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
+        super().__init__(system, plan)
+        self.pending: list[Part] = []
+        self.aux: dict[str, Part] = {}
+        try:
+            for target in self.targets():
+                self.aux[target.peer.name] = self.aux_part(target)
+        except self.transport_errors as error:
+            self.fault(error)
+
+    def aux_part(self, target: Destination) -> Part:
+        part = super().make(target, [], [], last=True)
+        self.parts.remove(part)
+        return part
+
+    def make(self, target: Destination, mine: Sequence[int], theirs: Sequence[int], last: bool) -> Part:
+        if not last:
+            return super().make(target, mine, theirs, last)
+        aux = self.aux.pop(target.peer.name)
+        aux.posted_at = self.system.world.clock()
+        self.parts.append(aux)
+        if not mine:
+            return aux
+        self.pending.append(aux)
+        return super().make(target, mine, theirs, last=False)
+
+    def post(self, part: Part) -> None:
+        while self.pending:
+            super().post(self.pending.pop())
+        super().post(part)
+
+    def release_settled(self) -> None:
+        super().release_settled()
+        if self.state not in (State.IDLE, State.SENDING):
+            self.aux = {peer: part for peer, part in self.aux.items() if not self.system.release(part)}
+
+
 class CountsWaiting(Engine):
     """busy() counts every worker that is alive, also one that waits for work."""
 
@@ -109,7 +163,18 @@ class CountsWaiting(Engine):
         return sum(thread.is_alive() for thread in self.threads)
 
 
-SENDERS: Final = (TriesAMakeAgain, PreparesEachTime, AsksTwice, LooksInEveryCall, MovesInTheOldestRoomsPoll)
-STYLES: Final = (*map(InlineAdapter, SENDERS), InlineAdapter(PostsInBackground, BackgroundSystem))
+SENDERS: Final = (
+    TriesAMakeAgain,
+    PreparesEachTime,
+    AsksTwice,
+    LooksInEveryCall,
+    MovesInTheOldestRoomsPoll,
+    MakesItsAuxFirst,
+)
+STYLES: Final = (
+    *map(InlineAdapter, SENDERS),
+    InlineAdapter(PostsInBackground, BackgroundSystem),
+    InlineAdapter(DropsWhatHasEnded, DroppingSystem),
+)
 COUNTS_WAITING: Final = WorkerAdapter(engine_class=CountsWaiting)
 """Apart, because a check of it takes minutes: the kit looks at its threads before each step."""

@@ -71,10 +71,10 @@ class Observer:
     def __init__(self, header: Header, checkers: Sequence[type[Checker]] = CHECKERS) -> None:
         self.header: Final = header
         self.findings: Final = Findings()
-        self._routing: Final = Routing()
+        self.subject: Final = SubjectView()
+        self._routing: Final = Routing(self.subject.strays)
         self.rooms: Final[dict[int, RoomView]] = self._routing.rooms
         """By key, oldest first."""
-        self.subject: Final = SubjectView()
         self._answered: Final[dict[int, RoomView]] = {}
         """The rooms that the transport may have answered since their calls were last judged, or settled."""
         self.complete = False
@@ -286,6 +286,8 @@ class Observer:
 
     def _started(self, event: CallStarted) -> RoomView | None:
         room = self._routing.of_key(event.room)
+        if room is None and event.room is not None:
+            self.subject.strays.add(event.seq)
         self._settle_others(room)
         self._routing.by_call[event.seq] = room
         self.subject.sends += event.what is CallName.SEND

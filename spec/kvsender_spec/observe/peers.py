@@ -83,6 +83,8 @@ class SubjectView:
     settles: bool = True
     lossy: bool = False
     """Events were lost: what rests on absence cannot be told any more."""
+    strays: set[int] = field(default_factory=set)
+    """Calls of senders that no room was opened for, as one that is made for a mistake of the caller's."""
     mark: str = ""
     """The clause that broke for all rooms together, such as KS-7.1 when a worker ended."""
 

@@ -6,6 +6,7 @@ because it knows is believed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from kvsender_spec.history.events import (
@@ -22,12 +23,14 @@ from kvsender_spec.observe.room import RoomView
 class Routing:
     """The rooms of one history, and what leads to them. Every answer is None where no room is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, strays: Collection[int]) -> None:
+        """``strays`` are calls that are about no room that was opened."""
         self.rooms: Final[dict[int, RoomView]] = {}
         """By key, oldest first."""
         self.by_handle: Final[dict[int, RoomView]] = {}
         self.by_call: Final[dict[int, RoomView | None]] = {}
         """The room of each call that runs."""
+        self._strays: Final = strays
         self._by_place: Final[dict[tuple[str, str, int], RoomView]] = {}
         """Whose page or slot lies at a peer: the newest room that was given it."""
 
@@ -44,6 +47,8 @@ class Routing:
         return None if key is None else self.rooms.get(key)
 
     def of_transfer(self, event: TransferMade | TransferPosted | TransferChecked) -> RoomView | None:
+        if event.call in self._strays:
+            return None
         if event.room is not None:
             return self.rooms.get(event.room)
         if not isinstance(event, TransferMade):

@@ -304,7 +304,10 @@ class Run(Situation):
         if misuse is Misuse.BEFORE_INIT:
             system = cast("able.OpensUninitialised", self.system)
             stray = replace(room.plan, room=STRAY_ROOM + len(self.steps), incarnation=1000 + len(self.steps))
+            # What its constructor makes is no other room's, although it may go to the same places.
+            of = self.recorder.call_started(CallName.INIT, stray.incarnation)
             sender = self.calls.hook("uninitialised", lambda: system.uninitialised(stray))
+            self.recorder.call_ended(of, stray.incarnation)
         # Page ids of a wrong type are the point of WRONG_DTYPE.
         pages = wrong_pages(misuse, room.sent_pages, sum(room.chunks))
         of = self.recorder.call_started(CallName.SEND, room.key, pages=pages, misuse=misuse.value)

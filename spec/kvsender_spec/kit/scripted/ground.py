@@ -172,9 +172,13 @@ class Ground:
         return metadata
 
     def log(self, event: TransportEvent) -> None:
-        self.events.append(event)
-        if self.on_event is not None:
-            self.on_event(event)
+        if self.on_event is None:
+            self.events.append(event)
+            return
+        # Whoever is told keeps what is wanted of an error. The object holds, by its traceback, the frames that it went
+        # through, and in them a handle that the sender may have dropped.
+        self.events.append(event if event.error is None else msgspec.structs.replace(event, error=None))
+        self.on_event(event)
 
     def error(self, kind: Kind, *, injected: bool = False) -> BaseException:
         """An error object; what nobody has injected says in its own words what is wrong."""

@@ -177,6 +177,7 @@ def _other_rooms() -> Iterator[Trace]:
     """What happens to one room leaves another one alone, before, during and after its own transfer."""
     bad = (
         (replace(_SEND, fault=Fault(Point.MAKE, Kind.BACKEND)), _POLL),
+        (replace(_SEND, fault=Fault(Point.MAKE, Kind.NOT_FOUND)), _POLL),
         (replace(_SEND, fault=Fault(Point.POST, Kind.BACKEND)), _POLL),
         (_SEND, replace(_POLL, fault=Fault(Point.CHECK, Kind.RETURNS_ERR)), _POLL),
         (_SEND, replace(_POLL, fault=Fault(Point.CHECK, Kind.REMOTE_DISCONNECT)), _POLL),
@@ -195,6 +196,9 @@ def _other_rooms() -> Iterator[Trace]:
         yield Trace(setup, (_OPEN, *steps, _CLEAR, _OPEN, _SEND, _POLL_ALL, _POLL))
     for setup in (TWO_ROOMS, APART):
         yield Trace(setup, (_OPEN, *_of(1, _OPEN, _SEND), _LONG, _SEND, *_of(1, _POLL_ALL, _POLL), _POLL_ALL))
+    # What a silent peer has in flight may fill a queue or a window that all rooms share.
+    many = Setup(((1, 1, 1), (1,)), peers=2, shared=False)
+    yield Trace(many, (_OPEN, *_of(1, _OPEN), Step(Call.STOP), *(_SEND,) * 3, *_of(1, _SEND, _POLL, _POLL_ALL, _POLL)))
     for gone in (Step(Call.KILL), Step(Call.STOP)):
         newer = _of(1, _SEND, gone)
         yield Trace(APART, (_OPEN, *_of(1, _OPEN), _SEND, *newer, _POLL, *_of(1, _POLL), _POLL_ALL, _POLL))

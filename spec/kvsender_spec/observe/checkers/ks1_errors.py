@@ -80,7 +80,8 @@ class Errors(Checker):
         if answered is not None and answered.kind is not CauseKind.INTERNAL:
             wanted = f"the room fails with {answered}, and {answer.name} returns"
             self.broke("KS-1.2", wanted, f"{seen} instead of returning", room)
-        if answered is not None or room.faults or answer.was_failed or error.origin is Origin.TRANSPORT:
+        excuse = answer.was_failed or room.unhealthy or room.oracle.overdue(self.sight.now)
+        if answered is not None or room.faults or excuse or error.origin is Origin.TRANSPORT:
             self.broke("KS-1.1", f"{answer.name} returns", seen, room, error.frames)
         elif not self.sight.subject.lossy:
             self.broke(OWN_ERROR, f"{answer.name} returns", seen, room, error.frames)

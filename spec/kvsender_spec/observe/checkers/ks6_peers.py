@@ -97,7 +97,8 @@ class Peers(Checker):
     def _goes_to_whoever_is_there(self, event: TransferMade, room: RoomView | None) -> None:
         """KS-6.3: only rooms of the process that is gone may still make a transfer under its name."""
         now = self.sight.subject.peer(event.peer).now
-        if now and not self.sight.subject.lossy and (room is None or event.peer not in room.targets):
+        known = not self.sight.subject.lossy and event.call not in self.sight.subject.strays
+        if now and known and (room is None or event.peer not in room.targets):
             self.broke(
                 "KS-6.3", f"transfers go to {now}, as {event.peer} is called now", f"one to {event.peer} was made"
             )
