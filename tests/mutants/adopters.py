@@ -5,13 +5,15 @@ Rooms that starve, deadlines that move, what is done to a room that is over, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import ClassVar, Final, NoReturn
 
-from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem
+from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem, Part
 
-from kvsender_spec.contract import Attribution, KVPoll, TransferAborted
-from kvsender_spec.kit.adapter import RoomPlan
+from kvsender_spec.contract import Attribution, KVPoll, TransferAborted, TransferTimeout
+from kvsender_spec.faults import STAND_INS
+from kvsender_spec.kit.adapter import Destination, RoomPlan
 from kvsender_spec.machine import State
 
 
@@ -42,6 +44,65 @@ class LooksAtTheOldestRoom(InlineSender):
         under_way = [r for r in self.system.rooms.values() if r.state in (State.SENDING, State.FAILED)]
         if not under_way or under_way[0] is self or not self.parts:
             super().observe()
+
+
+class RaisesAtTheDeadline(InlineSender):
+    """A deadline that passes is an error of the sender's own, which leaves poll() for ever after.
+
+    vLLM: an error path that raises ends the engine. Bug B56 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-1.1"
+
+    def fault(self, error: BaseException, attribution: Attribution | None = None) -> None:
+        if isinstance(error, TransferTimeout) and self.state is State.SENDING:
+            raise ValueError("a room that is late cannot be failed")
+        super().fault(error, attribution)
+
+
+class TakesNotFoundForALoss(InlineSender):
+    """What is not found is taken for a lost peer, which is removed and added under the transfers of other rooms.
+
+    sglang #7330: misuse of descriptors surfaces as NotFound. Bug B38 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-5.4"
+
+    def make(self, target: Destination, mine: Sequence[int], theirs: Sequence[int], last: bool) -> Part:
+        try:
+            return super().make(target, mine, theirs, last)
+        except STAND_INS["nixlNotFoundError"]:
+            self.system.reconnect(target.peer)
+            raise
+
+
+class OneWindowForAll(InlineSender):
+    """So many transfers may be in flight in all: those to a silent peer fill the window of every room.
+
+    SGLang 0.5.12: one room pins the worker of its shard. Bug B32 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-6.2"
+    most: ClassVar = 3
+
+    def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
+        super().__init__(system, plan)
+        self.queued: list[tuple[Sequence[int], int, bool]] = []
+
+    def take(self, kv_indices: Sequence[int], first: int, last: bool) -> None:
+        self.queued.append((kv_indices, first, last))
+        self.post_queued()
+
+    def post_queued(self) -> None:
+        while self.queued and self.state in (State.IDLE, State.SENDING) and self.in_flight() < self.most:
+            super().take(*self.queued.pop(0))
+
+    def in_flight(self) -> int:
+        return sum(part.state == "flying" for room in self.system.rooms.values() for part in room.parts)
+
+    def observe(self) -> None:
+        super().observe()
+        self.post_queued()
 
 
 class ClearsByItsId(InlineSender):
@@ -117,7 +178,15 @@ class ConnectsForEachRoom(InlineSystem):
         return super().uninitialised(plan)
 
 
-SENDERS: Final = (CountsFromTheLastLook, LooksAtTheOldestRoom, ClearsByItsId, AbortsAtTheNextPoll)
+SENDERS: Final = (
+    CountsFromTheLastLook,
+    LooksAtTheOldestRoom,
+    RaisesAtTheDeadline,
+    TakesNotFoundForALoss,
+    OneWindowForAll,
+    ClearsByItsId,
+    AbortsAtTheNextPoll,
+)
 
 
 def _of_system(system: type[InlineSystem]) -> InlineAdapter:

@@ -39,6 +39,8 @@ OUTSIDE: Final = {
     "ConnectsForEachRoom": "no letter brings a peer back",
     "ClearsByItsId": "a sequence is about one room",
     "LooksAtTheOldestRoom": "a sequence is about one room",
+    "TakesNotFoundForALoss": "a sequence is about one room",
+    "OneWindowForAll": "a sequence is about one room",
     "CountsFromTheLastLook": "the deadline passes at once, and not while the caller polls",
     "FirstContactRaises": "no letter is a first contact",
     "MakesUntilMade": "no letter makes a transfer impossible: posts are rejected, and makes are not",
