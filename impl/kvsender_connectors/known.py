@@ -272,6 +272,10 @@ KNOWN: Final = (
         cites="mooncake#4247 sglang#38961",
     ),
     _found(
+        "11: KS-4.2",
+        "when the post of a chunk's second transfer does not return, nobody holds the first one, which is in flight",
+    ),
+    _found(
         "12: KS-4.2",
         "when one peer's transfer fails, the worker drops the others while they are in flight",
         "rooms of 1 pages and 1 pages, 2 peers | open(0); open(1); send(0) with post[1]=nixlNotPostedError; send(1)",

@@ -90,7 +90,7 @@ def test_an_adapter_beside_the_caller_is_found_and_its_own_errors_are_named(tmp_
         "adapter = Mine()\n"
     )
     done = kvsender("check", "mine:adapter", cwd=tmp_path)
-    assert done.returncode == 3, done.stdout + done.stderr
+    assert done.returncode == 2, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
     assert "the adapter broke: adapter mine: open raised RuntimeError: no room at the inn" in said
     assert "mine.py:5 in open" in said

@@ -58,3 +58,8 @@ def test_a_room_that_fails_for_no_reason_shows_a_cause_and_holds_somebody_respon
 
 def test_with_a_wrong_cause_the_wrong_one_is_held_responsible() -> None:
     assert noted(dict.fromkeys(("KS-2.3", "KS-2.4", "KS-2.8"), WHOLE)) == {"KS-2.8": "KS-2.3"}
+
+
+def test_pages_that_are_free_too_early_only_in_doubt_are_in_doubt() -> None:
+    assert noted({"KS-4.1": HANGS_AFTER_A_FAULT, "KS-4.4": HANGS_AFTER_A_FAULT}) == {"KS-4.1": "KS-4.4"}
+    assert noted({"KS-4.1": WHOLE, "KS-4.4": HANGS_AFTER_A_FAULT}) == {}

@@ -11,7 +11,9 @@ from typing import IO, Literal
 
 import pytest
 
+from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.kit.check import Outcome, check, load_adapter
+from kvsender_spec.kit.scripted.agent import ScriptedAgent
 from kvsender_spec.kit.template import adapter_source, suite_source, write_template
 
 ROOT = Path(__file__).parents[2]
@@ -173,3 +175,10 @@ def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match=r"test_their_adapter\.py: No space left on device"):
         write_template(tmp_path, "their_adapter")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_names_every_method_of_the_transport() -> None:
+    methods = [name for name, found in vars(ScriptedAgent).items() if not name.startswith("_") and callable(found)]
+    assert len(methods) == 16
+    assert [name for name in methods if f"`{name}`" not in PAGE] == []
+    assert [word for word in (*KVPoll.__members__, *Attribution.__members__) if f"`{word}`" not in PAGE] == []

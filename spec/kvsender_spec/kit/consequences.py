@@ -13,7 +13,10 @@ from kvsender_spec.observe.attribution import ENDS, FALSELY, OF_FALSE_FAILURES, 
 from kvsender_spec.observe.verdict import Evidence
 from kvsender_spec.trace import Call
 
-_OF_THE_CAUSE: Final = ("KS-2.3", "KS-2.4")
+_FIRST_CAUSE: Final = "KS-2.3"
+_REPEATABLE: Final = "KS-2.4"
+_QUIESCED: Final = "KS-4.1"
+_IN_DOUBT: Final = "KS-4.4"
 _RESPONSIBLE: Final = "KS-2.8"
 _STARVES: Final = "KS-6.2"
 _PLAIN: Final = frozenset({Call.OPEN, Call.SEND, Call.POLL, Call.WORK, Call.FAULTS_OVER, Call.SETTLE})
@@ -33,8 +36,12 @@ def note_consequences(
         if _calls(evidence, FALSELY) - {Call.POLL} <= _calls(evidence, clause):
             follows(clause, FALSELY)
     # Whom a sender holds responsible follows from the cause that it keeps: with a wrong cause it is wrong as well.
-    for cause in _OF_THE_CAUSE:
+    for cause in (_FIRST_CAUSE, _REPEATABLE):
         follows(_RESPONSIBLE, cause)
+    # Pages that are given back too early only where a transfer is in doubt are those that KS-4.4 is about.
+    quiesced, doubt = evidence.get(_QUIESCED), evidence.get(_IN_DOUBT)
+    if quiesced is not None and doubt is not None and quiesced.trace == doubt.trace:
+        follows(_QUIESCED, _IN_DOUBT)
     # What is wrong although nothing goes wrong in the room is wrong in every special case as well.
     for cause, clauses in SPECIAL_CASES.items():
         if _undisturbed(evidence, cause):

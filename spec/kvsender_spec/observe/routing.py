@@ -47,7 +47,7 @@ class Routing:
         return None if key is None else self.rooms.get(key)
 
     def of_transfer(self, event: TransferMade | TransferPosted | TransferChecked) -> RoomView | None:
-        if event.call in self._strays:
+        if isinstance(event, TransferMade) and event.call in self._strays:
             return None
         if event.room is not None:
             return self.rooms.get(event.room)
