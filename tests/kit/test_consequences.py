@@ -63,3 +63,23 @@ def test_with_a_wrong_cause_the_wrong_one_is_held_responsible() -> None:
 def test_pages_that_are_free_too_early_only_in_doubt_are_in_doubt() -> None:
     assert noted({"KS-4.1": HANGS_AFTER_A_FAULT, "KS-4.4": HANGS_AFTER_A_FAULT}) == {"KS-4.1": "KS-4.4"}
     assert noted({"KS-4.1": WHOLE, "KS-4.4": HANGS_AFTER_A_FAULT}) == {}
+
+
+ABORTED = Trace(Setup(), (OPEN, SEND, Step(Call.ABORT)))
+CLEARED = Trace(Setup(), (OPEN, SEND, Step(Call.CLEAR)))
+
+
+@pytest.mark.parametrize(("trace", "cause"), [(ABORTED, "KS-5.1"), (CLEARED, "KS-5.2")])
+def test_a_sender_whose_answer_changes_tells_the_peer_of_it(trace: Trace, cause: str) -> None:
+    def noted_with(observed: str, told: Trace) -> dict[str, str]:
+        after: dict[str, str] = {}
+        evidence = {
+            "KS-6.1": Evidence(Violation("KS-6.1", "", observed), trace=told),
+            cause: Evidence(Violation(cause, "", ""), trace=trace),
+        }
+        note_consequences(evidence, after, {})
+        return after
+
+    assert noted_with("it was told failure as well", trace) == {"KS-6.1": cause}
+    assert noted_with("it was told failure as well", WHOLE) == {}, "it is told twice without being given up"
+    assert noted_with("it was told nothing of the end", trace) == {}

@@ -105,6 +105,33 @@ class OneWindowForAll(InlineSender):
         self.post_queued()
 
 
+class TripsOverALostPeer(InlineSender):
+    """The path for a peer that is gone has a mistake of its own, which takes the place of the cause.
+
+    sglang #23488: an except block uses unset names. Bug B39 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-2.3"
+
+    def fault(self, error: BaseException, attribution: Attribution | None = None) -> None:
+        if isinstance(error, ConnectionResetError):
+            error, attribution = AttributeError("'NoneType' object has no attribute 'name'"), Attribution.INTERNAL
+        super().fault(error, attribution)
+
+
+class BlamesItsCallerForALostPeer(InlineSender):
+    """That a peer is gone counts as the caller's doing.
+
+    SGLang 0.5.23: a lost reason reads as another rank's. Bug B04 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-2.8"
+
+    def fault(self, error: BaseException, attribution: Attribution | None = None) -> None:
+        lost = isinstance(error, ConnectionResetError)
+        super().fault(error, Attribution.CALLER if lost else attribution)
+
+
 class ClearsByItsId(InlineSender):
     """clear() removes the entry of its room id, whoever has the id by now.
 
@@ -184,6 +211,8 @@ SENDERS: Final = (
     RaisesAtTheDeadline,
     TakesNotFoundForALoss,
     OneWindowForAll,
+    TripsOverALostPeer,
+    BlamesItsCallerForALostPeer,
     ClearsByItsId,
     AbortsAtTheNextPoll,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from kvsender_spec.observe.attribution import ENDS, FALSELY, OF_FALSE_FAILURES, SPECIAL_CASES
+from kvsender_spec.observe.attribution import AS_WELL, ENDS, FALSELY, OF_FALSE_FAILURES, SPECIAL_CASES
 from kvsender_spec.observe.verdict import Evidence
 from kvsender_spec.trace import Call
 
@@ -19,6 +19,8 @@ _QUIESCED: Final = "KS-4.1"
 _IN_DOUBT: Final = "KS-4.4"
 _RESPONSIBLE: Final = "KS-2.8"
 _STARVES: Final = "KS-6.2"
+_TOLD: Final = "KS-6.1"
+_GIVING_UP: Final = (("KS-5.2", Call.CLEAR), ("KS-5.1", Call.ABORT))
 _PLAIN: Final = frozenset({Call.OPEN, Call.SEND, Call.POLL, Call.WORK, Call.FAULTS_OVER, Call.SETTLE})
 
 
@@ -42,6 +44,12 @@ def note_consequences(
     quiesced, doubt = evidence.get(_QUIESCED), evidence.get(_IN_DOUBT)
     if quiesced is not None and doubt is not None and quiesced.trace == doubt.trace:
         follows(_QUIESCED, _IN_DOUBT)
+    # A sender that changes its own answer tells the peer of the change.
+    told = evidence.get(_TOLD)
+    if told is not None and told.violation.observed.endswith(AS_WELL):
+        for clause, call in _GIVING_UP:
+            if call in _calls(evidence, _TOLD) and call in _calls(evidence, clause):
+                follows(_TOLD, clause)
     # What is wrong although nothing goes wrong in the room is wrong in every special case as well.
     for cause, clauses in SPECIAL_CASES.items():
         if _undisturbed(evidence, cause):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kvsender_spec.clauses import BY_ID
-from kvsender_spec.observe.checkers.base import OWN_ERROR
+from kvsender_spec.observe.checkers.base import AS_WELL, OWN_ERROR
 from kvsender_spec.observe.verdict import Breakdown, Findings, Violation
 from kvsender_spec.trace import Trace
 
@@ -262,4 +262,4 @@ def _size(violation: Violation, trace: Trace) -> tuple[int, int, int]:
     return len(contexts_of(violation)), violation.step, len(trace.steps)
 
 
-__all__ = ["NAMING", "OWN_ERROR", "SPEAKS_OF", "Example", "Tally", "contexts_of"]
+__all__ = ["AS_WELL", "NAMING", "OWN_ERROR", "SPEAKS_OF", "Example", "Tally", "contexts_of"]

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from kvsender_spec.contract import Attribution
 from kvsender_spec.history.events import ErrorSeen
 from kvsender_spec.oracle import Cause, CauseKind, Possible
+
+MISTAKES: Final = frozenset(
+    {
+        "AssertionError",
+        "AttributeError",
+        "NameError",
+        "NotImplementedError",
+        "RecursionError",
+        "TypeError",
+        "UnboundLocalError",
+        "ZeroDivisionError",
+    }
+)
+"""Classes that nobody raises for an abort, a passed deadline or a lost peer: the program itself is wrong. KeyError and
+IndexError are no such classes: a peer that is gone may be found by looking it up."""
 
 
 def chain(error: ErrorSeen, errors: Mapping[int, ErrorSeen]) -> list[ErrorSeen]:
@@ -41,7 +57,8 @@ def matches(links: list[ErrorSeen], failed: Possible, faults: Iterable[Cause]) -
         case CauseKind.RETURNED:
             return any(cause.text in link.text for link in links)
         case CauseKind.ABORTED | CauseKind.DEADLINE | CauseKind.PEER_LOST:
-            return refs(faults).isdisjoint(link.ref for link in links)
+            known = refs(faults)
+            return not any(link.ref in known or link.type in MISTAKES for link in links)
         case CauseKind.UNKNOWN:
             return True
 
@@ -58,7 +75,7 @@ def attribution_of(failed: Possible) -> Attribution | None:
         case CauseKind.INTERNAL:
             return Attribution.INTERNAL
         case CauseKind.PEER_LOST:
-            return None  # a list that cannot be prepared any more is the sender's own finding, and so may the cause be
+            return None  # the peer's, or local: a list that cannot be prepared any more is the sender's own finding
         case CauseKind.RAISED | CauseKind.RETURNED:
             return Attribution.PEER if cause.error is not None and cause.error.disconnect else None
         case CauseKind.UNKNOWN:

@@ -17,6 +17,8 @@ from kvsender_spec.observe.verdict import Findings, Reason, Violation
 OWN_ERROR: Final = "own error"
 """The rule for an exception that left a call although nothing had gone wrong: no clause, but the sender's or the
 adapter's own mistake. Attribution names a clause where a circumstance is what it takes."""
+AS_WELL: Final = " as well"
+"""How what was observed ends where a peer was told of two ends of one room (KS-6.1)."""
 
 CALLS: Final = frozenset({"room.opened", "call.started", "call.ended", "error.seen", "events.dropped", "run.ended"})
 """What the views need to know who called what and what came back."""
@@ -67,6 +69,10 @@ class Sight:
             peer.ever_unhealthy for name, peer in self.subject.peers.items() if name not in room.targets
         )
 
+    def other_peer_answered_badly(self, room: RoomView) -> bool:
+        """The transport has answered an error to a room all of whose peers are others."""
+        return any(other.faults and other.targets.keys().isdisjoint(room.targets) for other in self.rooms.values())
+
     def contexts(self, room: RoomView) -> frozenset[str]:
         """The circumstances of a room that may be why its answer is wrong."""
         found = set(room.contexts)
@@ -77,7 +83,7 @@ class Sight:
         if room.faultless:
             if self.other_room_faulted(room) or room.reopened:
                 found.add("KS-5.4")
-            if self.other_peer_unhealthy(room):
+            if self.other_peer_unhealthy(room) or self.other_peer_answered_badly(room):
                 found.add("KS-6.2")
             if room.recovered:
                 found.add("KS-6.3")

@@ -104,9 +104,15 @@ class Latch(Checker):
     def _attributed(self, answer: Answer) -> None:
         """KS-2.8, where the cause leaves no choice; an error of the program's own is KS-1.3's."""
         assert answer.matching is not None
-        expected = attribution_of(answer.matching)
-        if expected is None or not self.sight.has(Ability.ATTRIBUTION):
+        cause, expected = answer.matching.cause, attribution_of(answer.matching)
+        if not self.sight.has(Ability.ATTRIBUTION):
             return
-        said, wanted = answer.ended.attribution, expected.value
+        said = answer.ended.attribution
+        if cause is not None and cause.kind is CauseKind.PEER_LOST:
+            right = said in (Attribution.PEER.value, Attribution.LOCAL.value)
+            self.check("KS-2.8", right, "peer or local, since a peer of the room is lost", said or "none", answer.room)
+        if expected is None:
+            return
+        wanted = expected.value
         if expected is not Attribution.INTERNAL:
             self.check("KS-2.8", said == wanted, wanted, said or "none", answer.room)

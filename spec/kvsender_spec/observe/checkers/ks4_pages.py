@@ -17,7 +17,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
 )
 from kvsender_spec.history.header import Ability
-from kvsender_spec.machine import HandleState
+from kvsender_spec.machine import LATCHED, HandleState
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
 from kvsender_spec.observe.room import RoomView
@@ -48,9 +48,14 @@ class Pages(Checker):
         self._asked: dict[int, bool] = {}
         """Rooms whose pages.held comes next, and whether it is for their first terminal answer."""
         self._at_end: frozenset[int] | None = None
+        self._troubled: dict[int, float] = {}
+        """Since when a room may have failed, as its caller could first see. Its drain does not begin before."""
 
     def answered(self, answer: Answer) -> None:
         """KS-4.1 and 4.4 are looked at after each terminal answer."""
+        key = answer.room.key
+        if key not in self._troubled and any(possible.state in LATCHED for possible in answer.room.oracle.possible):
+            self._troubled[key] = self.sight.now
         if answer.started.what is not CallName.POLL or not answer.allowed or answer.value is None:
             return
         if self.sight.subject.lossy and answer.room.oracle.unexplained:
@@ -122,10 +127,14 @@ class Pages(Checker):
         if first or doubtful:
             wanted = f"pages {sorted(doubtful)} are quarantined: nothing has shown that they are quiesced"
             self.check("KS-4.1", doubtful <= held, wanted, seen, room)
-        unsettled = room.pages_in(HandleState.REJECTED, HandleState.IN_FLIGHT)
+        in_doubt = {HandleState.REJECTED}
+        since = self._troubled.get(room.key)
+        if since is not None and self.sight.now >= since + self.sight.header.limits.drain_timeout_s:
+            in_doubt.add(HandleState.IN_FLIGHT)  # before that it has not waited for what it could wait for: KS-4.1
+        unsettled = room.pages_in(*in_doubt)
         # A transfer may read a copy of the sender's own instead of the room's pages: then there is nothing to hold.
         states = {machine.state for machine in room.oracle.handles.values()}
-        if can_hold and states & {HandleState.REJECTED, HandleState.IN_FLIGHT}:
+        if can_hold and states & in_doubt:
             wanted = f"pages {sorted(unsettled)} are quarantined: the post was rejected or has not settled"
             self.check("KS-4.4", unsettled <= held, wanted, seen, room)
 

@@ -17,7 +17,7 @@ from kvsender_spec.history.events import (
 )
 from kvsender_spec.history.header import Ability
 from kvsender_spec.observe.answers import Answer
-from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
+from kvsender_spec.observe.checkers.base import ANSWERS, AS_WELL, Checker, Sight
 from kvsender_spec.observe.room import RoomView
 
 
@@ -139,7 +139,7 @@ class Peers(Checker):
                     self.broke("KS-6.1", f"{name} is told of success when all is in place there", early, room)
                 if len(ends) > 1:
                     wanted = f"peer {name} is told of the {ends[0]} once, and nothing after it"
-                    self.broke("KS-6.1", wanted, f"it was told {ends[1]} as well", room)
+                    self.broke("KS-6.1", wanted, f"it was told {ends[1]}{AS_WELL}", room)
 
     def _told_peer(self, room: RoomView, name: str) -> None:
         failures = [heard for heard in room.heard.get(name, []) if heard.says is Says.FAILURE]
