@@ -14,7 +14,7 @@ from kvsender_spec.front import refuse
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
-COMMANDS: Final = ("check", "replay", "explain", "learn", "list", "init-adapter", "prove", "trace")
+COMMANDS: Final = ("check", "baseline", "replay", "explain", "learn", "list", "init-adapter", "prove", "trace")
 """In the order of the help."""
 
 
@@ -67,6 +67,10 @@ def _add(name: str) -> None:
             from kvsender_spec.check_command import check_command
 
             app.command(name)(check_command)
+        case "baseline":
+            from kvsender_spec.baseline_command import baseline_command
+
+            app.command(name)(baseline_command)
         case "replay":
             from kvsender_spec.replay_command import replay_command
 

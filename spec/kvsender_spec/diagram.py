@@ -1,4 +1,4 @@
-"""Writes ``docs/machine.md``, ``docs/clauses.md`` and ``docs/history.schema.json`` from the tables and the types:
+"""Writes the pages and schemas of ``docs/`` that come from the tables and the types:
 ``python -m kvsender_spec.diagram [DIRECTORY]``.
 
 A test fails when the pages in the repository are not what this module writes.
@@ -33,6 +33,7 @@ from kvsender_spec.machine import (
     describe,
     destination,
 )
+from kvsender_spec.project_schema import PATH, project_schema
 
 GENERATED: Final = "<!-- Written by `python -m kvsender_spec.diagram`. Change the tables, not this page. -->"
 _S = TypeVar("_S", bound=Enum)
@@ -182,7 +183,12 @@ def clauses_page() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES: Final = {"machine.md": machine_page, "clauses.md": clauses_page, "history.schema.json": schema_page}
+PAGES: Final = {
+    "machine.md": machine_page,
+    "clauses.md": clauses_page,
+    "history.schema.json": schema_page,
+    PATH: project_schema,
+}
 
 
 def main() -> None:

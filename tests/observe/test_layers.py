@@ -26,6 +26,7 @@ COMMANDS: Final = frozenset(
     {
         "kvsender_spec.cli",
         "kvsender_spec.__main__",
+        "kvsender_spec.baseline_command",
         "kvsender_spec.check_command",
         "kvsender_spec.explain_command",
         "kvsender_spec.learn_command",

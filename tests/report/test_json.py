@@ -24,7 +24,7 @@ def test_every_field_is_there() -> None:
     assert (written["seed"], written["runs"], written["steps"], written["exit_code"]) == (0, 100, 1234, 1)
     rows = {row["id"]: row for row in written["clauses"]}
     assert list(rows) == [clause.id for clause in CLAUSES]
-    always = {"id", "name", "level", "verdict", "observations", "broken", "after", "contexts", "note"}
+    always = {"id", "name", "level", "verdict", "observations", "broken", "after", "contexts", "note", "text"}
     assert rows["KS-1.1"].keys() == always
     assert rows["KS-2.2"].keys() == always | {"expected", "observed", "first_event", "trace"}
     assert (rows["KS-3.1"]["verdict"], rows["KS-3.1"]["after"]) == ("fail after", "KS-2.2")

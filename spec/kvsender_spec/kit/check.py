@@ -71,6 +71,7 @@ def check(
     load: Callable[[], Adapter] | None = None,
     on_run: Callable[[Tally], None] = lambda _: None,
     on_sequence: Callable[[SuiteReport], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Explore the adapter's sender, then shorten and attribute what broke.
 
@@ -84,6 +85,8 @@ def check(
     A run in which the adapter breaks judges nothing, and the next one goes on. Where it breaks in too many, the walk
     ends, and every clause that had not failed by then has the outcome ERROR.
 
+    Where ``stop`` says so, the exploration ends after the run that is being made, and the report is cut off.
+
     Raises UnknownClause for an id that does not exist, and LoadError for an adapter whose system or sender lacks a
     method.
     """
@@ -94,6 +97,10 @@ def check(
     own, adapter = adapter, claiming(adapter, profile)
     ids = frozenset(clause.id for clause in claimed(judged))
     tally = Tally(claimed=ids)
+    broken = _enough(chosen)
+    first: tuple[Trace, ...] = (*traces, *sweep, *(churn(LONG) if examples >= Budget.CI.examples else ()))
+    if wanted == {_IMPORT}:
+        first, examples = (), 0  # no run has anything to do with it
     try:
         can = abilities(adapter)
         explore(
@@ -101,8 +108,8 @@ def check(
             tally,
             seed=seed,
             examples=examples,
-            first=(*traces, *sweep, *(churn(LONG) if examples >= Budget.CI.examples else ())),
-            enough=_enough(chosen),
+            first=first,
+            enough=lambda found: stop() or broken(found),
             on_run=on_run,
             jobs=jobs,
             load=None if load is None else partial(_loaded, load, profile),
@@ -132,6 +139,7 @@ def check(
         claims=None if judged is own.profile else own.profile,
         errors=(*tally.errors, *blame.errors),
         suite=summary,
+        cut_off=stop(),
     )
 
 

@@ -41,8 +41,7 @@ def note_consequences(
     for cause in (_FIRST_CAUSE, _REPEATABLE):
         follows(_RESPONSIBLE, cause)
     # Pages that are given back too early only where a transfer is in doubt are those that KS-4.4 is about.
-    quiesced, doubt = evidence.get(_QUIESCED), evidence.get(_IN_DOUBT)
-    if quiesced is not None and doubt is not None and quiesced.trace == doubt.trace:
+    if _IN_DOUBT in alongside.get(_QUIESCED, ()):
         follows(_QUIESCED, _IN_DOUBT)
     # A sender that changes its own answer tells the peer of the change.
     told = evidence.get(_TOLD)

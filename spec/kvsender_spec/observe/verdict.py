@@ -108,22 +108,28 @@ class Verdict:
     evidence: Evidence | None = None
     alongside: frozenset[str] = frozenset()
     """The clauses that the same answers broke, whenever this one broke first."""
+    known: str = ""
+    """Of a failure that a deviation expects: the reason that it gives."""
 
     @property
     def text(self) -> str:
         """The outcome in a few words."""
         word = self.outcome.value
         if self.outcome is Outcome.FAIL_AFTER:
-            return f"{word} {self.after}"
+            word = f"{word} {self.after}"
+        if self.known:
+            return f"{word} (known)"
         broken = self.outcome is Outcome.NOT_CLAIMED and self.broken
         return f"{word}; broken {self.broken} of {self.observations}" if broken else word
 
     def counts(self, *, strict: bool) -> bool:
         """Whether it decides the exit code."""
         deciding = self.outcome.failed or self.outcome in (Outcome.ERROR, Outcome.INCONCLUSIVE)
-        return deciding and (strict or self.clause.level is Level.MUST)
+        return deciding and not self.known and (strict or self.clause.level is Level.MUST)
 
 
+INTERRUPTED: Final = 130
+"""The exit code of a command that SIGINT has ended: 128 and the number of the signal."""
 _ORDER: Final = tuple(Outcome)
 
 
@@ -225,6 +231,24 @@ class SuiteSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made a report."""
+
+    kit: str
+    """The version of kvsender-spec."""
+    contract: str
+    """The first digits of the SHA-256 of all clauses: two reports with the same ones were judged by the same words."""
+    hypothesis: str
+    python: str
+    package: str
+    """What holds the adapter, with its version; empty where that is no installed package."""
+    budget: str
+    command: str
+    date: str
+    """When the check began, in UTC (ISO 8601)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One check of one adapter."""
 
@@ -242,6 +266,11 @@ class Report:
     errors: tuple[Breakdown, ...] = ()
     """Where the adapter broke; those runs judge nothing."""
     suite: SuiteSummary | None = None
+    stale: tuple[str, ...] = ()
+    """Clauses that a deviation expects to fail, and that do not."""
+    cut_off: bool = False
+    """The check was interrupted: what it had not seen by then is not judged."""
+    made_by: Provenance | None = None
 
     def with_outcome(self, *outcomes: Outcome) -> tuple[Verdict, ...]:
         return tuple(verdict for verdict in self.verdicts if verdict.outcome in outcomes)
@@ -252,10 +281,14 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0: every MUST clause that applies passes. 1: one fails. 2: the adapter broke in every run. 3: none fails, but
-        one could not be judged, or the adapter broke."""
+        """0: every MUST clause that applies passes. 1: one fails, or a deviation is stale. 2: the adapter broke in all
+        runs. 3: none fails, but one could not be judged, or the adapter broke. 130: interrupted."""
+        if self.cut_off:
+            return INTERRUPTED
         if self.errors and not self.runs:
             return 2
+        if self.stale:
+            return 1
         code = exit_code(self.verdicts, strict=self.strict, errors=bool(self.errors))
         if self.suite is None or self.suite.outcome in (Outcome.PASS, Outcome.NOT_APPLICABLE):
             return code
@@ -263,6 +296,7 @@ class Report:
 
 
 def worst_exit_code(reports: Iterable[Report]) -> int:
-    """The code of several reports: a failure outweighs an adapter that never ran, what could not be judged, a pass."""
+    """The code of several reports: an interruption outweighs a failure, an adapter that never ran, what could not be
+    judged, a pass."""
     codes = {report.exit_code for report in reports}
-    return next((code for code in (1, 2, 3) if code in codes), 0)
+    return next((code for code in (INTERRUPTED, 1, 2, 3) if code in codes), 0)

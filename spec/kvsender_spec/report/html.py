@@ -22,6 +22,7 @@ from kvsender_spec.report.text import (
     causes,
     conclusion,
     heading,
+    made_by,
     matrix,
     members,
     narrate,
@@ -74,6 +75,8 @@ class Section:
     report: Report
     conclusion: str
     facts: tuple[str, ...]
+    made_by: str
+    """In a line; empty where nobody noted it."""
     breakdowns: tuple[Breakdown, ...]
     tiles: tuple[tuple[Outcome, int, str], ...]
     """An outcome, how often it occurs, and the anchor of the section that shows it."""
@@ -114,6 +117,8 @@ def _section(name: str, report: Report) -> Section:
     facts = [f"profile {profile}", f"seed {report.seed}", count(report.runs, "run"), count(report.steps, "step")]
     if report.strict:
         facts.append("strict: a SHOULD counts as a MUST")
+    if report.made_by is not None:
+        facts.append(f"budget {report.made_by.budget}")
     groups = causes(report)
     unclaimed = broken_unclaimed(report)
     failed = [verdict for group in groups for verdict in members(group)]
@@ -124,6 +129,7 @@ def _section(name: str, report: Report) -> Section:
         report=report,
         conclusion=conclusion(report),
         facts=tuple(facts),
+        made_by=made_by(report),
         breakdowns=tuple(breakdowns(report)),
         tiles=tuple(
             (outcome, number, f"{name}-{_place(outcome, bool(unclaimed))}")

@@ -7,13 +7,23 @@ lists of lines in the format of ``kvsender_spec.trace``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
 from kvsender_spec.clauses import BY_ID, Level
 from kvsender_spec.machine import Profile
-from kvsender_spec.observe.verdict import Breakdown, Evidence, Outcome, Report, Verdict, Violation, worst_exit_code
+from kvsender_spec.observe.verdict import (
+    Breakdown,
+    Evidence,
+    Outcome,
+    Provenance,
+    Report,
+    Verdict,
+    Violation,
+    worst_exit_code,
+)
 from kvsender_spec.trace import Trace, TraceError, load
 
 SCHEMA: Final = "kvsender-report/2"
@@ -49,6 +59,10 @@ class ClauseDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     contexts: tuple[str, ...]
     """Clauses about circumstances that were there and may be why, sorted."""
     note: str
+    text: str = ""
+    """What the clause says."""
+    known: str = ""
+    """Why a failure is expected, where a deviation expects it."""
     expected: str | None = None
     observed: str | None = None
     where: str = ""
@@ -88,7 +102,9 @@ class ClauseDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             )
             evidence = Evidence(violation, self.where, None if self.trace is None else self.load_trace())
         clause = BY_ID[self.id]
-        return Verdict(clause, self.verdict, self.observations, self.broken, self.after, self.note, evidence)
+        return Verdict(
+            clause, self.verdict, self.observations, self.broken, self.after, self.note, evidence, known=self.known
+        )
 
 
 class ReportDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="schema", tag=SCHEMA):
@@ -107,6 +123,11 @@ class ReportDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     clauses: tuple[ClauseDocument, ...]
     suite: dict[str, object] | None = None
     """The complete suite, where it was asked for."""
+    stale: tuple[str, ...] = ()
+    """Clauses that a deviation expects to fail, and that do not."""
+    cut_off: bool = False
+    """The check was interrupted."""
+    made_by: Provenance | None = None
 
     def clause(self, clause: str) -> ClauseDocument:
         """The verdict on one clause, by id. Raises ReportError for a clause that the report is not about."""
@@ -133,6 +154,9 @@ class ReportDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             self.strict,
             claims=None if self.claims is self.profile else self.claims,
             errors=errors,
+            stale=self.stale,
+            cut_off=self.cut_off,
+            made_by=self.made_by,
         )
 
 
@@ -186,8 +210,15 @@ def document(report: Report) -> ReportDocument:
         exit_code=report.exit_code,
         errors=tuple(_error(error) for error in report.errors),
         clauses=tuple(_clause(verdict) for verdict in report.verdicts),
+        stale=report.stale,
+        cut_off=report.cut_off,
+        made_by=_made_by(report.made_by),
         suite=None if report.suite is None else {_utf8(key): _clean(v) for key, v in report.suite.facts.items()},
     )
+
+
+def _made_by(made: Provenance | None) -> Provenance | None:
+    return None if made is None else replace(made, command=_utf8(made.command))
 
 
 def _error(error: Breakdown) -> ErrorDocument:
@@ -206,6 +237,8 @@ def _clause(verdict: Verdict) -> ClauseDocument:
         after=verdict.after,
         contexts=(),
         note=_utf8(verdict.note),
+        text=clause.text,
+        known=_utf8(verdict.known),
     )
     evidence = verdict.evidence
     if evidence is None:

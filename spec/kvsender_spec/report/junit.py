@@ -3,7 +3,8 @@
 One test case a clause, one for the complete suite where it was asked for, and one for an adapter that broke. It agrees
 with the exit code: only a verdict that decides the exit code is a failure (exit code 1) or an error (3: inconclusive,
 or the adapter broke). Everything else that is not a pass is skipped, with its reason: a clause that is not claimed or
-does not apply, and a SHOULD that fails where nobody asked for ``--strict``.
+does not apply, a SHOULD that fails where nobody asked for ``--strict``, and a failure that is known. A known failure
+that does not come is a failure.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from kvsender_spec.report.text import (
     LIMIT,
     breakdowns,
     causes,
+    made_by,
     members,
     narrate,
     observed_line,
@@ -52,14 +54,19 @@ def _fill(suite: ElementTree.Element, report: Report) -> Counter[str]:
         ("runs", str(report.runs)),
         ("steps", str(report.steps)),
         ("strict", str(report.strict).lower()),
+        ("cut off", str(report.cut_off).lower()),
+        ("made by", made_by(report)),
     ):
-        ElementTree.SubElement(properties, "property", name=name, value=value)
+        ElementTree.SubElement(properties, "property", name=name, value=printable(value))
     counts: Counter[str] = Counter()
     groups = {verdict.clause.id: group for group in causes(report) for verdict in members(group)}
     for verdict in report.verdicts:
         kind = _kind(verdict.outcome) if verdict.counts(strict=report.strict) else "skipped"
         case = _case(suite, report, title(verdict.clause), counts)
-        if verdict.outcome is not Outcome.PASS:
+        if verdict.clause.id in report.stale:
+            message = "it is among the known failures, and does not fail: take it out"
+            _say(case, "failure", verdict.outcome, message, message, counts)
+        elif verdict.outcome is not Outcome.PASS:
             _say(case, kind, verdict.outcome, _message(verdict, groups), _body(verdict, groups), counts)
     if report.suite is not None:
         case = _case(suite, report, "the complete suite", counts)
@@ -98,7 +105,7 @@ def _say(case: ElementTree.Element, kind: str, outcome: Outcome, message: str, b
 
 def _message(verdict: Verdict, groups: Mapping[str, Group]) -> str:
     """The level, the verdict, what was observed; for a consequence also its cause."""
-    message = f"{verdict.clause.level.value}, {verdict.text}"
+    message = f"{verdict.clause.level.value}, {verdict.text}" + (f" {verdict.known}" if verdict.known else "")
     group = groups.get(verdict.clause.id)
     if group is not None and group.cause is not verdict:
         message += f" ({relation(group.cause, verdict)})"

@@ -59,10 +59,13 @@ def relation(cause: Verdict, verdict: Verdict) -> str:
 
 
 def causes(report: Report) -> list[Group]:
-    """What failed, by trace; what is only ever broken after a clause that did not fail itself comes last."""
-    groups = report.groups
-    first = [group for group in groups if group.cause.outcome is Outcome.FAIL]
-    return first + [group for group in groups if group.cause.outcome is not Outcome.FAIL]
+    """What failed, by trace; what is only ever broken after a clause that did not fail itself comes later, and what is
+    known comes last."""
+    return sorted(report.groups, key=_order)
+
+
+def _order(group: Group) -> tuple[bool, bool]:
+    return all_known(group), group.cause.outcome is not Outcome.FAIL
 
 
 def members(group: Group) -> tuple[Verdict, ...]:
@@ -82,15 +85,22 @@ def of_one_trace(group: Group) -> tuple[Verdict, ...]:
 def conclusion(report: Report) -> str:
     """The result for a sender, in a sentence."""
     which = "clause" if report.strict else "MUST clause"
+    failed = [verdict for verdict in report.verdicts if verdict.outcome.failed]
+    counted = sum(1 for verdict in failed if verdict.counts(strict=report.strict))
+    known = sum(1 for verdict in failed if verdict.known)
     match report.exit_code:
+        case 0 if known:
+            return f"Conforms but for {count(known, 'failure')} that are known: every other {which} passes."
         case 0:
             return f"Conforms: every {which} that applies passes."
-        case 1:
-            failed = [verdict for verdict in report.verdicts if verdict.outcome.failed]
-            counted = sum(1 for verdict in failed if verdict.counts(strict=report.strict))
-            if not counted:
-                return "Does not conform: the complete suite failed."
+        case 1 if counted:
             return f"Does not conform: {count(counted, which)} failed."
+        case 1 if report.stale:
+            return f"Stale: {', '.join(report.stale)} is among the known failures, and does not fail."
+        case 1:
+            return "Does not conform: the complete suite failed."
+        case 130:
+            return f"Cut off: the check was interrupted; {count(counted, which)} had failed by then."
         case _:
             return f"Undecided: no {which} failed, but at least one could not be decided, or the adapter broke."
 
@@ -106,6 +116,40 @@ def summary(report: Report) -> str:
     counts = [(outcome, len(report.with_outcome(outcome))) for outcome in Outcome]
     words = ", ".join(f"{number} {outcome.value}" for outcome, number in counts if number)
     return f"{words}; {count(report.runs, 'run')}, {count(report.steps, 'step')}"
+
+
+def all_known(group: Group) -> bool:
+    """Whether every failure of the group is one that a deviation expects."""
+    return all(verdict.known for verdict in members(group))
+
+
+def made_by(report: Report) -> str:
+    """What made the report, in a line; empty where nobody noted it."""
+    made = report.made_by
+    if made is None:
+        return ""
+    package = f", adapter of {made.package}" if made.package else ""
+    versions = f"kvsender-spec {made.kit}, contract {made.contract}, hypothesis {made.hypothesis}, Python {made.python}"
+    return f"{versions}{package}; budget {made.budget}, seed {report.seed}; {made.date}; {made.command}"
+
+
+def next_steps(reports: Sequence[Report], names: Sequence[str], options: str, json_path: str) -> list[str]:
+    """After a failure: how to see it told, what it means, and how to repeat it. ``names`` are those of the adapters on
+    the command line, ``json_path`` is where the report is, if anywhere."""
+    for report, name in zip(reports, names, strict=False):
+        fresh = [group for group in causes(report) if not all_known(group)]
+        if fresh:
+            clause = fresh[0].cause.clause.id
+            kept = json_path if json_path not in ("", "-") else ""
+            report_path = kept or "report.json"
+            lines = [
+                f"  to repeat it:  kvsender check {name} {clause} {options}"
+                + ("" if kept else f" --json {report_path}")
+            ]
+            lines.append(f"  to see it told:  kvsender replay {report_path} {clause} {name}")
+            lines.append(f"  what it means:  kvsender explain {kept or clause}")
+            return lines
+    return []
 
 
 def breakdowns(report: Report) -> list[Breakdown]:
@@ -237,7 +281,12 @@ def render(report: Report, console: Console) -> None:
     say(conclusion(report), style(_overall(report)))
     for group in causes(report):
         console.print()
-        console.print(counterexample(group.cause, group.consequences), soft_wrap=True)
+        if all_known(group):
+            say(f"{heading(group)}: known: {one_line(group.cause.known, LIMIT)}", "yellow")
+        else:
+            console.print(counterexample(group.cause, group.consequences), soft_wrap=True)
+    for clause in report.stale:
+        say(f"{clause} is among the known failures, and does not fail: take it out", _BAD)
     console.print()
     console.print(_table(report), soft_wrap=False)
     unclaimed = broken_unclaimed(report)

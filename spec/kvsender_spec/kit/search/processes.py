@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 _Work = TypeVar("_Work")
@@ -30,6 +32,8 @@ def in_processes(work: Callable[[_Work], _Result], parts: Iterable[_Work], jobs:
 
 
 def _quietly(work: Callable[[_Work], _Result], part: _Work, level: int) -> _Result:
-    """Do the work, and log no more than the process that asks for it."""
+    """Do the work, and log no more than the process that asks for it. Ctrl-C is that one's to deal with."""
     logging.disable(level)
+    with suppress(ValueError):  # outside the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return work(part)
