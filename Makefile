@@ -56,8 +56,8 @@ provers: install ## Install SPIN and a JRE for TLC (Debian, as root)
 prove: provers ## Prove the specification: every layer, every engine
 	@$(BIN)/kvsender prove --chunks 4
 
-spec-mutants: provers ## Put every single change of the tables before every layer; write docs/spec-mutants.md (10 minutes)
-	@$(BIN)/python -m kvsender_spec.formal.mutation_run docs/spec-mutants.md
+spec-mutants: provers ## Put each change of the tables before every layer; write docs/records/spec-mutants.md (10 minutes)
+	@$(BIN)/python -m kvsender_spec.formal.mutation_run docs/records/spec-mutants.md
 
 test: browser rdma provers lint types ## Run everything that CI runs: lint, types, tests
 	@echo 'pytest'
@@ -92,9 +92,9 @@ soak: install ## The reference sender on twenty seeds, within the ci budget of e
 bench: install ## Measure the reference sender on this machine
 	@$(BIN)/python -m kvsender_nixl.lab.bench
 
-connectors: install ## Install published senders from PyPI, check them, write docs/connectors.md (minutes; 400 MB)
+connectors: install ## Install published senders from PyPI, check them, write docs/records/connectors.md (minutes; 400 MB)
 	@$(BIN)/python -m kvsender_connectors install
-	@$(BIN)/python -m kvsender_connectors matrix --page docs/connectors.md
+	@$(BIN)/python -m kvsender_connectors matrix --page docs/records/connectors.md
 
 kill-matrix: install ## Hunt every mutant with ten seeds; print mutant x clause
 	@$(BIN)/python -m tests.mutants.matrix
@@ -109,7 +109,7 @@ blame: install ## Check every mutant within the quick and the ci budget; print w
 suite-kills: install ## Run the complete suite against every inline mutant; print which are told apart
 	@$(BIN)/python -m tests.mutants.suite_kills
 
-mutants: install ## Let the kit judge each mutant of the reference sender, against docs/code-mutants.md (40 minutes)
+mutants: install ## Let the kit judge each mutant of the reference sender, against docs/records/code-mutants.md (40 minutes)
 	@$(BIN)/python -m tests.code_mutants.campaign
 
 differential: install ## Make the same random calls on real NIXL agents and on scripted ones for SECONDS (60)

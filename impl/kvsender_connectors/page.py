@@ -1,4 +1,4 @@
-"""The page about the published senders, ``docs/connectors.md``, as Markdown."""
+"""The page about the published senders, ``docs/records/connectors.md``, as Markdown."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The mutants of the code: ``make mutants``. mutmut changes the reference sender, and the kit has to notice.
 
 Works in a copy of its own and leaves nothing behind. Exit codes: 0 the mutants that the kit does not catch are those
-that docs/code-mutants.md explains; 1 another one is not caught, or one of those is; 2 the command was used wrongly.
+that docs/records/code-mutants.md explains; 1 another one is not caught, or one of those is; 2 the command was used
+wrongly.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 SOURCES: Final = ROOT / "impl" / "kvsender_nixl"
-PAGE: Final = ROOT / "docs" / "code-mutants.md"
+PAGE: Final = ROOT / "docs" / "records" / "code-mutants.md"
 
 _FILE: Final = re.compile(r"## (\w+\.py)")
 _FUNCTION: Final = re.compile(r"### `([\w.]+)`")

@@ -10,7 +10,7 @@ from kvsender_spec.formal.mutate import mutants
 from kvsender_spec.formal.mutation_run import EQUIVALENT, LAYERS, MutationRun, run_mutation, unexplained
 from kvsender_spec.formal.rules import ill_formed
 
-PAGE = Path(__file__).parents[2] / "docs" / "spec-mutants.md"
+PAGE = Path(__file__).parents[2] / "docs" / "records" / "spec-mutants.md"
 
 
 def test_every_change_of_the_tables_is_noticed_or_explained() -> None:

@@ -1,4 +1,4 @@
-"""docs/plug-in.md works: its code is what `kvsender init-adapter` writes, it runs, and mypy judges it."""
+"""docs/plug-in/ works: its code is what `kvsender init-adapter` writes, it runs, and mypy judges it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,30 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Literal
 
 import pytest
 
+from kvsender_spec.advice import ADVICE
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.kit.check import Outcome, check, load_adapter
+from kvsender_spec.kit.parts import parts_of
+from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.scripted.agent import ScriptedAgent
 from kvsender_spec.kit.template import adapter_source, suite_source, write_template
+from kvsender_spec.printed import parse_setup, parse_step
+from kvsender_spec.report.text import counterexample
+from kvsender_spec.trace import Call, Trace
 
 ROOT = Path(__file__).parents[2]
 SOURCES = os.pathsep.join(str(ROOT / root) for root in ("spec", "impl"))
-PAGE = (ROOT / "docs" / "plug-in.md").read_text(encoding="utf-8")
-BLOCKS = dict(re.findall(r"^<!-- (\w+\.py) -->\n```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL))
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "plug-in").glob("*.md"))}
+START = PAGES["start.md"]
+BLOCK = re.compile(r"^<!-- (\w+\.py) -->\n```python\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+BLOCKS_OF = {name: BLOCK.findall(page) for name, page in PAGES.items()}
+BLOCKS: dict[str, str] = {name: text for blocks in BLOCKS_OF.values() for name, text in blocks}
 
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -39,20 +49,23 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything that the page says, as files."""
+    """The code of all pages, as files."""
     folder = tmp_path_factory.mktemp("page")
     for name, text in BLOCKS.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder
 
 
-def test_no_block_of_the_page_is_left_out() -> None:
-    adapters = ["my_adapter.py", "timed.py", "test_my_adapter.py", "test_with_hypothesis.py", "test_timed.py"]
-    assert list(BLOCKS) == [*adapters, "engine.py", "fake.py", "threaded.py"]
-    assert PAGE.count("```python") == len(BLOCKS)
+def test_no_block_of_the_pages_is_left_out() -> None:
+    assert {page: [name for name, _ in blocks] for page, blocks in BLOCKS_OF.items()} == {
+        "reference.md": ["test_my_adapter.py", "test_timed.py", "test_with_hypothesis.py", "engine.py", "fake.py"],
+        "start.md": ["my_adapter.py", "timed.py"],
+        "threads.md": ["pumped.py", "threaded.py"],
+    }
+    assert sum(page.count("```python") for page in PAGES.values()) == len(BLOCKS)
 
 
-def test_the_page_shows_what_is_written() -> None:
+def test_the_pages_show_what_is_written() -> None:
     assert BLOCKS["my_adapter.py"] == adapter_source("my_adapter")
     assert BLOCKS["test_my_adapter.py"] == suite_source("my_adapter")
 
@@ -71,8 +84,17 @@ def test_the_broken_sender_fails_as_the_page_says(folder: Path, monkeypatch: pyt
     (failed,) = check(load_adapter("timed:adapter"), examples=500).with_outcome(Outcome.FAIL)
     assert failed.clause.id == "KS-2.4"
     assert failed.evidence is not None
-    # Which error strikes first may change with the exploration; what the page teaches may not.
     assert re.search(r"\(asked at \d+\.0 s\)", failed.evidence.violation.observed)
+    # Which error strikes first may change with the exploration. The trace of the page has to say what the page says.
+    (block,) = re.findall(r"^```\n(KS-2\.4 .*?)\n```$", START, flags=re.MULTILINE | re.DOTALL)
+    (setup,) = re.findall(r"^  setup +(.+)$", block, flags=re.MULTILINE)
+    steps = re.findall(r"^    \d+\. (.+)$", block, flags=re.MULTILINE)
+    trace = Trace(parse_setup(setup), tuple(parse_step(step) for step in steps))
+    run = run_trace(load_adapter("timed:adapter"), trace)
+    violation = next(found for found in run.observer.findings.violations if found.clause == "KS-2.4")
+    evidence = replace(failed.evidence, violation=violation, trace=trace)
+    assert counterexample(replace(failed, evidence=evidence)).plain == block
+    assert f"*{ADVICE['KS-2.4'].repair}*" in " ".join(START.split())
 
 
 def test_the_sender_with_a_worker_gets_a_verdict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +103,15 @@ def test_the_sender_with_a_worker_gets_a_verdict(folder: Path, monkeypatch: pyte
     assert (report.adapter, report.exit_code, report.errors) == ("threaded", 0, ())
     assert len(report.with_outcome(Outcome.PASS)) == 18
     assert "KS-1.4" in {verdict.clause.id for verdict in report.with_outcome(Outcome.NOT_APPLICABLE)}
+
+
+def test_the_sender_with_a_pump_gets_a_verdict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    adapter = load_adapter("pumped:adapter")
+    assert parts_of(adapter).posts_in is Call.WORK
+    report = check(adapter, examples=500)
+    assert (report.adapter, report.exit_code, report.errors) == ("pumped", 0, ())
+    assert len(report.with_outcome(Outcome.PASS)) == 19
 
 
 def test_the_pytest_files_work(folder: Path) -> None:
@@ -121,7 +152,7 @@ class TestNameless(SenderConformance):
 """
 
 
-def test_mypy_takes_the_page_and_refuses_a_wrong_adapter(folder: Path, tmp_path: Path) -> None:
+def test_mypy_takes_the_pages_and_refuses_a_wrong_adapter(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
     # As an adopter's mypy sees it, without the configuration of this repository, and with a cache of its own.
     options = ("--strict", "--config-file=", "--cache-dir", str(ROOT / ".mypy_cache" / "plug-in"))
@@ -177,8 +208,9 @@ def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_page_names_every_method_of_the_transport() -> None:
+def test_the_pages_name_every_method_of_the_transport_and_every_answer() -> None:
     methods = [name for name, found in vars(ScriptedAgent).items() if not name.startswith("_") and callable(found)]
     assert len(methods) == 16
-    assert [name for name in methods if f"`{name}`" not in PAGE] == []
-    assert [word for word in (*KVPoll.__members__, *Attribution.__members__) if f"`{word}`" not in PAGE] == []
+    assert [name for name in methods if f"`{name}`" not in START] == []
+    answers = (*KVPoll.__members__, *Attribution.__members__)
+    assert [word for word in answers if f"`{word}`" not in PAGES["reference.md"]] == []

@@ -26,7 +26,7 @@ def test_no_trace_comes_twice_and_each_opens_a_room() -> None:
 
 
 def test_the_documentation_says_how_many_there_are() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "plug-in.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "plug-in" / "start.md").read_text(encoding="utf-8")
     assert f"the same {len(SWEEP)} short traces" in page
 
 

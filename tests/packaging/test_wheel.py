@@ -7,12 +7,15 @@ can be found there by accident.
 import os
 import subprocess
 import sys
+import tarfile
 import tomllib
 import venv
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from tests.spec.links import broken, is_relative, links, pages
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,14 +27,27 @@ def run(*command: str | Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=cwd, env=environment, text=True, capture_output=True, check=False, timeout=240)
 
 
+def build(target: str, folder: Path) -> Path:
+    """The wheel or the sdist, built from this tree with the hatchling of this environment."""
+    answer = run(sys.executable, "-m", "hatchling", "build", "-t", target, "-d", folder, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+    (built,) = folder.iterdir()
+    return built
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from this tree with the hatchling of this environment."""
-    folder = tmp_path_factory.mktemp("dist")
-    answer = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
-    assert answer.returncode == 0, answer.stderr
-    (built,) = folder.glob("*.whl")
-    return built
+    return build("wheel", tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which the sdist unpacks."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(build("sdist", tmp_path_factory.mktemp("sdist"))) as archive:
+        archive.extractall(folder, filter="data")
+    (unpacked,) = folder.iterdir()
+    return unpacked
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +80,28 @@ def test_it_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert modules == expected
     assert {f"{package.name}/py.typed" for package in packages()} <= modules
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_sdist_holds_whatever_its_pages_link_to(sdist: Path) -> None:
+    assert {page.relative_to(ROOT) for page in pages(ROOT)} == {page.relative_to(sdist) for page in pages(sdist)}
+    assert any(is_relative(link) for link in links((sdist / "README.md").read_text(encoding="utf-8")))
+    assert list(broken(sdist)) == []
+    (sdist / "CHANGELOG.md").rename(sdist / "CHANGES.md")
+    assert "README.md: CHANGELOG.md: no such file" in list(broken(sdist))
+
+
+def test_the_page_on_the_index_has_no_relative_links(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = message_from_bytes(archive.read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    shown = metadata.get_payload(decode=True)
+    assert isinstance(shown, bytes)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    base = project["urls"]["Homepage"]
+    readme = links((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert links(shown.decode()) == [f"{base}/blob/main/{link}" if is_relative(link) else link for link in readme]
+    assert metadata.get_all("Project-URL") == [f"{name}, {url}" for name, url in project["urls"].items()]
 
 
 def test_the_environment_is_as_bare_as_it_should_be(scripts: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Mutates the tables: every single change of them, and which layer notices it. Writes ``docs/spec-mutants.md``.
+"""Mutates the tables: every single change of them, and which layer notices it. Writes ``docs/records/spec-mutants.md``.
 
 ``python -m kvsender_spec.formal.mutation_run [PAGE]`` runs every layer on every changed table that it can run on, and
 ends with 1 if a change survives that ``EQUIVALENT`` does not explain, or if it explains one that does not survive; with
@@ -118,7 +118,7 @@ def unexplained(runs: Sequence[MutationRun]) -> list[str]:
 
 
 def page(runs: Sequence[MutationRun]) -> str:
-    """``docs/spec-mutants.md``."""
+    """``docs/records/spec-mutants.md``."""
     first = Counter(next(iter(run.noticed), "nobody") for run in runs)
     beyond = [run for run in runs if TABLES not in run.noticed]
     also = Counter(layer for run in runs if TABLES in run.noticed for layer in run.noticed if layer != TABLES)
@@ -163,7 +163,7 @@ def page(runs: Sequence[MutationRun]) -> str:
     return "\n".join(lines)
 
 
-GENERATED: Final = "<!-- Written by `python -m kvsender_spec.formal.mutation_run docs/spec-mutants.md`. -->"
+GENERATED: Final = "<!-- Written by `python -m kvsender_spec.formal.mutation_run docs/records/spec-mutants.md`. -->"
 
 
 def _count(runs: Sequence[MutationRun], layer: str) -> int:

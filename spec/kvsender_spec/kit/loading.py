@@ -73,7 +73,7 @@ def _imported(module_name: str) -> ModuleType:
                 raise LoadError(said) from error
             raise LoadError(
                 f"module {module_name!r} needs {missing_name!r}, which is not installed: pip install it"
-                " (for kvsender_nixl: pip install 'kvsender-spec[nixl]')"
+                " (for kvsender_nixl: the extra nixl of kvsender-spec)"
             ) from error
         except SystemExit as error:
             said = f"module {module_name!r} ends the program at its import (SystemExit {error.code})"
