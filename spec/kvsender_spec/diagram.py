@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, TypeVar
 
-from kvsender_spec.advice import ADVICE
+from kvsender_spec.advice import ADVICE, Advice
 from kvsender_spec.clauses import CLAUSES, Layer
 from kvsender_spec.history.schema import schema_page
 from kvsender_spec.machine import (
@@ -141,6 +141,10 @@ def _names(states: Iterable[HandleState]) -> str:
     return ", ".join(f"`{_name(state)}`" for state in HandleState if state in chosen)
 
 
+def _example(advice: Advice) -> str:
+    return f"`{advice.example}`: {advice.seen}" if advice.example else advice.seen
+
+
 def clauses_page() -> str:
     """The page about the clauses."""
     lines = ["# The clauses", "", GENERATED, ""]
@@ -178,6 +182,7 @@ def clauses_page() -> str:
             f"- Source: {clause.source}",
             f"- Observed: {clause.observation}",
             f"- Broken: {ADVICE[clause.id].breaks}",
+            f"- Example: {_example(ADVICE[clause.id])}",
             f"- Repaired: {ADVICE[clause.id].repair}",
         ]
     return "\n".join([*lines, ""])

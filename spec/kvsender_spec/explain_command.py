@@ -60,6 +60,8 @@ def _of_clause(clause: Clause) -> list[str]:
         f"  why:       {clause.source}",
         f"  observed:  {clause.observation}",
         f"  broken:    {advice.breaks}",
+        *([f"  example:   {advice.example}"] if advice.example else []),
+        f"  {'shows:' if advice.example else 'example:':<9}  {advice.seen}",
         f"  repaired:  {advice.repair}",
     ]
 

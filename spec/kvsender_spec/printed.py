@@ -22,6 +22,7 @@ _NOT_SHARED: Final = _last_words(Setup(shared=False))
 _DONE_AT_POST: Final = _last_words(Setup(done_at_post=True))
 _DROPS_METADATA: Final = _last_words(Setup(drops_metadata=True))
 _SILENT: Final = _last_words(Setup(silent=True))
+_RENAMES: Final = _last_words(Setup(renames=True))
 _CHURN: Final = _last_words(Setup(churn=True))
 
 
@@ -98,7 +99,7 @@ def parse_setup(text: str) -> Setup:
             dummies = _count(number)
         elif what == "cached":
             cached = _count(number)
-        elif word not in (_NOT_SHARED, _DONE_AT_POST, _DROPS_METADATA, _SILENT, _CHURN):
+        elif word not in (_NOT_SHARED, _DONE_AT_POST, _DROPS_METADATA, _SILENT, _RENAMES, _CHURN):
             raise TraceError(f"{word!r} is no part of a setup")
     setup = Setup(
         chunks,
@@ -109,6 +110,7 @@ def parse_setup(text: str) -> Setup:
         drops_metadata=_DROPS_METADATA in words,
         silent=_SILENT in words,
         cached=cached,
+        renames=_RENAMES in words,
         churn=_CHURN in words,
     )
     if str(setup) != text:

@@ -11,12 +11,18 @@ import pytest
 from tests.kit.test_cli import ROOT, kvsender
 from tests.mutants.broken import NotSticky
 from tests.mutants.inline import InlineAdapter
+from tests.mutants.inline import adapter as inline
+from tests.mutants.registry import MUTANTS
 
 from kvsender_spec.advice import ADVICE
 from kvsender_spec.choosing import UnknownClause, clauses_of, is_clause, select
 from kvsender_spec.clauses import BY_ID, CLAUSES
+from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import check
+from kvsender_spec.kit.run.execute import run_trace
+from kvsender_spec.printed import parse_setup, parse_step
 from kvsender_spec.report.json import to_json
+from kvsender_spec.trace import Trace
 
 
 @pytest.mark.parametrize(
@@ -60,6 +66,22 @@ def test_every_clause_has_advice() -> None:
     for advice in ADVICE.values():
         assert advice.breaks.endswith(".")
         assert advice.repair.endswith(".")
+
+
+@pytest.mark.parametrize("clause", [clause for clause, advice in ADVICE.items() if advice.example])
+def test_the_example_of_a_clause_shows_it(clause: str) -> None:
+    """On a broken sender that is meant to break the clause; some need a mutant of a kind of its own."""
+    setup, steps = ADVICE[clause].example.split(": ", 1)
+    trace = Trace(parse_setup(setup), tuple(map(parse_step, steps.split("; "))))
+    breaking = [mutant for mutant in MUTANTS if mutant.breaks == clause]
+    assert any(shows(mutant.adapter, trace, clause) for mutant in breaking)
+    assert not shows(inline, trace, clause), "it shows nothing on a right sender"
+
+
+def shows(adapter: Adapter, trace: Trace, clause: str) -> bool:
+    """Whether the run breaks the clause, or breaks another one in the circumstances that the clause is about."""
+    found = run_trace(adapter, trace).observer.findings.violations
+    return any(clause == violation.clause or clause in violation.contexts for violation in found)
 
 
 def test_a_clause_is_explained() -> None:
