@@ -3,8 +3,8 @@
 A run is deterministic: the same adapter, setup and steps give the same history. Steps that make no sense where they
 stand (a send() when the caller has no chunk left) are left out, so that any part of a trace is a trace.
 
-``Run.apply`` takes one step. What a run begins with and which steps make sense is in ``situation``, how it ends in
-``ending``.
+``Run.apply`` takes one step. What a run begins with and which steps make sense is in ``situation``, what happens around
+the sender in ``surroundings``, how a run ends in ``ending``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 from kvsender_spec.contract import Clearable, KVPoll
 from kvsender_spec.history import events
@@ -24,29 +24,25 @@ from kvsender_spec.kit.run.calls import AdapterError, Second, StuckError, superv
 from kvsender_spec.kit.run.ending import ending
 from kvsender_spec.kit.run.garbage import collect, stepwise
 from kvsender_spec.kit.run.invoke import CALL_NAMES, invoke
-from kvsender_spec.kit.run.misuse import MALFORMED, wrong_pages
-from kvsender_spec.kit.run.planned import PlannedFaults
+from kvsender_spec.kit.run.misuse import wrong_pages
 from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.scripted_world import STRAY_ROOM
-from kvsender_spec.kit.run.situation import OVERLAP_CALLS, Situation
+from kvsender_spec.kit.run.situation import OVERLAP_CALLS
+from kvsender_spec.kit.run.surroundings import Surroundings
 from kvsender_spec.trace import OF_AN_END, WORLD_CALLS, Call, Misuse, Overlap, Progress, Setup, Step, Trace
 
 __all__ = ["OVERLAP_CALLS", "Run", "run_trace"]
 
-_T = TypeVar("_T")
-
-_SETTLE_ROUNDS: Final = 3
 _WRITTEN: Final[Mapping[Call, str]] = {call: f"{call}()" for call in CALL_NAMES}
 _GIVING_UP: Final = (Call.ABORT, Call.CLEAR)
 _POLLS: Final[Mapping[int, str]] = {value: value.name for value in KVPoll}
 
 
-class Run(Situation):
+class Run(Surroundings):
     """One run. ``apply`` each step, then ``finish``; ``recorder.history`` is what was seen."""
 
     def __init__(self, adapter: Adapter, setup: Setup) -> None:
         super().__init__(adapter, setup)
-        self._faults: Final = PlannedFaults(self.scripted_world.fabric.plan)
         self.steps: Final[list[Step]] = []
         """Those that were taken."""
         self._open_call: int | None = None
@@ -54,8 +50,6 @@ class Run(Situation):
         self.waited_s = 0.0
         """How long the run has waited for a call that did not come back, in seconds."""
         self.calls.on_stuck = self._stuck
-        self._settled: set[int] | None = None
-        """The rooms that were polled since everything has settled; None where something may still be in flight."""
 
     # -- one step
 
@@ -119,73 +113,6 @@ class Run(Situation):
         self.reports.look_at_workers()
         self.reports.refuse_strangers()
 
-    # -- a step of the world
-
-    def _change_world(self, step: Step) -> None:
-        match step.call:
-            case Call.WAIT | Call.WAIT_LONG:
-                long = step.call is Call.WAIT_LONG
-                by_s = self.world.transfer_timeout_s if long else self.world.drain_timeout_s
-                self.world.clock.now += by_s
-                self.recorder.note(partial(events.ClockAdvanced, by_s=by_s))
-            case Call.KILL:
-                # Nobody is told: what a sender may know of it, it learns from the transport's answers.
-                name = self.scripted_world.peers[step.room].name
-                self.scripted_world.fabric.kill(name)
-                self.recorder.note(partial(events.PeerLost, peer=name))
-            case Call.STOP:
-                name = self.scripted_world.peers[step.room].name
-                self.scripted_world.fabric.stop(name)
-                self.recorder.note(partial(events.PeerSilent, peer=name))
-            case Call.CONTROL:
-                message = MALFORMED[step.room % len(MALFORMED)]
-                self.reports.control(message)
-                system = cast("able.TakesControl", self.system)
-                self.calls.hook("control", partial(system.control, message))
-            case Call.FAULTS_OVER:
-                self.faults_over = True
-                self._faults.forget()
-                self.recorder.note(partial(events.FaultsOver, settles=not self.setup.silent))
-            case Call.SETTLE:
-                self._settle_everything()
-            case Call.WORK:
-                self._faults.arm(step)
-                self._settle()
-                self.calls.let_workers(round_=True)
-                self._faults.disarm()
-            case _:
-                self._restart(step.room)
-
-    def _restart(self, number: int) -> None:
-        before = self.scripted_world.peers[number].name
-        peer = self.scripted_world.restart(number)
-        was = before if before != peer.name else ""
-        self.recorder.note(partial(events.PeerReturned, peer=peer.name, generation=peer.generation, was=was))
-        system = cast("able.Reconnects", self.system)
-        of = self.recorder.call_started(CallName.RECONNECT, None)
-        error = self._connecting("reconnect", lambda: system.reconnect(peer))[1]
-        self.recorder.call_ended(of, None, error=error)
-        self._settle()
-
-    def _settle(self) -> None:
-        """Give the system the time for its background work, where it has any."""
-        if self.settles is not None:
-            of = self.recorder.call_started(CallName.SWEEP, None)
-            self.calls.hook("settle", self.settles.settle)
-            self.recorder.call_ended(of, None)
-
-    def _settle_everything(self) -> None:
-        for peer in self.scripted_world.peers:
-            if self.observer.subject.peer(peer.name).silent:
-                self.scripted_world.fabric.cont(peer.name)
-                self.recorder.note(partial(events.PeerResumed, peer=peer.name))
-        rounds = _SETTLE_ROUNDS if self.calls.system is None else self.observer.rounds()
-        for _ in range(rounds):
-            self.scripted_world.let_progress(None, Progress.ALL)
-            self._settle()
-            self.calls.let_workers(round_=True)
-        self._settled = set()
-
     def _open(self, step: Step) -> None:
         plan = self.scripted_world.plan(step.room, incarnation=len(self.rooms))
         destinations = tuple(
@@ -198,22 +125,12 @@ class Run(Situation):
         opened = partial(events.RoomOpened, room=plan.incarnation, id=plan.room, destinations=destinations)
         self.recorder.note(partial(opened, pages=plan.num_pages, aux=plan.aux_index))
         of = self.recorder.call_started(CallName.INIT, plan.incarnation)
-        made, error = self._connecting("sender", lambda: self.system.sender(plan))
+        made, error = self.connecting("sender", lambda: self.system.sender(plan))
         self.recorder.call_ended(of, plan.incarnation, error=error)
         view = self.observer.rooms[plan.incarnation]
         for sender in made:  # none, where an error of the transport's has left the constructor
             first = self.scripted_world.first_page(plan.incarnation)
             self.opened(Room(step.room, plan, self.setup.chunks[step.room], first, view, sender))
-
-    def _connecting(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
-        """A call in which a sender may connect. An error of the transport's that leaves it is the sender's (KS-1.1).
-
-        Any other one is the adapter's, and raises AdapterError.
-        """
-        made, error = self.calls.make(what, call)
-        if error is not None and not isinstance(error, tuple(self.adapter.errors.values())):
-            raise self.calls.broken(what, error) from error
-        return made, error
 
     # -- a call of the caller
 
@@ -317,7 +234,7 @@ class Run(Situation):
         self._open_call = None
         self.recorder.call_ended(of, room.key, error=error)
         if sender is not room.sender and isinstance(sender, Clearable):
-            self._connecting("clear", sender.clear)
+            self.connecting("clear", sender.clear)
 
     # -- the end
 
