@@ -219,7 +219,7 @@ class Recorder:
         except (TypeError, AttributeError):
             self._unmarkable[id(error)] = (error, ref)
         origin = Origin.REFUSED if refused else self.classes.origin(error)
-        disconnect = self.classes.disconnect
+        disconnect = self.classes.disconnects(error)
         shown = None if self._shown is None or origin is Origin.BASE else self._shown(error)
         self.add(
             lambda seq, t, thread, call: ErrorSeen(
@@ -232,7 +232,7 @@ class Recorder:
                 text=text_of(error),
                 origin=origin,
                 cause=below,
-                disconnect=disconnect is not None and isinstance(error, disconnect),
+                disconnect=disconnect,
                 shown=shown,
                 frames=frames_of(error) if origin is Origin.OTHER else (),
             )
