@@ -144,9 +144,9 @@ class OwnHistory:
             given: Sequence[int] = known.get(peer) or ()
             named.append(Destination(peer=peer, pages=tuple(given), unseen=peer not in known))
         named += [Destination(peer=peer, dummy=True) for peer in dummies]
-        key = len(ledger.rooms)
+        key, destinations = len(ledger.rooms), tuple(named)
         ledger.rooms.append(Room(key, room, frozenset(names)))
-        opened = partial(events.RoomOpened, room=key, id=room, pages=pages, destinations=tuple(named))
+        opened = partial(events.RoomOpened, room=key, id=room, pages=pages, destinations=destinations)
         ledger.recorder.note(opened)
         if not self._agents:
             ledger.lose()  # none of its transfers is seen
