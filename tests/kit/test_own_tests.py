@@ -96,3 +96,74 @@ def test_mypy_takes_the_page(project: Path) -> None:
     options = ("--strict", "--config-file=", "--cache-dir", str(ROOT / ".mypy_cache" / "own-tests"))
     answer = python("-m", "mypy", *options, *BLOCKS, cwd=project)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+MORE = """
+import pytest
+import theirs
+
+
+def disconnected(history):
+    agent = history.agent(theirs.FakeNixlAgent())
+    sender = history.sender(theirs.TheirSender(agent, 7), room=7, pages=2, peers=("decode0",))
+    sender.send([0, 1])
+    agent.states[0] = theirs.nixlRemoteDisconnectError("connection reset")
+    with pytest.raises(theirs.nixlRemoteDisconnectError):
+        sender.poll()
+
+
+@pytest.mark.xfail(reason="issue 71", strict=True)
+def test_known(kvsender_history):
+    disconnected(kvsender_history)
+
+
+def test_fails_itself(kvsender_history):
+    disconnected(kvsender_history)
+    assert "their own" == "failure"
+
+
+def test_skipped(kvsender_history):
+    disconnected(kvsender_history)
+    pytest.skip("later")
+
+
+def test_unused(kvsender_history):
+    pass
+
+
+@pytest.mark.parametrize("odd", ["/", "..", "a\\x00b", "\\udc80", "\u00fc", "x" * 5000])
+def test_odd(kvsender_history, odd):
+    disconnected(kvsender_history)
+
+
+class TestMethod:
+    def test_odd(self, kvsender_history):
+        disconnected(kvsender_history)
+"""
+
+
+def test_marks_own_failures_and_odd_names(tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text(BLOCKS["theirs.py"])
+    (tmp_path / "test_more.py").write_text(MORE)
+    plain = run(tmp_path)
+    assert "2 failed, 8 passed, 1 skipped" in plain.stdout, plain.stdout  # xfail: strict, and it passes
+    answer = run(tmp_path, "--kvsender-history", "out", "--junitxml=out.xml")
+    assert "8 failed, 1 passed, 1 skipped, 1 xfailed" in answer.stdout, answer.stdout
+    failures = {case.attrib["name"]: case for case in ET.parse(tmp_path / "out.xml").iter("testcase")}
+    own = failures["test_fails_itself"].find("failure")
+    assert own is not None
+    assert "their own" in str(own.get("message"))
+    assert "KS-1.1 NO-ESCAPE (MUST)" in answer.stdout.partition("test_fails_itself")[2].partition("test_odd")[0]
+    files = list((tmp_path / "out").iterdir())
+    assert len(files) == 10  # all but the one that records nothing
+    assert all(path.suffix == ".ndjson" for path in files)
+    (cut,) = (path for path in files if "fails_itself" in path.name)
+    assert "is incomplete: the run is cut off: the test ended with AssertionError" in kvsender(
+        "trace", "check", str(cut)
+    ).stdout.replace("\n", " ")
+
+
+def test_a_folder_that_cannot_be_made_is_refused(project: Path) -> None:
+    answer = run(project, "--kvsender-history", "theirs.py/out")
+    assert answer.returncode == 4
+    assert "--kvsender-history: cannot write to theirs.py/out: Not a directory" in answer.stderr
