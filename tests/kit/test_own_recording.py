@@ -186,7 +186,10 @@ def test_monkeypatch_and_mocks_work_through_the_wrapper(wired: Wired) -> None:
         patch.setattr(wired.agent, "check_xfer_state", lambda handle: "DONE")
         assert sender.poll() is KVPoll.Success
     assert sender.poll() is KVPoll.Transferring
-    assert [event.answer for event in wired.events(TransferChecked)] == ["DONE", "PROC"]
+    before = wired.agent.check_xfer_state
+    wired.agent.check_xfer_state = before  # type: ignore[method-assign]  # as pytest before 9 puts it back
+    assert sender.poll() is KVPoll.Transferring
+    assert [event.answer for event in wired.events(TransferChecked)] == ["DONE", "PROC", "PROC"]
     mock = MagicMock()
     wrapped = wired.own.agent(mock)
     wrapped.transfer(1)

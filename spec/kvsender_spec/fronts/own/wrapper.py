@@ -71,7 +71,7 @@ class Wrapper:
         return found if tells is None or not callable(found) else _Told(cast("AnyCall", found), tells)
 
     def __setattr__(self, name: str, value: object) -> None:
-        # monkeypatch puts back what it has read here.
+        # Whoever puts back what was read here puts back the real method.
         setattr(self._kvsender_inner, name, value._kvsender_real if isinstance(value, _Told) else value)
 
     def __delattr__(self, name: str) -> None:
