@@ -7,61 +7,27 @@ or the command was used wrongly, 3 nothing failed, but a clause could not be dec
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
-from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.front import refuse, require_writable
-from kvsender_spec.history.events import History, RunEnded
 from kvsender_spec.history.export import to_perfetto
 from kvsender_spec.history.ndjson import HistoryError, read
 from kvsender_spec.history.plain import one_line
 from kvsender_spec.history.schema import schema_page
-from kvsender_spec.history.telling import Teller, tell
+from kvsender_spec.history.telling import tell
 from kvsender_spec.machine import Profile
-from kvsender_spec.observe.observer import Observer
-from kvsender_spec.observe.verdict import Verdict, exit_code, merge
-from kvsender_spec.report.text import LIMIT, counterexample, style
+from kvsender_spec.observe.verdict import exit_code
+from kvsender_spec.recorded import Recorded, incomplete, merged, rows
+from kvsender_spec.report.text import LIMIT, counterexample
 
 COMMAND = "kvsender trace"
 STANDARD_INPUT = "-"
 
 trace_app = typer.Typer(no_args_is_help=True, help="Show recorded histories, and check them against the clauses.")
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A history, and the name of its file."""
-
-    name: str
-    history: History
-
-    def verdicts(self, profile: Profile | None) -> tuple[Verdict, ...]:
-        """One for each clause; the evidence says which file it is from, and which event shows it first."""
-        observer = Observer(self.history.header)
-        for event in self.history.events:
-            observer.see(event)
-        return tuple(map(self.located, observer.verdicts(profile)))
-
-    def located(self, verdict: Verdict) -> Verdict:
-        """A verdict on this history, whose evidence says where it is."""
-        evidence = verdict.evidence
-        if evidence is None:
-            return verdict
-        teller = Teller(self.history)
-        seq, key = evidence.violation.seq, evidence.violation.room
-        room = "" if key is None else f", {teller.room(key)}"
-        where = f"{self.name}{room}: the whole of it, no single event"
-        if 0 <= seq < len(self.history.events):
-            event = self.history.events[seq]
-            where = f"{self.name}, event {seq} at {event.t:.6f} s{room}: {teller.words(event)}"
-        return replace(verdict, evidence=replace(evidence, where=where))
 
 
 def _read(name: str) -> Recorded:
@@ -115,36 +81,9 @@ def check_command(
     verdicts = merged([one.verdicts(profile) for one in recorded])
     code = exit_code(verdicts, strict=strict)
     failed = [counterexample(verdict) for verdict in verdicts if verdict.outcome.failed]
-    lines = (*_rows(verdicts), *_incomplete(recorded), *failed, _conclusion(code, strict))
+    lines = (*rows(verdicts), *incomplete(recorded), *failed, _conclusion(code, strict))
     Console(highlight=False, markup=False, soft_wrap=True).print(*lines, sep="\n")
     raise typer.Exit(code)
-
-
-def merged(all_of_them: Sequence[Sequence[Verdict]]) -> tuple[Verdict, ...]:
-    """The verdicts on several histories, clause by clause, in the order of the contract."""
-    found = [[one for verdicts in all_of_them for one in verdicts if one.clause is clause] for clause in CLAUSES]
-    return tuple(merge(same) for same in found if same)
-
-
-def _rows(verdicts: Sequence[Verdict]) -> Iterator[Text]:
-    """A line a clause. No table: a note is long, and a column of a table is as narrow as the terminal leaves it."""
-    widest = max((len(verdict.text) for verdict in verdicts), default=0)
-    for verdict in verdicts:
-        note = f"  {one_line(verdict.note, LIMIT)}" if verdict.note else ""
-        yield Text.assemble(
-            f"{verdict.clause.id} {verdict.clause.name:<22} {verdict.clause.level.value:<6}  ",
-            (f"{verdict.text:<{widest}}", style(verdict.outcome)),
-            f" {verdict.observations:6}{note}",
-        )
-
-
-def _incomplete(recorded: Iterable[Recorded]) -> Iterator[str]:
-    for one in recorded:
-        last = one.history.events[-1] if one.history.events else None
-        if not isinstance(last, RunEnded):
-            yield f"{one_line(one.name, LIMIT)} is incomplete: it does not say how the run ended."
-        elif not last.complete:
-            yield f"{one_line(one.name, LIMIT)} is incomplete: {Teller(one.history).words(last)}."
 
 
 def _conclusion(code: int, strict: bool) -> str:

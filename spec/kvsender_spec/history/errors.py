@@ -37,6 +37,10 @@ class ErrorClasses:
             return Origin.USAGE
         return Origin.OTHER if isinstance(error, Exception) else Origin.BASE
 
+    def disconnects(self, error: BaseException) -> bool:
+        """Whether an error means that the connection to the peer is broken."""
+        return self.disconnect is not None and isinstance(error, self.disconnect)
+
 
 def text_of(error: BaseException) -> str:
     """An error's text, which an error of somebody else's may refuse to give."""

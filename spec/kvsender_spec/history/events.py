@@ -71,6 +71,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     generation: int = 0
     """Which process of that name: it counts restarts."""
     dummy: bool = False
+    unseen: bool = False
+    """The source does not know the pages: none are named here, and that does not mean that there are none."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", gc=False):

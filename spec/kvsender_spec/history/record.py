@@ -33,7 +33,6 @@ from kvsender_spec.history.header import Header
 
 MESSAGE_LIMIT: Final = 200
 _LINKS: Final = 16
-_MARK: Final = "__kvsender_ref__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +98,8 @@ class Recorder:
         self._threads: Final[dict[int, _Thread]] = {}
         """By identifier."""
         self._errors = 0
+        self._mark: Final = f"__kvsender_ref_{id(self):x}__"
+        """The attribute by which an error is known again: each recorder has its own, and one error may meet two."""
         self._unmarkable: Final[dict[int, tuple[BaseException, int]]] = {}
         self._last_t = 0.0
         self._busy = False
@@ -202,7 +203,7 @@ class Recorder:
         kept = self._unmarkable.get(id(error))
         if kept is not None:
             return kept[1]
-        mark: object = getattr(error, _MARK, None)
+        mark: object = getattr(error, self._mark, None)
         # A copy of an error carries the mark of its original, which is another object.
         return mark[2] if isinstance(mark, tuple) and mark[:2] == (id(self), id(error)) else None
 
@@ -215,11 +216,11 @@ class Recorder:
         ref, self._errors = self._errors, self._errors + 1
         try:
             # A mark, because a reference to the error would keep what its frames hold alive: the sender's handles.
-            setattr(error, _MARK, (id(self), id(error), ref))
+            setattr(error, self._mark, (id(self), id(error), ref))
         except (TypeError, AttributeError):
             self._unmarkable[id(error)] = (error, ref)
         origin = Origin.REFUSED if refused else self.classes.origin(error)
-        disconnect = self.classes.disconnect
+        disconnect = self.classes.disconnects(error)
         shown = None if self._shown is None or origin is Origin.BASE else self._shown(error)
         self.add(
             lambda seq, t, thread, call: ErrorSeen(
@@ -232,7 +233,7 @@ class Recorder:
                 text=text_of(error),
                 origin=origin,
                 cause=below,
-                disconnect=disconnect is not None and isinstance(error, disconnect),
+                disconnect=disconnect,
                 shown=shown,
                 frames=frames_of(error) if origin is Origin.OTHER else (),
             )

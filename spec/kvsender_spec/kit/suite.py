@@ -5,7 +5,8 @@
         deviations = {"KS-2.3": "the last cause is shown; fixed in 0.4, see issue 71"}
 
 gives one test for each clause, ``test_clause[KS-2.3]``. The sender is explored once for a class, by the first test
-that runs, and only what broke is shortened. How a verdict becomes the outcome of a test:
+that runs, and only what broke is shortened; the workers of pytest-xdist share that one exploration (``sharing``). How a
+verdict becomes the outcome of a test:
 
 * pass: passed.
 * fail of a MUST clause: failed, with the clause, what was expected and observed, and the shortest trace found.
@@ -29,6 +30,7 @@ import inspect
 import logging
 from collections.abc import Mapping
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, final
 
@@ -39,6 +41,7 @@ from kvsender_spec.clauses import BY_ID, CLAUSES, Level
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.kit.parts import LoadError
+from kvsender_spec.kit.sharing import Place, SharingError, place_of, shared
 from kvsender_spec.observe.verdict import Outcome, Report, Verdict
 from kvsender_spec.report.text import counterexample, relation
 
@@ -98,6 +101,7 @@ class SenderConformance:
             raise DeclarationError(
                 f"{cls.__name__} is marked xfail, which would excuse every clause: name the clause in deviations"
             )
+        _PLACES.setdefault(cls, place_of(metafunc.config, metafunc.definition.nodeid))
         marked = [pytest.param(c.id, id=c.id, marks=pytest.mark.kvsender_clause(c.id)) for c in CLAUSES]
         metafunc.parametrize("clause", marked)
 
@@ -162,12 +166,17 @@ _REPORTS: Final[dict[type[SenderConformance], Report]] = {}
 """By class, not as an attribute of one: a subclass of a checked class has an exploration of its own."""
 
 
+_PLACES: Final[dict[type[SenderConformance], Place | None]] = {}
+"""Where the workers of xdist share the report of a class: by the first test of its name, which is the same in each."""
+
+
 def _report(cls: type[SenderConformance]) -> Report:
     if cls not in _REPORTS:
+        explore = partial(check, cls.adapter, seed=cls.seed, examples=Budget(cls.budget).examples)
         with _silence():
             try:
-                _REPORTS[cls] = check(cls.adapter, seed=cls.seed, examples=Budget(cls.budget).examples)
-            except LoadError as error:
+                _REPORTS[cls] = shared(_PLACES.get(cls), explore)
+            except (LoadError, SharingError) as error:
                 pytest.fail(str(error), pytrace=False)
     return _REPORTS[cls]
 

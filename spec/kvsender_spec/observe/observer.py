@@ -30,6 +30,7 @@ from kvsender_spec.history.events import (
     NotificationSent,
     PeerAdded,
     PeerLost,
+    PeerRemoved,
     PeerResumed,
     PeerReturned,
     PeerSilent,
@@ -160,6 +161,8 @@ class Observer:
                         before = self.subject.peer(event.was)
                         before.now = event.peer
                         disconnected(before, self.rooms.values())
+            case PeerRemoved() if self._sight.peers_go_unseen:
+                disconnected(self.subject.peer(event.peer), self.rooms.values())  # whatever has told the sender
             case ClockAdvanced():
                 for view in self.rooms.values():
                     view.note_truth(event.t)

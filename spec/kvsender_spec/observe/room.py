@@ -116,7 +116,7 @@ class RoomView:
     @property
     def without_pages(self) -> bool:
         """It has none, or none for some peer that has them all already."""
-        return not self.opened.pages or not all(target.pages for target in self.targets.values())
+        return not self.opened.pages or not all(target.pages or target.unseen for target in self.targets.values())
 
     @property
     def faultless(self) -> bool:

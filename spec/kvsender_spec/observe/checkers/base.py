@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from kvsender_spec.history.events import AnyEvent, ErrorSeen
-from kvsender_spec.history.header import Ability, Header
+from kvsender_spec.history.header import Ability, Header, Source
 from kvsender_spec.machine import HandleState
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.causes import chain, refs
@@ -17,6 +17,7 @@ from kvsender_spec.observe.verdict import Findings, Reason, Violation
 OWN_ERROR: Final = "own error"
 """The rule for an exception that left a call although nothing had gone wrong: no clause, but the sender's or the
 adapter's own mistake. Attribution names a clause where a circumstance is what it takes."""
+PEER_LOST: Final = "peer.lost"
 AS_WELL: Final = " as well"
 """How what was observed ends where a peer was told of two ends of one room (KS-6.1)."""
 
@@ -47,6 +48,8 @@ class Sight:
         self.errors: Final = errors
         self.can: Final = frozenset(header.can)
         self.vantage: Final = frozenset(header.vantage)
+        self.peers_go_unseen: Final = header.source is Source.LIVE and PEER_LOST not in self.vantage
+        """A sender in a running system may learn that a peer is gone in ways that its recorder does not see."""
         self.now = 0.0
         self.seq = -1
         self.step = 0

@@ -9,9 +9,10 @@ from kvsender_spec.history.events import CallName, Origin
 from kvsender_spec.history.header import Ability
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.causes import attribution_of
-from kvsender_spec.observe.checkers.base import ANSWERS, Checker, shown
+from kvsender_spec.observe.checkers.base import ANSWERS, PEER_LOST, Checker, shown
 from kvsender_spec.observe.room import RoomView
-from kvsender_spec.oracle import ABORTED, CauseKind
+from kvsender_spec.observe.verdict import Reason
+from kvsender_spec.oracle import ABORTED, UNKNOWN, CauseKind
 
 _NOTHING_MORE: Final = "the transport is asked for nothing more"
 
@@ -80,6 +81,9 @@ class Latch(Checker):
         if answer.allowed and answer.matching is None:
             self.held("KS-2.7")
             return
+        if not answer.latched and self.sight.peers_go_unseen and error is not None:
+            self.unseen("KS-2.7", Reason.NOT_RECORDED, PEER_LOST)
+            return
         if not answer.latched:
             wanted = f"a usage error, since the room is {answer.before[0]}"
             self.broke("KS-2.7", wanted, seen, room)
@@ -95,7 +99,10 @@ class Latch(Checker):
                 because = self.sight.owner_of(error, room)
                 self.broke("KS-2.3", f"the first cause, {answer.latched[0].cause}", seen, room, because=because)
             return
-        self.held("KS-2.3")
+        if self.sight.peers_go_unseen and answer.matching.cause is UNKNOWN:
+            self.unseen("KS-2.3", Reason.NOT_RECORDED, PEER_LOST)
+        else:
+            self.held("KS-2.3")
         if answer.shown_before is not None:
             same = answer.shown_before == (error.type, error.text)
             self.check("KS-2.4", same, ": ".join(answer.shown_before), seen, room)

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import AnyEvent, BytesCompared, CallName, CallStuck, RunEnded
 from kvsender_spec.observe.answers import Answer
-from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
+from kvsender_spec.observe.checkers.base import ANSWERS, PEER_LOST, Checker, Sight
 from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.verdict import Reason
 
@@ -77,7 +77,10 @@ class Outcomes(Checker):
             if value is KVPoll.Success and answer.was_terminal is None and not (faulted and room.oracle.all_done):
                 self._too_early(answer, seen)
             elif value is KVPoll.Failed and answer.was_terminal is None and answer.breaks is None:
-                self.broke("KS-3.5", answer.wanted, seen, room)
+                if self.sight.peers_go_unseen:
+                    self.unseen("KS-3.5", Reason.NOT_RECORDED, PEER_LOST)
+                else:
+                    self.broke("KS-3.5", answer.wanted, seen, room)
             elif not value.terminal and answer.was_terminal is None:
                 self.broke("KS-3.4", answer.wanted, seen, room)
         else:
