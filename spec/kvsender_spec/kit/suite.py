@@ -15,10 +15,11 @@ verdict becomes the outcome of a test:
 * inconclusive or error: failed, at either level. A clause that was never observed must not look kept.
 * not applicable: skipped, with what the sender does not claim or lacks.
 
-A deviation excuses a clause that *fails*, with a reason, as an expected failure. It does not excuse a broken adapter
-or a clause that was not observed, which a mark would do; and a deviation that is not needed is a failure.
+A deviation excuses a clause that *fails*, with a reason, as an expected failure, and with it what is only ever broken
+after that clause. It does not excuse a broken adapter or a clause that was not observed, which a mark would do; and a
+deviation that is not needed is a failure. ``baseline`` names a file of them, as ``kvsender baseline`` writes it.
 
-An adopter cannot silently weaken the suite. A subclass sets the five names in ``SETTINGS`` and marks other than xfail;
+An adopter cannot silently weaken the suite. A subclass sets the six names in ``SETTINGS`` and marks other than xfail;
 whatever else it defines is refused, so that no test, fixture or hook of this class can be overridden. What is wrong in
 a declaration (an unknown id, an empty reason) is an error at collection. Marking the class with skip stays possible:
 pytest reports it.
@@ -32,12 +33,14 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from functools import partial
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, final
 
 import pytest
 from rich.console import Console
 
 from kvsender_spec.clauses import BY_ID, CLAUSES, Level
+from kvsender_spec.deviations import Deviation, DeviationError, concerning, excused, read_baseline, require_sense
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.kit.parts import LoadError
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BudgetName: TypeAlias = Literal["quick", "ci", "nightly"]
-SETTINGS: Final = ("adapter", "seed", "budget", "strict", "deviations")
+SETTINGS: Final = ("adapter", "seed", "budget", "strict", "deviations", "baseline")
 _MARKS: Final = "pytestmark"
 _MADE_BY_PYTHON: Final = frozenset(
     {
@@ -84,6 +87,8 @@ class SenderConformance:
     """SHOULD clauses that are not met are failures as well."""
     deviations: ClassVar[Mapping[str, str]] = {}
     """Clauses that the sender is known to break, each with the reason."""
+    baseline: ClassVar[Path | str | None] = None
+    """A file of them: a path from the file of the class."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -97,6 +102,7 @@ class SenderConformance:
         _require_only_settings(cls)
         _require_sense(cls)
         _require_adapter(cls)
+        _known(cls)
         if any(True for _ in metafunc.definition.iter_markers("xfail")):
             raise DeclarationError(
                 f"{cls.__name__} is marked xfail, which would excuse every clause: name the clause in deviations"
@@ -110,7 +116,7 @@ class SenderConformance:
         cls = type(self)
         report = _report(cls)
         (verdict,) = (verdict for verdict in report.verdicts if verdict.clause.id == clause)
-        _conclude(cls, report, verdict, cls.deviations.get(clause))
+        _conclude(cls, report, verdict)
 
 
 def _require_only_settings(cls: type[SenderConformance]) -> None:
@@ -146,6 +152,18 @@ def _require_sense(cls: type[SenderConformance]) -> None:
             )
         if not isinstance(text, str) or not text.strip():
             raise DeclarationError(f"{cls.__name__}.deviations gives no reason for {clause}; say why it is broken")
+
+
+def _known(cls: type[SenderConformance]) -> dict[str, Deviation]:
+    """By clause, what the class and its baseline declare. Raises DeclarationError."""
+    own = [Deviation(clause=clause, reason=reason) for clause, reason in cls.deviations.items()]
+    path = None if cls.baseline is None else Path(inspect.getfile(cls)).parent / cls.baseline
+    try:
+        listed = () if path is None else read_baseline(path)
+        require_sense([*own, *listed], str(path))
+    except DeviationError as error:
+        raise DeclarationError(f"{cls.__name__}.baseline: {error}") from error
+    return concerning([*own, *listed], cls.adapter.name)
 
 
 def _require_adapter(cls: type[SenderConformance]) -> None:
@@ -192,16 +210,18 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def _conclude(cls: type[SenderConformance], report: Report, verdict: Verdict, deviation: str | None) -> None:
+def _conclude(cls: type[SenderConformance], report: Report, verdict: Verdict) -> None:
     """Turn one verdict into the outcome of one test."""
-    clause = verdict.clause
+    clause, known = verdict.clause, _known(cls)
     title = f"{clause.id} {clause.name}"
     word = verdict.text
-    if deviation is not None and not verdict.outcome.failed:
+    declared, deviation = known.get(clause.id), excused(verdict, known)
+    if declared is not None and not verdict.outcome.failed:
         why = f" ({verdict.note})" if verdict.note else ""
+        where = "deviations" if clause.id in cls.deviations else f"baseline, {cls.baseline}"
         pytest.fail(
-            f"{title} is declared as a deviation ({deviation}), but its verdict is {word}{why}:"
-            f" take it out of {cls.__name__}.deviations",
+            f"{title} is declared as a deviation ({declared}), but its verdict is {word}{why}:"
+            f" take it out of {cls.__name__}.{where}",
             pytrace=False,
         )
     match verdict.outcome:
