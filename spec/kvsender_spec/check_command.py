@@ -34,7 +34,7 @@ from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Report, worst_exit_code
 from kvsender_spec.outputs import Outputs
-from kvsender_spec.project import Project, ProjectError, find_project
+from kvsender_spec.project import Project, ProjectError, Settings, find_project
 from kvsender_spec.provenance import provenance
 from kvsender_spec.report.text import next_steps, render, render_matrix
 
@@ -95,6 +95,11 @@ class Plan:
     from_the_project: bool
     """Its adapters are those of the project file, and so the reports go where that says."""
 
+    @property
+    def uses_the_project(self) -> bool:
+        """The project file says something that counts here."""
+        return self.project.file is not None and self.project.settings != Settings()
+
     def reports(self, stop: Interrupts, suite: int | None = None, *, quiet: bool = False) -> Iterable[Report]:
         """One after the other, until somebody wants it to end."""
         checked = partial(
@@ -110,7 +115,7 @@ class Plan:
         found: Iterable[Report] = map(explored, self.names, self.adapters)
         if self.jobs > 1 and len(self.adapters) > 1:
             found = in_processes(partial(_checked_by_name, checked, self.project), self.names, self.jobs)
-        made = [provenance(name.partition(":")[0].partition(".")[0], self.budget) for name in self.names]
+        made = [provenance(name, self.budget) for name in self.names]
         with refusing(LoadError):
             for report, by in zip(found, made, strict=False):
                 yield replace(report, made_by=by)
@@ -242,6 +247,8 @@ def check_command(
     unchecked = [adapter.name for adapter in todo.adapters[len(reports) :]]
     if unchecked:
         console.print(f"not checked, because the command was interrupted: {', '.join(unchecked)}")
+    if todo.uses_the_project:
+        console.print(f"settings: {todo.project.file}")
     failed = outputs.write(reports)
     try:
         kept = outputs.keep_histories(reports)

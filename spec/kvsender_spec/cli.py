@@ -100,6 +100,9 @@ def _add(name: str) -> None:
 def main() -> None:
     """The console script. Where no command is named, the help or the refusal shows them all."""
     named = [name for name in COMMANDS if sys.argv[1:2] == [name]]
-    for name in named or COMMANDS:
-        _add(name)
-    app()
+    try:
+        for name in named or COMMANDS:
+            _add(name)
+        app()
+    except KeyboardInterrupt:  # before or after what a command does about it
+        sys.exit(130)

@@ -20,6 +20,7 @@ from kvsender_spec.front import refuse
 from kvsender_spec.history.plain import one_line
 from kvsender_spec.observe.verdict import Report
 from kvsender_spec.report.json import ReportError, load_report
+from kvsender_spec.report.text import all_known, causes
 
 _MOST: Final = 300
 """So many characters are printed of what a report quotes."""
@@ -66,9 +67,17 @@ def _of_clause(clause: Clause) -> list[str]:
     ]
 
 
+def _named(report: Report) -> str:
+    """How the command that made the report named the adapter."""
+    return "MODULE:ADAPTER" if report.made_by is None else one_line(report.made_by.adapter, _MOST)
+
+
 def _of_report(report: Report, path: Path) -> list[str]:
-    groups = report.groups
-    lines = [f"{one_line(report.adapter, _MOST)}: to repair: {len(groups)}"]
+    groups = causes(report)
+    known = sum(map(all_known, groups))
+    lines = [
+        f"{one_line(report.adapter, _MOST)}: to repair: {len(groups) - known}" + (f", known: {known}" if known else "")
+    ]
     for number, group in enumerate(groups, 1):
         clause, evidence = group.cause.clause, group.cause.evidence
         lines += ["", f"{number}. {clause.id} {clause.name} ({clause.level.value}): {clause.text}"]
@@ -81,7 +90,9 @@ def _of_report(report: Report, path: Path) -> list[str]:
         lines.append(f"   repaired:  {ADVICE[clause.id].repair}")
         if group.consequences:
             lines.append(f"   follows:   {', '.join(verdict.clause.id for verdict in group.consequences)}")
-        lines.append(f"   next:      kvsender replay {path} {clause.id} MODULE:ADAPTER")
+        if all_known(group):
+            lines.append(f"   known:     {one_line(group.cause.known, _MOST)}")
+        lines.append(f"   next:      kvsender replay {path} {clause.id} {_named(report)}")
     for error in report.errors:
         lines += ["", f"error: {one_line(error.message, _MOST)}"]
     return lines

@@ -15,18 +15,19 @@ from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.observe.verdict import Provenance
 
 
-def provenance(module: str, budget: str, command: Sequence[str] = ()) -> Provenance:
-    """Of a report that is made now, on an adapter of this top-level module. ``command``: the arguments of this process,
-    if there are none."""
+def provenance(adapter: str, budget: str, command: Sequence[str] = ()) -> Provenance:
+    """Of a report that is made now, on the adapter that is named so, ``module:attribute``. ``command``: the arguments
+    of this process, if there are none."""
     said = command or [Path(sys.argv[0]).name, *sys.argv[1:]]
     return Provenance(
         kit=version_of("kvsender-spec"),
         contract=contract(),
         hypothesis=version_of("hypothesis"),
         python=platform.python_version(),
-        package=_package(module),
+        package=_package(adapter.partition(":")[0].partition(".")[0]),
         budget=budget,
         command=shlex.join(said),
+        adapter=adapter,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -28,7 +28,8 @@ def replay_command(
         list[str], typer.Argument(metavar="[KS-ID] MODULE:ADAPTER", help="of a report: which clause; then the adapter")
     ],
     profile: Annotated[
-        Profile | None, typer.Option(help="check against this profile instead of the one the adapter claims")
+        Profile | None,
+        typer.Option(help="judge against this profile instead of the report's, or of the one the adapter claims"),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="a SHOULD that fails counts as a MUST")] = False,
     verbose: Annotated[bool, typer.Option(help="show what the sender logs")] = False,
@@ -40,9 +41,9 @@ def replay_command(
     if len(adapters) != 1 or len(clauses) > 1:
         raise refuse(f"replay takes one adapter and at most one clause, not {' '.join(names)}")
     with refusing(TraceError, about=f"{path}: "):
-        trace, clause = read_trace(path, *clauses)
+        trace, clause, judged = read_trace(path, *clauses)
     with refusing(LoadError):
-        done = replay(load(adapters[0], verbose=verbose), trace, profile=profile, strict=strict)
+        done = replay(load(adapters[0], verbose=verbose), trace, profile=profile or judged, strict=strict)
     _render_replay(trace, done, clause, plain_console())
     raise typer.Exit(done.exit_code)
 

@@ -36,9 +36,17 @@ def _read(name: str) -> Recorded:
             return Recorded("standard input", read(sys.stdin.buffer))
         return Recorded(name, read(Path(name)))
     except HistoryError as error:
+        if name != STANDARD_INPUT and _is_report(Path(name)):
+            said = "a report, not a history: `kvsender explain` explains it, `kvsender replay` runs its traces"
+            raise refuse(f"{one_line(name, LIMIT)}: {said}", COMMAND) from error
         raise refuse(f"{one_line(name, LIMIT)}: {error}", COMMAND) from error
     except OSError as error:
         raise refuse(f"cannot read {one_line(name, LIMIT)}: {error.strerror}", COMMAND) from error
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b'"kvsender-report' in file.read(200)
 
 
 @trace_app.command("show")

@@ -66,7 +66,7 @@ def test_the_command_draws_both_and_writes_the_trace(tmp_path: Path) -> None:
     assert "1. send, first post rejected: the specification asks the transport, the sender raises" in done.stdout
     assert "it breaks KS-1.1, KS-1.2" in done.stdout
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"machines.md", "machines.svg", "difference.ndjson"}
-    trace, clause = read_trace(tmp_path / "new" / "difference.ndjson")
+    trace, clause, _ = read_trace(tmp_path / "new" / "difference.ndjson")
     assert clause is None
     again = replay(SeedAdapter(AfterTheFix), trace)
     assert again.exit_code == 1

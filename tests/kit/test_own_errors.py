@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection, Sequence
+from enum import IntEnum
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from threading import current_thread
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 from xml.etree import ElementTree
 
 import pytest
@@ -310,3 +311,20 @@ def test_the_rule_of_an_own_error_is_no_clause() -> None:
     found = run_trace(InlineAdapter(Slips), Trace(Setup(), ROOM)).observer.findings.violations
     assert found[0].clause == OWN_ERROR
     assert any(frame.endswith("in send") for frame in found[0].frames)
+
+
+class _Poll(IntEnum):
+    """Numbers of its own."""
+
+    Success = 3
+
+
+class _OwnNumbers(InlineSender):
+    def poll(self) -> KVPoll:
+        return cast("KVPoll", _Poll.Success)
+
+
+def test_an_enumeration_with_other_numbers_is_refused() -> None:
+    report = check(InlineAdapter(_OwnNumbers), examples=0, clauses=["KS-2.1"])
+    assert report.exit_code in (2, 3)
+    assert "poll() answered <_Poll.Success: 3>, which is no KVPoll" in report.errors[0].message

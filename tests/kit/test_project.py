@@ -374,6 +374,46 @@ def test_an_interrupted_check_reports_what_it_has_seen(here: Path, jobs: int) ->
     assert any(clause.verdict.failed for clause in document.clauses)
 
 
+def test_the_settings_that_count_are_named(here: Path) -> None:
+    (here / "pyproject.toml").write_text('[tool.kvsender]\nbudget = "quick"\n')
+    done = kvsender("check", "mine:right", "KS-1.5", cwd=here)
+    assert f"settings: {here / 'pyproject.toml'}" in done.stdout
+    assert "right, profile full, seed 0, budget quick\n" in done.stdout
+
+
+def test_known_failures_are_explained_as_known_and_what_comes_next_can_be_pasted(here: Path) -> None:
+    (here / "kvsender-baseline.toml").write_text('[[deviations]]\nclause = "KS-2.4"\nreason = "because"\n')
+    (here / "kvsender.toml").write_text('adapters = ["mine:wrong"]\nbudget = "quick"\nreports = {json = "r.json"}\n')
+    assert kvsender("check", cwd=here).returncode == 1
+    explained = kvsender("explain", "r.json", cwd=here).stdout
+    assert explained.startswith("wrong: to repair: 1, known: 1\n")
+    assert "   known:     because\n" in explained
+    assert "   next:      kvsender replay r.json KS-2.3 mine:wrong\n" in explained
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("trace", "show", "r.json"), "r.json: a report, not a history: `kvsender explain` explains it"),
+        (("replay", "h/wrong.KS-2.3.ndjson", "mine:wrong"), "a history, which was recorded: `kvsender trace show`"),
+        (("check", "mine.py"), "write module:attribute, e.g. mine.py:adapter"),
+    ],
+)
+def test_a_file_of_another_kind_is_answered_with_its_command(here: Path, command: tuple[str, ...], said: str) -> None:
+    kvsender("check", "mine:wrong", "KS-2.3", "--examples", "1", "--json", "r.json", "--histories", "h", cwd=here)
+    done = kvsender(*command, cwd=here)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_report_is_replayed_against_its_own_profile(here: Path) -> None:
+    (here / "toy.py").write_text("from kvsender_spec.kit.toy import adapter\n")
+    options = ("--profile", "quiescent", "--json", "r.json", "--examples", "1")
+    assert kvsender("check", "toy:adapter", "KS-4.3", *options, cwd=here).returncode == 1
+    assert kvsender("replay", "r.json", "KS-4.3", "toy:adapter", cwd=here).returncode == 1
+    assert kvsender("replay", "r.json", "KS-4.3", "toy:adapter", "--profile", "latch", cwd=here).returncode == 0
+
+
 def test_a_clause_that_needs_no_run_makes_none(here: Path) -> None:
     done = kvsender("check", "mine:right", "KS-1.5", "--json", "r.json", cwd=here)
     assert done.returncode == 0, done.stdout

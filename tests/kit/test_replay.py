@@ -21,6 +21,7 @@ from kvsender_spec.kit.check import check
 from kvsender_spec.kit.replay import read_trace, replay
 from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.run.scripted_world import SENDER_SIDE, unrunnable_setup
+from kvsender_spec.machine import Profile
 from kvsender_spec.report.json import to_json
 from kvsender_spec.report.text import narrate
 from kvsender_spec.trace import Call, Progress, Setup, Step, Trace, TraceError
@@ -57,8 +58,8 @@ def test_a_counterexample_breaks_the_same_clause_when_it_is_replayed(
     assert verdict.evidence is not None
     assert verdict.evidence.trace is not None
     assert verdict.evidence.history is not None
-    trace, named = read_trace(written(tmp_path, verdict.evidence.trace.dump()))
-    assert (trace, named) == (verdict.evidence.trace, None)
+    trace, named, judged = read_trace(written(tmp_path, verdict.evidence.trace.dump()))
+    assert (trace, named, judged) == (verdict.evidence.trace, None, None)
     done = replay(adapter, trace)
     assert clause in {violation.clause for violation in done.violations}
     assert done.exit_code == 1
@@ -263,13 +264,13 @@ def test_a_trace_is_taken_from_a_report_and_it_is_said_whether_its_clause_still_
 def test_of_a_report_with_one_trace_no_clause_need_be_named(tmp_path: Path) -> None:
     found = check(SeedAdapter(AfterTheFix), clauses=["KS-1.2"])
     path = written(tmp_path, to_json([found]))
-    trace, clause = read_trace(path)
+    trace, clause, judged = read_trace(path)
     (verdict,) = found.verdicts
     assert verdict.evidence is not None
-    assert (trace, clause) == (verdict.evidence.trace, "KS-1.2")
+    assert (trace, clause, judged) == (verdict.evidence.trace, "KS-1.2", Profile.LATCH)
     # Of several reports as well, and a trace that cannot be run is refused there as elsewhere.
     several = written(tmp_path, to_json([found, check(SMALL, examples=10, clauses=["KS-1.4"])]))
-    assert read_trace(several) == (trace, clause)
+    assert read_trace(several) == (trace, clause, judged)
     several.write_text(several.read_text().replace('\\"call\\": \\"open\\"', '\\"call\\": \\"poll\\"'))
     with pytest.raises(TraceError, match="was not opened before"):
         read_trace(several)

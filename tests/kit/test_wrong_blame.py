@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
 import pytest
+from tests.mutants.adopters import LosesWhatWasRefused
 from tests.mutants.clause_by_clause import SucceedsWhenPosted
 from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
+from tests.mutants.styles import ReleasesInBackground
 
 from kvsender_spec.clauses import BY_ID
 from kvsender_spec.contract import Attribution
@@ -15,6 +17,7 @@ from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.adapter import World
 from kvsender_spec.kit.blame import Blame, attribute
 from kvsender_spec.kit.check import Outcome, Report, check
+from kvsender_spec.kit.replay import replay
 from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.machine import State
 from kvsender_spec.observe.attribution import OWN_ERROR, Tally
@@ -290,3 +293,14 @@ def test_the_rule_is_the_one_that_the_cause_shows(
     trace = Trace(parse_setup(setup), tuple(map(parse_step, calls.split("; "))))
     violations = run_trace(adapter, trace, as_it_is=True).observer.findings.violations
     assert [(v.clause, set(v.contexts)) for v in violations][:1] == [found]
+
+
+def test_the_shortest_trace_of_a_leak_leaks_nothing_where_background_work_releases() -> None:
+    """The work had its time after the room's last answer, or it is not known what it would have released."""
+    report = check(InlineAdapter(LosesWhatWasRefused), examples=0, clauses=["KS-4.3"])
+    (verdict,) = report.verdicts
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.evidence is not None
+    assert verdict.evidence.trace is not None
+    assert any(step.fault is not None for step in verdict.evidence.trace.steps), "what is lost was refused"
+    assert replay(InlineAdapter(ReleasesInBackground), verdict.evidence.trace).violations == ()

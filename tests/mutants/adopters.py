@@ -10,11 +10,15 @@ from contextlib import suppress
 from typing import ClassVar, Final, NoReturn
 
 from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem, Part
+from tests.mutants.styles import ReleasesInBackground
 
 from kvsender_spec.contract import Attribution, KVPoll, TransferAborted, TransferTimeout
 from kvsender_spec.faults import STAND_INS
 from kvsender_spec.kit.adapter import Destination, RoomPlan
 from kvsender_spec.machine import State
+
+KEPT: Final[list[Part]] = []
+"""Handles that a mutant has lost. Dropping the last reference to one would release it."""
 
 
 class CountsFromTheLastLook(InlineSender):
@@ -132,6 +136,36 @@ class BlamesItsCallerForALostPeer(InlineSender):
         super().fault(error, Attribution.CALLER if lost else attribution)
 
 
+class CutsLargeChunks(InlineSender):
+    """Of a chunk of many pages only the first four are transferred.
+
+    vllm-ascend #8810: a part is taken for the whole. Bug B61 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-3.1"
+
+    def wanted(self, target: Destination, pages: Sequence[int], first: int) -> tuple[Sequence[int], Sequence[int]]:
+        mine, theirs = super().wanted(target, pages, first)
+        return mine[:4], theirs[:4]
+
+
+class LosesWhatWasRefused(ReleasesInBackground):
+    """The handle of a refused post is kept by nobody, so that nobody releases it.
+
+    sglang #14070: handles are never released. Bug B30 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-4.3"
+
+    def fault(self, error: BaseException, attribution: Attribution | None = None) -> None:
+        lost = [part for part in self.parts if part.state == "rejected"]
+        KEPT.extend(lost)
+        del KEPT[:-8]
+        self.system.doubtful += lost
+        self.parts = [part for part in self.parts if part not in lost]
+        super().fault(error, attribution)
+
+
 class ClearsByItsId(InlineSender):
     """clear() removes the entry of its room id, whoever has the id by now.
 
@@ -213,6 +247,8 @@ SENDERS: Final = (
     OneWindowForAll,
     TripsOverALostPeer,
     BlamesItsCallerForALostPeer,
+    CutsLargeChunks,
+    LosesWhatWasRefused,
     ClearsByItsId,
     AbortsAtTheNextPoll,
 )

@@ -163,6 +163,13 @@ class CountsWaiting(Engine):
         return sum(thread.is_alive() for thread in self.threads)
 
 
+class ReleasesInBackground(InlineSender):
+    """Releases nothing itself: what has settled waits for the background work of the system."""
+
+    def release_settled(self) -> None:
+        """The system does it, in settle()."""
+
+
 SENDERS: Final = (
     TriesAMakeAgain,
     PreparesEachTime,
@@ -170,6 +177,7 @@ SENDERS: Final = (
     LooksInEveryCall,
     MovesInTheOldestRoomsPoll,
     MakesItsAuxFirst,
+    ReleasesInBackground,
 )
 STYLES: Final = (
     *map(InlineAdapter, SENDERS),

@@ -186,5 +186,5 @@ def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, t
     header = Header(source=Source.SCRIPTED, vantage=tuple(KINDS), can=tuple(sorted(can or ())))
     verdict = verdict_of(clause, profile, [header], Findings(tally.held, reasons=tally.reasons.reasons))
     excused = tally.excused[clause.id]
-    note = f"broken {excused} times where the caller did what profile {profile.value} does not allow" if excused else ""
+    note = f"broken only where the caller did what profile {profile.value} does not allow it" if excused else ""
     return replace(verdict, note=note) if note and verdict.outcome is Outcome.PASS else verdict

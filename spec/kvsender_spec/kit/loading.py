@@ -18,9 +18,8 @@ def load_adapter(name: str) -> Adapter:
     """Import ``module:attribute`` or ``path/to/module.py:attribute``. Raises LoadError for what is not an adapter."""
     module_name, colon, attribute = name.rpartition(":")
     if not colon or not module_name or not attribute:
-        raise LoadError(
-            f"{name!r} does not name an adapter: write module:attribute, e.g. kvsender_nixl.adapter:adapter"
-        )
+        example = f"{name}:adapter" if name.endswith(".py") else "kvsender_nixl.adapter:adapter"
+        raise LoadError(f"{name!r} does not name an adapter: write module:attribute, e.g. {example}")
     module = _of_a_file(Path(module_name)) if module_name.endswith(".py") else _imported(module_name)
     found: object = getattr(module, attribute, None)
     if found is None:

@@ -53,8 +53,9 @@ def _counts(found: Violation, *, strict: bool) -> bool:
     return found.clause in BY_ID and (strict or BY_ID[found.clause].level is Level.MUST)
 
 
-def read_trace(path: Path, clause: str | None = None) -> tuple[Trace, str | None]:
-    """A trace, and the clause that it is said to break: from a trace's file, or from a report in JSON.
+def read_trace(path: Path, clause: str | None = None) -> tuple[Trace, str | None, Profile | None]:
+    """A trace, the clause that it is said to break, and the profile that it was judged against: from a trace's file,
+    which says neither, or from a report in JSON.
 
     Raises TraceError with the reason for whatever is not a trace that can be run.
     """
@@ -65,25 +66,31 @@ def read_trace(path: Path, clause: str | None = None) -> tuple[Trace, str | None
     except UnicodeDecodeError as error:
         raise TraceError(f"not UTF-8: {error.reason} at byte {error.start}") from error
     if '"schema"' in text[:200]:
-        trace, clause = _from_report(text, clause)
+        trace, clause, profile = _from_report(text, clause)
+    elif '"kvsender-history/' in text[:200]:
+        raise TraceError(
+            "a history, which was recorded: `kvsender trace show` tells it, `kvsender trace check` judges it"
+        )
     else:
-        trace = load(text.splitlines())
+        trace, profile = load(text.splitlines()), None
     reason = unrunnable(trace)
     if reason:
         raise TraceError(reason)
-    return trace, clause
+    return trace, clause, profile
 
 
-def _from_report(text: str, clause: str | None) -> tuple[Trace, str]:
+def _from_report(text: str, clause: str | None) -> tuple[Trace, str, Profile]:
     try:
-        rows = [row for report in load_report(text) for row in report.clauses if row.trace is not None]
-        names = sorted({row.id for row in rows})
+        reports = load_report(text)
+        rows = [(row, report.profile) for report in reports for row in report.clauses if row.trace is not None]
+        names = sorted({row.id for row, _ in rows})
         if clause is None and len(names) != 1:
             raise TraceError(f"a report with traces of {', '.join(names) or 'no clause'}: say of which one, as KS-2.2")
-        chosen = [row for row in rows if clause in (None, row.id)]
+        chosen = [(row, profile) for row, profile in rows if clause in (None, row.id)]
         if not chosen:
             raise TraceError(f"the report has no trace of {clause}, only of {', '.join(names) or 'no clause'}")
-        return chosen[0].load_trace(), chosen[0].id
+        row, profile = chosen[0]
+        return row.load_trace(), row.id, profile
     except ReportError as error:
         raise TraceError(str(error)) from error
 

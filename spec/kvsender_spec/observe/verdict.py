@@ -244,6 +244,8 @@ class Provenance:
     """What holds the adapter, with its version; empty where that is no installed package."""
     budget: str
     command: str
+    adapter: str
+    """How the command named the adapter: ``module:attribute``."""
     date: str
     """When the check began, in UTC (ISO 8601)."""
 

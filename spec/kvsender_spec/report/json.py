@@ -218,7 +218,7 @@ def document(report: Report) -> ReportDocument:
 
 
 def _made_by(made: Provenance | None) -> Provenance | None:
-    return None if made is None else replace(made, command=_utf8(made.command))
+    return None if made is None else replace(made, command=_utf8(made.command), adapter=_utf8(made.adapter))
 
 
 def _error(error: Breakdown) -> ErrorDocument:

@@ -96,7 +96,7 @@ def conclusion(report: Report) -> str:
         case 1 if counted:
             return f"Does not conform: {count(counted, which)} failed."
         case 1 if report.stale:
-            return f"Stale: {', '.join(report.stale)} is among the known failures, and does not fail."
+            return f"Stale: known failures that do not come any more: {', '.join(report.stale)}."
         case 1:
             return "Does not conform: the complete suite failed."
         case 130:
@@ -108,7 +108,8 @@ def conclusion(report: Report) -> str:
 def subject(report: Report) -> str:
     """What was checked: the adapter, the profile and the seed."""
     claims = "" if report.claims is None else f" (the adapter claims {report.claims.value})"
-    return f"{one_line(report.adapter, LIMIT)}, profile {report.profile.value}{claims}, seed {report.seed}"
+    budget = "" if report.made_by is None else f", budget {report.made_by.budget}"
+    return f"{one_line(report.adapter, LIMIT)}, profile {report.profile.value}{claims}, seed {report.seed}{budget}"
 
 
 def summary(report: Report) -> str:
@@ -279,6 +280,10 @@ def render(report: Report, console: Console) -> None:
 
     say(subject(report), "bold")
     say(conclusion(report), style(_overall(report)))
+    for error in breakdowns(report):
+        say(f"the adapter broke: {one_line(error.message, LIMIT)}", _BAD)
+        for frame, _ in _frames(error.frames):
+            say(frame)
     for group in causes(report):
         console.print()
         if all_known(group):
@@ -296,10 +301,6 @@ def render(report: Report, console: Console) -> None:
         say(f"  {unclaimed_line(verdict)}", "yellow")
     for note in notes(report):
         say(note)
-    for error in breakdowns(report):
-        say(f"the adapter broke: {one_line(error.message, LIMIT)}", _BAD)
-        for frame, _ in _frames(error.frames):
-            say(frame)
     if report.suite is not None:
         for line in report.suite.lines:
             say(one_line(line, LIMIT))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 from typing import Final, cast
 
@@ -36,6 +37,11 @@ __all__ = ["OVERLAP_CALLS", "Run", "run_trace"]
 _WRITTEN: Final[Mapping[Call, str]] = {call: f"{call}()" for call in CALL_NAMES}
 _GIVING_UP: Final = (Call.ABORT, Call.CLEAR)
 _POLLS: Final[Mapping[int, str]] = {value: value.name for value in KVPoll}
+
+
+def _means_another(result: int) -> bool:
+    """A member of an enumeration of the sender's own, whose number is that of another member of KVPoll."""
+    return isinstance(result, Enum) and result.name in KVPoll.__members__ and result.name != _POLLS[result]
 
 
 class Run(Surroundings):
@@ -175,7 +181,7 @@ class Run(Surroundings):
         value: str | None = None
         attribution: str | None = None
         if call is Call.POLL and error is None:
-            if not isinstance(result, int) or result not in _POLLS:
+            if not isinstance(result, int) or result not in _POLLS or _means_another(result):
                 raise AdapterError(f"adapter {self.adapter.name}: poll() answered {result!r}, which is no KVPoll")
             value = _POLLS[result]
         elif call is Call.FAILURE_EXCEPTION and error is not None and Ability.ATTRIBUTION in self.can:
@@ -275,6 +281,7 @@ class Run(Surroundings):
         self.rooms.clear()
 
     def _count(self) -> None:
+        self.settle()  # background work may end what a poll() after the last settle step has left
         collect()
         self._hold(None)
         entries: int | None = None

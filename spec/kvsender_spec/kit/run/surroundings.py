@@ -58,7 +58,7 @@ class Surroundings(Situation):
                 self._settle_everything()
             case Call.WORK:
                 self._faults.arm(step)
-                self._settle()
+                self.settle()
                 self.calls.let_workers(round_=True)
                 self._faults.disarm()
             case _:
@@ -73,9 +73,9 @@ class Surroundings(Situation):
         of = self.recorder.call_started(CallName.RECONNECT, None)
         error = self.connecting("reconnect", lambda: system.reconnect(peer))[1]
         self.recorder.call_ended(of, None, error=error)
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Give the system the time for its background work, where it has any."""
         if self.settles is not None:
             of = self.recorder.call_started(CallName.SWEEP, None)
@@ -90,7 +90,7 @@ class Surroundings(Situation):
         rounds = _SETTLE_ROUNDS if self.calls.system is None else self.observer.rounds()
         for _ in range(rounds):
             self.scripted_world.let_progress(None, Progress.ALL)
-            self._settle()
+            self.settle()
             self.calls.let_workers(round_=True)
         self._settled = set()
 

@@ -22,6 +22,7 @@ from kvsender_spec.faults import (
     Kind,
     Point,
 )
+from kvsender_spec.kit.adapter import ROOM_PAGES
 from kvsender_spec.kit.run.misuse import MALFORMED
 from kvsender_spec.kit.run.situation import OVERLAP_CALLS
 from kvsender_spec.kit.search.churn import churn
@@ -286,9 +287,16 @@ def _parts() -> Iterator[Trace]:
         yield Trace(setup, (_OPEN, *sent, replace(_POLL, fault=Fault(Point.CHECK, Kind.BACKEND)), *_EPILOGUE))
 
 
+def _large_chunks() -> Iterator[Trace]:
+    """As many pages as a room can have. A sender may cut a chunk, or take its first pages for all of them."""
+    for setup in (Setup(((ROOM_PAGES,),)), Setup(((3, ROOM_PAGES - 3),), peers=2)):
+        sent = (_SEND,) * len(setup.chunks[0])
+        yield Trace(setup, (_OPEN, *sent, _POLL_HALF, _POLL_ALL, _POLL))
+
+
 _FAMILIES: Final[tuple[Callable[[], Iterator[Trace]], ...]] = (
     *(_faults, _good_ends, _callers_calls, _faults_among_others),
-    *(_other_rooms, _earlier_rooms, _peers, _overlaps, _parts, churn),
+    *(_other_rooms, _earlier_rooms, _peers, _overlaps, _parts, _large_chunks, churn),
 )
 
 
