@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history import events as h
 from kvsender_spec.history.header import Header, Source
+from kvsender_spec.history.words import CallName, Destination, Origin, Says
 
 HEADER: Final = Header(
     source=Source.SCRIPTED, vantage=tuple(h.kind_of(one) for one in h.EVENT_TYPES), subject="a sender"
@@ -21,12 +22,12 @@ EVERYTHING: Final[tuple[h.AnyEvent, ...]] = (
     h.PeerAdded(seq=0, t=0.0, peer="decode0"),
     h.StepStarted(seq=1, t=0.0, text="open(0)"),
     h.RoomOpened(
-        seq=2, t=0.001, room=4, id=17, pages=2, destinations=(h.Destination(peer="decode0", pages=(8, 9), aux=1),)
+        seq=2, t=0.001, room=4, id=17, pages=2, destinations=(Destination(peer="decode0", pages=(8, 9), aux=1),)
     ),
-    h.CallStarted(seq=3, t=0.001, room=4, what=h.CallName.INIT),
+    h.CallStarted(seq=3, t=0.001, room=4, what=CallName.INIT),
     h.CallEnded(seq=4, t=0.002, room=4, of=3),
     h.StepStarted(seq=5, t=0.002, text="send(0) with post=nixlRemoteDisconnectError"),
-    h.CallStarted(seq=6, t=0.003, room=4, what=h.CallName.SEND, pages=(3, 5), last=True),
+    h.CallStarted(seq=6, t=0.003, room=4, what=CallName.SEND, pages=(3, 5), last=True),
     h.TransferMade(
         seq=7, t=0.004, call=6, room=4, peer="decode0", handle=0, pages=(3, 5), target=(8, 9), aux=1, message="17:done"
     ),
@@ -37,7 +38,7 @@ EVERYTHING: Final[tuple[h.AnyEvent, ...]] = (
         ref=0,
         type="nixlRemoteDisconnectError",
         text="NIXL_ERR_REMOTE_DISCONNECT",
-        origin=h.Origin.TRANSPORT,
+        origin=Origin.TRANSPORT,
         disconnect=True,
     ),
     h.TransferPosted(seq=9, t=0.005, call=6, room=4, handle=0, error=0),
@@ -49,12 +50,12 @@ EVERYTHING: Final[tuple[h.AnyEvent, ...]] = (
     h.PeerSilent(seq=15, t=0.007, peer="decode0"),
     h.PeerResumed(seq=16, t=0.008, peer="decode0"),
     h.PeerLost(seq=17, t=0.009, peer="decode0"),
-    h.CallStarted(seq=18, t=0.01, room=4, what=h.CallName.POLL),
+    h.CallStarted(seq=18, t=0.01, room=4, what=CallName.POLL),
     h.TransferChecked(seq=19, t=0.01, call=18, room=4, handle=1, answer="DONE"),
     h.TransferReleased(seq=20, t=0.011, call=18, room=4, handle=1),
     h.NotificationSent(seq=21, t=0.011, call=18, room=4, peer="decode0", message="17:failed"),
     h.CallEnded(seq=22, t=0.012, room=4, of=18, value="Failed"),
-    h.NotificationHeard(seq=23, t=0.012, room=4, peer="decode0", says=h.Says.FAILURE, id=17, reason="disconnected"),
+    h.NotificationHeard(seq=23, t=0.012, room=4, peer="decode0", says=Says.FAILURE, id=17, reason="disconnected"),
     h.PagesHeld(seq=24, t=0.012, room=4, pages=(3, 5)),
     h.BytesCompared(seq=25, t=0.012, room=4, differ="page 8 of decode0", outside=True),
     h.PeerReturned(seq=26, t=0.02, peer="decode0.1", generation=1, was="decode0"),
@@ -62,7 +63,7 @@ EVERYTHING: Final[tuple[h.AnyEvent, ...]] = (
     h.ControlArrived(seq=28, t=0.02, malformed=True, message="\x1b[2Jnonsense"),
     h.WorkerEnded(seq=29, t=0.02, thread=2, name="bootstrap"),
     h.CallStarted(
-        seq=30, t=0.02, room=4, thread=1, what=h.CallName.SEND, pages=(3, 0.5), misuse="page ids that are not integers"
+        seq=30, t=0.02, room=4, thread=1, what=CallName.SEND, pages=(3, 0.5), misuse="page ids that are not integers"
     ),
     h.CallStuck(seq=31, t=5.02, room=4, thread=1, of=30, after_s=5.0, stack=("sender.py:12 in send",)),
     h.ClockAdvanced(seq=32, t=5.02, by_s=5.5),

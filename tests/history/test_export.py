@@ -15,6 +15,7 @@ from kvsender_spec.history import events as h
 from kvsender_spec.history.export import to_perfetto
 from kvsender_spec.history.header import Header
 from kvsender_spec.history.schema import schema, schema_page
+from kvsender_spec.history.words import CallName
 
 
 class Entry(msgspec.Struct):
@@ -82,7 +83,7 @@ POSTED = (
             (
                 h.TransferReleased(seq=5, t=3.0, handle=1),
                 h.TransferChecked(seq=6, t=4.0, handle=1, answer="ERR"),
-                h.CallStarted(seq=7, t=5.0, what=h.CallName.POLL),
+                h.CallStarted(seq=7, t=5.0, what=CallName.POLL),
             ),
             [(3, "1", 3e6), (2, "0", 5e6)],
         ),

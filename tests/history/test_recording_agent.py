@@ -18,7 +18,6 @@ from kvsender_spec.history.events import (
     ErrorSeen,
     Event,
     NotificationSent,
-    Origin,
     PeerAdded,
     PeerRemoved,
     TransferChecked,
@@ -29,6 +28,7 @@ from kvsender_spec.history.events import (
 from kvsender_spec.history.header import Header, Source
 from kvsender_spec.history.record import Place, Recorder
 from kvsender_spec.history.recording_agent import RecordingAgent, ReleasedHandle, Through, Transfer
+from kvsender_spec.history.words import Origin
 from kvsender_spec.kit.scripted.fabric import Fabric
 
 PAGE, PAGES = 16, 4

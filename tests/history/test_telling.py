@@ -12,6 +12,7 @@ from tests.history.drawn import EVERYTHING, HEADER, everything, histories
 from kvsender_spec.history import events as h
 from kvsender_spec.history.plain import one_line
 from kvsender_spec.history.telling import TEXT_LIMIT, Teller, tell
+from kvsender_spec.history.words import CallName, Destination, Origin
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\r\n\u202eabc\x9b31m\ud800"
 
@@ -23,16 +24,16 @@ def told(*events: h.AnyEvent) -> list[str]:
 def test_a_call_is_told_with_what_the_transport_answered_inside_it() -> None:
     lines = told(
         h.StepStarted(seq=0, t=0.0, text="send(0)"),
-        h.CallStarted(seq=1, t=0.25, what=h.CallName.SEND, pages=(3, 5), last=True),
+        h.CallStarted(seq=1, t=0.25, what=CallName.SEND, pages=(3, 5), last=True),
         h.TransferMade(
             seq=2, t=0.25, call=1, peer="decode0", handle=3, pages=(3, 5), target=(8, 9), aux=1, message="17"
         ),
         h.TransferPosted(seq=3, t=0.5, call=1, handle=3, answer="PROC"),
         h.CallEnded(seq=4, t=0.5, of=1),
-        h.CallStarted(seq=5, t=0.5, what=h.CallName.POLL),
+        h.CallStarted(seq=5, t=0.5, what=CallName.POLL),
         h.CallEnded(seq=6, t=0.75, of=5, value="Transferring"),
-        h.CallStarted(seq=7, t=0.75, what=h.CallName.POLL),
-        h.ErrorSeen(seq=8, t=0.75, call=7, ref=0, type="nixlBackendError", text="NIXL_ERR", origin=h.Origin.TRANSPORT),
+        h.CallStarted(seq=7, t=0.75, what=CallName.POLL),
+        h.ErrorSeen(seq=8, t=0.75, call=7, ref=0, type="nixlBackendError", text="NIXL_ERR", origin=Origin.TRANSPORT),
         h.TransferChecked(seq=9, t=0.75, call=7, handle=3, error=0),
         h.CallEnded(seq=10, t=0.75, of=7, value="Failed"),
     )
@@ -53,11 +54,11 @@ def test_a_call_is_told_with_what_the_transport_answered_inside_it() -> None:
 
 def test_an_error_is_told_with_its_causes_and_alone_where_nothing_refers_to_it() -> None:
     lines = told(
-        h.ErrorSeen(seq=0, t=0.0, ref=0, type="KeyError", text="1", origin=h.Origin.OTHER),
-        h.ErrorSeen(seq=1, t=0.0, ref=1, type="KVTransferError", text="room 1 failed", cause=0, origin=h.Origin.OTHER),
-        h.CallStarted(seq=2, t=0.0, what=h.CallName.FAILURE_EXCEPTION),
+        h.ErrorSeen(seq=0, t=0.0, ref=0, type="KeyError", text="1", origin=Origin.OTHER),
+        h.ErrorSeen(seq=1, t=0.0, ref=1, type="KVTransferError", text="room 1 failed", cause=0, origin=Origin.OTHER),
+        h.CallStarted(seq=2, t=0.0, what=CallName.FAILURE_EXCEPTION),
         h.CallEnded(seq=3, t=0.0, of=2, error=1, attribution="internal"),
-        h.ErrorSeen(seq=4, t=0.0, ref=2, type="OSError", text="unseen", origin=h.Origin.OTHER),
+        h.ErrorSeen(seq=4, t=0.0, ref=2, type="OSError", text="unseen", origin=Origin.OTHER),
     )
     assert lines[:-1] == [
         "    2   0.000000  the caller calls failure_exception(): it raised KVTransferError: room 1 failed"
@@ -67,17 +68,17 @@ def test_an_error_is_told_with_its_causes_and_alone_where_nothing_refers_to_it()
 
 
 def test_an_endless_chain_of_causes_ends() -> None:
-    loop = h.ErrorSeen(seq=0, t=0.0, ref=0, type="A", text="", cause=0, origin=h.Origin.OTHER)
+    loop = h.ErrorSeen(seq=0, t=0.0, ref=0, type="A", text="", cause=0, origin=Origin.OTHER)
     assert told(loop, h.CallEnded(seq=1, t=0.0, of=9, error=0))[0].count("caused by") == 8
     assert "call 9 raised error 5, which was lost" in told(h.CallEnded(seq=0, t=0.0, of=9, error=5))[0]
 
 
 def test_threads_and_rooms_are_named_where_there_are_several() -> None:
     one = h.RoomOpened(
-        seq=0, t=0.0, room=4, id=1, pages=1, destinations=(h.Destination(peer="a"), h.Destination(peer="b", dummy=True))
+        seq=0, t=0.0, room=4, id=1, pages=1, destinations=(Destination(peer="a"), Destination(peer="b", dummy=True))
     )
     two = h.RoomOpened(seq=1, t=0.0, room=5, id=1, pages=0, destinations=())
-    call = h.CallStarted(seq=2, t=0.0, room=5, thread=1, what=h.CallName.ABORT)
+    call = h.CallStarted(seq=2, t=0.0, room=5, thread=1, what=CallName.ABORT)
     assert told(one, two, call)[:3] == [
         "    0   0.000000  room 1 (key 4) is opened: 1 page to a; b, a dummy",
         "    1   0.000000  room 1 (key 5) is opened: 0 pages to nobody",
@@ -144,7 +145,7 @@ def test_any_history_can_be_told_with_at_most_a_line_an_event(history: h.History
 
 
 def test_many_pages_are_told_short() -> None:
-    call = h.CallStarted(seq=0, t=0.0, what=h.CallName.SEND, pages=tuple(range(100)))
+    call = h.CallStarted(seq=0, t=0.0, what=CallName.SEND, pages=tuple(range(100)))
     made = h.TransferMade(seq=1, t=0.0, peer="a", handle=0, pages=tuple(range(100)))
     lines = told(call, made)
     assert "send(0, 1, 2, 3, 4, 5, 6, 7, ... 100 pages)" in lines[0]

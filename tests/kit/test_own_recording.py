@@ -24,7 +24,6 @@ from kvsender_spec.history.events import (
     ErrorSeen,
     Event,
     EventsDropped,
-    Origin,
     PeerAdded,
     RoomOpened,
     TransferChecked,
@@ -33,6 +32,7 @@ from kvsender_spec.history.events import (
 )
 from kvsender_spec.history.header import Source
 from kvsender_spec.history.ndjson import check, read
+from kvsender_spec.history.words import Origin
 from kvsender_spec.kit.adapter import Adapter, RoomPlan, World
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.execute import run_trace

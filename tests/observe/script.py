@@ -11,13 +11,10 @@ from tests.observe.runs import files
 from kvsender_spec.history.events import (
     AnyEvent,
     CallEnded,
-    CallName,
     CallStarted,
-    Destination,
     ErrorSeen,
     EventsDropped,
     History,
-    Origin,
     PagesHeld,
     RoomOpened,
     TransferChecked,
@@ -25,6 +22,7 @@ from kvsender_spec.history.events import (
     TransferPosted,
     TransferReleased,
 )
+from kvsender_spec.history.words import CallName, Destination, Origin
 
 FULL: Final = replace(HEADER, can=files()["ks-2.1-breaks"].header.can)
 

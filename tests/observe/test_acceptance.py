@@ -24,7 +24,6 @@ from kvsender_spec.history.events import (
     AnyEvent,
     BytesLanded,
     CallEnded,
-    CallName,
     CallStarted,
     ErrorSeen,
     EventsDropped,
@@ -38,6 +37,7 @@ from kvsender_spec.history.events import (
     kind_of,
 )
 from kvsender_spec.history.ndjson import read, write
+from kvsender_spec.history.words import CallName
 from kvsender_spec.observe.checkers import CHECKERS
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker
 from kvsender_spec.observe.checkers.ks4_pages import Pages

@@ -18,18 +18,11 @@ from typing import Final
 from tests.observe.runs import every_history, kit_runs
 
 from kvsender_spec.history.errors import ErrorClasses
-from kvsender_spec.history.events import (
-    KINDS,
-    AnyEvent,
-    CallName,
-    Destination,
-    History,
-    RoomOpened,
-    TransferPosted,
-)
+from kvsender_spec.history.events import KINDS, AnyEvent, History, RoomOpened, TransferPosted
 from kvsender_spec.history.header import Header, Source
 from kvsender_spec.history.ndjson import check, dump
 from kvsender_spec.history.record import Place, Recorder
+from kvsender_spec.history.words import CallName, Destination
 from kvsender_spec.observe.observer import Observer, observe
 
 ROOMS: Final = 1000

@@ -10,18 +10,16 @@ from kvsender_spec.contract import KVUsageError
 from kvsender_spec.history.errors import ErrorClasses
 from kvsender_spec.history.events import (
     KINDS,
-    CallName,
-    Destination,
     FaultsOver,
     NotificationHeard,
     PeerLost,
     PeerReturned,
     RoomOpened,
     RunEnded,
-    Says,
 )
 from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.history.record import Place, Recorder
+from kvsender_spec.history.words import CallName, Destination, Says
 from kvsender_spec.observe.observer import Observer
 
 PEER = "decode0"

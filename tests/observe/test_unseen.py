@@ -7,7 +7,8 @@ from tests.observe.runs import files
 from tests.observe.script import FULL, Script
 from tests.observe.watching import failing, observations
 
-from kvsender_spec.history.events import CallName, EventsDropped, History, Origin, RoomOpened
+from kvsender_spec.history.events import EventsDropped, History, RoomOpened
+from kvsender_spec.history.words import CallName, Origin
 from kvsender_spec.observe.attribution import OWN_ERROR
 from kvsender_spec.observe.observer import observe
 

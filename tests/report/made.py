@@ -12,6 +12,7 @@ from kvsender_spec.clauses import BY_ID, CLAUSES
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.history import events as h
 from kvsender_spec.history.header import Header, Source
+from kvsender_spec.history.words import CallName, Destination, Origin, Says
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.verdict import Breakdown, Evidence, Outcome, Report, SuiteSummary, Verdict, Violation
 from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
@@ -60,10 +61,10 @@ class Script:
         self.add(h.StepStarted(seq=self.seq, t=0.0, text=text))
 
     def error(self, ref: int, text: str, type_: str = "nixlBackendError") -> int:
-        self.add(h.ErrorSeen(seq=self.seq, t=0.0, ref=ref, type=type_, text=text, origin=h.Origin.TRANSPORT))
+        self.add(h.ErrorSeen(seq=self.seq, t=0.0, ref=ref, type=type_, text=text, origin=Origin.TRANSPORT))
         return ref
 
-    def call(self, what: h.CallName, pages: tuple[int, ...] = (), *, room: int = 0, last: bool = False) -> int:
+    def call(self, what: CallName, pages: tuple[int, ...] = (), *, room: int = 0, last: bool = False) -> int:
         self._call = self.add(h.CallStarted(seq=self.seq, t=0.0, what=what, pages=pages, room=room, last=last))
         return self._call
 
@@ -84,7 +85,7 @@ class Script:
         self.add(h.TransferReleased(seq=self.seq, t=0.0, handle=handle))
 
     def opened(self, *peers: str, room: int = 0, number: int = 7) -> None:
-        destinations = tuple(h.Destination(peer=peer) for peer in peers)
+        destinations = tuple(Destination(peer=peer) for peer in peers)
         self.add(h.RoomOpened(seq=self.seq, t=0.0, room=room, id=number, pages=2, destinations=destinations))
 
 
@@ -92,11 +93,11 @@ def success_after_failure(text: str = "injected nixlBackendError") -> tuple[h.Hi
     """What ``TRACE`` shows of a sender that swallows an error: the history, and the poll() that answers Success."""
     script = Script()
     script.step("open(0)")
-    script.call(h.CallName.INIT)
+    script.call(CallName.INIT)
     script.opened("decode0", "decode1")
     script.ended()
     script.step("send(0) with post[1]=nixlBackendError")
-    script.call(h.CallName.SEND, (0, 1), last=True)
+    script.call(CallName.SEND, (0, 1), last=True)
     script.make(1, "decode0", "room 7")
     script.post(1)
     script.make(2, "decode1")
@@ -104,14 +105,14 @@ def success_after_failure(text: str = "injected nixlBackendError") -> tuple[h.Hi
     script.post(2, None, 1)
     script.ended()
     script.step("poll(0) after all finished")
-    script.call(h.CallName.POLL)
+    script.call(CallName.POLL)
     script.check(1)
     script.release(1)
     shown = script.ended("Success")
     script.add(h.BytesCompared(seq=script.seq, t=0.0, differ="page 0 of decode1", room=0))
-    script.add(h.NotificationHeard(seq=script.seq, t=0.0, peer="decode0", says=h.Says.SUCCESS, id=7))
+    script.add(h.NotificationHeard(seq=script.seq, t=0.0, peer="decode0", says=Says.SUCCESS, id=7))
     script.step("poll(0)")
-    script.call(h.CallName.POLL)
+    script.call(CallName.POLL)
     script.ended("Success")
     script.add(h.RunEnded(seq=script.seq, t=0.0))
     return script.history, shown
@@ -210,7 +211,7 @@ def every_event(text: str = "words") -> h.History:
     script.step(text)
     script.error(1, text, text)
     script.opened(text, "decode0")
-    call = script.call(h.CallName.SEND, tuple(range(40)), last=True)
+    call = script.call(CallName.SEND, tuple(range(40)), last=True)
     at = script.seq
     several: tuple[h.AnyEvent, ...] = (
         h.CallStuck(seq=at, t=1.0, of=call, after_s=5.0, stack=(text,)),
@@ -230,7 +231,7 @@ def every_event(text: str = "words") -> h.History:
         h.BytesLanded(seq=at + 14, t=1.0, handle=1, bytes=64, late=True, foreign=True),
         h.BytesCompared(seq=at + 15, t=1.0, differ=text, outside=True),
         h.PagesHeld(seq=at + 16, t=1.0, pages=(1, 2)),
-        h.NotificationHeard(seq=at + 17, t=1.0, peer=text, says=h.Says.FAILURE, id=7, reason=text),
+        h.NotificationHeard(seq=at + 17, t=1.0, peer=text, says=Says.FAILURE, id=7, reason=text),
         h.ControlArrived(seq=at + 18, t=1.0, malformed=True, message=text),
         h.WorkerEnded(seq=at + 19, t=1.0, name=text),
         h.ClockAdvanced(seq=at + 20, t=31.0, by_s=30.0),

@@ -8,6 +8,7 @@ from tests.report.made import HOSTILE, LONG, Script, every_event, success_after_
 
 from kvsender_spec.history import events as h
 from kvsender_spec.history.plain import printable
+from kvsender_spec.history.words import CallName
 from kvsender_spec.observe.verdict import Violation
 from kvsender_spec.report.sequence import MOST_EVENTS, MOST_PEERS, MOST_STEPS, sequence
 from kvsender_spec.report.svg import Path, Picture, Rect, Words, draw
@@ -72,7 +73,7 @@ def test_a_violation_without_an_event_has_its_box_at_the_end() -> None:
 def test_many_events_of_a_step_are_cut_with_a_count_but_never_the_violation() -> None:
     script = Script()
     script.step("poll(0)")
-    script.call(h.CallName.POLL)
+    script.call(CallName.POLL)
     for handle in range(100):
         script.check(handle, "PROC")
     script.ended("Success")
@@ -88,7 +89,7 @@ def test_many_steps_are_cut_with_a_count_but_never_the_violation() -> None:
     script = Script()
     for number in range(100):
         script.step(f"poll({number})")
-        script.call(h.CallName.POLL)
+        script.call(CallName.POLL)
         script.ended("Success")
     seq = script.history.events[151].seq
     said = words(sequence(script.history, [Violation("KS-2.1", "", "", seq=seq)]))
@@ -104,7 +105,7 @@ def test_steps_alike_are_drawn_once() -> None:
     seqs: list[int] = []
     for _ in range(9):
         script.step("poll(0)")
-        script.call(h.CallName.POLL)
+        script.call(CallName.POLL)
         seqs.append(script.ended("Transferring"))
     assert [text for text in words(sequence(script.history)) if "poll(0)" in text] == ["1 to 9. poll(0), 9 times alike"]
     said = words(sequence(script.history, [Violation("KS-3.4", "an end", "none", seq=seqs[6])]))

@@ -7,6 +7,7 @@ from tests.report.made import HOSTILE, LONG, Script, every_event, success_after_
 
 from kvsender_spec.history import events as h
 from kvsender_spec.history.telling import Teller
+from kvsender_spec.history.words import CallName
 from kvsender_spec.observe.verdict import Violation
 from kvsender_spec.report.text import broken, narrate, tell
 
@@ -54,10 +55,10 @@ def test_without_steps_every_call_of_the_main_thread_is_a_step() -> None:
     script = Script()
     script.error(1, "early")
     script.opened("decode0", number=9)
-    script.call(h.CallName.SEND, (3, 4), last=True)
-    script.add(h.CallStarted(seq=script.seq, t=0.0, what=h.CallName.ABORT, room=0, thread=1))
+    script.call(CallName.SEND, (3, 4), last=True)
+    script.add(h.CallStarted(seq=script.seq, t=0.0, what=CallName.ABORT, room=0, thread=1))
     script.ended()
-    script.call(h.CallName.POLL)
+    script.call(CallName.POLL)
     steps = [(step.number, step.title) for step in Teller(script.history).steps()]
     assert steps == [(0, "before the first step"), (1, "send(3, 4, last)"), (2, "poll()")]
     assert [line.kind for line in tell(script.history)] == ["event"] * 6

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kvsender_spec.contract import KVPoll
-from kvsender_spec.history.events import ErrorSeen, Origin
+from kvsender_spec.history.events import ErrorSeen
+from kvsender_spec.history.words import Origin
 from kvsender_spec.machine import HandleEvent, Input, State
 from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, RoomOracle
 

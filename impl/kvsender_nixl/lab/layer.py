@@ -21,19 +21,18 @@ from kvsender_spec.clauses import CLAUSES, Clause, Layer
 from kvsender_spec.history.events import (
     AnyEvent,
     CallEnded,
-    CallName,
     CallStarted,
     ErrorSeen,
     History,
     MayFail,
     NotificationSent,
-    Origin,
     PeerAdded,
     TransferChecked,
     TransferMade,
     TransferPosted,
     TransferReleased,
 )
+from kvsender_spec.history.words import CallName, Origin
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import OWN_ERROR
 from kvsender_spec.observe.verdict import Breakdown, Findings, Outcome, Report, Verdict, Violation, merge

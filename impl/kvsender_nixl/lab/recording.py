@@ -19,17 +19,11 @@ from kvsender_nixl.agent import ERROR_CLASSES
 from kvsender_nixl.side import SenderOptions
 from kvsender_spec.contract import KVPoll, KVUsageError
 from kvsender_spec.history.errors import ErrorClasses
-from kvsender_spec.history.events import (
-    KINDS,
-    CallName,
-    History,
-    NotificationHeard,
-    PagesHeld,
-    Says,
-)
+from kvsender_spec.history.events import KINDS, History, NotificationHeard, PagesHeld
 from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.history.record import Outside, Recorder
 from kvsender_spec.history.recording_agent import ReleasedHandle
+from kvsender_spec.history.words import CallName, Says
 from kvsender_spec.observe.observer import Observer
 from kvsender_spec.observe.verdict import Findings
 

@@ -29,8 +29,6 @@ from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
     BytesCompared,
     BytesLanded,
-    CallName,
-    Destination,
     FaultsOver,
     KeptCounted,
     PeerLost,
@@ -39,10 +37,10 @@ from kvsender_spec.history.events import (
     PeerSilent,
     RoomOpened,
     RunEnded,
-    Says,
 )
 from kvsender_spec.history.record import Place
 from kvsender_spec.history.recording_agent import RecordingAgent, Transfer
+from kvsender_spec.history.words import CallName, Destination, Says
 
 if TYPE_CHECKING:
     from kvsender_nixl.lab.real_world import RealPrefill

@@ -13,7 +13,8 @@ from kvsender_nixl.lab.peer import DecodePeer
 from kvsender_nixl.lab.process import until
 from kvsender_nixl.lab.recording import Recording
 from kvsender_spec.contract import KVPoll
-from kvsender_spec.history.events import BytesCompared, CallEnded, CallName
+from kvsender_spec.history.events import BytesCompared, CallEnded
+from kvsender_spec.history.words import CallName
 from kvsender_spec.machine import HandleState
 from kvsender_spec.observe.room import RoomView
 from kvsender_spec.trace import Misuse

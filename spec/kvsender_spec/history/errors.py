@@ -10,7 +10,7 @@ from itertools import islice
 from types import FrameType
 from typing import Final
 
-from kvsender_spec.history.events import Origin
+from kvsender_spec.history.words import Origin
 
 TEXT_LIMIT: Final = 4000
 """Characters of an error that are kept: a sender's error may quote all that it knows."""

@@ -16,12 +16,10 @@ from kvsender_spec.history.errors import ErrorClasses, frames_of, text_of
 from kvsender_spec.history.events import (
     AnyEvent,
     CallEnded,
-    CallName,
     CallStarted,
     ErrorSeen,
     History,
     NotificationSent,
-    Origin,
     PeerAdded,
     RunEnded,
     TransferChecked,
@@ -30,6 +28,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
 )
 from kvsender_spec.history.header import Header
+from kvsender_spec.history.words import CallName, Origin
 
 MESSAGE_LIMIT: Final = 200
 _LINKS: Final = 16

@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias, assert_never
 from kvsender_spec.history import events as h
 from kvsender_spec.history.header import FORMAT
 from kvsender_spec.history.plain import count, one_line, short
+from kvsender_spec.history.words import Destination
 
 TEXT_LIMIT: Final = 400
 """Characters that are told of one text."""
@@ -339,11 +340,11 @@ def _numbers(values: tuple[int, ...]) -> str:
     return shown if len(values) <= MOST_NUMBERS else f"{shown} and {len(values) - MOST_NUMBERS} more"
 
 
-def _process(event: h.PeerAdded | h.Destination) -> str:
+def _process(event: h.PeerAdded | Destination) -> str:
     return _plain(event.peer) + (f", generation {event.generation}" if event.generation else "")
 
 
-def _destination(there: h.Destination) -> str:
+def _destination(there: Destination) -> str:
     words = [_process(there)]
     words += ["a dummy"] if there.dummy else [f"pages {_numbers(there.pages)}"] if there.pages else []
     words += [] if there.aux is None else [f"aux slot {there.aux}"]

@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from kvsender_spec.contract import Attribution, KVPoll
-from kvsender_spec.history.events import CallEnded, CallName, CallStarted, ErrorSeen, Origin
+from kvsender_spec.history.events import CallEnded, CallStarted, ErrorSeen
+from kvsender_spec.history.words import CallName, Origin
 from kvsender_spec.machine import LATCHED, Input, State
 from kvsender_spec.observe.bracket import Answered, Bracket
 from kvsender_spec.observe.causes import attribution_of, chain, matches, refs

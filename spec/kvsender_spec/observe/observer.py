@@ -15,7 +15,6 @@ from kvsender_spec.history.events import (
     AnyEvent,
     BytesLanded,
     CallEnded,
-    CallName,
     CallStarted,
     CallStuck,
     ClockAdvanced,
@@ -44,6 +43,7 @@ from kvsender_spec.history.events import (
     WorkerEnded,
 )
 from kvsender_spec.history.header import Ability, Header
+from kvsender_spec.history.words import CallName
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.answers import Answer, conclude, follow, in_order
 from kvsender_spec.observe.attribution import CALLER

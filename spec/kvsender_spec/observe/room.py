@@ -14,12 +14,10 @@ from transitions import MachineError
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
     CallEnded,
-    CallName,
     CallStarted,
     ErrorSeen,
     Event,
     NotificationHeard,
-    Origin,
     RoomOpened,
     TransferChecked,
     TransferMade,
@@ -27,6 +25,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
 )
 from kvsender_spec.history.header import Ability, Header
+from kvsender_spec.history.words import CallName, Origin
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
 from kvsender_spec.observe.bracket import Answered, Bracket
 from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, Possible, RoomOracle

@@ -24,9 +24,10 @@ from kvsender_spec.fronts.own.ledger import Attributes, Ledger, Named, NamedErro
 from kvsender_spec.fronts.own.sender import Answers, SenderCalls
 from kvsender_spec.fronts.own.wrapper import Wrapper
 from kvsender_spec.history import events
-from kvsender_spec.history.events import Destination, History
+from kvsender_spec.history.events import History
 from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.history.record import Recorder
+from kvsender_spec.history.words import Destination
 from kvsender_spec.machine import Profile
 
 __all__ = ["Moves", "OwnHistory"]

@@ -11,8 +11,9 @@ from typing import Final
 
 from kvsender_spec.faults import NIXL_KINDS, Kind
 from kvsender_spec.history.errors import ErrorClasses
-from kvsender_spec.history.events import EventsDropped, Origin
+from kvsender_spec.history.events import EventsDropped
 from kvsender_spec.history.record import Recorder
+from kvsender_spec.history.words import Origin
 
 Named = str | type[BaseException]
 """A class of errors, or the name of one."""

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.fronts.own.ledger import Attributes, Ledger
 from kvsender_spec.fronts.own.wrapper import AnyCall, Given, Tells, argument
-from kvsender_spec.history.events import CallName, CallStarted, ErrorSeen, Origin, TransferMade
+from kvsender_spec.history.events import CallStarted, ErrorSeen, TransferMade
+from kvsender_spec.history.words import CallName, Origin
 
 CALLS: Final = {
     "init": CallName.INIT,

@@ -17,8 +17,8 @@ from typing import Final, cast
 
 from kvsender_spec.contract import Clearable, KVPoll
 from kvsender_spec.history import events
-from kvsender_spec.history.events import CallName, Destination
 from kvsender_spec.history.header import Ability
+from kvsender_spec.history.words import CallName, Destination
 from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError, Second, StuckError, supervised

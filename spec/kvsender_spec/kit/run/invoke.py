@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from kvsender_spec.contract import Abortable, Clearable, Measured, Sender
-from kvsender_spec.history.events import CallName
+from kvsender_spec.history.words import CallName
 from kvsender_spec.trace import Call
 
 CALL_NAMES: Final = {

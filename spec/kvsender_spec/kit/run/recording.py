@@ -9,6 +9,7 @@ from typing import Final, Literal
 from kvsender_spec.faults import Point
 from kvsender_spec.history import events
 from kvsender_spec.history.record import NOWHERE, Place, Recorder, message_of
+from kvsender_spec.history.words import Says
 from kvsender_spec.kit.adapter import Notifies, RoomPlan
 from kvsender_spec.kit.run.calls import AdapterError, Calls
 from kvsender_spec.kit.run.scripted_world import SENDER_SIDE, ScriptedWorld
@@ -122,7 +123,7 @@ class FabricRecorder:
         notification = self._calls.hook("read_notification", partial(system.read_notification, message))
         if notification is not None:
             heard = partial(
-                events.NotificationHeard, peer=peer, says=events.Says(notification.kind.value), id=notification.room
+                events.NotificationHeard, peer=peer, says=Says(notification.kind.value), id=notification.room
             )
             self._recorder.note(partial(heard, incarnation=notification.incarnation, reason=notification.reason))
 

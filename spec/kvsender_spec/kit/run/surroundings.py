@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 from kvsender_spec.history import events
-from kvsender_spec.history.events import CallName
+from kvsender_spec.history.words import CallName
 from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.misuse import MALFORMED

@@ -19,15 +19,9 @@ from kvsender_spec.clauses import CLAUSES, Level, claimed
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.formal.suite.letters import PEERS, POLLS, SENDS, Answer, CallSequence, Letter, Reading
 from kvsender_spec.formal.suite.sender import SpecSender
-from kvsender_spec.history.events import (
-    AnyEvent,
-    CallEnded,
-    Origin,
-    TransferChecked,
-    TransferMade,
-    TransferPosted,
-)
+from kvsender_spec.history.events import AnyEvent, CallEnded, TransferChecked, TransferMade, TransferPosted
 from kvsender_spec.history.header import Ability
+from kvsender_spec.history.words import Origin
 from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter
 from kvsender_spec.kit.run.execute import Run
 from kvsender_spec.machine import Profile

@@ -5,16 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from kvsender_spec.contract import Attribution, KVPoll
-from kvsender_spec.history.events import (
-    AnyEvent,
-    CallEnded,
-    CallName,
-    ErrorSeen,
-    ImportProbed,
-    Origin,
-    PeerAdded,
-)
+from kvsender_spec.history.events import AnyEvent, CallEnded, ErrorSeen, ImportProbed, PeerAdded
 from kvsender_spec.history.header import Ability
+from kvsender_spec.history.words import CallName, Origin
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, OWN_ERROR, Checker, Sight, shown
 from kvsender_spec.observe.room import RoomView

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from kvsender_spec.contract import Attribution, KVPoll
-from kvsender_spec.history.events import CallName, Origin
 from kvsender_spec.history.header import Ability
+from kvsender_spec.history.words import CallName, Origin
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.causes import attribution_of
 from kvsender_spec.observe.checkers.base import ANSWERS, PEER_LOST, Checker, shown

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from kvsender_spec.contract import KVPoll
-from kvsender_spec.history.events import AnyEvent, BytesCompared, CallName, CallStuck, RunEnded
+from kvsender_spec.history.events import AnyEvent, BytesCompared, CallStuck, RunEnded
+from kvsender_spec.history.words import CallName
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, PEER_LOST, Checker, Sight
 from kvsender_spec.observe.room import RoomView

@@ -8,7 +8,6 @@ from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
     AnyEvent,
     BytesLanded,
-    CallName,
     KeptCounted,
     PagesHeld,
     TransferChecked,
@@ -17,6 +16,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
 )
 from kvsender_spec.history.header import Ability
+from kvsender_spec.history.words import CallName
 from kvsender_spec.machine import LATCHED, HandleState
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight

@@ -5,17 +5,9 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from kvsender_spec.contract import KVPoll
-from kvsender_spec.history.events import (
-    AnyEvent,
-    CallName,
-    CallStarted,
-    NotificationHeard,
-    PeerAdded,
-    RunEnded,
-    Says,
-    TransferMade,
-)
+from kvsender_spec.history.events import AnyEvent, CallStarted, NotificationHeard, PeerAdded, RunEnded, TransferMade
 from kvsender_spec.history.header import Ability
+from kvsender_spec.history.words import CallName, Says
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, AS_WELL, Checker, Sight
 from kvsender_spec.observe.room import RoomView

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from kvsender_spec.history.events import Origin
+from kvsender_spec.history.words import Origin
 from kvsender_spec.machine import LATCHED
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, shown

@@ -1,0 +1,63 @@
+"""The fixed words of a history: what an error is, which call it was, what a notification says, where a room goes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Origin(StrEnum):
+    """What an error is, by its class and by how it came about."""
+
+    TRANSPORT = "transport"
+    """One of the transport's classes, or a plain RuntimeError of its bindings."""
+    REFUSED = "refused"
+    """The transport refused the arguments of a call, or an earlier call of the subject's own has brought it about: it
+    has removed the agent of a peer that was well, or uses what it had kept from before a reconnection."""
+    RELEASED = "released"
+    """A released handle or descriptor list was used. The real library may crash here."""
+    USAGE = "usage"
+    """The caller misused the sender."""
+    BASE = "base"
+    """KeyboardInterrupt, SystemExit: nobody may swallow it."""
+    OTHER = "other"
+    """Anything else: an error of the sender's own, or of the adapter."""
+
+
+class CallName(StrEnum):
+    """A call of the caller."""
+
+    INIT = "init"
+    SEND = "send"
+    POLL = "poll"
+    FAILURE_EXCEPTION = "failure_exception"
+    ABORT = "abort"
+    CLEAR = "clear"
+    METRICS = "metrics"
+    RECONNECT = "reconnect"
+    SWEEP = "sweep"
+    """Background work of the subject's gets its time."""
+
+
+class Says(StrEnum):
+    """What a notification says to the peer about a room."""
+
+    PROGRESS = "progress"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+class Destination(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where one peer wants one room. A dummy peer takes part and receives nothing."""
+
+    peer: str
+    pages: tuple[int, ...] = ()
+    """Page ids at the peer, in the order of the room's pages."""
+    aux: int | None = None
+    """The aux slot at the peer."""
+    generation: int = 0
+    """Which process of that name: it counts restarts."""
+    dummy: bool = False
+    unseen: bool = False
+    """The source does not know the pages: none are named here, and that does not mean that there are none."""
