@@ -26,7 +26,16 @@ from rich.console import Console
 from rich.table import Table
 from tests.code_mutants.survivors import PAGE, ROOT, SOURCES, Mutant, changed, parse
 
-COVERED: Final = ("sender.py", "failing.py", "making.py", "transfers.py", "rooms.py", "chunks.py", "peers.py", "prefill.py")
+COVERED: Final = (
+    "sender.py",
+    "failing.py",
+    "making.py",
+    "transfers.py",
+    "rooms.py",
+    "chunks.py",
+    "peers.py",
+    "prefill.py",
+)
 """What decides about a room, and the front of the process. The page says why the other files are not there."""
 MUTATION_RUN: Final = Path(__file__).with_name("mutation_run.py")
 LIMIT_S: Final = 4 * 3600

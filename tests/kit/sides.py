@@ -47,6 +47,10 @@ class Side(ABC):
     def end(self, blob: bytes, cut: str) -> int:
         """The length of metadata that ends there."""
 
+    @abstractmethod
+    def wait_for(self, owner: str, notifications: int) -> None:
+        """Until so many have arrived, or for a while: on a loaded machine the way takes its time."""
+
     def settle(self, owner: str, handle: Any) -> str:
         """Check until the answer is not PROC."""
         deadline = time.monotonic() + SETTLE_S
@@ -75,6 +79,9 @@ class ScriptedSide(Side):
         behind = blob.index(b"|", number) + 1
         return dict(zip(CUTS, (connection - 1, number - 1, behind - 1, behind, len(blob) - 1), strict=True))[cut]
 
+    def wait_for(self, owner: str, notifications: int) -> None:
+        """They are there at once."""
+
 
 class RealSide(Side):
     def __init__(self) -> None:
@@ -96,6 +103,12 @@ class RealSide(Side):
     def breathe(self) -> None:
         for name in NAMES:
             self._kept[name] += super().notifs(name)
+
+    def wait_for(self, owner: str, notifications: int) -> None:
+        deadline = time.monotonic() + SETTLE_S
+        while len(self._kept[owner]) < notifications and time.monotonic() < deadline:
+            self.breathe()
+            time.sleep(0.001)
 
     def notifs(self, owner: str) -> list[tuple[str, bytes]]:
         """A notification needs a moment over tcp, and both agents' time."""
