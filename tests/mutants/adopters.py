@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import ClassVar, Final, NoReturn
 
 from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem, Part
@@ -166,6 +167,38 @@ class LosesWhatWasRefused(ReleasesInBackground):
         super().fault(error, attribution)
 
 
+class KeepsTheFirstAuxSlot(InlineSender):
+    """The aux slot of a room id is that of its first room, whoever has the id by now.
+
+    sglang #22716 and #23020: metadata index collision. Bug B35 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-5.4"
+
+    def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
+        slots: dict[int, int] = vars(system).setdefault("slots", {})
+        super().__init__(system, replace(plan, aux_index=slots.setdefault(plan.room, plan.aux_index)))
+
+
+class StopsAtTheFirstThatIsNotDue(InlineSender):
+    """Deadlines are looked through in the order of the first posts, up to the first that has not passed.
+
+    vLLM #58222 and #50789: the scan stops at the first entry that has not expired, and entries are renewed in place.
+    Bug B47 of the field catalogue.
+    """
+
+    breaks: ClassVar = "KS-3.4"
+
+    def overdue(self) -> bool:
+        for room in self.system.rooms.values():
+            if room is self:
+                break
+            newest = max((part.posted_at for part in room.parts if part.state == "flying"), default=None)
+            if newest is not None and self.system.world.clock() - newest < self.system.world.transfer_timeout_s:
+                return False
+        return super().overdue()
+
+
 class ClearsByItsId(InlineSender):
     """clear() removes the entry of its room id, whoever has the id by now.
 
@@ -249,6 +282,8 @@ SENDERS: Final = (
     BlamesItsCallerForALostPeer,
     CutsLargeChunks,
     LosesWhatWasRefused,
+    KeepsTheFirstAuxSlot,
+    StopsAtTheFirstThatIsNotDue,
     ClearsByItsId,
     AbortsAtTheNextPoll,
 )

@@ -30,6 +30,8 @@ OUTSIDE: Final = {
     "TripsOverALostPeer": "no letter brings a peer back",
     "BlamesItsCallerForALostPeer": "no letter brings a peer back",
     "CutsLargeChunks": "a chunk of a sequence has one page",
+    "StopsAtTheFirstThatIsNotDue": "a sequence is about one room",
+    "KeepsTheFirstAuxSlot": "a sequence is about one room",
     "LosesWhatWasRefused": "no letter is background work",
     "CutsToThePeersPages": "every peer wants every page",
     "AbortReconnects": "a sequence is about one room",

@@ -129,7 +129,7 @@ class ScriptedWorld:
         destinations += [
             Destination(peer, targets[self.setup.cached * (peer is self.peers[0]) :], aux, dummy=False) for peer in real
         ]
-        return RoomPlan(ROOM_IDS[slot], incarnation, pages, slot, tuple(destinations))
+        return RoomPlan(ROOM_IDS[slot], incarnation, pages, incarnation % NUM_AUX_SLOTS, tuple(destinations))
 
     @staticmethod
     def addresses(plan: RoomPlan) -> list[int]:

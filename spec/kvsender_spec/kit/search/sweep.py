@@ -230,6 +230,12 @@ def _peers() -> Iterator[Trace]:
     # The deadline counts from the post, however often the caller looks (KS-3.4).
     often = (*(_DRAIN, _POLL) * 8, *(_POLL,) * _MANY, _DRAIN, *(_POLL,) * _MANY)
     yield Trace(replace(ONE, silent=True), (_OPEN, _SEND, Step(Call.FAULTS_OVER), *often))
+    # Of two rooms the older one has posted again since: the other one is late first.
+    renewed = Setup(((1, 1), (1,)), silent=True)
+    begun = (_OPEN, *_of(1, _OPEN), _SEND, _POLL_ALL, *_of(1, _SEND), Step(Call.FAULTS_OVER))
+    posted = (*begun, _DRAIN, _DRAIN, _SEND)
+    both = (*_of(1, _POLL), _POLL) * 6
+    yield Trace(renewed, (*posted, *(_DRAIN,) * 4, *both, _DRAIN, *both, _DRAIN, *both, _DRAIN, *both))
     for number in range(len(MALFORMED)):
         yield Trace(ONE, (_OPEN, Step(Call.CONTROL, number), _SEND, _POLL_ALL))
 
