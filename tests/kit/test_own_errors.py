@@ -316,15 +316,15 @@ def test_the_rule_of_an_own_error_is_no_clause() -> None:
 class _Poll(IntEnum):
     """Numbers of its own."""
 
-    Success = 3
+    SUCCESS = 3
 
 
 class _OwnNumbers(InlineSender):
     def poll(self) -> KVPoll:
-        return cast("KVPoll", _Poll.Success)
+        return cast("KVPoll", _Poll.SUCCESS)
 
 
 def test_an_enumeration_with_other_numbers_is_refused() -> None:
     report = check(InlineAdapter(_OwnNumbers), examples=0, clauses=["KS-2.1"])
     assert report.exit_code in (2, 3)
-    assert "poll() answered <_Poll.Success: 3>, which is no KVPoll" in report.errors[0].message
+    assert "poll() answered <_Poll.SUCCESS: 3>, which is no KVPoll" in report.errors[0].message

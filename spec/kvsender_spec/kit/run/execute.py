@@ -37,11 +37,15 @@ __all__ = ["OVERLAP_CALLS", "Run", "run_trace"]
 _WRITTEN: Final[Mapping[Call, str]] = {call: f"{call}()" for call in CALL_NAMES}
 _GIVING_UP: Final = (Call.ABORT, Call.CLEAR)
 _POLLS: Final[Mapping[int, str]] = {value: value.name for value in KVPoll}
+_MEANT: Final = frozenset(name.lower() for name in KVPoll.__members__)
 
 
 def _means_another(result: int) -> bool:
     """A member of an enumeration of the sender's own, whose number is that of another member of KVPoll."""
-    return isinstance(result, Enum) and result.name in KVPoll.__members__ and result.name != _POLLS[result]
+    if not isinstance(result, Enum):
+        return False
+    meant = result.name.replace("_", "").lower()
+    return meant in _MEANT and meant != _POLLS[result].lower()
 
 
 class Run(Surroundings):
