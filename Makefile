@@ -70,7 +70,7 @@ test: browser rdma provers lint types ## Run everything that CI runs: lint, type
 
 # What is long: the checks of the right senders at the ci budget, and each target that prints figures.
 test-all: test ## Run everything else as well, one after the other (two hours)
-	@KVSENDER_TEST_BUDGET=ci $(BIN)/pytest --quiet --timeout 1200 tests/impl/test_conformance.py tests/mutants/test_killed.py
+	@KVSENDER_TEST_BUDGET=ci $(BIN)/pytest --quiet --timeout 1200 tests/impl/test_conformance.py tests/mutants/test_killed.py tests/foreign/test_foreign.py
 	@$(MAKE) --no-print-directory --keep-going verify soak foreign blame kill-matrix suite-kills differential bench-kit spec-mutants
 
 lint: install ## Check style and formatting

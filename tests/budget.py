@@ -6,5 +6,14 @@ import os
 from typing import Final
 
 from kvsender_spec.kit.check import Budget
+from kvsender_spec.kit.search.sweep import SWEEP
+from kvsender_spec.trace import Trace
 
-RUNS: Final = Budget(os.environ.get("KVSENDER_TEST_BUDGET", "quick")).examples
+BUDGET: Final = Budget(os.environ.get("KVSENDER_TEST_BUDGET", "quick"))
+RUNS: Final = BUDGET.examples
+
+
+def share(number: int) -> tuple[tuple[Trace, ...], int]:
+    """Of many right senders each gets a third of the sweep and of the runs: together they get all of it, and ``make
+    foreign`` and ``make test-all`` give all of it to each."""
+    return (SWEEP, RUNS) if BUDGET is not Budget.QUICK else (SWEEP[number % 3 :: 3], RUNS // 3)
