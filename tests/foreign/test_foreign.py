@@ -56,8 +56,6 @@ def test_a_right_sender_is_failed_by_no_clause(number: int, adapter: Adapter) ->
     unseen = {v.clause.id for v in report.verdicts if v.outcome is Outcome.INCONCLUSIVE}
     # One that posts in poll() meets an interrupt of a post there too rarely; a part of the sweep has fewer.
     assert unseen <= {"KS-1.4"} or len(traces) < len(SWEEP)
-        "KS-1.4"
-    }  # one that posts in poll() meets an interrupt of a post there too rarely
 
 
 @pytest.mark.parametrize(
