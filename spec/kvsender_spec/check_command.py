@@ -32,7 +32,7 @@ from kvsender_spec.kit.search.processes import in_processes
 from kvsender_spec.kit.search.sweep import SWEEP
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
-from kvsender_spec.observe.verdict import Report, worst_exit_code
+from kvsender_spec.observe.verdict import INTERRUPTED, Report, worst_exit_code
 from kvsender_spec.outputs import Outputs
 from kvsender_spec.project import Project, ProjectError, Settings, find_project
 from kvsender_spec.provenance import provenance
@@ -260,8 +260,8 @@ def check_command(
         console.print(line)
     for what in failed:
         refuse(f"the verdicts are above, but a report could not be written: {what}")
-    code = worst_exit_code(reports)
-    raise typer.Exit(USAGE if failed and code != 130 else code)
+    code = INTERRUPTED if stop.asked else USAGE if failed else worst_exit_code(reports)
+    raise typer.Exit(code)
 
 
 def _known(todo: Plan, baseline: Path | None) -> tuple[Deviation, ...]:

@@ -105,4 +105,4 @@ def main() -> None:
             _add(name)
         app()
     except KeyboardInterrupt:  # before or after what a command does about it
-        sys.exit(130)
+        sys.exit(130)  # 128 and the number of the signal, as in kvsender_spec.observe.verdict
