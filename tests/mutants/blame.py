@@ -25,6 +25,14 @@ from kvsender_spec.observe.verdict import Outcome
 
 CONTEXTS: Final = frozenset({"KS-2.7", "KS-5.1", "KS-5.2", "KS-5.3", "KS-5.4", "KS-6.2", "KS-6.3", "KS-7.2", "KS-8.1"})
 """Clauses about circumstances."""
+EXPLAINED: Final = {
+    ("OneRoomAtATime", "KS-6.2"): "its worker stays with a silent peer's room, and rooms of other peers wait meanwhile",
+    (
+        "WorkerAsksForEver",
+        "KS-5.1",
+    ): "nobody stores the error that its worker was given, so an abort is the first cause",
+}
+"""Clauses about circumstances that a mutant breaks besides its own, and why they are blamed rightly."""
 MOST_FIRST_MISSED: Final = 4
 """Own clause first in the report: for all but so many."""
 
@@ -60,7 +68,14 @@ class Blamed:
     @property
     def wrongly(self) -> tuple[str, ...]:
         """Clauses about circumstances that are blamed at a mutant which is about none."""
-        return () if self.own in CONTEXTS else tuple(clause for clause in self.failed if clause in CONTEXTS)
+        if self.own in CONTEXTS:
+            return ()
+        name = MUTANTS[self.mutant].name
+        return tuple(clause for clause in self.failed if clause in CONTEXTS and (name, clause) not in EXPLAINED)
+
+
+def _has(row: Blamed, name: str, clause: str) -> bool:
+    return MUTANTS[row.mutant].name == name and clause in row.failed
 
 
 def blamed(number: int, seed: int, examples: int) -> Blamed:
@@ -115,7 +130,11 @@ def main(
     wrong = sum(len(row.wrongly) for row in found)
     console.print(f"{budget.value}, seed {seed}: {caught} of {len(found)} caught by their own clause, {first} first")
     console.print(f"fails a mutant {fails:.2f}, fails after another clause {after:.2f}")
-    console.print(f"clauses about circumstances blamed at mutants that are about none: {wrong}")
+    explained = [(names, why) for names, why in EXPLAINED.items() if any(_has(row, *names) for row in found)]
+    for (name, clause), why in explained:
+        console.print(f"{clause} at {name}: {why}", markup=False)
+    told = f", {len(explained)} explained" if explained else ""
+    console.print(f"clauses about circumstances blamed wrongly at mutants that are about none: {wrong}{told}")
     unseen = sum(len(row.disagreeing) for row in found)
     console.print(f"clauses that the history which was kept for them does not show: {unseen}")
     sys.exit(0 if caught == len(found) and wrong + unseen == 0 and len(found) - first <= MOST_FIRST_MISSED else 1)
