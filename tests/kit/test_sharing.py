@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from tests.kit.test_suite import ROOT, python
+from tests.kit.test_suite import ROOT, SENDERS, python
 
 from kvsender_spec.kit import sharing
 from kvsender_spec.kit.check import check
@@ -24,35 +24,19 @@ from kvsender_spec.observe.verdict import Report
 
 REPORT = Report("a sender", Profile.LATCH, 0, 1, 1, ())
 
-COUNTED = """
+COUNTED = f"""
 import os
 from pathlib import Path
+{SENDERS}
 
-from kvsender_spec.kit.suite import SenderConformance
-from kvsender_spec.kit.toy import ToyAdapter, ToySender, ToySystem
-
-
-class TimedSender(ToySender):
-    def failure_exception(self):
-        if self.cause is None:
-            super().failure_exception()
-        now_s = self.system.world.clock()
-        raise RuntimeError(f"{type(self.cause).__name__}: {self.cause} (at {now_s} s)") from self.cause
-
-
-class CountedSystem(ToySystem):
-    def sender(self, plan):
-        return TimedSender(self, plan)
-
-
-class CountedAdapter(ToyAdapter):
+class CountedAdapter(TimedAdapter):
     def __init__(self, whose):
         self.whose = whose
 
     def open(self, world):
         with open(Path(__file__).with_name("opened"), "a") as file:
-            file.write(f"{self.whose} {os.getpid()}\\n")
-        return CountedSystem(world)
+            file.write(f"{{self.whose}} {{os.getpid()}}\\n")
+        return super().open(world)
 
 
 class TestCounted(SenderConformance):

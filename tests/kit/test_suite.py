@@ -258,3 +258,36 @@ def test_each_test_carries_the_marker_of_its_clause(pytester: pytest.Pytester) -
     answer = pytester.runpytest_subprocess("--strict-markers", "--collect-only", "-q", "-m", "kvsender_clause")
     answer.stdout.fnmatch_lines(["*::TestMine::test_clause[[]KS-2.3[]]"])
     answer.stdout.no_fnmatch_line("*test_other*")
+
+
+def test_a_baseline_excuses_like_deviations_and_an_entry_that_is_stale_fails(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        f"{SENDERS}\nclass TestMine(SenderConformance):\n    adapter = TimedAdapter()\n    budget = 'quick'\n"
+        "    baseline = 'known.toml'\n"
+    )
+    entry = '[[deviations]]\nclause = "{}"\nreason = "{}"\n'
+    listed = entry.format("KS-2.4", "the text holds the time") + entry.format("KS-2.1", "it was so")
+    Path("known.toml").write_text(listed)
+    answer = pytester.runpytest_subprocess("-k", "KS-2.4 or KS-2.1 or KS-2.2", "-rx")
+    answer.assert_outcomes(passed=1, xfailed=1, failed=1, deselected=len(CLAUSES) - 3)
+    answer.stdout.fnmatch_lines(["*KS-2.4 REPEATABLE is a declared deviation: the text holds the time*"])
+    answer.stdout.fnmatch_lines(
+        ["*KS-2.1 STICKY is declared as a deviation (it was so)*TestMine.baseline, known.toml*"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, "known.toml: No such file or directory"), ('[[deviations]]\nclause = "KS-2.4"\n', "field `reason`")],
+)
+def test_a_baseline_that_cannot_be_read_is_an_error_at_collection(
+    text: str | None, message: str, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(
+        f"{SENDERS}\nclass TestMine(SenderConformance):\n    adapter = TimedAdapter()\n    baseline = 'known.toml'\n"
+    )
+    if text is not None:
+        Path("known.toml").write_text(text)
+    answer = pytester.runpytest_subprocess()
+    answer.assert_outcomes(errors=1)
+    answer.stdout.fnmatch_lines([f"*TestMine.baseline: *{message}*"])
