@@ -23,13 +23,13 @@ from kvsender_spec.choosing import UnknownClause, is_clause, select
 from kvsender_spec.deviations import Deviation, DeviationError, with_deviations
 from kvsender_spec.front import USAGE, refuse
 from kvsender_spec.interrupts import Interrupts
-from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.adapter import Adapter, operation_of
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import LoadError, abilities
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.search.processes import in_processes
-from kvsender_spec.kit.search.sweep import SWEEP
+from kvsender_spec.kit.search.reads import sweep_of
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import INTERRUPTED, Report, worst_exit_code
@@ -320,7 +320,7 @@ def _explored(
         return here(on_run=first.run)
     from kvsender_spec.progress import Bar
 
-    with Bar(adapter.name, len(SWEEP) + runs) as bar:
+    with Bar(adapter.name, len(sweep_of(operation_of(adapter))) + runs) as bar:
 
         def made(tally: Tally) -> None:
             first.run(tally)

@@ -86,23 +86,40 @@ class Sender(Protocol):
         """Raise the first cause of a failed room, or a usage error when the room has not failed."""
 
 
+class Reader(Protocol):
+    """One request's reader, as the caller on the decode side calls it: it initiates READs (vLLM's pull connector)."""
+
+    def read(self, kv_indices: Sequence[int]) -> None:
+        """Read the next chunk of what was granted into these local page ids. The kit passes plain lists."""
+
+    def poll(self) -> int:
+        """Answer a ``KVPoll`` value."""
+
+    def failure_exception(self) -> NoReturn:
+        """Raise the first cause of a failed room, or a usage error when the room has not failed."""
+
+
+Initiator: TypeAlias = Sender | Reader
+"""Who posts a room's transfers, has their handles and alone is told of errors."""
+
+
 @runtime_checkable
 class Abortable(Protocol):
-    """A sender whose caller may give the room up."""
+    """A sender or reader whose caller may give the room up."""
 
     def abort(self) -> None: ...
 
 
 @runtime_checkable
 class Clearable(Protocol):
-    """A sender whose caller may drop what the prefill side keeps about the room."""
+    """A sender or reader whose caller may drop what its side keeps about the room."""
 
     def clear(self) -> None: ...
 
 
 @runtime_checkable
 class Measured(Protocol):
-    """A sender that can say what it has transferred."""
+    """A sender or reader that can say what it has transferred."""
 
     def get_transfer_metric(self) -> object: ...
 

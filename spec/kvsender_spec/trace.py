@@ -24,6 +24,7 @@ class Call(StrEnum):
 
     OPEN = "open"
     SEND = "send"
+    """The next chunk is handed over: `send()` of a sender, `read()` of a reader."""
     POLL = "poll"
     FAILURE_EXCEPTION = "failure_exception"
     ABORT = "abort"
@@ -41,6 +42,8 @@ class Call(StrEnum):
     """The peer comes back as a new process under its name and registers again; `room` is the number of the peer."""
     CONTROL = "control"
     """A malformed control message arrives from a peer; `room` chooses which."""
+    REFILL = "refill"
+    """The peers that granted pages to the room, which reads them, give them to another request."""
     WORK = "work"
     """The system's background work gets its time."""
     FAULTS_OVER = "faults_over"
@@ -81,6 +84,23 @@ class Progress(StrEnum):
     PEER_0 = "peer 0"
     """Those to the first peer finish, however many transfers a sender makes of a chunk."""
     PEER_1 = "peer 1"
+    BEGUN = "begun"
+    """Half of the bytes of each land; the checks go on answering PROC."""
+    LANDED = "landed"
+    """All bytes of each land; the checks go on answering PROC."""
+
+
+_BYTES_ONLY: Final = {Progress.BEGUN: "half of the bytes landed", Progress.LANDED: "all bytes landed"}
+
+
+class Refilled(StrEnum):
+    """Which of the granted pages a refill takes."""
+
+    ALL = "all"
+    FIRST = "first"
+    """The first page that the room reads, at the first holder alone."""
+    LAST = "last"
+    """The last page that the room reads, at the last holder alone."""
 
 
 class Misuse(StrEnum):
@@ -126,7 +146,9 @@ class Step:
         which = f" opening {self.opening}" if self.opening else ""
         call = str(self.call) if self.call in _OF_NOTHING else f"{self.call}({self.room}{which})"
         words = [call]
-        if self.progress is not Progress.NONE:
+        if self.progress in _BYTES_ONLY:
+            words.append(f"after {_BYTES_ONLY[self.progress]}")
+        elif self.progress is not Progress.NONE:
             words.append(f"after {self.progress} finished")
         if self.fault is not None:
             words.append(f"with {self.fault}")
@@ -167,6 +189,8 @@ class Setup:
     churn: bool = False
     """Room ids come back as often as the trace says, and pages with them: what each room leaves behind adds up. A room
     has at most one page."""
+    refilled: Refilled = Refilled.ALL
+    """Which pages a refill takes."""
 
     def __str__(self) -> str:
         rooms = " and ".join("+".join(map(str, chunks)) + " pages" for chunks in self.chunks)
@@ -179,6 +203,7 @@ class Setup:
             (self.silent, "silent at the end"),
             (self.cached > 0, f"{self.cached} cached"),
             (self.renames, "restarts under a new name"),
+            (self.refilled is not Refilled.ALL, f"refills take the {self.refilled} page"),
             (self.churn, "ids come back without limit"),
         ):
             if wanted:

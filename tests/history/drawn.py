@@ -71,8 +71,9 @@ EVERYTHING: Final[tuple[h.AnyEvent, ...]] = (
     h.TransferReleased(seq=34, t=10.52, room=4, handle=0, how="last reference"),
     h.KeptCounted(seq=35, t=10.52, entries=1, in_flight=0),
     h.ImportProbed(seq=36, t=10.52, module="adapter"),
-    h.EventsDropped(seq=37, t=10.52, count=3),
-    h.RunEnded(seq=38, t=10.52, why="the end"),
+    h.PagesRefilled(seq=37, t=10.52, room=4, peer="decode0", pages=(8,)),
+    h.EventsDropped(seq=38, t=10.52, count=3),
+    h.RunEnded(seq=39, t=10.52, why="the end"),
 )
 """A history with every kind of event, each where it may stand."""
 

@@ -13,7 +13,15 @@ from unittest.mock import patch
 from kvsender_spec.contract import Abortable, Clearable, Measured, Sender
 from kvsender_spec.faults import Point
 from kvsender_spec.history.record import Recorder
-from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter, OpensUninitialised, Reconnects, RoomPlan, Settles
+from kvsender_spec.kit.adapter import (
+    ROOM_PAGES,
+    Adapter,
+    OpensUninitialised,
+    Reconnects,
+    RoomPlan,
+    Settles,
+    System,
+)
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import Calls, supervised
 from kvsender_spec.kit.run.execute import Run
@@ -90,7 +98,7 @@ class BareRun:
                 self.change_world(step)
             elif step.call is Call.OPEN:
                 plan = self.scripted_world.plan(step.room, incarnation=len(self.rooms))
-                sender = self.system.sender(plan)
+                sender = cast("System", self.system).sender(plan)
                 self.rooms.append((step.room, _BareRoom(plan, trace.setup.chunks[step.room], sender)))
             else:
                 self.call(step)
@@ -138,7 +146,8 @@ class BareRun:
     def invoke(self, room: _BareRoom, call: Call, step: Step) -> None:
         sender = room.sender
         if step.misuse is Misuse.BEFORE_INIT:
-            sender = cast("OpensUninitialised", self.system).uninitialised(replace(room.plan, incarnation=id(step)))
+            made = cast("OpensUninitialised", self.system).uninitialised(replace(room.plan, incarnation=id(step)))
+            sender = cast("Sender", made)
         try:
             match call:
                 case Call.SEND if step.misuse is not None:

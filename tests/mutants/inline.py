@@ -184,7 +184,7 @@ class InlineSender:
             return
         try:
             parts = [(target, *self.wanted(target, kv_indices, first)) for target in self.targets()]
-            made = [self.make(target, mine, theirs, last) for target, mine, theirs in parts if mine or last]
+            made = [self.make(target, mine, theirs, last) for target, mine, theirs in parts if self.moves(mine, last)]
             for part in made:
                 self.post(part)
         except self.transport_errors as error:
@@ -192,6 +192,10 @@ class InlineSender:
             return
         self.state = State.SENDING
         self.closed = last
+
+    def moves(self, mine: Sequence[int], last: bool) -> bool:
+        """There is something to transfer: pages, or the aux data."""
+        return bool(mine) or last
 
     def wanted(self, target: Destination, pages: Sequence[int], first: int) -> tuple[Sequence[int], Sequence[int]]:
         """Which of a chunk's pages the peer wants, and its own for them. It may have the room's first pages already."""

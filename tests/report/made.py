@@ -241,7 +241,8 @@ def every_event(text: str = "words") -> h.History:
         h.EventsDropped(seq=at + 24, t=31.0, count=3),
         h.CallEnded(seq=at + 25, t=31.0, of=call, error=1, attribution=text, thread=1),
         h.CallEnded(seq=at + 26, t=31.0, of=call, error=99),
-        h.RunEnded(seq=at + 27, t=31.0, complete=False, why=text),
+        h.PagesRefilled(seq=at + 27, t=31.0, peer=text, pages=(1, 2)),
+        h.RunEnded(seq=at + 28, t=31.0, complete=False, why=text),
     )
     for event in several:
         script.add(event)

@@ -223,7 +223,7 @@ class ScenarioRunner:
                 return f"{event.peer} is told: {event.says} of room {event.id}{reason}{opening}"
             case h.CallEnded():
                 call = self._events[event.of]
-                if not isinstance(call, h.CallStarted) or call.what not in CALL_NAMES.values():
+                if not isinstance(call, h.CallStarted) or call.what not in CALL_NAMES["WRITE"].values():
                     return ""
                 thread = f", in thread {call.thread}" if call.thread else ""
                 return f"caller{thread}: {teller.outcome(event)}"

@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from kvsender_spec.contract import Operation
 from kvsender_spec.history.header import Header
 from kvsender_spec.history.words import CallName, Destination, Origin, Says
 
@@ -62,6 +63,8 @@ class RoomOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="room
     pages: int
     """How many pages were announced."""
     destinations: tuple[Destination, ...]
+    operation: Operation = "WRITE"
+    """WRITE: the pages go to the peers. READ: they come from the peers, which grant them."""
     aux: int = 0
     """The aux slot at the sender."""
 
@@ -105,9 +108,9 @@ class TransferMade(Event, frozen=True, kw_only=True, omit_defaults=True, tag="tr
     handle: int | None = None
     generation: int = 0
     pages: tuple[int, ...] = ()
-    """Page ids at the sender that the transfer reads."""
+    """Page ids at the initiator: a WRITE reads them, a READ writes them."""
     target: tuple[int, ...] = ()
-    """Page ids at the peer that it writes."""
+    """Page ids at the peer: a WRITE writes them, a READ reads them."""
     aux: int | None = None
     """The aux slot at the peer that it writes."""
     message: str = ""
@@ -196,8 +199,16 @@ class LinkCut(Event, frozen=True, kw_only=True, omit_defaults=True, tag="link.cu
     peer: str
 
 
+class PagesRefilled(Event, frozen=True, kw_only=True, omit_defaults=True, tag="pages.refilled"):
+    """A peer that granted pages to a READ has given them to another request: what is read from now on is foreign."""
+
+    peer: str
+    pages: tuple[int, ...] = ()
+    """Page ids at the peer."""
+
+
 class BytesLanded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="bytes.landed"):
-    """Bytes of a transfer are in the peer's memory."""
+    """Bytes of a transfer are where they go: in the peer's memory, or with a READ in the initiator's."""
 
     bytes: int
     handle: int | None = None
@@ -211,7 +222,8 @@ class BytesLanded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="byt
 
 
 class BytesCompared(Event, frozen=True, kw_only=True, omit_defaults=True, tag="bytes.compared"):
-    """The peers' memory was compared with the sender's, after poll() answered Success or at the end."""
+    """What was to be transferred was compared, after poll() answered Success or at the end: the peers' memory with the
+    sender's, or a reader's with what it was granted."""
 
     differ: str = ""
     """Where it differs, in words; empty if nowhere."""
@@ -320,6 +332,7 @@ AnyEvent: TypeAlias = (
     | PeerResumed
     | PeerReturned
     | LinkCut
+    | PagesRefilled
     | BytesLanded
     | BytesCompared
     | PagesHeld

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from kvsender_spec.contract import Operation
+
 FORMAT: Final = "kvsender-history/1"
 
 
@@ -67,9 +69,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     source: Source
     vantage: tuple[str, ...]
     subject: str = ""
-    """Which sender."""
+    """Which sender or reader."""
     role: Literal["initiator"] = "initiator"
-    operation: Literal["WRITE"] = "WRITE"
+    operation: Operation = "WRITE"
+    """What the subject initiates: a sender WRITEs, a reader READs."""
     profile: Literal["latch", "quiescent", "full"] = "full"
     """What the subject claims."""
     can: tuple[Ability, ...] = ()

@@ -84,6 +84,7 @@ class Teller:
 
     def __init__(self, history: h.History) -> None:
         self._events: Final = history.events
+        self._party: Final = "reader" if history.header.operation == "READ" else "sender"
         self._errors: Final = {event.ref: event for event in history.events if isinstance(event, h.ErrorSeen)}
         self._met: Final = {
             event.cause if isinstance(event, h.ErrorSeen) else event.error
@@ -141,7 +142,8 @@ class Teller:
             case h.TransferReleased(how="last reference"):
                 return f"drop the last reference to handle {event.handle}"
             case h.TransferReleased(how="deregistration"):
-                return f"deregister what handle {event.handle} reads"
+                does = "writes" if self._party == "reader" else "reads"
+                return f"deregister what handle {event.handle} {does}"
             case h.TransferReleased():
                 return f"release handle {event.handle}"
             case h.NotificationSent():
@@ -200,7 +202,8 @@ class Teller:
                 return f"an error is seen: {self.error(event.ref)}"
             case h.RoomOpened():
                 where = "; ".join(map(_destination, event.destinations)) or "nobody"
-                return f"{self.room(event.room, event.id)} is opened: {count(event.pages, 'page')} to {where}"
+                way = "from" if event.operation == "READ" else "to"
+                return f"{self.room(event.room, event.id)} is opened: {count(event.pages, 'page')} {way} {where}"
             case h.CallStarted():
                 return f"the caller calls {asked(event)}"
             case h.CallEnded():
@@ -220,6 +223,8 @@ class Teller:
                 return f"{_plain(event.was or event.peer)} comes back as a new process{generation}{name}"
             case h.LinkCut():
                 return f"the connection to {_plain(event.peer)} breaks; its process lives"
+            case h.PagesRefilled():
+                return f"{_plain(event.peer)} gives pages {_numbers(event.pages)} to another request"
             case h.BytesLanded():
                 marks = ["late"] * event.late + ["another request's"] * event.foreign
                 how = f" ({', '.join(marks)})" if marks else ""
@@ -228,9 +233,9 @@ class Teller:
             case h.BytesCompared():
                 where = " outside the room's pages" if event.outside else ""
                 result = f"differ: {_plain(event.differ)}" if event.differ else "are equal"
-                return f"the bytes of sender and peers{where} {result}"
+                return f"the bytes of {self._party} and peers{where} {result}"
             case h.PagesHeld():
-                return f"the sender says that these pages must not be reused: {_numbers(event.pages)}"
+                return f"the {self._party} says that these pages must not be reused: {_numbers(event.pages)}"
             case h.NotificationHeard():
                 return f"{_plain(event.peer)} is told: {self.heard(event)}"
             case h.ControlArrived():
@@ -247,7 +252,7 @@ class Teller:
                 counts = (event.entries, event.in_flight, event.held)
                 entries, flight, held = ("unknown" if count is None else count for count in counts)
                 kept = f"entries about rooms {entries}, transfers in flight {flight}, lists and registrations {held}"
-                return f"what the sender still holds: {kept}"
+                return f"what the {self._party} still holds: {kept}"
             case h.ImportProbed():
                 outcome = f"fails: {_plain(event.failure)}" if event.failure else "succeeds"
                 return f"the import of {_plain(event.module)} without nixl {outcome}"

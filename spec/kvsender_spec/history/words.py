@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -30,6 +31,8 @@ class CallName(StrEnum):
 
     INIT = "init"
     SEND = "send"
+    READ = "read"
+    """What send() is to a sender: the next chunk is read into the pages that the call names."""
     POLL = "poll"
     FAILURE_EXCEPTION = "failure_exception"
     ABORT = "abort"
@@ -38,6 +41,10 @@ class CallName(StrEnum):
     RECONNECT = "reconnect"
     SWEEP = "sweep"
     """Background work of the subject's gets its time."""
+
+
+HANDS_OVER: Final = frozenset({CallName.SEND, CallName.READ})
+"""The calls with which a caller hands over a chunk."""
 
 
 class Says(StrEnum):
@@ -49,11 +56,12 @@ class Says(StrEnum):
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where one peer wants one room. A dummy peer takes part and receives nothing."""
+    """Where one peer wants one room, or from where it grants it. A dummy peer takes part and receives nothing."""
 
     peer: str
     pages: tuple[int, ...] = ()
-    """Page ids at the peer, in the order of the room's pages."""
+    """Page ids at the peer, in the order of the room's pages. Where the two sides name different numbers of pages, the
+    longer list's last ones are meant."""
     aux: int | None = None
     """The aux slot at the peer."""
     generation: int = 0

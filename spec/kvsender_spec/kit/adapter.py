@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 from threading import Thread
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
-from kvsender_spec.contract import Attribution, Sender
+from kvsender_spec.contract import Attribution, Initiator, Operation, Reader, Sender
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent
 from kvsender_spec.machine import Profile
 
@@ -35,18 +35,25 @@ class Memory:
 
     ``kv`` holds one bytearray per region (K and V of each layer in turn), each NUM_PAGES pages of the region's own page
     size; ``aux`` one bytearray of NUM_AUX_SLOTS slots. Real addresses: ``address(region)``.
+
+    ``stamps`` is what a holder of granted pages keeps beside them, registered like them: for each page a little-endian
+    integer of STAMP_BYTES. The holder raises a page's stamp before it puts other content there, and again when that is
+    done. So a reader that finds the granted stamp after its data has the granted data.
     """
 
     PAGE_BYTES: Final = (16, 16, 24, 24)
     AUX_BYTES: Final = (8,)
+    STAMP_BYTES: Final = 8
 
     def __init__(self, filled: bool) -> None:
         self.kv = tuple(bytearray(size * NUM_PAGES) for size in self.PAGE_BYTES)
         self.aux = tuple(bytearray(size * NUM_AUX_SLOTS) for size in self.AUX_BYTES)
+        self.stamps = bytearray(self.STAMP_BYTES * NUM_PAGES)
         if filled:
             for region, content in zip(self.kv + self.aux, _CONTENTS, strict=True):
                 region[:] = content
-        self._addresses = {id(r): ctypes.addressof(ctypes.c_char.from_buffer(r)) for r in self.kv + self.aux}
+        every = (*self.kv, *self.aux, self.stamps)
+        self._addresses = {id(r): ctypes.addressof(ctypes.c_char.from_buffer(r)) for r in every}
 
     def address(self, region: bytearray) -> int:
         return self._addresses[id(region)]
@@ -54,6 +61,26 @@ class Memory:
     def page(self, region: int, page: int) -> bytes:
         size = self.PAGE_BYTES[region]
         return bytes(self.kv[region][page * size : (page + 1) * size])
+
+    def stamp(self, page: int) -> int:
+        """The stamp that the page has now."""
+        return int.from_bytes(self._stamp_bytes(page), "little")
+
+    def _stamp_bytes(self, page: int) -> bytes:
+        first = page * self.STAMP_BYTES
+        return bytes(self.stamps[first : first + self.STAMP_BYTES])
+
+    def set_stamp(self, page: int, stamp: int) -> None:
+        first = page * self.STAMP_BYTES
+        self.stamps[first : first + self.STAMP_BYTES] = stamp.to_bytes(self.STAMP_BYTES, "little")
+
+    def refill(self, page: int) -> None:
+        """Give the page to another request, as a holder does."""
+        self.set_stamp(page, self.stamp(page) + 1)
+        for region, size in zip(self.kv, self.PAGE_BYTES, strict=True):
+            first = page * size
+            region[first : first + size] = bytes(byte ^ 0xFF for byte in region[first : first + size])
+        self.set_stamp(page, self.stamp(page) + 1)
 
     def slot(self, index: int) -> bytes:
         size = self.AUX_BYTES[0]
@@ -82,7 +109,7 @@ class ManualClock:
 
 @dataclass(slots=True)
 class Peer:
-    """One decode side. ``agent`` changes when it restarts; ``generation`` counts the restarts.
+    """One decode side, or with READs one prefill side. ``agent`` changes when it restarts; ``generation`` counts them.
 
     One that comes back under another name (``TakesNewNames``) is another Peer.
     """
@@ -99,12 +126,19 @@ class Destination:
 
     Where the system takes parts (``TakesParts``) a peer may name fewer pages than the room has: it has the first ones
     already, and wants the last.
+
+    Of a reader's room it is a *grant*: the pages in which the peer holds the room's content, and the stamp that each of
+    them had then (``Memory.stamps``). A holder holds its ``regions`` only, as a rank of pipeline parallelism its
+    layers. There are no aux data. Where the system takes parts it may grant more pages than the room has: the reader
+    has the content of the first ones already, and wants the last.
     """
 
     peer: Peer
     pages: tuple[int, ...]
     aux_index: int
     dummy: bool
+    regions: tuple[int, ...] = tuple(range(len(Memory.PAGE_BYTES)))
+    stamps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +172,16 @@ class System(Protocol):
         """A sender on which the caller has called init() and which knows its destinations."""
 
 
+class ReaderSystem(Protocol):
+    """One decode side under test, whose readers initiate READs."""
+
+    def reader(self, plan: RoomPlan) -> Reader:
+        """A reader on which the caller has called init() and which knows what it was granted."""
+
+
+AnySystem: TypeAlias = System | ReaderSystem
+
+
 @runtime_checkable
 class Adapter(Protocol):
     """Connects somebody's sender to the kit. ``kvsender check module:attribute`` names one."""
@@ -156,7 +200,20 @@ class Adapter(Protocol):
     def usage_errors(self) -> tuple[type[Exception], ...]:
         """What the sender raises for a mistake of its caller."""
 
-    def open(self, world: World) -> System: ...
+    def open(self, world: World) -> AnySystem: ...
+
+
+@runtime_checkable
+class Initiates(Protocol):
+    """An adapter that says what its system initiates: READ, where it makes readers. Without it, it is WRITE."""
+
+    @property
+    def operation(self) -> Operation: ...
+
+
+def operation_of(adapter: Adapter) -> Operation:
+    """What the adapter's system initiates."""
+    return adapter.operation if isinstance(adapter, Initiates) else "WRITE"
 
 
 @runtime_checkable
@@ -183,13 +240,14 @@ class Settles(Protocol):
 @runtime_checkable
 class Quarantines(Protocol):
     def quarantined_pages(self) -> frozenset[int]:
-        """The source pages that the caller must not reuse."""
+        """The pages on this side that the caller must not reuse: a WRITE reads them, a READ writes into them."""
 
 
 @runtime_checkable
 class TakesParts(Protocol):
     """A system whose peers may have a room's first pages already: they name pages for the others only, and the caller
-    sends all of them. Where the caller leaves out what a peer has, as SGLang's does, nothing is to be declared."""
+    sends all of them. Where the caller leaves out what a peer has, as SGLang's does, nothing is to be declared. A
+    reader's holders may grant more pages than the room has, whose first ones the reader has already."""
 
     @property
     def takes_parts(self) -> bool: ...
@@ -209,8 +267,8 @@ class Attributes(Protocol):
 
 @runtime_checkable
 class OpensUninitialised(Protocol):
-    def uninitialised(self, plan: RoomPlan) -> Sender:
-        """A sender on which init() has not been called."""
+    def uninitialised(self, plan: RoomPlan) -> Initiator:
+        """A sender or reader on which init() has not been called."""
 
 
 @runtime_checkable

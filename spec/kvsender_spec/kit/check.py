@@ -12,7 +12,7 @@ from kvsender_spec.choosing import UnknownClause, select
 from kvsender_spec.clauses import CLAUSES, Clause, claimed
 from kvsender_spec.history.events import KINDS, History
 from kvsender_spec.history.header import Ability, Header, Source
-from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.adapter import Adapter, operation_of
 from kvsender_spec.kit.blame import Blame, attribute, outermost
 from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import abilities, claiming
@@ -20,7 +20,7 @@ from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.search.churn import LONG, churn
 from kvsender_spec.kit.search.explore import cut_short, explore
-from kvsender_spec.kit.search.sweep import SWEEP
+from kvsender_spec.kit.search.reads import sweep_of
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import observe
@@ -66,7 +66,7 @@ def check(
     strict: bool = False,
     suite: int | None = None,
     traces: Iterable[Trace] = (),
-    sweep: Iterable[Trace] = SWEEP,
+    sweep: Iterable[Trace] | None = None,
     jobs: int = 1,
     load: Callable[[], Adapter] | None = None,
     on_run: Callable[[Tally], None] = lambda _: None,
@@ -75,9 +75,10 @@ def check(
 ) -> Report:
     """Explore the adapter's sender, then shorten and attribute what broke.
 
-    ``traces`` and the ``sweep`` are run first, then ``examples`` runs are drawn. ``clauses`` limits the verdicts to
-    some ids, ``profile`` judges against another one than the adapter claims, and with ``strict`` a SHOULD counts as a
-    MUST. ``suite`` adds the complete suite for so many extra states, which is about all the clauses that are claimed.
+    ``traces`` and the ``sweep``, by default the whole one, are run first, then ``examples`` runs are drawn. ``clauses``
+    limits the verdicts to some ids, ``profile`` judges against another one than the adapter claims, and with ``strict``
+    a SHOULD counts as a MUST. ``suite`` adds the complete suite for so many extra states, which is about all the
+    clauses that are claimed.
 
     ``jobs`` is the number of processes that make the runs; it changes nothing in the report. They get the adapter from
     ``load``, or pickled where that is None.
@@ -98,7 +99,8 @@ def check(
     ids = frozenset(clause.id for clause in claimed(judged))
     tally = Tally(claimed=ids)
     broken = _enough(chosen)
-    first: tuple[Trace, ...] = (*traces, *sweep, *(churn(LONG) if examples >= Budget.CI.examples else ()))
+    swept = sweep_of(operation_of(adapter)) if sweep is None else sweep
+    first: tuple[Trace, ...] = (*traces, *swept, *(churn(LONG) if examples >= Budget.CI.examples else ()))
     if wanted == {_IMPORT}:
         first, examples = (), 0  # no run has anything to do with it
     try:

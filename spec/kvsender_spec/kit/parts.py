@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured
+from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured, Operation
 from kvsender_spec.faults import NIXL_KINDS, Kind, Point
 from kvsender_spec.history.errors import ErrorClasses
 from kvsender_spec.history.events import KINDS
 from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.kit import adapter as able
-from kvsender_spec.kit.adapter import Adapter, NotificationKind
+from kvsender_spec.kit.adapter import Adapter, NotificationKind, operation_of
 from kvsender_spec.kit.run.calls import AdapterError, Calls
+from kvsender_spec.kit.run.invoke import CALL_NAMES, MAKES, invoke, made
 from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.kit.scripted.fabric import UseAfterRelease
 from kvsender_spec.machine import Profile
@@ -56,6 +57,8 @@ class Parts:
     """What every history of a run begins with."""
     counts_waiting: bool
     """Its system counts workers as busy that wait for work."""
+    operation: Operation
+    """What its system initiates."""
     posts_in: Call
     """Where it posts what send() has taken: SEND, POLL, or WORK for the background work of its system."""
 
@@ -88,6 +91,7 @@ class Claiming:
         self.profile: Final = profile
         self.errors: Final = adapter.errors
         self.usage_errors: Final = adapter.usage_errors
+        self.operation: Final = operation_of(adapter)
         self.open: Final = adapter.open
 
 
@@ -127,9 +131,13 @@ def abilities(adapter: Adapter) -> frozenset[Ability]:
 
 def _ask(adapter: Adapter) -> Parts:
     errors = transport_errors(adapter)
-    room = _GoodRoom(adapter, Setup())
+    operation = operation_of(adapter)
+    if operation not in MAKES:
+        raise LoadError(f"adapter {adapter.name}: operation is {operation!r}, not one of {', '.join(MAKES)}")
+    room = _GoodRoom(adapter, Setup(), operation)
     system, sender, world = room.system, room.sender, room.scripted_world.world
-    _require(adapter, "what sender() returned", sender, ("send", "poll", "failure_exception"))
+    chunk = CALL_NAMES[operation][Call.SEND].value
+    _require(adapter, f"what {MAKES[operation]}() returned", sender, (chunk, "poll", "failure_exception"))
     found = {ability for ability, protocol in _OF_THE_SYSTEM.items() if isinstance(system, protocol)}
     found |= {ability for ability, protocol in _OF_THE_SENDER.items() if isinstance(sender, protocol)}
     if isinstance(system, able.TakesParts) and system.takes_parts:
@@ -147,27 +155,29 @@ def _ask(adapter: Adapter) -> Parts:
         source=Source.SCRIPTED,
         vantage=tuple(KINDS),
         subject=adapter.name,
+        operation=operation,
         profile=adapter.profile.value,
         can=tuple(sorted(found)),
         limits=Limits(transfer_timeout_s=world.transfer_timeout_s, drain_timeout_s=world.drain_timeout_s),
     )
     disconnect = errors[Kind.REMOTE_DISCONNECT.value]
     classes = ErrorClasses(tuple(errors.values()), disconnect, adapter.usage_errors, (UseAfterRelease,))
-    return Parts(adapter, errors, classes, header, counts_waiting, room.posts_in)
+    return Parts(adapter, errors, classes, header, counts_waiting, operation, room.posts_in)
 
 
 class _GoodRoom:
     """A room in which nothing goes wrong, to see what the sender makes of it."""
 
-    def __init__(self, adapter: Adapter, setup: Setup) -> None:
+    def __init__(self, adapter: Adapter, setup: Setup, operation: Operation) -> None:
         """Open the system and the room. Raises LoadError and AdapterError."""
-        self.scripted_world: Final = ScriptedWorld(setup, transport_errors(adapter))
+        self._operation: Final = operation
+        self.scripted_world: Final = ScriptedWorld(setup, transport_errors(adapter), operation)
         self._calls: Final = Calls(adapter.name, self.scripted_world.fabric)
         self.system: Final = self._calls.hook("open", lambda: adapter.open(self.scripted_world.world))
-        _require(adapter, "what open() returned", self.system, ("sender",))
+        _require(adapter, "what open() returned", self.system, (MAKES[operation],))
         self._calls.system = self.system if isinstance(self.system, able.Works) else None
         self._plan: Final = self.scripted_world.plan(0, incarnation=0)
-        self.sender: Final = self._calls.hook("sender", lambda: self.system.sender(self._plan))
+        self.sender: Final = self._calls.hook(MAKES[operation], lambda: made(self.system, operation, self._plan))
         self.posts_in = Call.SEND
 
     def counts_waiting(self) -> bool:
@@ -178,7 +188,9 @@ class _GoodRoom:
     def succeeds(self) -> bool:
         """Whether its one chunk is sent and the room ends with Success. Raises AdapterError for a call that hangs."""
         answers: list[object] = []
-        raised = self._calls.make("send()", lambda: self.sender.send(list(range(self._plan.num_pages))))[1]
+        pages = list(range(self._plan.num_pages))
+        chunk = f"{CALL_NAMES[self._operation][Call.SEND].value}()"
+        raised = self._calls.make(chunk, lambda: invoke(self.sender, self._operation, Call.SEND, pages))[1]
         self._calls.let_workers()
         posted = Call.SEND if self._has_made() else None
         for _ in range(_LOOKS if raised is None else 0):
@@ -217,5 +229,5 @@ def _require(adapter: Adapter, what: str, found: object, methods: Iterable[str])
     if missing:
         raise LoadError(
             f"adapter {adapter.name}: {what}, a {type(found).__name__}, lacks {', '.join(missing)}"
-            " (see kvsender_spec.contract.Sender and kvsender_spec.kit.adapter.System)"
+            " (see kvsender_spec.contract.Sender and Reader, and kvsender_spec.kit.adapter.System and ReaderSystem)"
         )

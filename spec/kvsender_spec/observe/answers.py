@@ -11,7 +11,7 @@ import msgspec
 
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.history.events import CallEnded, CallStarted, ErrorSeen
-from kvsender_spec.history.words import CallName, Origin
+from kvsender_spec.history.words import HANDS_OVER, CallName, Origin
 from kvsender_spec.machine import LATCHED, Input, State
 from kvsender_spec.observe.bracket import Answered, Bracket
 from kvsender_spec.observe.causes import attribution_of, chain, matches, refs
@@ -132,7 +132,7 @@ def in_order(brackets: list[Bracket]) -> list[Bracket]:
     first, second = brackets
     polls = first.started.what is CallName.POLL and second.started.what is CallName.POLL
     ends = second.ended is not None and second.ended.value in ("Failed", "Success")
-    swapped = second.started.what is CallName.SEND or (polls and not ends)
+    swapped = second.started.what in HANDS_OVER or (polls and not ends)
     return [second, first] if swapped else [first, second]
 
 
@@ -150,10 +150,10 @@ def _returned(answer: Answer, now: float) -> None:
     oracle = room.oracle
     if what in _GIVING_UP and answered.checking is not None:
         oracle.may_fault(answered.checking)  # it may have looked before it gave the room up, or after
-    if what is not CallName.SEND and (answered.posted or answered.posting is not None):
+    if what not in HANDS_OVER and (answered.posted or answered.posting is not None):
         room.meanwhile(answered, now, complete=answer.complete)
     match what:
-        case CallName.SEND:
+        case CallName.SEND | CallName.READ:
             answer.breaks = room.posted(answered)
             _looked(answer, now)
         case CallName.POLL:

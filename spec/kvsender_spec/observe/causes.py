@@ -56,7 +56,7 @@ def matches(links: list[ErrorSeen], failed: Possible, faults: Iterable[Cause]) -
             return links[-1].ref == first.ref and (links[0].ref == first.ref or named)
         case CauseKind.RETURNED:
             return any(cause.text in link.text for link in links)
-        case CauseKind.ABORTED | CauseKind.DEADLINE | CauseKind.PEER_LOST:
+        case CauseKind.ABORTED | CauseKind.DEADLINE | CauseKind.PEER_LOST | CauseKind.GRANT_ENDED:
             known = refs(faults)
             return not any(link.ref in known or link.type in MISTAKES for link in links)
         case CauseKind.UNKNOWN:
@@ -74,7 +74,7 @@ def attribution_of(failed: Possible) -> Attribution | None:
             return Attribution.DEADLINE
         case CauseKind.INTERNAL:
             return Attribution.INTERNAL
-        case CauseKind.PEER_LOST:
+        case CauseKind.PEER_LOST | CauseKind.GRANT_ENDED:
             return None  # the peer's, or local: a list that cannot be prepared any more is the sender's own finding
         case CauseKind.RAISED | CauseKind.RETURNED:
             return Attribution.PEER if cause.error is not None and cause.error.disconnect else None

@@ -27,6 +27,7 @@ from kvsender_spec.history.events import (
     LinkCut,
     NotificationHeard,
     NotificationSent,
+    PagesRefilled,
     PeerAdded,
     PeerLost,
     PeerRemoved,
@@ -43,7 +44,7 @@ from kvsender_spec.history.events import (
     WorkerEnded,
 )
 from kvsender_spec.history.header import Ability, Header
-from kvsender_spec.history.words import CallName
+from kvsender_spec.history.words import HANDS_OVER, CallName
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.answers import Answer, conclude, follow, in_order
 from kvsender_spec.observe.attribution import CALLER
@@ -55,7 +56,7 @@ from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.routing import Routing
 from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
 from kvsender_spec.observe.verdicts import named, verdict_of
-from kvsender_spec.oracle import UNKNOWN, Possible
+from kvsender_spec.oracle import GRANT_ENDED, UNKNOWN, Possible
 from kvsender_spec.trace import Misuse
 
 MOST_OVERLAPPING: Final = 2
@@ -163,6 +164,10 @@ class Observer:
                         disconnected(before, self.rooms.values())
             case PeerRemoved() if self._sight.peers_go_unseen:
                 disconnected(self.subject.peer(event.peer), self.rooms.values())  # whatever has told the sender
+            case PagesRefilled():
+                view = self._routing.of_key(event.room)
+                if view is not None:
+                    view.oracle.may_fault(GRANT_ENDED, from_now_on=True)
             case ClockAdvanced():
                 for view in self.rooms.values():
                     view.note_truth(event.t)
@@ -293,7 +298,7 @@ class Observer:
             self.subject.strays.add(event.seq)
         self._settle_others(room)
         self._routing.by_call[event.seq] = room
-        self.subject.sends += event.what is CallName.SEND
+        self.subject.sends += event.what in HANDS_OVER
         if room is not None:
             room.begin(event, event.t)
         return room

@@ -25,7 +25,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
 )
 from kvsender_spec.history.header import Ability, Header
-from kvsender_spec.history.words import CallName, Origin
+from kvsender_spec.history.words import HANDS_OVER, CallName, Origin
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
 from kvsender_spec.observe.bracket import Answered, Bracket
 from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
@@ -51,7 +51,7 @@ class RoomView:
         self.dummies: Final = frozenset(d.peer for d in opened.destinations if d.dummy)
         self.terminal: KVPoll | None = None
         self.pages: Final[dict[int, frozenset[int]]] = {}
-        """The source pages of each handle."""
+        """The pages at the initiator of each handle: a WRITE reads them, a READ writes into them."""
         self.sent: Final[list[int | float]] = []
         """The pages of every send() so far."""
         self.releases: Final[Counter[int]] = Counter()
@@ -118,6 +118,11 @@ class RoomView:
         return not self.opened.pages or not all(target.pages or target.unseen for target in self.targets.values())
 
     @property
+    def moves_nothing(self) -> bool:
+        """There is nothing to post for it: a READ has no aux data, which a WRITE without pages still takes along."""
+        return not self.targets or (self.opened.operation == "READ" and not self.opened.pages)
+
+    @property
     def faultless(self) -> bool:
         """The transport has answered it with no error but what the sender's own calls drew first."""
         return not self.faults or self.refused[:1] == self.faults[:1]
@@ -145,7 +150,7 @@ class RoomView:
         self.calls.clear()
 
     def pages_in(self, *states: HandleState) -> set[int]:
-        """The source pages of the handles in these states."""
+        """The initiator's pages of the handles in these states."""
         found: set[int] = set()
         for number, machine in self.oracle.handles.items():
             if machine.state in states:
@@ -276,7 +281,7 @@ class RoomView:
             self.circumstance("KS-7.2")
         self.note_truth(now)
         self.calls.append(Bracket(started, complete or self.complete))
-        if started.what is CallName.SEND and not started.misuse:
+        if started.what in HANDS_OVER and not started.misuse:
             self.sent.extend(started.pages)
             self.handed_over = self.handed_over or (started.last and not self.oracle.failed)
 
@@ -319,7 +324,7 @@ class RoomView:
         cause, last = answered.posting, self.handed_over
         if cause is not None:
             what = Input.SEND_REJECTED
-        elif answered.posted or (last and not self.targets and not self.oracle.failed):
+        elif answered.posted or (last and self.moves_nothing and not self.oracle.failed):
             what = Input.SEND_LAST_ACCEPTED if last else Input.SEND_ACCEPTED
         else:
             what = Input.SEND_NOTHING

@@ -35,6 +35,7 @@ _TRANSPORT: Final = 2
 _HAPPENS_TO_PEER: Final[dict[type[h.Event], str]] = {
     h.PeerLost: "process gone",
     h.PeerSilent: "stopped",
+    h.PagesRefilled: "refills what it granted",
     h.PeerResumed: "goes on",
     h.PeerReturned: "new process",
     h.LinkCut: "connection cut",
@@ -155,7 +156,7 @@ class _Sequence:
                 shows = any(violation.seq == event.seq for violation in self._violations)
                 look = "bad" if shows else "" if event.error is None else "warn"
                 self._arrow(_SENDER, _CALLER, self._teller.outcome(event), look, reply=True)
-            case h.PeerLost() | h.PeerSilent() | h.PeerResumed() | h.PeerReturned() | h.LinkCut():
+            case h.PeerLost() | h.PeerSilent() | h.PeerResumed() | h.PeerReturned() | h.LinkCut() | h.PagesRefilled():
                 self._mark(self._lane(event.peer), _HAPPENS_TO_PEER[type(event)])
             case h.NotificationHeard():
                 self._arrow(_TRANSPORT, self._lane(event.peer), self._teller.heard(event))

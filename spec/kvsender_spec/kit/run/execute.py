@@ -15,7 +15,7 @@ from enum import Enum
 from functools import partial
 from typing import Final, cast
 
-from kvsender_spec.contract import Clearable, KVPoll
+from kvsender_spec.contract import Clearable, Initiator, KVPoll
 from kvsender_spec.history import events
 from kvsender_spec.history.header import Ability
 from kvsender_spec.history.words import CallName, Destination
@@ -24,7 +24,7 @@ from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError, Second, StuckError, supervised
 from kvsender_spec.kit.run.ending import ending
 from kvsender_spec.kit.run.garbage import collect, stepwise
-from kvsender_spec.kit.run.invoke import CALL_NAMES, invoke
+from kvsender_spec.kit.run.invoke import CALL_NAMES, MAKES, invoke, made
 from kvsender_spec.kit.run.misuse import wrong_pages
 from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.scripted_world import STRAY_ROOM
@@ -34,7 +34,6 @@ from kvsender_spec.trace import OF_AN_END, WORLD_CALLS, Call, Misuse, Overlap, P
 
 __all__ = ["OVERLAP_CALLS", "Run", "run_trace"]
 
-_WRITTEN: Final[Mapping[Call, str]] = {call: f"{call}()" for call in CALL_NAMES}
 _GIVING_UP: Final = (Call.ABORT, Call.CLEAR)
 _POLLS: Final[Mapping[int, str]] = {value: value.name for value in KVPoll}
 _MEANT: Final = frozenset(name.lower() for name in KVPoll.__members__)
@@ -60,6 +59,8 @@ class Run(Surroundings):
         self.waited_s = 0.0
         """How long the run has waited for a call that did not come back, in seconds."""
         self.calls.on_stuck = self._stuck
+        self._call_names: Final = CALL_NAMES[self.operation]
+        self._invoke: Final = partial(invoke, operation=self.operation)
 
     # -- one step
 
@@ -110,7 +111,11 @@ class Run(Surroundings):
         else:
             room = self.room_of(step.room, step.opening)
             assert room is not None
-            self._call(room, step)
+            if step.call is Call.REFILL:
+                self.scripted_world.let_progress(room.view.pages, step.progress)
+                self._refill(room)
+            else:
+                self._call(room, step)
             if self._settled is not None:
                 self._settled.add(room.key)
         self._take_stock()
@@ -128,19 +133,25 @@ class Run(Surroundings):
         destinations = tuple(
             Destination(peer=d.peer.name, generation=d.peer.generation, dummy=True)
             if d.dummy
-            else Destination(peer=d.peer.name, generation=d.peer.generation, pages=d.pages, aux=d.aux_index)
+            else Destination(
+                peer=d.peer.name,
+                generation=d.peer.generation,
+                pages=d.pages,
+                aux=None if self.scripted_world.reads else d.aux_index,
+            )
             for d in plan.destinations
         )
         self.reports.place(plan)
         opened = partial(events.RoomOpened, room=plan.incarnation, id=plan.room, destinations=destinations)
-        self.recorder.note(partial(opened, pages=plan.num_pages, aux=plan.aux_index))
+        operation, granted = self.operation, self.scripted_world.granted(plan)
+        self.recorder.note(partial(opened, pages=plan.num_pages, aux=plan.aux_index, operation=operation))
         of = self.recorder.call_started(CallName.INIT, plan.incarnation)
-        made, error = self.connecting("sender", lambda: self.system.sender(plan))
+        senders, error = self.connecting(MAKES[operation], lambda: made(self.system, operation, plan))
         self.recorder.call_ended(of, plan.incarnation, error=error)
         view = self.observer.rooms[plan.incarnation]
-        for sender in made:  # none, where an error of the transport's has left the constructor
+        for sender in senders:  # none, where an error of the transport's has left the constructor
             first = self.scripted_world.first_page(plan.incarnation)
-            self.opened(Room(step.room, plan, self.setup.chunks[step.room], first, view, sender))
+            self.opened(Room(step.room, plan, self.setup.chunks[step.room], first, view, sender, granted))
 
     # -- a call of the caller
 
@@ -158,9 +169,10 @@ class Run(Surroundings):
         if step.call is Call.POLL:
             self.calls.let_workers(round_=True)
         pages, last = self._next_chunk(room) if step.call is Call.SEND else ([], False)
-        of = self.recorder.call_started(CALL_NAMES[step.call], room.key, pages=pages, last=last)
+        name = self._call_names[step.call]
+        of = self.recorder.call_started(name, room.key, pages=pages, last=last)
         self._open_call, errors, cleared = of, len(room.view.errors), room.view.cleared
-        results, error = self.calls.make(_WRITTEN[step.call], lambda: invoke(room.sender, step.call, pages))
+        results, error = self.calls.make(f"{name}()", lambda: self._invoke(room.sender, call=step.call, pages=pages))
         if step.call is Call.SEND:
             self.calls.let_workers()  # what they are given to post is posted within this call, and may overlap another
         second = self.calls.overlapping()
@@ -198,7 +210,11 @@ class Run(Surroundings):
         view = room.view
         if view.terminal is KVPoll.Success and not room.compared:
             room.compared = True
-            self.reports.compared(room.key, self.scripted_world.difference(room.plan, room.memories, room.sent_pages))
+            if self.operation == "READ":
+                differ = self.scripted_world.foreign(room.plan, room.granted, room.sent_pages)
+            else:
+                differ = self.scripted_world.difference(room.plan, room.memories, room.sent_pages)
+            self.reports.compared(room.key, differ)
         if view.terminal is not None and not (room.asked and view.oracle.drained):
             room.asked = True
             self._hold(room.key)
@@ -220,14 +236,14 @@ class Run(Surroundings):
     def _expect(self, room: Room, overlap: Overlap) -> None:
         def call() -> object:
             pages, last = self._next_chunk(room) if overlap.call is Call.SEND else ([], False)
-            second.of = self.recorder.call_started(CALL_NAMES[overlap.call], room.key, pages=pages, last=last)
-            return invoke(room.sender, overlap.call, pages)
+            second.of = self.recorder.call_started(self._call_names[overlap.call], room.key, pages=pages, last=last)
+            return self._invoke(room.sender, call=overlap.call, pages=pages)
 
         second = Second(overlap, call)
         self.calls.expect(second)
 
     def _misuse(self, room: Room, misuse: Misuse) -> None:
-        sender = room.sender
+        sender: Initiator = room.sender
         if misuse is Misuse.BEFORE_INIT:
             system = cast("able.OpensUninitialised", self.system)
             stray = replace(room.plan, room=STRAY_ROOM + len(self.steps), incarnation=1000 + len(self.steps))
@@ -237,10 +253,11 @@ class Run(Surroundings):
             self.recorder.call_ended(of, stray.incarnation)
         # Page ids of a wrong type are the point of WRONG_DTYPE.
         pages = wrong_pages(misuse, room.sent_pages, sum(room.chunks))
-        of = self.recorder.call_started(CallName.SEND, room.key, pages=pages, misuse=misuse.value)
+        name = self._call_names[Call.SEND]
+        of = self.recorder.call_started(name, room.key, pages=pages, misuse=misuse.value)
         ids = cast("Sequence[int]", pages)
         self._open_call = of
-        error = self.calls.make("send()", lambda: invoke(sender, Call.SEND, ids))[1]
+        error = self.calls.make(f"{name}()", lambda: self._invoke(sender, call=Call.SEND, pages=ids))[1]
         self._open_call = None
         self.recorder.call_ended(of, room.key, error=error)
         if sender is not room.sender and isinstance(sender, Clearable):

@@ -19,8 +19,10 @@ class PlannedFaults:
     for it. A call meets one fault at a time, and its own comes first.
     """
 
-    def __init__(self, plan: FaultPlan) -> None:
+    def __init__(self, plan: FaultPlan, *, reads: bool) -> None:
         self._plan: Final = plan
+        self._reads: Final = reads
+        """A reader may look at its grant in the next poll() after its data are here, and tell its holder then."""
         self._carried: tuple[Room, Fault] | None = None
         """The fault that waits, and the room for which it was planned."""
 
@@ -45,7 +47,8 @@ class PlannedFaults:
     def carry(self, step: Step, room: Room, unmet: Sequence[Fault], *, ends: bool) -> None:
         """Keep a fault for later calls; ``ends``: the room has ended in this one."""
         for fault in unmet:
-            if (step.call is Call.SEND and fault.point in _POSTING) or (ends and fault.point is Point.NOTIFY):
+            late = ends or (self._reads and step.call is Call.POLL and not room.view.ended)
+            if (step.call is Call.SEND and fault.point in _POSTING) or (late and fault.point is Point.NOTIFY):
                 self._carried = room, fault
 
     def forget(self) -> None:

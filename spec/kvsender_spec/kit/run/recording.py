@@ -12,7 +12,7 @@ from kvsender_spec.history.record import NOWHERE, Place, Recorder, message_of
 from kvsender_spec.history.words import Says
 from kvsender_spec.kit.adapter import Notifies, RoomPlan
 from kvsender_spec.kit.run.calls import AdapterError, Calls
-from kvsender_spec.kit.run.scripted_world import SENDER_SIDE, ScriptedWorld
+from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.kit.scripted.fabric import ScriptedHandle, TransportEvent
 
 _HOW: Final[dict[str, Literal["last reference", "deregistration"]]] = {
@@ -46,7 +46,7 @@ class FabricRecorder:
     # -- the transport
 
     def _asked(self, event: TransportEvent) -> None:
-        if event.agent != SENDER_SIDE:
+        if event.agent != self._scripted_world.side:
             return
         if get_ident() not in self._known and event.answer != "dropped":
             self._note_stranger()
@@ -77,11 +77,11 @@ class FabricRecorder:
         return Place(pages=sorted(self._scripted_world.pages_of(made)), room=room)
 
     def _connected(self, agent: str, peer: str, error: BaseException | None) -> None:
-        if agent == SENDER_SIDE:
+        if agent == self._scripted_world.side:
             self._recorder.peer_added(peer, self._scripted_world.fabric.agents[peer].generation, error)
 
     def _landed(self, handle: ScriptedHandle, count: int, whole: bool) -> None:
-        if handle.agent == SENDER_SIDE:
+        if handle.agent == self._scripted_world.side:
             # The event names the number alone: whoever keeps the handle keeps it from being dropped.
             self._recorder.note(partial(events.BytesLanded, handle=handle.number, bytes=count, whole=whole))
 

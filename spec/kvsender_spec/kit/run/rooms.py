@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from kvsender_spec.contract import Sender
+from kvsender_spec.contract import Initiator
 from kvsender_spec.kit.adapter import NUM_PAGES, RoomPlan
+from kvsender_spec.kit.run.scripted_world import Content
 from kvsender_spec.observe.room import RoomView
 
 
 class Room:
-    """Its sender, what the observer knows of it, and what the caller has still to send."""
+    """Its sender or reader, what the observer knows of it, and what the caller has still to send."""
 
     def __init__(
-        self, slot: int, plan: RoomPlan, chunks: Sequence[int], first_page: int, view: RoomView, sender: Sender
+        self,
+        slot: int,
+        plan: RoomPlan,
+        chunks: Sequence[int],
+        first_page: int,
+        view: RoomView,
+        sender: Initiator,
+        granted: Content,
     ) -> None:
         self.slot: Final = slot
         self.plan: Final = plan
@@ -27,6 +35,8 @@ class Room:
         """Those that are still to be sent."""
         self.sent_pages: Final[list[int]] = []
         self.sender: Final = sender
+        self.granted: Final = granted
+        """What it reads, as it was when the room was opened; empty where it writes."""
         self.compared = False
         self.asked = False
         """The system was asked for its quarantine since the room has ended."""

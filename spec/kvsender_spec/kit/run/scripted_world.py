@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
+from kvsender_spec.contract import Operation
 from kvsender_spec.faults import RETURNED_BY_TRANSPORT, Point
 from kvsender_spec.kit.adapter import (
     MOST_ROOMS,
@@ -20,15 +21,21 @@ from kvsender_spec.kit.adapter import (
     World,
 )
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedHandle
-from kvsender_spec.trace import WORLD_CALLS, Call, Progress, Setup, Trace
+from kvsender_spec.trace import WORLD_CALLS, Call, Progress, Refilled, Setup, Trace
 
 SENDER_SIDE: Final = "prefill"
+READER_SIDE: Final = "decode"
 ROOM_IDS: Final = (7, 11, 13)
 """The id of each room of a setup. Ids come back with later incarnations."""
 STRAY_ROOM: Final = 17
 """A room beside those of the setup, for mistakes that need one of their own."""
 
 _MOST_PEERS: Final = 4
+_FIRST_STAMP: Final = 1000
+"""Stamps of a process begin at a multiple of this, so that those of two processes and of two pages differ."""
+
+Content: TypeAlias = Mapping[tuple[str, int, int], bytes]
+"""The bytes of pages, by the name of the peer that holds them, the region and the page id."""
 
 
 def unrunnable(trace: Trace) -> str:
@@ -70,14 +77,19 @@ def unrunnable_setup(setup: Setup) -> str:
 class ScriptedWorld:
     """What there is around a system under test. Peers lie in real memory, and bytes are really copied."""
 
-    def __init__(self, setup: Setup, errors: Mapping[str, type[Exception]]) -> None:
+    def __init__(self, setup: Setup, errors: Mapping[str, type[Exception]], operation: Operation = "WRITE") -> None:
         self.setup: Final = setup
+        self.reads: Final = operation == "READ"
+        self.side: Final = READER_SIDE if self.reads else SENDER_SIDE
+        """The name of the initiator's agent."""
         self.fabric: Final = Fabric(errors, drops_metadata=setup.drops_metadata, automatic=False)
         self.fabric.done_at_post = setup.done_at_post
-        memory = Memory(filled=True)
-        peers = tuple(self._start(f"decode{n}") for n in range(setup.peers + setup.dummies))
+        self._started = 0
+        """How many processes of peers there were."""
+        memory = Memory(filled=not self.reads)
+        peers = tuple(self._start(self._name(n)) for n in range(setup.peers + setup.dummies))
         self.world: Final = World(
-            self.fabric, self.fabric.agent(SENDER_SIDE, scripted=True), ManualClock(), memory, peers
+            self.fabric, self.fabric.agent(self.side, scripted=True), ManualClock(), memory, peers
         )
         self.peers: Final = list(peers)
         """As they are now: one that has come back under another name is another one than in the world."""
@@ -88,10 +100,21 @@ class ScriptedWorld:
 
     # -- peers
 
+    def _name(self, number: int) -> str:
+        return f"{SENDER_SIDE if self.reads else READER_SIDE}{number}"
+
     def _start(self, name: str) -> Peer:
-        memory = Memory(filled=False)
+        memory = Memory(filled=self.reads)
+        self._started += 1
         agent = self.fabric.agent(name)
-        agent.register_memory([(memory.address(r), len(r), 0, "") for r in memory.kv + memory.aux], "DRAM")
+        regions = [*memory.kv, *memory.aux]
+        if self.reads:
+            regions.append(memory.stamps)
+            for page in range(NUM_PAGES):
+                memory.set_stamp(page, _FIRST_STAMP * self._started + page)
+            for region in memory.kv:  # no two processes hold the same content
+                region[:] = region[self._started :] + region[: self._started]
+        agent.register_memory([(memory.address(r), len(r), 0, "") for r in regions], "DRAM")
         return Peer(name, agent, memory)
 
     def restart(self, number: int) -> Peer:
@@ -100,7 +123,8 @@ class ScriptedWorld:
         generation = peer.generation + 1
         if self.setup.renames:
             self.fabric.kill(peer.name)
-            fresh = self.peers[number] = replace(self._start(f"decode{number}.{generation}"), generation=generation)
+            name = f"{self._name(number)}.{generation}"
+            fresh = self.peers[number] = replace(self._start(name), generation=generation)
             return fresh
         fresh = self._start(peer.name)
         peer.agent, peer.memory, peer.generation = fresh.agent, fresh.memory, generation
@@ -123,6 +147,8 @@ class ScriptedWorld:
         pages = sum(self.setup.chunks[slot])
         targets = tuple(self.first_page(incarnation) + n for n in range(pages))
         real = [self.peers[number] for number in sorted(self.peers_of(slot))]
+        if self.reads:
+            return self._granted(slot, incarnation, pages, real)
         # The dummies come first: a sender that ends its list of peers at one of them misses those that follow.
         destinations = [Destination(peer, (), 0, dummy=True) for peer in self.peers[self.setup.peers :]]
         aux = 1 + incarnation % (NUM_AUX_SLOTS - 1)
@@ -131,9 +157,23 @@ class ScriptedWorld:
         ]
         return RoomPlan(ROOM_IDS[slot], incarnation, pages, incarnation % NUM_AUX_SLOTS, tuple(destinations))
 
-    @staticmethod
-    def addresses(plan: RoomPlan) -> list[int]:
-        """Where at its peers each page and slot of the room begins: a transfer that goes there is this room's."""
+    def _granted(self, slot: int, incarnation: int, pages: int, holders: Sequence[Peer]) -> RoomPlan:
+        """What a room reads: of each holder its share of the regions, in the order of the layers.
+
+        Where parts are played the first holder grants pages of which the reader has the content already.
+        """
+        share = len(Memory.PAGE_BYTES) / len(holders)
+        destinations = [Destination(peer, (), 0, dummy=True) for peer in self.peers[self.setup.peers :]]
+        for number, peer in enumerate(holders):
+            known = min(self.setup.cached, ROOM_PAGES - pages) if peer is self.peers[0] else 0
+            held = tuple(self.first_page(incarnation) + n for n in range(known + pages))
+            regions = tuple(range(round(share * number), round(share * (number + 1))))
+            stamps = tuple(peer.memory.stamp(page) for page in held)
+            destinations.append(Destination(peer, held, 0, dummy=False, regions=regions, stamps=stamps))
+        return RoomPlan(ROOM_IDS[slot], incarnation, pages, incarnation % NUM_AUX_SLOTS, tuple(destinations))
+
+    def addresses(self, plan: RoomPlan) -> list[int]:
+        """Where at its peers each page, slot and stamp of the room begins: a transfer to it is this room's."""
         found: list[int] = []
         for destination in plan.destinations:
             if destination.dummy:
@@ -141,9 +181,49 @@ class ScriptedWorld:
             memory = destination.peer.memory
             for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True):
                 found += [memory.address(region) + page * size for page in destination.pages]
+            if self.reads:
+                found += [memory.address(memory.stamps) + page * memory.STAMP_BYTES for page in destination.pages]
+                continue
             for region, size in zip(memory.aux, memory.AUX_BYTES, strict=True):
                 found.append(memory.address(region) + destination.aux_index * size)
         return found
+
+    def granted(self, plan: RoomPlan) -> Content:
+        """What a room reads, as it is now: the content of each granted page of each region, by the peer's name."""
+        return {
+            (target.peer.name, region, page): target.peer.memory.page(region, page)
+            for target in plan.destinations
+            if self.reads and not target.dummy
+            for region in target.regions
+            for page in target.pages
+        }
+
+    def refill(self, plan: RoomPlan, memories: Mapping[str, Memory]) -> list[tuple[str, tuple[int, ...]]]:
+        """The room's holders give what they granted to another request. Returns the name and pages of those that do."""
+        granted = [(target.peer.name, target.pages) for target in plan.destinations if not target.dummy]
+        name, pages = granted[0 if self.setup.refilled is Refilled.FIRST else -1]
+        wanted = pages[len(pages) - plan.num_pages :]
+        if self.setup.refilled is Refilled.FIRST:
+            granted = [(name, wanted[:1])]
+        elif self.setup.refilled is Refilled.LAST:
+            granted = [(name, wanted[-1:])]
+        for name, pages in granted:
+            for page in pages:
+                memories[name].refill(page)
+        return granted
+
+    def foreign(self, plan: RoomPlan, granted: Content, read_pages: Sequence[int]) -> str:
+        """Where what was read differs from what was granted; empty if nowhere."""
+        if len(read_pages) < plan.num_pages:
+            return f"only {len(read_pages)} of {plan.num_pages} pages were read"
+        for target in plan.destinations:
+            wanted = target.pages[len(target.pages) - plan.num_pages :]
+            for mine, theirs in zip(read_pages, wanted, strict=False):
+                for region in () if target.dummy else target.regions:
+                    if self.world.memory.page(region, mine) != granted[target.peer.name, region, theirs]:
+                        name = target.peer.name
+                        return f"page {mine} of region {region} differs from what {name} granted in page {theirs}"
+        return ""
 
     def difference(self, plan: RoomPlan, memories: Mapping[str, Memory], sent_pages: Sequence[int]) -> str:
         """Where a peer's memory differs from the caller's; empty if nowhere."""
@@ -167,7 +247,7 @@ class ScriptedWorld:
     # -- handles
 
     def pages_of(self, handle: ScriptedHandle) -> frozenset[int]:
-        """The source pages that a handle reads; its aux slots are not pages."""
+        """The pages at the initiator that a handle reads or writes; aux slots and stamps are not pages."""
         pages: set[int] = set()
         for address, length in handle.local:
             for base, size, count in self._spans:
@@ -179,11 +259,14 @@ class ScriptedWorld:
         """Let handles in flight finish, of those with the given numbers, or of all."""
         if progress is Progress.NONE or not self.fabric.copies_in_flight:
             return
-        flying = self.fabric.in_flight(SENDER_SIDE)
+        flying = self.fabric.in_flight(self.side)
         if numbers is not None:
             flying = [handle for handle in flying if handle.number in numbers]
         chosen: list[ScriptedHandle] = []
         match progress:
+            case Progress.BEGUN | Progress.LANDED:
+                for handle in flying:
+                    self.fabric.begin(handle, 1.0 if progress is Progress.LANDED else 0.5)
             case Progress.ALL:
                 chosen = flying
             case Progress.NEWEST:

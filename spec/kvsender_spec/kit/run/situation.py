@@ -45,7 +45,8 @@ class Situation:
         parts = parts_of(adapter)
         self.can: Final = parts.can
         self.posts_in: Final = parts.posts_in
-        self.scripted_world: Final = ScriptedWorld(setup, parts.errors)
+        self.operation: Final = parts.operation
+        self.scripted_world: Final = ScriptedWorld(setup, parts.errors, parts.operation)
         self.world: Final = self.scripted_world.world
         self.calls: Final = Calls(adapter.name, self.scripted_world.fabric, counts_waiting=parts.counts_waiting)
         self.system: Final = self.calls.hook("open", lambda: adapter.open(self.world))
@@ -118,6 +119,8 @@ class Situation:
             return False
         if call is Call.SEND:
             return bool(room.chunks) and (not room.view.ended or room.view.oracle.failed)
+        if call is Call.REFILL:
+            return self.operation == "READ" and not self.faults_over
         ability = _ABILITY.get(call)
         return ability is None or ability in self.can
 

@@ -12,6 +12,7 @@ from kvsender_spec.kit import adapter as able
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.misuse import MALFORMED
 from kvsender_spec.kit.run.planned import PlannedFaults
+from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.situation import Situation
 from kvsender_spec.trace import Call, Progress, Setup, Step
 
@@ -25,7 +26,7 @@ class Surroundings(Situation):
 
     def __init__(self, adapter: Adapter, setup: Setup) -> None:
         super().__init__(adapter, setup)
-        self._faults: Final = PlannedFaults(self.scripted_world.fabric.plan)
+        self._faults: Final = PlannedFaults(self.scripted_world.fabric.plan, reads=self.operation == "READ")
         self._settled: set[int] | None = None
         """The rooms that were polled since everything has settled; None where something may still be in flight."""
 
@@ -63,6 +64,11 @@ class Surroundings(Situation):
                 self._faults.disarm()
             case _:
                 self._restart(step.room)
+
+    def _refill(self, room: Room) -> None:
+        """The room's holders end its grant: what the room has in flight reads another request's content from now on."""
+        for peer, pages in self.scripted_world.refill(room.plan, room.memories):
+            self.recorder.note(partial(events.PagesRefilled, room=room.key, peer=peer, pages=pages))
 
     def _restart(self, number: int) -> None:
         before = self.scripted_world.peers[number].name

@@ -94,22 +94,35 @@ class Copy:
     """Every byte is in place."""
     orphaned: bool = False
     """Posted, and nobody will ever be told that it has landed."""
+    begun: int = 0
+    """So many bytes have landed before the others (``land_some``)."""
+
+    @property
+    def size(self) -> int:
+        return sum(length for (_, length), _ in self.pairs)
 
     def land(self) -> int:
-        """Copy everything, from the source as it is now."""
+        """Copy everything that has not landed before, from the source as it is now. Returns the bytes."""
         self.landed = True
-        return self._copy(sum(length for (_, length), _ in self.pairs))
+        begun, self.begun = self.begun, 0
+        return self._copy(begun, self.size)
 
     def land_half(self) -> None:
-        self._copy(sum(length for (_, length), _ in self.pairs) // 2)
+        self._copy(0, self.size // 2)
 
-    def _copy(self, budget: int) -> int:
-        left = budget
+    def land_some(self, share: float) -> int:
+        """Copy the first bytes, up to this share of all, which will not be copied again. Returns how many."""
+        begun, self.begun = self.begun, max(self.begun, int(self.size * share))
+        return self._copy(begun, self.begun)
+
+    def _copy(self, first: int, end: int) -> int:
+        at = 0
         for (source, length), (target, _) in self.pairs:
-            count = min(length, left)
-            ctypes.memmove(target, source, count)
-            left -= count
-        return budget
+            skip, stop = max(first - at, 0), min(end - at, length)
+            if skip < stop:
+                ctypes.memmove(target + skip, source + skip, stop - skip)
+            at += length
+        return end - first
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

@@ -6,7 +6,7 @@ it refuses and what it raises is what nixl 1.5.1 was seen to do. These rules sha
 * A connection (``Link``) fails as a whole, and stays failed until it is removed and added again.
 * An answer is never taken back: a transfer that was answered DONE, or with an error, is answered so for ever.
 * An error, a release and a removal are not the end of the bytes: ``Fabric.land_late`` makes them land afterwards, from
-  the source as it is then.
+  the source as it is then. A READ lands in its own initiator's pages.
 * The notification that travels with a transfer is sent by the sender's own check that finds the transfer complete.
 * Use after release, which crashes the real process, raises ``UseAfterRelease`` and is kept in ``handle_misuses``.
 
@@ -69,6 +69,18 @@ class Fabric(Ground):
         """The handles that the agent has posted and holds, and that nothing has settled yet, in posting order."""
         held = {handle.copy: handle for handle in self.handles.values() if handle.agent == agent and handle.unsettled}
         return [held[copy] for copy in self.copies_in_flight if copy in held]
+
+    def begin(self, handle: ScriptedHandle, share: float = 1.0) -> None:
+        """The first bytes land, up to a share of all, from the source as it is now; checks go on answering PROC.
+
+        The bytes of a READ may all be there long before DONE: over shared memory the reader copies them itself, and
+        then waits for its holder. Nothing happens to a handle that is settled, or whose peer is stopped.
+        """
+        with self.lock:
+            if handle.unsettled and not handle.copy.link.peer.stopped:
+                count = handle.copy.land_some(share)
+                if count and self.on_landed is not None:
+                    self.on_landed(handle, count, False)
 
     def fail(self, handle: ScriptedHandle, kind: Kind) -> None:
         """Every check from now on answers this error. A disconnect is never one handle's own: it cuts the connection.

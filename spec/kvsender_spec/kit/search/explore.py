@@ -16,7 +16,8 @@ from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import Run, have_made
 from kvsender_spec.kit.run.garbage import another_run
 from kvsender_spec.kit.search.processes import in_processes
-from kvsender_spec.kit.search.sweep import SWEEP, given_time
+from kvsender_spec.kit.search.reads import sweep_of
+from kvsender_spec.kit.search.sweep import given_time
 from kvsender_spec.kit.search.walk import wander
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Breakdown, Findings
@@ -41,20 +42,22 @@ def explore(
     *,
     seed: int,
     examples: int,
-    first: Iterable[Trace] = SWEEP,
+    first: Iterable[Trace] | None = None,
     enough: Callable[[Tally], bool] = lambda _: False,
     on_run: Callable[[Tally], None] = lambda _: None,
     jobs: int = 1,
     load: Callable[[], Adapter] | None = None,
 ) -> None:
-    """Run the traces of ``first``, then ``examples`` runs of the walk, until it is ``enough``; add all to ``tally``.
+    """Run the traces of ``first``, by default the whole sweep, then ``examples`` runs of the walk, until it is
+    ``enough``; add all to ``tally``.
 
     The same seed walks the same, in however many processes (``jobs``), since the runs are added in their order. A
     process gets the adapter from ``load``, which is pickled, or pickled itself. An error of the adapter's own ends its
     run, and too many of them the exploration.
     """
     parts = parts_of(adapter)
-    played = (given_time(t, parts.posts_in) for t in first if not parts.lacks(t.setup))
+    swept = sweep_of(parts.operation) if first is None else first
+    played = (given_time(t, parts.posts_in) for t in swept if not parts.lacks(t.setup))
     plans: Iterator[_Plan] = chain(played, (f"{seed} {number}" for number in range(examples)))
     source = load or partial(_itself, adapter)
     runs = (_made(adapter, plan) for plan in plans) if jobs == 1 else _made_elsewhere(source, plans, jobs)

@@ -25,10 +25,10 @@ from kvsender_spec.faults import (
     Point,
 )
 from kvsender_spec.history.header import Ability
-from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.adapter import Adapter, operation_of
 from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.run.execute import OVERLAP_CALLS, Run
-from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step
+from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Refilled, Setup, Step
 
 _T = TypeVar("_T")
 STEPS: Final = 18
@@ -48,7 +48,7 @@ WORLDS: Final = ((1, 1, True), (2, 1, True), (2, 2, True), (2, 2, False), (2, 2,
 room that it has no part in."""
 
 
-def _setup(random: Random, can: frozenset[Ability]) -> Setup:
+def _setup(random: Random, can: frozenset[Ability], *, reads: bool) -> Setup:
     rooms, peers, shared = random.choice(WORLDS)
     return Setup(
         chunks=tuple(random.choice(ROOMS) for _ in range(rooms)),
@@ -59,6 +59,7 @@ def _setup(random: Random, can: frozenset[Ability]) -> Setup:
         drops_metadata=random.random() < 0.5,
         silent=random.random() < 1 / 3,
         renames=Ability.NEW_NAMES in can and random.random() < 1 / 4,
+        refilled=random.choice(tuple(Refilled)) if reads else Refilled.ALL,
     )
 
 
@@ -114,8 +115,13 @@ _CALLS: Final[Mapping[_Mix, tuple[Call, ...]]] = {
     _Mix.THREADS: _often(_CALLER_CALLS),
     _Mix.FAULTS: _often(_FAULTY_CALLS),
 }
+_READERS_CALLS: Final[Mapping[_Mix, tuple[Call, ...]]] = {
+    mix: calls if mix is _Mix.NOTHING else (*calls, *(Call.REFILL,) * 2) for mix, calls in _CALLS.items()
+}
 # What finishes at one peer only is for the test sequences of the suite, which name the peers.
 _PROGRESS: Final = _often({Progress.NONE: 2, Progress.ALL: 1, Progress.NEWEST: 2, Progress.HALF: 1})
+
+_READERS_PROGRESS: Final = (*_PROGRESS, Progress.BEGUN, Progress.LANDED)
 
 
 def _faults(point: Point, kinds: tuple[Kind, ...], nths: int) -> tuple[Fault, ...]:
@@ -157,9 +163,11 @@ _MENUS: Final = {
 
 def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
     """Choose one step that makes sense now, or None where none does."""
+    reads = run.operation == "READ"
+    calls = (_READERS_CALLS if reads else _CALLS)[mix]
     slots = range(max(len(run.setup.chunks), run.setup.peers))
     for _ in range(_MOST_DRAWS):
-        call = random.choice(_CALLS[mix])
+        call = random.choice(calls)
         able = run.able(call, slots)
         if able:
             break
@@ -170,7 +178,9 @@ def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
     if call is Call.SEND and random.random() < _MISTAKES:
         mistake = Step(call, slot, misuse=random.choice(_MISUSES))
         return mistake if run.applicable(mistake) else Step(call, slot)
-    progress = random.choice(_PROGRESS) if call is Call.POLL else Progress.NONE
+    progress = Progress.NONE
+    if call is Call.POLL or call is Call.REFILL:
+        progress = random.choice(_READERS_PROGRESS if reads else _PROGRESS)
     fault = _fault(random, run, call, slot) if call in _MENUS and mix is _Mix.FAULTS else None
     step = Step(call, slot, progress, fault)
     if call in _OVERLAP_POINTS and mix is _Mix.THREADS:
@@ -205,7 +215,7 @@ def _with_overlap(random: Random, run: Run, step: Step) -> Step:
 
 def wander(adapter: Adapter, random: Random, runs: list[Run]) -> None:
     """One run, which is handed out in ``runs`` as soon as there is one."""
-    run = Run(adapter, _setup(random, abilities(adapter)))
+    run = Run(adapter, _setup(random, abilities(adapter), reads=operation_of(adapter) == "READ"))
     runs.append(run)
     mix = random.choice(_MIXES)
     for room in range(len(run.setup.chunks)):

@@ -18,13 +18,16 @@ OWN_ERROR: Final = "own error"
 """The rule for an exception that left a call although nothing had gone wrong: no clause, but the sender's or the
 adapter's own mistake. Attribution names a clause where a circumstance is what it takes."""
 PEER_LOST: Final = "peer.lost"
+REFILLED: Final = "pages.refilled"
 AS_WELL: Final = " as well"
 """How what was observed ends where a peer was told of two ends of one room (KS-6.1)."""
 
 CALLS: Final = frozenset({"room.opened", "call.started", "call.ended", "error.seen", "events.dropped", "run.ended"})
 """What the views need to know who called what and what came back."""
 TRANSFERS: Final = frozenset({"transfer.made", "transfer.posted", "transfer.checked", "transfer.released"})
-WORLD: Final = frozenset({"peer.added", "peer.lost", "peer.silent", "peer.resumed", "peer.returned", "link.cut"})
+WORLD: Final = frozenset(
+    {"peer.added", PEER_LOST, "peer.silent", "peer.resumed", "peer.returned", "link.cut", REFILLED}
+)
 ANSWERS: Final = CALLS | TRANSFERS | WORLD | {"notification.sent", "clock.advanced", "bytes.landed"}
 """What the views need to say whether an answer of poll() is allowed. Without the kinds that only the world can write,
 a view allows more, and never less."""
@@ -48,8 +51,10 @@ class Sight:
         self.errors: Final = errors
         self.can: Final = frozenset(header.can)
         self.vantage: Final = frozenset(header.vantage)
-        self.peers_go_unseen: Final = header.source is Source.LIVE and PEER_LOST not in self.vantage
-        """A sender in a running system may learn that a peer is gone in ways that its recorder does not see."""
+        told = {PEER_LOST} if header.operation == "WRITE" else {PEER_LOST, REFILLED}
+        self.peers_go_unseen: Final = header.source is Source.LIVE and not told <= self.vantage
+        """A sender in a running system may learn that a peer is gone, and a reader that its grant has ended, in ways
+        that its recorder does not see."""
         self.now = 0.0
         self.seq = -1
         self.step = 0

@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.history.header import Ability
-from kvsender_spec.history.words import CallName, Origin
+from kvsender_spec.history.words import HANDS_OVER, CallName, Origin
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.causes import attribution_of
 from kvsender_spec.observe.checkers.base import ANSWERS, PEER_LOST, Checker, shown
@@ -14,6 +14,10 @@ from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.verdict import Reason
 from kvsender_spec.oracle import ABORTED, UNKNOWN, CauseKind
 
+_PEERS_OWN: Final = {
+    CauseKind.PEER_LOST: "a peer of the room is lost",
+    CauseKind.GRANT_ENDED: "the pages that it was granted were refilled",
+}
 _NOTHING_MORE: Final = "the transport is asked for nothing more"
 
 
@@ -26,7 +30,7 @@ class Latch(Checker):
             self._posted(late[0], f"{late[1]}, in no send()", answer.room)
         if what is CallName.FAILURE_EXCEPTION:
             self._failure(answer)
-        elif what is CallName.SEND and not answer.started.misuse:
+        elif what in HANDS_OVER and not answer.started.misuse:
             self._sent(answer)
         elif answer.value is not None:
             self._polled(answer)
@@ -36,7 +40,7 @@ class Latch(Checker):
         room, answered = answer.room, answer.answered
         if answer.error is not None:
             if answer.was_failed and answer.error.origin is not Origin.BASE:
-                self.broke("KS-2.5", "send() returns", f"send() raised {answer.error}", room)
+                self.broke("KS-2.5", f"{answer.name} returns", f"{answer.name} raised {answer.error}", room)
             return
         if answer.breaks is not None:
             self._posted(answer.breaks, answered.posts, room)
@@ -115,9 +119,10 @@ class Latch(Checker):
         if not self.sight.has(Ability.ATTRIBUTION):
             return
         said = answer.ended.attribution
-        if cause is not None and cause.kind is CauseKind.PEER_LOST:
+        why = "" if cause is None else _PEERS_OWN.get(cause.kind, "")
+        if why:
             right = said in (Attribution.PEER.value, Attribution.LOCAL.value)
-            self.check("KS-2.8", right, "peer or local, since a peer of the room is lost", said or "none", answer.room)
+            self.check("KS-2.8", right, f"peer or local, since {why}", said or "none", answer.room)
         if expected is None:
             return
         wanted = expected.value

@@ -168,14 +168,16 @@ class Outcomes(Checker):
         self.broke("KS-3.7", f"{what} comes back, whatever is in flight", f"{what} {waited}", room, event.stack)
 
     def _compared(self, event: BytesCompared, room: RoomView | None) -> None:
-        wanted = "nothing changes outside" if event.outside else "every peer has the sender's bytes"
+        reads = self.sight.header.operation == "READ"
+        wanted = "every page has what was granted" if reads else "every peer has the sender's bytes"
+        wanted = "nothing changes outside" if event.outside else wanted
         seen = event.differ or "it does"
         good = not event.differ
         self.check("KS-3.1", good, wanted, seen, room)
         if room is None or event.outside:
             return
         if room.without_pages:
-            self.check("KS-3.2", good, "every peer has the aux data", seen, room)
+            self.check("KS-3.2", good, wanted if reads else "every peer has the aux data", seen, room)
         if room.out_of_order or (good and room.landed_out_of_order):
             self.check("KS-3.6", good, wanted, seen, room)
 

@@ -23,6 +23,7 @@ class Peers(Checker):
         """By room and peer: what was missing there when it was told of success."""
         self._openings: set[int] = set()
         """The calls that open a room or reconnect, since some peer has returned."""
+        self._left_to_reads: Final = sight.header.operation == "READ" and not sight.has(Ability.TELLS_SUCCESS)
         self._can_tell_return: Final = sight.has(Ability.RECONNECT) and "peer.returned" in sight.vantage
 
     def answered(self, answer: Answer) -> None:
@@ -140,6 +141,10 @@ class Peers(Checker):
             if self.sight.has(Ability.TELLS_SUCCESS) and self.sight.subject.peer(name).reachable:
                 told = any(heard.says is Says.SUCCESS for heard in room.heard.get(name, []))
                 self.check("KS-6.1", told, f"{name} is told of success", "it was told nothing of the end", room)
+            elif self._left_to_reads and not room.opened.pages and self.sight.subject.peer(name).reachable:
+                # The READs tell a holder, and here there is none.
+                told = bool(room.heard.get(name))
+                self.check("KS-6.1", told, f"{name} is told that nothing is read", "it was told nothing", room)
         elif self.sight.subject.peer(name).reachable:
             good = len(failures) == 1 and failures[0].reason != ""
             seen = f"{len(failures)} failure notifications"

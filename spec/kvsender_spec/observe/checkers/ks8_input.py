@@ -23,7 +23,8 @@ class Misuses(Checker):
             self.check(
                 "KS-8.1",
                 good,
-                f"send() with {answer.started.misuse} raises a usage error that says so, before anything is posted",
+                f"{answer.name} with {answer.started.misuse} raises a usage error that says so,"
+                " before anything is posted",
                 f"it raised {shown(error)}, and {made} transfers were made",
                 answer.room,
             )

@@ -1,0 +1,48 @@
+"""Right readers pass every clause, and each broken one is blamed for what is wrong with it."""
+
+from __future__ import annotations
+
+import pytest
+from tests.mutants.broken import NotSticky
+from tests.mutants.inline import InlineAdapter
+from tests.mutants.inline_reader import ReaderAdapter
+from tests.mutants.readers import BROKEN_READERS, turned_round
+
+from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.check import Budget, check
+from kvsender_spec.kit.run.execute import Run
+from kvsender_spec.kit.search.reads import READS, sweep_of
+from kvsender_spec.kit.search.sweep import SWEEP
+from kvsender_spec.observe.verdict import Outcome
+from kvsender_spec.trace import Call
+
+EXAMPLES = Budget.QUICK.examples
+
+
+@pytest.mark.parametrize(("adapter", "breaks"), BROKEN_READERS, ids=[adapter.name for adapter, _ in BROKEN_READERS])
+def test_the_sweep_alone_blames_the_clause_that_a_reader_breaks(adapter: Adapter, breaks: str) -> None:
+    report = check(adapter, examples=0)
+    assert not report.errors
+    failed = {verdict.clause.id for verdict in report.verdicts if verdict.outcome is Outcome.FAIL}
+    assert breaks in failed
+
+
+def test_the_inline_reader_conforms() -> None:
+    report = check(ReaderAdapter(), examples=EXAMPLES)
+    assert not report.errors
+    wrong = [str(verdict.clause.id) for verdict in report.verdicts if verdict.outcome is not Outcome.PASS]
+    assert wrong == ["KS-7.1"], "which needs workers"
+
+
+def test_readers_have_traces_of_their_own_and_senders_run_none_of_them() -> None:
+    assert sweep_of("WRITE") == SWEEP
+    assert sweep_of("READ") == (*SWEEP, *READS)
+    assert not any(step.call is Call.REFILL for trace in SWEEP for step in trace.steps)
+    sender = Run(InlineAdapter(), READS[0].setup)
+    sender.take(READS[0].steps)
+    assert Call.REFILL not in [step.call for step in sender.steps], "a sender's peers grant nothing"
+
+
+def test_a_mutant_of_the_sender_is_one_of_the_reader() -> None:
+    report = check(ReaderAdapter(turned_round(NotSticky)), examples=0)
+    assert "KS-2.1" in {verdict.clause.id for verdict in report.verdicts if verdict.outcome is Outcome.FAIL}
