@@ -27,10 +27,15 @@ CONTEXTS: Final = frozenset({"KS-2.7", "KS-5.1", "KS-5.2", "KS-5.3", "KS-5.4", "
 """Clauses about circumstances."""
 EXPLAINED: Final = {
     ("OneRoomAtATime", "KS-6.2"): "its worker stays with a silent peer's room, and rooms of other peers wait meanwhile",
+    ("PostsAfterFailure", "KS-7.2"): "a failed room is sending for the time of a send(), and other threads see it",
     (
         "WorkerAsksForEver",
         "KS-5.1",
     ): "nobody stores the error that its worker was given, so an abort is the first cause",
+    (
+        "WorkerAsksForEver",
+        "KS-5.4",
+    ): "its worker goes on asking about a room that is cleared, and the next room of that id waits for it",
 }
 """Clauses about circumstances that a mutant breaks besides its own, and why they are blamed rightly."""
 MOST_FIRST_MISSED: Final = 4

@@ -40,7 +40,8 @@ class Latch(Checker):
         room, answered = answer.room, answer.answered
         if answer.error is not None:
             if answer.was_failed and answer.error.origin is not Origin.BASE:
-                self.broke("KS-2.5", f"{answer.name} returns", f"{answer.name} raised {answer.error}", room)
+                seen = f"{answer.name} raised {answer.error}"
+                self.broke("KS-2.5", f"{answer.name} returns", seen, room, because=_aborted(room))
             return
         if answer.breaks is not None:
             self._posted(answer.breaks, answered.posts, room)
@@ -49,8 +50,7 @@ class Latch(Checker):
 
     def _posted(self, clause: str, seen: str, room: RoomView) -> None:
         """KS-2.5, or KS-5.1 where it takes an abort()."""
-        aborted = frozenset({"KS-5.1"} if ABORTED in room.causes else ())
-        self.broke(clause, _NOTHING_MORE, seen, room, because=aborted)
+        self.broke(clause, _NOTHING_MORE, seen, room, because=_aborted(room))
 
     def answered_untracked(self, answer: Answer) -> None:
         if answer.value is not None and answer.was_terminal is not None:
@@ -128,3 +128,8 @@ class Latch(Checker):
         wanted = expected.value
         if expected is not Attribution.INTERNAL:
             self.check("KS-2.8", said == wanted, wanted, said or "none", answer.room)
+
+
+def _aborted(room: RoomView) -> frozenset[str]:
+    """KS-5.1 where the room may have failed by an abort()."""
+    return frozenset({"KS-5.1"} if ABORTED in room.causes else ())
