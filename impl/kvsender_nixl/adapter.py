@@ -6,7 +6,7 @@ The sender runs unchanged; only its transport, its clock and its memory are the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from kvsender_nixl.exchange import (
     TransferInfo,
     parse_notification,
 )
+from kvsender_nixl.front import Front
+from kvsender_nixl.initiator import Initiator
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.sender import KVSender, SenderOptions
 from kvsender_nixl.side import KVTransferMetric
@@ -30,18 +32,27 @@ from kvsender_spec.kit.adapter import Memory, Notification, NotificationKind, Pe
 from kvsender_spec.kit.scripted.fabric import ScriptedDlist, ScriptedHandle
 from kvsender_spec.machine import Profile
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-def _buffers(memory: Memory) -> tuple[KVPool, AuxBuffers]:
+FrontT = TypeVar("FrontT", bound="Front[ScriptedDlist, ScriptedHandle]")
+
+
+def kv_pool(memory: Memory) -> KVPool:
     """The kit's bytes as torch tensors; its regions are K and V of each layer in turn."""
     kv = [
         torch.frombuffer(region, dtype=torch.uint8).view(-1, size)
         for region, size in zip(memory.kv, memory.PAGE_BYTES, strict=True)
     ]
+    return KVPool(kv[::2], kv[1::2])
+
+
+def _buffers(memory: Memory) -> tuple[KVPool, AuxBuffers]:
     aux = [
         torch.frombuffer(region, dtype=torch.uint8).view(-1, size)
         for region, size in zip(memory.aux, memory.AUX_BYTES, strict=True)
     ]
-    return KVPool(kv[::2], kv[1::2]), AuxBuffers(aux)
+    return kv_pool(memory), AuxBuffers(aux)
 
 
 def _metadata(peer: Peer) -> PeerMetadata:
@@ -64,41 +75,70 @@ def read_notification(message: bytes) -> Notification:
     return Notification(kind, notification.room, int(notification.token))
 
 
-class ListSender:
+class InKitsWords:
+    """What is the same for a sender and a reader: the kit calls them as they are."""
+
+    def __init__(self, initiator: Initiator[ScriptedDlist, ScriptedHandle]) -> None:
+        self.poll: Final[Callable[[], KVPoll]] = initiator.poll
+        self.failure_exception: Final = initiator.failure_exception
+        self.abort: Final = initiator.abort
+        self.clear: Final = initiator.clear
+        self.get_transfer_metric: Final[Callable[[], KVTransferMetric]] = initiator.get_transfer_metric
+
+
+def pages(kv_indices: Sequence[int]) -> NDArray[np.int32]:
+    """The kit's plain list of page ids. What is not an int stays as it is, to be refused."""
+    whole = all(isinstance(page, int) for page in kv_indices)
+    return np.array(kv_indices, dtype=np.int32) if whole else np.array(kv_indices)
+
+
+class ListSender(InKitsWords):
     """A sender that takes the kit's plain lists of page ids."""
 
     def __init__(self, sender: KVSender[ScriptedDlist, ScriptedHandle]) -> None:
+        super().__init__(sender)
         self._sender: Final = sender
-        self.poll: Final[Callable[[], KVPoll]] = sender.poll
-        self.failure_exception: Final = sender.failure_exception
-        self.abort: Final = sender.abort
-        self.clear: Final = sender.clear
-        self.get_transfer_metric: Final[Callable[[], KVTransferMetric]] = sender.get_transfer_metric
 
     def send(self, kv_indices: Sequence[int]) -> None:
-        whole = all(isinstance(page, int) for page in kv_indices)
-        # What is not an int stays as it is, so that the sender gets to refuse it.
-        self._sender.send(np.array(kv_indices, dtype=np.int32) if whole else np.array(kv_indices))
+        self._sender.send(pages(kv_indices))
 
 
-class ReferenceSystem:
-    """One prefill side of the reference sender."""
+class SystemOf(Generic[FrontT]):
+    """What is the same for both directions: one side, in the kit's words."""
 
     takes_new_names: Final = True
 
+    def __init__(self, front: FrontT) -> None:
+        self._front: Final = front
+        self.settle: Final = front.sweep
+        self.quarantined_pages: Final[Callable[[], frozenset[int]]] = front.quarantined_pages
+        self.residue: Final[Callable[[], int]] = front.residue
+
+    def attribution(self, error: BaseException) -> Attribution | None:
+        return attribution(error)
+
+    def read_notification(self, message: bytes) -> Notification | None:
+        return read_notification(message)
+
+
+class ReferenceSystem(SystemOf[Prefill[ScriptedDlist, ScriptedHandle]]):
+    """One prefill side of the reference sender."""
+
     def __init__(self, world: World, options: SenderOptions, errors: Mapping[str, type[Exception]]) -> None:
         pool, aux = _buffers(world.memory)
-        self._prefill: Final = Prefill(
-            world.transport,
-            pool,
-            aux,
-            options,
-            clock=world.clock,
-            transport_errors=(*errors.values(), RuntimeError),
-            spawn=lambda work: work(),
+        super().__init__(
+            Prefill(
+                world.transport,
+                pool,
+                aux,
+                options,
+                clock=world.clock,
+                transport_errors=(*errors.values(), RuntimeError),
+                spawn=lambda work: work(),
+            )
         )
         for peer in world.peers:
-            self._prefill.register_peer(_metadata(peer))
+            self.reconnect(peer)
 
     def sender(self, plan: RoomPlan) -> ListSender:
         sender = self._bound(plan)
@@ -110,7 +150,7 @@ class ReferenceSystem:
 
     def _bound(self, plan: RoomPlan) -> KVSender[ScriptedDlist, ScriptedHandle]:
         for target in plan.destinations:
-            self._prefill.add_transfer_info(
+            self._front.add_transfer_info(
                 TransferInfo(
                     room=plan.room,
                     token=str(plan.incarnation),
@@ -121,25 +161,17 @@ class ReferenceSystem:
                     required_dst_info_num=len(plan.destinations),
                 )
             )
-        return self._prefill.sender(plan.room)
+        return self._front.sender(plan.room)
 
     def reconnect(self, peer: Peer) -> None:
-        self._prefill.register_peer(_metadata(peer))
+        self._front.register_peer(_metadata(peer))
 
-    def settle(self) -> None:
-        self._prefill.sweep()
 
-    def quarantined_pages(self) -> frozenset[int]:
-        return self._prefill.quarantined_pages()
-
-    def residue(self) -> int:
-        return self._prefill.residue()
-
-    def attribution(self, error: BaseException) -> Attribution | None:
-        return attribution(error)
-
-    def read_notification(self, message: bytes) -> Notification | None:
-        return read_notification(message)
+def options_of(world: World, profile: Profile) -> SenderOptions:
+    """The limits that the kit gives."""
+    return SenderOptions(
+        profile=profile, transfer_timeout_s=world.transfer_timeout_s, drain_timeout_s=world.drain_timeout_s
+    )
 
 
 class ReferenceAdapter:
@@ -153,12 +185,7 @@ class ReferenceAdapter:
         self.profile: Final = profile
 
     def open(self, world: World) -> ReferenceSystem:
-        options = SenderOptions(
-            profile=self.profile,
-            transfer_timeout_s=world.transfer_timeout_s,
-            drain_timeout_s=world.drain_timeout_s,
-        )
-        return ReferenceSystem(world, options, self.errors)
+        return ReferenceSystem(world, options_of(world, self.profile), self.errors)
 
 
 adapter: Final = ReferenceAdapter(Profile.FULL)

@@ -7,7 +7,8 @@ descriptors of a chunk are one broadcast addition.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, get_args
@@ -88,12 +89,12 @@ class Layout:
         """What ``register_memory`` takes: address, bytes, device, tag."""
         return [(r.address, r.item_bytes * r.num_items, self.device, "") for r in self.regions]
 
-    def indices(self, items: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The descriptor indices of ``items``, shape ``(n,)``, in every region: shape ``(regions * n,)``.
+    def indices(self, items: NDArray[np.int32], regions: Sequence[int] = ()) -> NDArray[np.int32]:
+        """The descriptor indices of ``items``, shape ``(n,)``, in every region, or in some: shape ``(regions * n,)``.
 
         Regions in order, and in each region the items as given. Nothing is checked here: this is on the path of send().
         """
-        return (self._bases + items).reshape(-1)
+        return ((self._bases[list(regions)] if regions else self._bases) + items).reshape(-1)
 
     def index(self, item: int) -> NDArray[np.int32]:
         """The descriptor indices of one item in every region, shape ``(regions,)``."""
@@ -163,6 +164,31 @@ class AuxBuffers:
     @property
     def num_slots(self) -> int:
         return self._layout.num_items
+
+
+class Stamps:
+    """A generation number a page, beside a pool whose pages are read by others: uint64 of shape ``(num_pages,)``.
+
+    Whoever grants pages says with which stamps; whoever reads them reads the stamps after the data, and has the granted
+    content where they are still those. ``refilling`` is the holder's half of that.
+    """
+
+    def __init__(self, num_pages: int) -> None:
+        self.values: Final = np.zeros(num_pages, np.uint64)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout((Region(self.values.ctypes.data, self.values.itemsize, len(self.values)),))
+
+    @contextmanager
+    def refilling(self, pages: NDArray[np.int32]) -> Iterator[None]:
+        """Write other content to ``pages`` in here. Where the content is written on a GPU, its stream must have come to
+        the end of it before this is left."""
+        self.values[pages] += np.uint64(1)
+        try:
+            yield
+        finally:
+            self.values[pages] += np.uint64(1)
 
 
 def _layout_of(named: Sequence[tuple[str, torch.Tensor]]) -> Layout:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final, Generic, SupportsIndex
 
 import numpy as np
 
+from kvsender_nixl.exchange import Grant, TransferInfo
 from kvsender_spec.contract import DlistT, KVUsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kvsender_nixl.buffers import Layout
-    from kvsender_nixl.exchange import PeerMetadata, TransferInfo
+    from kvsender_nixl.exchange import PeerMetadata
     from kvsender_nixl.peers import Connection
 
 INDEX_DTYPES: Final = (np.dtype(np.int32), np.dtype(np.int64))
@@ -98,6 +99,17 @@ def misfit(info: TransferInfo, announced: Announcement) -> str | None:
     if announced.aux_index is not None and info.dst_aux_index is None:
         return "offers no aux slot"
     return None
+
+
+def grant_misfit(info: TransferInfo, announced: Announcement, regions: int) -> str | None:
+    """Why what a holder grants is not what a room of a pool with so many regions reads, or None."""
+    if not isinstance(info, Grant):
+        return "asks for pages, and grants none"
+    count = len(info.dst_kv_indices)
+    if count < announced.num_kv_indices:
+        return f"grants {count} pages for {announced.num_kv_indices}"
+    last = max(info.regions, default=0)
+    return f"grants region {last}, and there are {regions}" if last >= regions else None
 
 
 def out_of_range(info: TransferInfo, remote: PeerMetadata) -> str | None:

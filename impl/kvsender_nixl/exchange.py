@@ -18,7 +18,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -105,19 +105,46 @@ class TransferInfo:
             raise ValueError("dst_kv_indices names a page twice")
 
     def to_bytes(self) -> bytes:
+        return _envelope("room", self._fields())
+
+    def _fields(self) -> dict[str, Json]:
         pages = self.dst_kv_indices.astype("<i4").tobytes()
-        return _envelope(
-            "room",
-            {
-                "room": self.room,
-                "token": self.token,
-                "agent_name": self.agent_name,
-                "dst_kv_indices": base64.b64encode(pages).decode(),
-                "dst_aux_index": self.dst_aux_index,
-                "is_dummy": self.is_dummy,
-                "required_dst_info_num": self.required_dst_info_num,
-            },
-        )
+        return {
+            "room": self.room,
+            "token": self.token,
+            "agent_name": self.agent_name,
+            "dst_kv_indices": base64.b64encode(pages).decode(),
+            "dst_aux_index": self.dst_aux_index,
+            "is_dummy": self.is_dummy,
+            "required_dst_info_num": self.required_dst_info_num,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Grant(TransferInfo):
+    """From where a reader may read one room: ``dst_kv_indices`` are pages of the peer, the holder, and ``stamps`` what
+    their stamps were when they had the room's content: uint64 of the same shape.
+
+    A holder may grant more pages than the room reads; the last ones are meant. ``regions`` are the numbers of those
+    that it has filled, as a rank of pipeline parallelism its layers; none stands for all. Raises ValueError.
+    """
+
+    stamps: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    regions: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stamps.dtype != np.uint64 or self.stamps.shape != self.dst_kv_indices.shape:
+            pages = self.dst_kv_indices.shape
+            raise ValueError(f"stamps is {self.stamps.dtype} of shape {self.stamps.shape}, for pages of shape {pages}")
+        if len(set(self.regions)) < len(self.regions) or min(self.regions, default=0) < 0:
+            raise ValueError(f"regions are {self.regions}: each is named once, and counted from 0")
+
+    def to_bytes(self) -> bytes:
+        fields = self._fields()
+        fields["stamps"] = base64.b64encode(self.stamps.astype("<u8").tobytes()).decode()
+        fields["regions"] = list(self.regions)
+        return _envelope("grant", fields)
 
 
 # ------------------------------------------------------------------------------- notifications, prefill to decode
@@ -209,6 +236,8 @@ def parse_message(message: bytes) -> PeerMetadata | TransferInfo:
             return _peer_metadata(fields)
         case "room":
             return _transfer_info(fields)
+        case "grant":
+            return _grant(fields)
         case other:
             raise ValueError(f"unknown kind {other!r}")
 
@@ -238,6 +267,32 @@ def _transfer_info(fields: dict[str, Json]) -> TransferInfo:
         is_dummy=_field(fields, "is_dummy", bool),
         required_dst_info_num=_field(fields, "required_dst_info_num", int),
     )
+
+
+def _grant(fields: dict[str, Json]) -> Grant:
+    info, stamps = _transfer_info(fields), _base64(fields, "stamps")
+    if len(stamps) % 8:
+        raise ValueError(f"stamps is {len(stamps)} bytes of uint64")
+    return Grant(
+        room=info.room,
+        token=info.token,
+        agent_name=info.agent_name,
+        dst_kv_indices=info.dst_kv_indices,
+        is_dummy=info.is_dummy,
+        required_dst_info_num=info.required_dst_info_num,
+        stamps=np.frombuffer(stamps, dtype="<u8").astype(np.uint64),
+        regions=_regions(fields),
+    )
+
+
+def _regions(fields: dict[str, Json]) -> tuple[int, ...]:
+    named = fields.get("regions")
+    if not isinstance(named, list):
+        raise ValueError(f"regions is {named!r:.80}, not a list")
+    numbers = tuple(region for region in named if isinstance(region, int) and not isinstance(region, bool))
+    if len(numbers) != len(named):
+        raise ValueError(f"regions has more than integers: {named!r:.80}")
+    return numbers
 
 
 def _envelope(kind: str, fields: dict[str, Json]) -> bytes:

@@ -1,4 +1,4 @@
-"""What a sender does once its room fails: the first cause stays, what can settle settles, peers are told, once."""
+"""What happens once a room fails: the first cause stays, what can settle settles, peers are told, once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TRANSFERRING: Final = KVPoll.Transferring
 
 
 class Failing(ABC, Generic[DlistT, HandleT]):
-    """One room's transfers and its failure. ``KVSender`` adds what the caller and the table of rooms call."""
+    """One room's transfers and its failure. ``Initiator`` adds what the caller and the table of rooms call."""
 
     def __init__(self, side: Side[DlistT, HandleT], room: Room) -> None:
         self._side: Final = side

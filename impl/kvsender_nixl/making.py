@@ -6,16 +6,18 @@ is inside a try, and only the transport's errors are caught (KS-1.3).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from kvsender_nixl.chunks import Announcement, Route, misfit
-from kvsender_nixl.exchange import AuxNotification, ChunkNotification
+import numpy as np
+
+from kvsender_nixl.chunks import Announcement, Route
+from kvsender_nixl.exchange import AuxNotification, ChunkNotification, Grant, TransferInfo
 from kvsender_nixl.transfers import Transfer
-from kvsender_spec.contract import DlistT, HandleT
+from kvsender_spec.contract import DlistT, HandleT, Operation
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from kvsender_nixl.rooms import Room
@@ -26,6 +28,10 @@ STARTED_OVER: Final = "has started over: the pages that it named for this room a
 
 class PeerUnusable(Exception):
     """A peer of the room is not connected, or what it offers does not fit the room."""
+
+
+Misfit: TypeAlias = Callable[[TransferInfo, Announcement], str | None]
+"""Why what a peer offers is not what the room needs, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,10 @@ class Chunk:
     aux_slot: int | None
 
 
-def find_routes(side: Side[DlistT, HandleT], room: Room, announced: Announcement) -> list[Route[DlistT]] | Refusal:
-    """The way to each peer that is no dummy."""
+def find_routes(
+    side: Side[DlistT, HandleT], room: Room, announced: Announcement, misfit: Misfit
+) -> list[Route[DlistT]] | Refusal:
+    """The way to each peer that is no dummy, and whose offer fits."""
     routes: list[Route[DlistT]] = []
     for info in tuple(room.infos.values()):
         if info.is_dummy:
@@ -78,7 +86,7 @@ def make_chunk(
         if count:
             notification = ChunkNotification(info.room, info.token, chunk.number).to_bytes()
             there = connection.metadata.kv.indices(info.dst_kv_indices[first : first + count])
-            handle = _create(side, info.agent_name, side.local_kv, local, connection.kv, there, notification)
+            handle = _create(side, "WRITE", info.agent_name, side.local_kv, local, connection.kv, there, notification)
             if isinstance(handle, Refusal):
                 return handle
             made.append(Transfer(side.transport, side.errors, handle, info.agent_name, size, pages=chunk.pages))
@@ -88,6 +96,63 @@ def make_chunk(
                 return aux
             made.append(aux)
     return None
+
+
+def make_reads(
+    made: list[Transfer[HandleT]],
+    side: Side[DlistT, HandleT],
+    routes: list[Route[DlistT]],
+    chunk: Chunk,
+    announced: int,
+) -> Refusal | None:
+    """Make a chunk's READs from every holder. They carry no notification: one that a stopped holder has not taken would
+    hold up every later READ over its connection."""
+    first, count = chunk.first, len(chunk.pages)
+    for route in routes if count else ():
+        grant, connection = granted(route), route.connection
+        wanted = grant.dst_kv_indices[len(grant.dst_kv_indices) - announced :][first : first + count]
+        here = side.kv.indices(chunk.pages, grant.regions)
+        there = connection.metadata.kv.indices(wanted, grant.regions)
+        handle = _create(side, "READ", grant.agent_name, side.local_kv, here, connection.kv, there, b"")
+        if isinstance(handle, Refusal):
+            return handle
+        sizes = side.kv.item_bytes
+        size = count * sum(sizes[region] for region in grant.regions or range(len(sizes)))
+        made.append(Transfer(side.transport, side.errors, handle, grant.agent_name, size, pages=chunk.pages))
+    return None
+
+
+def make_stamp_reads(
+    made: list[Transfer[HandleT]], side: Side[DlistT, HandleT], routes: list[Route[DlistT]], pages: NDArray[np.int32]
+) -> Refusal | None:
+    """Make the READs of the stamps of all that was read, from each holder into slots of its own for these pages."""
+    stamps = side.aux
+    assert stamps is not None
+    assert side.local_aux is not None
+    for number, route in enumerate(routes):
+        grant, connection = granted(route), route.connection
+        assert connection.aux is not None
+        assert connection.metadata.aux is not None
+        here = stamps.indices(stamp_slots(side, number, pages))
+        there = connection.metadata.aux.indices(grant.dst_kv_indices[len(grant.dst_kv_indices) - len(pages) :])
+        handle = _create(side, "READ", grant.agent_name, side.local_aux, here, connection.aux, there, b"")
+        if isinstance(handle, Refusal):
+            return handle
+        size = len(pages) * stamps.bytes_per_item
+        # The slots belong to the pages: as long as this READ may land, the pages are not reused, nor are the slots.
+        made.append(Transfer(side.transport, side.errors, handle, grant.agent_name, size, pages=pages))
+    return None
+
+
+def granted(route: Route[DlistT]) -> Grant:
+    """What the holder at the end of a reader's route has granted."""
+    assert isinstance(route.info, Grant)
+    return route.info
+
+
+def stamp_slots(side: Side[DlistT, HandleT], holder: int, pages: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Where the stamps of these pages are put that come from the holder of that number: int32 of shape ``(n,)``."""
+    return pages + np.int32(holder * side.kv.num_items)
 
 
 def _make_aux(side: Side[DlistT, HandleT], route: Route[DlistT], slot: int) -> Transfer[HandleT] | Refusal:
@@ -101,7 +166,7 @@ def _make_aux(side: Side[DlistT, HandleT], route: Route[DlistT], slot: int) -> T
     assert info.dst_aux_index is not None
     here, there = aux.index(slot), remote.index(info.dst_aux_index)
     notification = AuxNotification(info.room, info.token).to_bytes()
-    handle = _create(side, info.agent_name, side.local_aux, here, connection.aux, there, notification)
+    handle = _create(side, "WRITE", info.agent_name, side.local_aux, here, connection.aux, there, notification)
     if isinstance(handle, Refusal):
         return handle
     return Transfer(side.transport, side.errors, handle, info.agent_name, aux.bytes_per_item, aux_slot=slot)
@@ -109,6 +174,7 @@ def _make_aux(side: Side[DlistT, HandleT], route: Route[DlistT], slot: int) -> T
 
 def _create(
     side: Side[DlistT, HandleT],
+    operation: Operation,
     peer_name: str,
     local_list: DlistT,
     local: NDArray[np.int32],
@@ -117,6 +183,6 @@ def _create(
     notification: bytes,
 ) -> HandleT | Refusal:
     try:
-        return side.transport.make_prepped_xfer("WRITE", local_list, local, remote_list, remote, notification)
+        return side.transport.make_prepped_xfer(operation, local_list, local, remote_list, remote, notification)
     except side.errors as error:
         return Refusal(error, peer_name)

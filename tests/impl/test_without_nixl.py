@@ -17,7 +17,8 @@ sys.meta_path.insert(0, Missing())
 import kvsender_nixl
 from kvsender_nixl import agent
 modules = [module.name for module in pkgutil.iter_modules(kvsender_nixl.__path__) if not module.ispkg]
-modules.remove("adapter")  # it puts torch over the kit's memory
+for adapter in ("adapter", "reader_adapter"):
+    modules.remove(adapter)  # it puts torch over the kit's memory
 assert "prefill" in modules
 for name in modules:
     importlib.import_module(f"kvsender_nixl.{name}")

@@ -8,6 +8,7 @@ from tests.mutants.inline import InlineAdapter
 from tests.mutants.inline_reader import ReaderAdapter
 from tests.mutants.readers import BROKEN_READERS, turned_round
 
+from kvsender_nixl.reader_adapter import adapter as reference
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.kit.run.execute import Run
@@ -27,8 +28,9 @@ def test_the_sweep_alone_blames_the_clause_that_a_reader_breaks(adapter: Adapter
     assert breaks in failed
 
 
-def test_the_inline_reader_conforms() -> None:
-    report = check(ReaderAdapter(), examples=EXAMPLES)
+@pytest.mark.parametrize("adapter", [ReaderAdapter(), reference], ids=lambda adapter: adapter.name)
+def test_a_right_reader_conforms(adapter: Adapter) -> None:
+    report = check(adapter, examples=EXAMPLES)
     assert not report.errors
     wrong = [str(verdict.clause.id) for verdict in report.verdicts if verdict.outcome is not Outcome.PASS]
     assert wrong == ["KS-7.1"], "which needs workers"

@@ -21,12 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from kvsender_spec.clauses import claimed
 from kvsender_spec.faults import BASE_KINDS, PROGRAMMING_KINDS, RAISED_BY_TRANSPORT, TRANSPORT_KINDS, Fault, Kind, Point
-from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.adapter import Adapter, operation_of
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.execute import OVERLAP_CALLS, Run
 from kvsender_spec.kit.search.walk import ROOMS, WORLDS
 from kvsender_spec.observe.attribution import excused
-from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step
+from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Refilled, Setup, Step
 
 _NTHS: Final = st.integers(0, 2)
 
@@ -41,7 +41,7 @@ def broken(clause: str) -> type[ClauseBroken]:
     return type(f"{clause.replace('-', '').replace('.', '_')}Broken", (ClauseBroken,), {"__doc__": clause})
 
 
-def setups() -> st.SearchStrategy[Setup]:
+def setups(*, reads: bool = False) -> st.SearchStrategy[Setup]:
     """What there is before the first step: one or two rooms, one or two peers."""
 
     def of(world: tuple[int, int, bool]) -> st.SearchStrategy[Setup]:
@@ -56,6 +56,7 @@ def setups() -> st.SearchStrategy[Setup]:
             drops_metadata=st.booleans(),
             silent=st.booleans(),
             renames=st.booleans(),
+            refilled=st.sampled_from(tuple(Refilled)) if reads else st.just(Refilled.ALL),
         )
 
     return st.sampled_from(WORLDS).flatmap(of)
@@ -87,12 +88,13 @@ def state_machine(adapter: Adapter) -> type[RuleBasedStateMachine]:
     Raises LoadError, when it runs, for an adapter whose system or sender lacks a method.
     """
     ids = frozenset(clause.id for clause in claimed(adapter.profile))
+    reads = operation_of(adapter) == "READ"
 
     class SenderMachine(RuleBasedStateMachine):
         run: Run | None = None
         seen = 0
 
-        @initialize(setup=setups())
+        @initialize(setup=setups(reads=reads))
         def begin(self, setup: Setup) -> None:
             # Which worlds a system can be in is known when it has been opened, and not when the class is made.
             self.run = Run(adapter, replace(setup, renames=False) if parts_of(adapter).lacks(setup) else setup)
@@ -164,8 +166,14 @@ def state_machine(adapter: Adapter) -> type[RuleBasedStateMachine]:
                 self.run.finish()
                 self.look()
 
-    SenderMachine.__name__ = SenderMachine.__qualname__ = f"{type(adapter).__name__}Machine"
-    return SenderMachine
+    class ReaderMachine(SenderMachine):
+        @rule(room=_SLOTS, progress=_PROGRESS)
+        def refill(self, room: int, progress: Progress) -> None:
+            self.apply(Step(Call.REFILL, room, progress))
+
+    machine = ReaderMachine if reads else SenderMachine
+    machine.__name__ = machine.__qualname__ = f"{type(adapter).__name__}Machine"
+    return machine
 
 
 __all__: Final = ["ClauseBroken", "setups", "state_machine"]

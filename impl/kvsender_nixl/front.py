@@ -1,0 +1,238 @@
+"""One side that initiates transfers: its memory, its peers, its rooms, and what outlives them.
+
+``Prefill`` makes senders of it and ``PullDecode`` readers. A process has one of either and calls ``drain()`` and
+``sweep()`` in its loop, beside the polls of its rooms. All of its methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from kvsender_nixl.agent import TRANSPORT_ERRORS
+from kvsender_nixl.chunks import out_of_range
+from kvsender_nixl.exchange import FailureNotification, PeerMetadata, TransferInfo, parse_message, take_arrived
+from kvsender_nixl.peers import Peers, Spawn, spawn_daemon
+from kvsender_nixl.rooms import Room, Rooms, RoomSender
+from kvsender_nixl.side import SenderOptions, Side
+from kvsender_nixl.transfers import Doubt, Quarantine, Unsettled
+from kvsender_spec.contract import INIT_AGENT, Clock, DlistT, HandleT, KVUsageError, Transport
+
+if TYPE_CHECKING:
+    from kvsender_nixl.buffers import Buffers
+
+logger = logging.getLogger(__name__)
+
+InitiatorT = TypeVar("InitiatorT", bound=RoomSender)
+SWEEP_LIMIT: Final = 64
+
+
+@dataclass(slots=True)
+class DrainCounts:
+    """What ``drain`` has taken so far. Refused messages are well formed, but fit no peer or no room."""
+
+    messages: int = 0
+    malformed: int = 0
+    refused: int = 0
+
+
+class Front(Generic[DlistT, HandleT]):
+    """Registers the pool and the aux buffers with the agent, and knows the peers and the rooms.
+
+    ``pool`` and ``aux`` are kept alive by it. ``transport_errors`` is what the transport's calls raise when the
+    transport fails; ``spawn`` runs the reconnecting of a peer in the background. Raises what the transport raises when
+    the memory cannot be registered: there is nothing to serve then.
+    """
+
+    def __init__(
+        self,
+        agent: Transport[DlistT, HandleT],
+        pool: Buffers,
+        aux: Buffers | None = None,
+        options: SenderOptions | None = None,
+        *,
+        clock: Clock = time.monotonic,
+        transport_errors: tuple[type[Exception], ...] = TRANSPORT_ERRORS,
+        spawn: Spawn = spawn_daemon,
+    ) -> None:
+        self._agent: Final = agent
+        self._memory: Final = (pool, aux)
+        self._errors: Final = transport_errors
+        self._clock: Final = clock
+        self._options: Final = SenderOptions() if options is None else options
+        kv_layout, aux_layout = pool.layout, None if aux is None else aux.layout
+        for layout in (kv_layout, aux_layout):
+            if layout is not None:
+                agent.register_memory(layout.registrations(), layout.mem_type)
+        local_kv = agent.prep_xfer_dlist(INIT_AGENT, kv_layout.rows(), kv_layout.mem_type)
+        local_aux: DlistT | None = None
+        if aux_layout is not None:
+            local_aux = agent.prep_xfer_dlist(INIT_AGENT, aux_layout.rows(), aux_layout.mem_type)
+        self._rooms: Final = Rooms()
+        self._peers: Final = Peers(agent, kv_layout, aux_layout, transport_errors, spawn=spawn)
+        self._quarantine: Final = Quarantine()
+        self._unsettled: Final[Unsettled[HandleT]] = Unsettled(
+            self._quarantine, transport_errors, error_ends_reads=self._options.error_ends_reads
+        )
+        self._side: Final[Side[DlistT, HandleT]] = Side(
+            transport=agent,
+            errors=transport_errors,
+            options=self._options,
+            clock=clock,
+            kv=kv_layout,
+            aux=aux_layout,
+            local_kv=local_kv,
+            local_aux=local_aux,
+            peers=self._peers,
+            rooms=self._rooms,
+            quarantine=self._quarantine,
+            unsettled=self._unsettled,
+        )
+        self._closed = False
+        self.drained: Final = DrainCounts()
+
+    # ------------------------------------------------------------------------------------------ peers and rooms
+
+    def register_peer(self, metadata: PeerMetadata) -> None:
+        """Make a peer known and connect to it.
+
+        The first time this waits for the connection. When a peer registers again after its connection broke, or with
+        new metadata because it has restarted, it is reconnected in the background (KS-6.3); its rooms are Bootstrapping
+        meanwhile. Raises KVUsageError when its memory does not fit ours.
+        """
+        self._peers.register(metadata)
+
+    def add_transfer_info(self, info: TransferInfo) -> None:
+        """A peer has said where it wants a room, or granted one.
+
+        Raises KVUsageError for an unknown peer, pages that it does not have, or a room whose peers contradict each
+        other.
+        """
+        registration: PeerMetadata | None = None
+        if not info.is_dummy:
+            peer = self._peers.get(info.agent_name)
+            if peer is None:
+                raise KVUsageError(f"room {info.room}: peer {info.agent_name!r} has not registered")
+            registration = peer.metadata
+            if (why := out_of_range(info, registration)) is not None:
+                raise KVUsageError(f"room {info.room}: peer {info.agent_name!r} {why}")
+            # It lives, or it could not have asked. If its connection broke, this is the moment to remake it.
+            self._peers.revive(info.agent_name)
+        room = self._rooms.add(info, registration, self._clock())
+        if room.sender is not None:
+            room.sender.joined_late(info)
+
+    def _bind(self, room: int, make: Callable[[Room], InitiatorT]) -> InitiatorT:
+        """Make what initiates the transfers of a room, before or after its peers are known. Sweeps a little.
+
+        Raises KVUsageError while an earlier one of this room is neither over nor cleared, and after ``close``.
+        """
+        if self._closed:
+            raise KVUsageError("this side is closed")
+        self.sweep()
+        made: list[InitiatorT] = []
+
+        def make_once(entry: Room) -> InitiatorT:
+            made.append(make(entry))
+            return made[0]
+
+        self._rooms.bind(room, self._clock(), make_once)
+        return made[0]
+
+    # ------------------------------------------------------------------------------------------- the caller's loop
+
+    def drain(self) -> int:
+        """Take what the peers have sent over NIXL, and return how many messages there were. Never raises.
+
+        What is malformed, or fits no peer or room, is counted in ``drained`` and dropped (KS-7.1).
+        """
+        arrived = take_arrived(self._agent, self._errors)
+        for agent_name, message in arrived:
+            self._take(agent_name, message)
+        self.drained.messages += len(arrived)
+        return len(arrived)
+
+    def _take(self, agent_name: str, message: bytes) -> None:
+        try:
+            said = parse_message(message)
+        except ValueError as error:
+            self.drained.malformed += 1
+            logger.warning("malformed message of agent %r: %s", agent_name, error)
+            return
+        try:
+            if said.agent_name != agent_name:
+                raise KVUsageError(f"agent {agent_name!r} speaks for {said.agent_name!r}")
+            if isinstance(said, PeerMetadata):
+                self._peers.register(said, background=True)  # a loop must not wait for a connection
+            else:
+                self.add_transfer_info(said)
+        except KVUsageError as error:
+            self.drained.refused += 1
+            logger.warning("refused message of agent %r: %s", agent_name, error)
+        except Exception:
+            self.drained.refused += 1
+            logger.exception("message of agent %r", agent_name)
+
+    def sweep(self, limit: int = SWEEP_LIMIT) -> int:
+        """Ask about at most ``limit`` transfers that outlive their rooms, poll the rooms that were cleared while they
+        were live, and drop rooms for which no sender came. Returns how many transfers and such rooms are left."""
+        for sender in self._rooms.draining():
+            sender.poll()
+        for room in self._rooms.expire(self._clock() - self._options.bootstrap_timeout_s):
+            for info in room.infos.values():
+                self._tell_nobody_came(info)
+        return self._unsettled.sweep(limit) + len(self._rooms.draining())
+
+    def _tell_nobody_came(self, info: TransferInfo) -> None:
+        if info.is_dummy:
+            return
+        reason = f"no sender came for the room within {self._options.bootstrap_timeout_s} s"
+        try:
+            self._agent.send_notif(info.agent_name, FailureNotification(info.room, info.token, True, reason).to_bytes())
+        except Exception as error:
+            logger.warning("peer %r could not be told that %s: %r", info.agent_name, reason, error)
+
+    # ------------------------------------------------------------------------------------------------ quarantine
+
+    def quarantined_pages(self) -> frozenset[int]:
+        """The pages of this side that must not be reused, although poll() has answered a terminal value (KS-4.1)."""
+        return self._quarantine.pages
+
+    def quarantined_aux_slots(self) -> frozenset[int]:
+        return self._quarantine.aux_slots
+
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Why pages and slots are in quarantine."""
+        return self._quarantine.doubts
+
+    def fence(self, peer_name: str) -> None:
+        """Free what is held for a peer: its process is gone, or nothing of its connection reads our memory any more.
+
+        An error, a release and a removal are no proof of that; only the caller can know.
+        """
+        self._quarantine.fence(peer_name)
+
+    def residue(self) -> int:
+        """What is kept: the rooms not cleared, those cleared but not over, and the transfers that outlive theirs."""
+        return len(self._rooms) + len(self._unsettled)
+
+    def close(self) -> int:
+        """Abort what is live, report what can be reported and release what has settled.
+
+        Returns how many transfers are still in flight. The agent, and the memory, must live until ``sweep`` has brought
+        this to zero, or until the agent itself is destroyed.
+        """
+        self._closed = True
+        for sender in self._rooms.senders():
+            sender.clear()
+        self._peers.close()
+        for dlist in (self._side.local_kv, self._side.local_aux):
+            if dlist is not None:
+                try:
+                    self._agent.release_dlist_handle(dlist)
+                except self._errors as error:
+                    logger.warning("a local descriptor list was not released: %r", error)
+        return self.sweep()
