@@ -46,7 +46,7 @@ TestInlineSender.settings = SMALL
 def test_a_broken_sender_is_found_and_shrunk(
     broken: SeedAdapter | InlineAdapter, clauses: set[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    once = settings(SMALL, phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False, max_examples=200)
+    once = settings(SMALL, phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False, max_examples=500)
     with pytest.raises(ClauseBroken) as raised:
         run_state_machine_as_test(state_machine(broken), settings=once)
     assert str(raised.value).split(":")[0] in clauses
