@@ -100,7 +100,7 @@ def _traces(results: Sequence[Result]) -> str:
     lines = [_row(["what", "trace", *titles]), _row(["---"] * (len(results) + 2))]
     for entry in KNOWN:
         if entry.trace is not None:
-            steps = ", ".join(f"`{step}`" for step in entry.trace.steps)
+            steps = ", ".join(f"`{step}`" for step in entry.trace.told)
             shown = [result.shown(entry) for result in results]
             cells = ["**yes**" if found is not None and found.shown else "no" for found in shown]
             lines.append(_row([f"{', '.join(entry.clauses)}: {entry.why}", steps, *cells]))
@@ -129,7 +129,7 @@ def _group(group: Group, result: Result) -> str:
     trace = None if group.cause.evidence is None else group.cause.evidence.trace
     if trace is not None and trace.steps:
         lines += ["", "```", f"setup: {trace.setup}"]
-        lines += [f"{number}. {step}" for number, step in enumerate(trace.steps, 1)]
+        lines += [f"{number}. {step}" for number, step in enumerate(trace.told, 1)]
         lines.append("```")
     for verdict in group.consequences:
         lines += ["", f"{title(verdict.clause)}, {relation(group.cause, verdict)}:", ""]

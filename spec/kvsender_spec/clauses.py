@@ -1,4 +1,8 @@
-"""The clauses of the sender contract: what a sender must do, where the rule comes from, and what judges it.
+"""The clauses of the contract: what an initiator must do, where the rule comes from, and what judges it.
+
+An initiator is a *sender*, which WRITEs, or a *reader*, which READs. What a clause says of send() it says of a reader's
+read(). Pages are the initiator's own: a WRITE in flight reads them, a READ in flight writes them. A peer is the target:
+it receives what is written, or holds what is read.
 
 A clause is judged only by *observations*. One that was never observed is inconclusive, not passed. ``layers`` names the
 kinds of evidence that can observe it; the ids are the test ids.
@@ -66,7 +70,8 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "KS-1.1",
         "NO-ESCAPE",
-        "Construction, init, send, poll, abort, clear and the metrics getters never raise because of the transport or"
+        "Construction, init, send or read, poll, abort, clear and the metrics getters never raise because of the"
+        " transport or"
         " a peer.",
         f"{_SEED}: the disconnect that killed the prefill scheduler; sglang #23551",
         "every call of the caller during or after which the transport has answered with an error: it returns",
@@ -141,9 +146,9 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "KS-2.5",
         "SEND-IS-NOOP",
-        "send() after a failure posts nothing and raises nothing.",
+        "send() or read() after a failure posts nothing and raises nothing.",
         _SEED,
-        "every send() in failed or sticky_failed",
+        "every send() or read() in failed or sticky_failed",
     ),
     Clause(
         "KS-2.6",
@@ -166,24 +171,30 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "The failure says whether the cause is local, the peer's, the caller's (abort) or a deadline.",
         "SGLang 0.5.23: a lost reason reads as another rank's, which mutes the log",
         "every failure_exception() whose cause leaves no choice: a disconnect is the peer's, an abort the caller's, a"
-        " deadline a deadline",
+        " deadline a deadline; a grant that has ended is the peer's or local",
         level=Level.SHOULD,
     ),
     Clause(
         "KS-3.1",
         "NO-FALSE-SUCCESS",
         "Success only when the last chunk is posted and all handles of all chunks to all non-dummy peers are DONE; the"
-        " peer's bytes equal the caller's.",
-        f"sglang #39846, #25698; {_NIXL}: DONE means that all bytes are in place",
-        "every poll() that answers Success: the machine is in done, and the peers' memory is compared byte by byte",
+        " peer's bytes equal the caller's. A reader's bytes are those that were granted: a holder may have refilled its"
+        " pages meanwhile.",
+        f"sglang #39846, #25698; vllm #52234, #32208; {_NIXL}: DONE means that all bytes are in place, and of a READ"
+        f" not"
+        " whose they are",
+        "every poll() that answers Success: the machine is in done, and memory is compared byte by byte: the peers'"
+        " with"
+        " the sender's, or the reader's with what its holders had when they granted it",
     ),
     Clause(
         "KS-3.2",
         "LAST-CHUNK",
-        "A last chunk with zero pages still concludes the room and still carries the aux data.",
-        "sglang #25698: a falsy [] lost the aux data",
+        "A last chunk with zero pages still concludes the room and still carries the aux data. A reader with nothing to"
+        " read, whose prefix cache has it all, ends its room as well.",
+        "sglang #25698: a falsy [] lost the aux data; vLLM's pull worker: a full prefix hit made no entry",
         "every room announced with zero pages, or with none for some peer: after its last chunk it ends, and on Success"
-        " the peer has the aux bytes",
+        " the peer of a sender has the aux bytes",
     ),
     Clause(
         "KS-3.3",
@@ -206,7 +217,9 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "KS-3.5",
         "NO-FALSE-FAIL",
         "A room fails only after a fault: a completion that is already there beats a deadline, and what the transport"
-        " says to a wrong call of the sender is no fault of the transport.",
+        " says to a wrong call of the sender is no fault of the transport. That a holder has refilled what it granted"
+        " is"
+        " a fault.",
         "vLLM and SGLang timeouts measured from the last look, not from the last fact; sglang 0.5.11 asserts that a"
         " chunk has as many pages at the peer as here",
         "every poll() that finds the deadline passed and all handles DONE; every Failed of a room whose cause is a call"
@@ -233,16 +246,20 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     Clause(
         "KS-4.1",
         "QUIESCE-BEFORE-FREE",
-        "When poll() returns a terminal value no handle is in flight, or the pages are reported as quarantined.",
-        f"sglang #38961, #35049; {_NIXL}: releasing a handle cancels nothing",
-        "every first terminal poll(): the source pages of each handle that is not quiesced are in the quarantine",
+        "When poll() returns a terminal value no handle is in flight, or the pages are reported as quarantined. A"
+        " READ in"
+        " flight is a writer into the reader's own pages.",
+        f"sglang #38961, #35049; vllm #56104, #32255; {_NIXL}: releasing a handle cancels nothing",
+        "every first terminal poll(): the initiator's pages of each handle that is not quiesced are in the quarantine",
     ),
     Clause(
         "KS-4.2",
         "NO-RELEASE-IN-FLIGHT",
-        "A handle is released, and the memory that it reads deregistered, only after it has settled; dropping the last"
-        " reference counts as releasing.",
-        f"{_NIXL}: a page refilled after such a release reached the peer with another request's data",
+        "A handle is released, and the memory that it reads or writes here deregistered, only after it has settled;"
+        " dropping the last reference counts as releasing.",
+        f"{_NIXL}: a page refilled after such a release reached the peer with another request's data; after one of a"
+        f" READ"
+        " 61 of 67 MB still landed in pages that had a new owner",
         "every release, explicit or by the garbage collector, and every deregistration under a posted transfer",
     ),
     Clause(
@@ -293,10 +310,12 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "KS-6.1",
         "NOTIFY-PEER",
         "How a room ended reaches every non-dummy peer that is still reachable once: a failure with a reason, a success"
-        " when all that the room writes there is in place; nothing follows either.",
-        "sglang #36033, #28651: each abort pinned a decode slot for 300 s",
+        " when all that the room writes there, or reads from there, is in place; nothing follows either.",
+        "sglang #36033, #28651: each abort pinned a decode slot for 300 s; vllm #41269: blocks at a holder that nobody"
+        f" told; {_NIXL}: a notification of its own overtakes the bytes of a READ",
         "the notifications at each peer whenever one arrives, and at the end of every run. A sender that sends none of"
-        " success, but one with every transfer, leaves it to the peer to count these",
+        " success, but one with every transfer, leaves it to the peer to count these. So may a reader, which then tells"
+        " a holder of which it reads nothing",
     ),
     Clause(
         "KS-6.2",

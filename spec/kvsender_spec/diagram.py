@@ -151,6 +151,11 @@ def clauses_page() -> str:
     lines += [
         f"{len(CLAUSES)} clauses. Observations alone judge a clause; one that was never observed is inconclusive.",
         "",
+        "They are about who initiates a room's transfers: a *sender*, which WRITEs, or a *reader*, which READs. What a"
+        " clause says of `send()` it says of a reader's `read()`. Pages are the initiator's own: a WRITE in flight"
+        " reads them, a READ in flight writes them. A *peer* is the target: it receives what is written, or holds what"
+        " is read.",
+        "",
         "```mermaid",
         "flowchart LR",
     ]

@@ -85,7 +85,7 @@ def _of_report(report: Report, path: Path) -> list[str]:
             lines.append(f"   expected:  {one_line(evidence.violation.expected, _MOST)}")
             lines.append(f"   observed:  {one_line(evidence.violation.observed, _MOST)}")
             if evidence.trace is not None:
-                lines.append(f"   shortest:  {evidence.trace.setup}: {'; '.join(map(str, evidence.trace.steps))}")
+                lines.append(f"   shortest:  {evidence.trace.setup}: {'; '.join(evidence.trace.told)}")
         lines.append(f"   means:     {ADVICE[clause.id].breaks}")
         lines.append(f"   repaired:  {ADVICE[clause.id].repair}")
         if group.consequences:

@@ -13,6 +13,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from kvsender_spec.contract import Operation
 from kvsender_spec.faults import Count, Fault, Point
 from kvsender_spec.lines import decoded, require_format
 
@@ -143,8 +144,13 @@ class Step:
     """Which room of those that were opened under this number: 1 is the first one, 0 the one that is open now."""
 
     def __str__(self) -> str:
+        return self.told("WRITE")
+
+    def told(self, operation: Operation) -> str:
+        """The step in words; what is `send` to a sender is `read` to a reader."""
         which = f" opening {self.opening}" if self.opening else ""
-        call = str(self.call) if self.call in _OF_NOTHING else f"{self.call}({self.room}{which})"
+        name = "read" if self.call is Call.SEND and operation == "READ" else str(self.call)
+        call = name if self.call in _OF_NOTHING else f"{name}({self.room}{which})"
         words = [call]
         if self.progress in _BYTES_ONLY:
             words.append(f"after {_BYTES_ONLY[self.progress]}")
@@ -191,10 +197,13 @@ class Setup:
     has at most one page."""
     refilled: Refilled = Refilled.ALL
     """Which pages a refill takes."""
+    operation: Operation = "WRITE"
+    """What the rooms are: a run says READ of a reader's, whatever the trace said before."""
 
     def __str__(self) -> str:
         rooms = " and ".join("+".join(map(str, chunks)) + " pages" for chunks in self.chunks)
-        words = [f"rooms of {rooms}", f"{self.peers} peer{'s' if self.peers > 1 else ''}"]
+        words = [f"{'reads' if self.operation == 'READ' else 'rooms'} of {rooms}"]
+        words.append(f"{self.peers} peer{'s' if self.peers > 1 else ''}")
         for wanted, text in (
             (self.dummies > 0, f"{self.dummies} dummy"),
             (not self.shared, "one peer a room"),
@@ -215,6 +224,11 @@ class Setup:
 class Trace:
     setup: Setup
     steps: tuple[Step, ...]
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The steps in words."""
+        return tuple(step.told(self.setup.operation) for step in self.steps)
 
     def dump(self) -> str:
         """NDJSON: a line for the setup, then one a step."""

@@ -69,6 +69,8 @@ class Parts:
 
     def lacks(self, setup: Setup) -> str:
         """What the system would have to declare to be in such a world; empty where it can be."""
+        if setup.operation == "READ" and self.operation == "WRITE":
+            return 'operation = "READ"'
         if setup.cached and Ability.PARTS not in self.can:
             return "takes_parts"
         return "takes_new_names" if setup.renames and Ability.NEW_NAMES not in self.can else ""
@@ -134,7 +136,7 @@ def _ask(adapter: Adapter) -> Parts:
     operation = operation_of(adapter)
     if operation not in MAKES:
         raise LoadError(f"adapter {adapter.name}: operation is {operation!r}, not one of {', '.join(MAKES)}")
-    room = _GoodRoom(adapter, Setup(), operation)
+    room = _GoodRoom(adapter, Setup(operation=operation))
     system, sender, world = room.system, room.sender, room.scripted_world.world
     chunk = CALL_NAMES[operation][Call.SEND].value
     _require(adapter, f"what {MAKES[operation]}() returned", sender, (chunk, "poll", "failure_exception"))
@@ -168,10 +170,11 @@ def _ask(adapter: Adapter) -> Parts:
 class _GoodRoom:
     """A room in which nothing goes wrong, to see what the sender makes of it."""
 
-    def __init__(self, adapter: Adapter, setup: Setup, operation: Operation) -> None:
+    def __init__(self, adapter: Adapter, setup: Setup) -> None:
         """Open the system and the room. Raises LoadError and AdapterError."""
+        operation = setup.operation
         self._operation: Final = operation
-        self.scripted_world: Final = ScriptedWorld(setup, transport_errors(adapter), operation)
+        self.scripted_world: Final = ScriptedWorld(setup, transport_errors(adapter))
         self._calls: Final = Calls(adapter.name, self.scripted_world.fabric)
         self.system: Final = self._calls.hook("open", lambda: adapter.open(self.scripted_world.world))
         _require(adapter, "what open() returned", self.system, (MAKES[operation],))

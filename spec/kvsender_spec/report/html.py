@@ -176,7 +176,7 @@ def _shown(verdicts: Sequence[Verdict]) -> Shown:
     return Shown(
         clauses=", ".join(verdict.clause.id for verdict in verdicts),
         setup=evidences[0].where if trace is None else str(trace.setup),
-        steps=() if trace is None else tuple(map(str, trace.steps)),
+        steps=() if trace is None else trace.told,
         picture=None if history is None else sequence(history, violations),
         words="" if history is None else "\n".join(narrate(history, violations)),
         dump="" if trace is None else trace.dump(),

@@ -129,7 +129,7 @@ def _body(verdict: Verdict, groups: Mapping[str, Group]) -> str:
         shown = of_cause if verdict is group.cause else (verdict,)
         if evidence.trace is not None and evidence.trace.steps:
             lines += [f"setup: {evidence.trace.setup}", "shortest trace found:"]
-            lines += [f"  {number}. {step}" for number, step in enumerate(evidence.trace.steps, 1)]
+            lines += [f"  {number}. {step}" for number, step in enumerate(evidence.trace.told, 1)]
         if evidence.history is not None:
             violations = [other.evidence.violation for other in shown if other.evidence is not None]
             lines += ["what was seen:", *narrate(evidence.history, violations)]

@@ -46,7 +46,7 @@ def _section(report: Report) -> Iterator[str]:
             yield ""
             yield "  ```"
             yield f"  {evidence.trace.setup}"
-            yield from (f"  {number}. {step}" for number, step in enumerate(evidence.trace.steps, 1))
+            yield from (f"  {number}. {step}" for number, step in enumerate(evidence.trace.told, 1))
             yield "  ```"
     for clause in report.stale:
         yield f"- **{clause}** does not fail any more: take it out of the known failures"

@@ -189,7 +189,7 @@ def unclaimed_line(verdict: Verdict) -> str:
         return line
     where = evidence.where
     if evidence.trace is not None and evidence.trace.steps:
-        where = f"{evidence.trace.setup}: {'; '.join(map(str, evidence.trace.steps))}"
+        where = f"{evidence.trace.setup}: {'; '.join(evidence.trace.told)}"
     return f"{line}; first by {one_line(where, LIMIT)}" if where else line
 
 
@@ -258,7 +258,7 @@ def counterexample(verdict: Verdict, consequences: Sequence[Verdict] = ()) -> Te
         lines += _frames(violation.frames)
         if evidence.trace is not None and evidence.trace.steps:
             lines += [_field("setup", str(evidence.trace.setup)), ("  shortest trace found:", "")]
-            lines += [(f"    {number}. {step}", "") for number, step in enumerate(evidence.trace.steps, 1)]
+            lines += [(f"    {number}. {step}", "") for number, step in enumerate(evidence.trace.told, 1)]
     elif verdict.note:
         lines.append(_field("note", verdict.note))
     for other in consequences:

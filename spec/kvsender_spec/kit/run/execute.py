@@ -101,7 +101,7 @@ class Run(Surroundings):
 
     def _apply(self, step: Step) -> None:
         self.steps.append(step)
-        self.recorder.note(partial(events.StepStarted, text=str(step)))
+        self.recorder.note(partial(events.StepStarted, text=step.told(self.operation)))
         if step.call not in (Call.POLL, Call.FAILURE_EXCEPTION, Call.METRIC, Call.SETTLE):
             self._settled = None
         if step.call in WORLD_CALLS:

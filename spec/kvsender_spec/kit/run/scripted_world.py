@@ -6,7 +6,6 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from kvsender_spec.contract import Operation
 from kvsender_spec.faults import RETURNED_BY_TRANSPORT, Point
 from kvsender_spec.kit.adapter import (
     MOST_ROOMS,
@@ -77,9 +76,9 @@ def unrunnable_setup(setup: Setup) -> str:
 class ScriptedWorld:
     """What there is around a system under test. Peers lie in real memory, and bytes are really copied."""
 
-    def __init__(self, setup: Setup, errors: Mapping[str, type[Exception]], operation: Operation = "WRITE") -> None:
+    def __init__(self, setup: Setup, errors: Mapping[str, type[Exception]]) -> None:
         self.setup: Final = setup
-        self.reads: Final = operation == "READ"
+        self.reads: Final = setup.operation == "READ"
         self.side: Final = READER_SIDE if self.reads else SENDER_SIDE
         """The name of the initiator's agent."""
         self.fabric: Final = Fabric(errors, drops_metadata=setup.drops_metadata, automatic=False)

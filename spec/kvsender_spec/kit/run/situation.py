@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final, cast
 
 from kvsender_spec.faults import Point
@@ -38,15 +39,15 @@ class Situation:
     def __init__(self, adapter: Adapter, setup: Setup) -> None:
         """Make the world and open the system. Raises AdapterError where the adapter breaks, or LoadError."""
         self.adapter: Final = adapter
-        self.setup: Final = setup
+        parts = parts_of(adapter)
+        self.setup: Final = replace(setup, operation=parts.operation) if parts.operation == "READ" else setup
         self.over = False
         """Nothing more can be done: the sender was interrupted, or the run has had its end."""
         self.faults_over = False
-        parts = parts_of(adapter)
         self.can: Final = parts.can
         self.posts_in: Final = parts.posts_in
         self.operation: Final = parts.operation
-        self.scripted_world: Final = ScriptedWorld(setup, parts.errors, parts.operation)
+        self.scripted_world: Final = ScriptedWorld(self.setup, parts.errors)
         self.world: Final = self.scripted_world.world
         self.calls: Final = Calls(adapter.name, self.scripted_world.fabric, counts_waiting=parts.counts_waiting)
         self.system: Final = self.calls.hook("open", lambda: adapter.open(self.world))

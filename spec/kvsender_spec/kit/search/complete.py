@@ -166,7 +166,7 @@ class SuiteReport:
             yield f"{clause} {BY_ID[clause].name}: expected {evidence.violation.expected};"
             if evidence.trace is not None:
                 yield f"  observed: {evidence.violation.observed}; shortest trace found, {evidence.trace.setup}:"
-                yield from (f"  {number}. {step}" for number, step in enumerate(evidence.trace.steps, 1))
+                yield from (f"  {number}. {step}" for number, step in enumerate(evidence.trace.told, 1))
 
     def _facts(self) -> dict[str, object]:
         return {
