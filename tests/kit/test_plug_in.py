@@ -18,6 +18,7 @@ from kvsender_spec.kit.check import Outcome, check, load_adapter
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.execute import run_trace
 from kvsender_spec.kit.scripted.agent import ScriptedAgent
+from kvsender_spec.kit.search.reads import READS
 from kvsender_spec.kit.template import adapter_source, suite_source, write_template
 from kvsender_spec.printed import parse_setup, parse_step
 from kvsender_spec.report.text import counterexample
@@ -59,6 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_block_of_the_pages_is_left_out() -> None:
     assert {page: [name for name, _ in blocks] for page, blocks in BLOCKS_OF.items()} == {
         "reference.md": ["test_my_adapter.py", "test_timed.py", "test_with_hypothesis.py", "engine.py", "fake.py"],
+        "readers.md": ["my_reader.py"],
         "start.md": ["my_adapter.py", "timed.py"],
         "threads.md": ["pumped.py", "threaded.py"],
     }
@@ -68,6 +70,28 @@ def test_no_block_of_the_pages_is_left_out() -> None:
 def test_the_pages_show_what_is_written() -> None:
     assert BLOCKS["my_adapter.py"] == adapter_source("my_adapter")
     assert BLOCKS["test_my_adapter.py"] == suite_source("my_adapter")
+
+
+def test_the_page_of_readers_shows_one_that_conforms_and_what_it_costs_not_to_look(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    report = check(load_adapter("my_reader:adapter"), examples=50)
+    assert report.exit_code == 0
+    assert f"{len(READS)} traces more" in PAGES["readers.md"]
+    source = BLOCKS["my_reader.py"]
+    first, last = (
+        source.index("        if self.pages and not self.asked_for_stamps:"),
+        source.index("    def failure_exc"),
+    )
+    careless = f"{source[:first]}        self.done = True\n\n{source[last:]}"
+    (folder / "careless_reader.py").write_text(careless, encoding="utf-8")
+    [verdict] = check(load_adapter("careless_reader:adapter"), examples=0, clauses=["KS-3.1"]).verdicts
+    assert verdict.evidence is not None
+    assert verdict.evidence.trace is not None
+    shown = [f"    {number}. {step}" for number, step in enumerate(verdict.evidence.trace.told, 1)]
+    for line in (verdict.evidence.violation.observed, f"setup     {verdict.evidence.trace.setup}", *shown):
+        assert line in PAGES["readers.md"]
 
 
 def test_the_adapter_gets_a_verdict(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
