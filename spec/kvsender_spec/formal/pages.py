@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from kvsender_spec.formal import grant
 from kvsender_spec.formal.engines import promela, tla
 from kvsender_spec.formal.model.state import Bounds
 from kvsender_spec.formal.rules import SPEC
@@ -22,6 +23,8 @@ BOUNDS: Final = Bounds(2, 2)
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "KVSender.tla": lambda: tla.module(SPEC),
     "KVSender.cfg": lambda: tla.config(BOUNDS),
+    "KVGrant.tla": grant.module,
+    "KVGrant.cfg": grant.config,
     "kvsender.pml": lambda: promela.model(SPEC, BOUNDS),
 }
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
 
+from kvsender_spec.formal import grant
 from kvsender_spec.formal.engines.engine import PEERS_ANSWER, PEERS_SILENT, EngineResult, Fair
 from kvsender_spec.formal.engines.spin import require_spin, run_spin
-from kvsender_spec.formal.engines.tlc import require_tlc, run_tlc
+from kvsender_spec.formal.engines.tlc import require_tlc, run_tlc, violates
 from kvsender_spec.formal.explicit.liveness import live
 from kvsender_spec.formal.explicit.search import Found, explore_generated
 from kvsender_spec.formal.model.state import Bounds, TooLarge
@@ -132,11 +133,50 @@ def _elsewhere(layer: str, engine: Engine, run: Run) -> Layer:
     return look
 
 
+def _said(look: grant.Look, bump: grant.Bump, holds: bool) -> str:
+    wanted = "only what was granted" if holds else "a foreign page"
+    return f"a look {look} the data, stamps raised {bump}: {wanted} should have been accepted"
+
+
+def _grants(_: Rules, __: Bounds) -> Line:
+    """A reader accepts only what was granted if it looks after its data, and not otherwise."""
+    states, broken = 0, list[str]()
+    for look, bump, holds in grant.CASES:
+        count, foreign = grant.search(look, bump)
+        states += count
+        if (foreign is None) is not holds:
+            broken.append(_said(look, bump, holds))
+    bound, looked_at = f"{grant.MOST_REFILLS} refills", f"{states:,} states, {len(grant.CASES)} ways to look"
+    return Line("grants", Engine.PYTHON, bound, looked_at, broken=tuple(broken))
+
+
+def _grants_any(_: Rules, __: Bounds) -> Line:
+    from kvsender_spec.formal.smt.grant import OBLIGATIONS, unproved
+
+    broken = [f"a look after the data: {name}" for name in unproved()]
+    if not unproved(grant.Bump.AFTER):
+        broken.append(_said(grant.Look.AFTER, grant.Bump.AFTER, holds=False))
+    return Line("grants", Engine.Z3, "any", f"{OBLIGATIONS} obligations", broken=tuple(broken))
+
+
+def _grants_elsewhere(_: Rules, __: Bounds) -> Line:
+    states, spent_s, broken = 0, 0.0, list[str]()
+    with TemporaryDirectory() as name:
+        for look, bump, holds in grant.CASES:
+            module, config = grant.module(look, bump), grant.config()
+            found, count, seconds = violates(module, config, grant.MODULE, Path(name), ENGINE_TIMEOUT_S)
+            states, spent_s = states + count, spent_s + seconds
+            if found is holds:
+                broken.append(_said(look, bump, holds))
+    looked_at = f"{states:,} states, {len(grant.CASES)} ways to look"
+    return Line("grants", Engine.TLC, f"{grant.MOST_REFILLS} refills", looked_at, (), tuple(broken), spent_s)
+
+
 Layer = Callable[[Rules, Bounds], Line]
 LAYERS: Final[Mapping[Engine, tuple[Layer, ...]]] = {
-    Engine.PYTHON: (_tables, _states, _fair_runs),
-    Engine.Z3: (_any_bound,),
-    Engine.TLC: (_elsewhere("TLA+", Engine.TLC, run_tlc),),
+    Engine.PYTHON: (_tables, _states, _fair_runs, _grants),
+    Engine.Z3: (_any_bound, _grants_any),
+    Engine.TLC: (_elsewhere("TLA+", Engine.TLC, run_tlc), _grants_elsewhere),
     Engine.SPIN: (_elsewhere("Promela", Engine.SPIN, run_spin),),
 }
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from kvsender_spec.formal.engines import tla
 from kvsender_spec.formal.engines.engine import (
+    Done,
     Edge,
     EngineFailed,
     EngineResult,
@@ -87,7 +88,6 @@ def run_tlc(
     ``graph`` brings the edges.
     """
     fit(ENGINE, bounds, MOST_HANDLES if fair is None else MOST_LIVE)
-    java, jar = find_java(), find_jar()
     # A directory of its own: TLC leaves files behind, and calls what was there before an unfinished run.
     with tempfile.TemporaryDirectory(prefix="tlc-", dir=workdir) as name:
         directory = Path(name)
@@ -97,16 +97,7 @@ def run_tlc(
             root = "Live"
             (directory / f"{root}.tla").write_text(tla.fair_module(root, fair), encoding="utf-8")
         (directory / f"{root}.cfg").write_text(tla.config(bounds, fair), encoding="utf-8")
-        # Where the whole run is a matter of seconds, the better compiler of Java costs more than it saves.
-        quick = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"] if bounds.handles <= 4 else ["-XX:+UseParallelGC"]
-        words = [str(java), *quick, f"-Xmx{MEMORY}", f"-Djava.io.tmpdir={directory}", "-cp", str(jar), "tlc2.TLC"]
-        # One worker: with several the first counterexample need not be a shortest one.
-        words += ["-workers", "1", "-difftrace"]
-        if graph:
-            words += ["-dump", "dot,actionlabels", "graph"]
-        before = spent()
-        done = run([*words, root], directory, timeout_s)
-        seconds = spent() - before
+        done, seconds = _run(directory, root, timeout_s, quick=bounds.handles <= 4, graph=graph)
         violations = tuple(_violations(done.output))
         states = count_states(done.output)
         if states is None and "violated by the initial state" in done.output:
@@ -115,6 +106,34 @@ def run_tlc(
             raise EngineFailed(f"TLC stopped with {done.code}:\n{last_lines(done.output)}")
         edges = read_graph((directory / "graph.dot").read_text(encoding="utf-8")) if graph else None
         return EngineResult(ENGINE, bounds, states, edges, violations, seconds)
+
+
+def _run(directory: Path, root: str, timeout_s: float, *, quick: bool, graph: bool = False) -> tuple[Done, float]:
+    """Run TLC on a module that lies in the directory. Returns what it printed and the CPU seconds that it took."""
+    java, jar = find_java(), find_jar()
+    # Where the whole run is a matter of seconds, the better compiler of Java costs more than it saves.
+    options = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"] if quick else ["-XX:+UseParallelGC"]
+    words = [str(java), *options, f"-Xmx{MEMORY}", f"-Djava.io.tmpdir={directory}", "-cp", str(jar), "tlc2.TLC"]
+    # One worker: with several the first counterexample need not be a shortest one.
+    words += ["-workers", "1", "-difftrace"]
+    if graph:
+        words += ["-dump", "dot,actionlabels", "graph"]
+    before = spent()
+    done = run([*words, root], directory, timeout_s)
+    return done, spent() - before
+
+
+def violates(module: str, config: str, root: str, workdir: Path, timeout_s: float) -> tuple[bool, int, float]:
+    """Whether TLC finds a violation in a small module; the states that it has seen; the CPU seconds."""
+    with tempfile.TemporaryDirectory(prefix="tlc-", dir=workdir) as name:
+        directory = Path(name)
+        (directory / f"{root}.tla").write_text(module, encoding="utf-8")
+        (directory / f"{root}.cfg").write_text(config, encoding="utf-8")
+        done, seconds = _run(directory, root, timeout_s, quick=True)
+    states, found = count_states(done.output), any(_violated(line) for line in done.output.splitlines())
+    if states is None or ("No error has been found" in done.output) == found:
+        raise EngineFailed(f"TLC stopped with {done.code}:\n{last_lines(done.output)}")
+    return found, states, seconds
 
 
 def count_states(output: str) -> int | None:
