@@ -27,6 +27,7 @@ from rich.table import Table
 from tests.code_mutants.survivors import PAGE, ROOT, SOURCES, Mutant, changed, parse
 
 COVERED: Final = (
+    "initiator.py",
     "sender.py",
     "failing.py",
     "making.py",
@@ -34,7 +35,7 @@ COVERED: Final = (
     "rooms.py",
     "chunks.py",
     "peers.py",
-    "prefill.py",
+    "front.py",
 )
 """What decides about a room, and the front of the process. The page says why the other files are not there."""
 MUTATION_RUN: Final = Path(__file__).with_name("mutation_run.py")
