@@ -124,6 +124,8 @@ class SystemOf(Generic[FrontT]):
 class ReferenceSystem(SystemOf[Prefill[ScriptedDlist, ScriptedHandle]]):
     """One prefill side of the reference sender."""
 
+    takes_parts: Final = True
+
     def __init__(self, world: World, options: SenderOptions, errors: Mapping[str, type[Exception]]) -> None:
         pool, aux = _buffers(world.memory)
         super().__init__(
@@ -159,6 +161,7 @@ class ReferenceSystem(SystemOf[Prefill[ScriptedDlist, ScriptedHandle]]):
                     dst_aux_index=None if target.dummy else target.aux_index,
                     is_dummy=target.dummy,
                     required_dst_info_num=len(plan.destinations),
+                    num_cached=0 if target.dummy else plan.num_pages - len(target.pages),
                 )
             )
         return self._front.sender(plan.room)

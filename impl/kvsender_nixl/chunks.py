@@ -93,9 +93,10 @@ class Route(Generic[DlistT]):
 
 def misfit(info: TransferInfo, announced: Announcement) -> str | None:
     """Why what a peer offers is not what the room needs, or None."""
-    count = len(info.dst_kv_indices)
+    count = info.num_cached + len(info.dst_kv_indices)
     if count != announced.num_kv_indices:
-        return f"offers {count} pages for {announced.num_kv_indices}"
+        cached = f" beside the {info.num_cached} that it has" if info.num_cached else ""
+        return f"offers {len(info.dst_kv_indices)} pages{cached} for {announced.num_kv_indices}"
     if announced.aux_index is not None and info.dst_aux_index is None:
         return "offers no aux slot"
     return None

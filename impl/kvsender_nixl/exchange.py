@@ -79,7 +79,8 @@ class PeerMetadata:
 class TransferInfo:
     """Where one peer wants one room: ``dst_kv_indices[i]`` is the page for the i-th page that the caller sends.
 
-    ``dst_kv_indices`` is int32 of shape ``(num_kv_indices,)``. A dummy takes part, names no pages and receives nothing.
+    ``dst_kv_indices`` is int32 of shape ``(num_kv_indices - num_cached,)``. The peer has the first ``num_cached`` pages
+    of the room already and wants the others. A dummy takes part, names no pages and receives nothing.
     ``required_dst_info_num`` is how many peers the room has, dummies included; all of them must say the same.
     Raises ValueError where the fields contradict themselves.
     """
@@ -91,12 +92,15 @@ class TransferInfo:
     dst_aux_index: int | None = None
     is_dummy: bool = False
     required_dst_info_num: int = 1
+    num_cached: int = 0
 
     def __post_init__(self) -> None:
         if not _TOKEN.fullmatch(self.token):
             raise ValueError(f"token {self.token!r} is not 1 to 64 letters, digits or ._:-")
         if not self.agent_name:
             raise ValueError("agent_name is empty")
+        if self.num_cached < 0:
+            raise ValueError(f"num_cached is {self.num_cached}")
         if self.required_dst_info_num < 1:
             raise ValueError(f"required_dst_info_num is {self.required_dst_info_num}")
         if self.dst_kv_indices.dtype != np.int32 or self.dst_kv_indices.ndim != 1:
@@ -117,6 +121,7 @@ class TransferInfo:
             "dst_aux_index": self.dst_aux_index,
             "is_dummy": self.is_dummy,
             "required_dst_info_num": self.required_dst_info_num,
+            "num_cached": self.num_cached,
         }
 
 
@@ -266,6 +271,7 @@ def _transfer_info(fields: dict[str, Json]) -> TransferInfo:
         dst_aux_index=None if fields.get("dst_aux_index") is None else _field(fields, "dst_aux_index", int),
         is_dummy=_field(fields, "is_dummy", bool),
         required_dst_info_num=_field(fields, "required_dst_info_num", int),
+        num_cached=_field({"num_cached": 0, **fields}, "num_cached", int),
     )
 
 

@@ -161,14 +161,16 @@ class Failing(ABC, Generic[DlistT, HandleT]):
         return FailureNotification(info.room, info.token, info.agent_name not in self._doubted, self._reason)
 
     def _tell(self, info: TransferInfo, notification: Notification) -> None:
-        """Tell a peer how the room has ended, once (KS-6.1). A refused notification is counted and not repeated."""
+        """Tell a peer how the room has ended, once (KS-6.1). What is refused is counted, and told again by a sweep."""
         if info.is_dummy or info.agent_name in self._told:
             return
         self._told.add(info.agent_name)
+        message = notification.to_bytes()
         try:
-            self._side.transport.send_notif(info.agent_name, notification.to_bytes())
+            self._side.transport.send_notif(info.agent_name, message)
         except Exception as error:
             self._metric.notifications_lost += 1
+            self._side.unsent.keep(info.agent_name, self._room.registrations[info.agent_name], message)
             if isinstance(error, self._side.errors):
                 self._blame(error, info.agent_name)
                 logger.info("peer %r could not be told the end of room %d: %r", info.agent_name, self.room, error)

@@ -19,6 +19,7 @@ from kvsender_nixl.peers import Peers, Spawn, spawn_daemon
 from kvsender_nixl.rooms import Room, Rooms, RoomSender
 from kvsender_nixl.side import SenderOptions, Side
 from kvsender_nixl.transfers import Doubt, Quarantine, Unsettled
+from kvsender_nixl.unsent import Unsent
 from kvsender_spec.contract import INIT_AGENT, Clock, DlistT, HandleT, KVUsageError, Transport
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Front(Generic[DlistT, HandleT]):
         self._unsettled: Final[Unsettled[HandleT]] = Unsettled(
             self._quarantine, transport_errors, error_ends_reads=self._options.error_ends_reads
         )
+        self._unsent: Final[Unsent[DlistT, HandleT]] = Unsent(agent, self._peers, transport_errors)
         self._side: Final[Side[DlistT, HandleT]] = Side(
             transport=agent,
             errors=transport_errors,
@@ -90,6 +92,7 @@ class Front(Generic[DlistT, HandleT]):
             rooms=self._rooms,
             quarantine=self._quarantine,
             unsettled=self._unsettled,
+            unsent=self._unsent,
         )
         self._closed = False
         self.drained: Final = DrainCounts()
@@ -177,13 +180,17 @@ class Front(Generic[DlistT, HandleT]):
             logger.exception("message of agent %r", agent_name)
 
     def sweep(self, limit: int = SWEEP_LIMIT) -> int:
-        """Ask about at most ``limit`` transfers that outlive their rooms, poll the rooms that were cleared while they
-        were live, and drop rooms for which no sender came. Returns how many transfers and such rooms are left."""
+        """Ask about at most ``limit`` transfers that outlive their rooms, tell again what could not be told, poll the
+        rooms that were cleared while they were live, and drop rooms for which no sender came.
+
+        Returns how many transfers and such rooms are left.
+        """
         for sender in self._rooms.draining():
             sender.poll()
         for room in self._rooms.expire(self._clock() - self._options.bootstrap_timeout_s):
             for info in room.infos.values():
                 self._tell_nobody_came(info)
+        self._unsent.sweep(limit)
         return self._unsettled.sweep(limit) + len(self._rooms.draining())
 
     def _tell_nobody_came(self, info: TransferInfo) -> None:

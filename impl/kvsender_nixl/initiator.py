@@ -75,6 +75,7 @@ class Initiator(Failing[DlistT, HandleT]):
         self._announced: Announcement | None = None
         self._bootstrap_deadline = NEVER
         self._closed = False  # the last chunk is posted
+        self._ends: list[int] = []  # how many pages were posted with each chunk that had some, and before it
 
         self._deadline = NEVER  # no transfer in flight is overdue before it
         self._first_post_at: float | None = None
@@ -203,7 +204,9 @@ class Initiator(Failing[DlistT, HandleT]):
         slot = announced.aux_index if last else None
         chunk = Chunk(pages, announced.cursor - len(pages), self._metric.chunks, slot)
         if self._make_and_post(found, lambda made: self._make(made, found, chunk)):
-            self._metric.chunks += len(pages) > 0
+            if len(pages):
+                self._metric.chunks += 1
+                self._ends.append(announced.cursor)
             self._closed = last
             self._state = _SENDING
 
@@ -308,7 +311,9 @@ class Initiator(Failing[DlistT, HandleT]):
         announced = self._announced
         has_aux = announced is not None and announced.aux_index is not None
         for info in tuple(self._room.infos.values()):
-            self._tell(info, SuccessNotification(info.room, info.token, self._metric.chunks, has_aux))
+            # A peer hears nothing of the chunks that it has had before.
+            chunks = sum(end > info.num_cached for end in self._ends) if info.num_cached else self._metric.chunks
+            self._tell(info, SuccessNotification(info.room, info.token, chunks, has_aux))
         self._state = _DONE
         self._answer = KVPoll.Success
         self._side.rooms.ended(self)

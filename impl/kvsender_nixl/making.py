@@ -79,17 +79,23 @@ def make_chunk(
     made: list[Transfer[HandleT]], side: Side[DlistT, HandleT], routes: list[Route[DlistT]], chunk: Chunk
 ) -> Refusal | None:
     """Make the chunk's transfers to every peer, each of them in ``made`` as soon as there is one."""
-    first, count = chunk.first, len(chunk.pages)
-    local, size = side.kv.indices(chunk.pages), count * side.kv.bytes_per_item
     for route in routes:
         info, connection = route.info, route.connection
+        # What the peer has already is left out. Most have nothing, and take the chunk as it is.
+        skipped = max(info.num_cached - chunk.first, 0)
+        pages = chunk.pages[skipped:] if skipped else chunk.pages
+        count, first = len(pages), max(chunk.first - info.num_cached, 0)
         if count:
             notification = ChunkNotification(info.room, info.token, chunk.number).to_bytes()
-            there = connection.metadata.kv.indices(info.dst_kv_indices[first : first + count])
-            handle = _create(side, "WRITE", info.agent_name, side.local_kv, local, connection.kv, there, notification)
+            here, there = (
+                side.kv.indices(pages),
+                connection.metadata.kv.indices(info.dst_kv_indices[first : first + count]),
+            )
+            handle = _create(side, "WRITE", info.agent_name, side.local_kv, here, connection.kv, there, notification)
             if isinstance(handle, Refusal):
                 return handle
-            made.append(Transfer(side.transport, side.errors, handle, info.agent_name, size, pages=chunk.pages))
+            size = count * side.kv.bytes_per_item
+            made.append(Transfer(side.transport, side.errors, handle, info.agent_name, size, pages=pages))
         if chunk.aux_slot is not None:
             aux = _make_aux(side, route, chunk.aux_slot)
             if isinstance(aux, Refusal):

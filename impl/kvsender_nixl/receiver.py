@@ -111,11 +111,13 @@ class KVReceiver:
         *,
         is_dummy: bool = False,
         required_dst_info_num: int = 1,
+        num_cached: int = 0,
     ) -> TransferInfo:
         """Say where the room goes, and return what the prefill side must be told.
 
-        ``kv_indices``: int32 or int64 page ids of shape ``(num_kv_indices,)``, in the order of the prefill side's.
-        Raises KVUsageError for pages or a slot that do not exist (KS-8.1).
+        ``kv_indices``: int32 or int64 page ids of shape ``(num_kv_indices - num_cached,)``, in the order of the prefill
+        side's; the first ``num_cached`` pages of the room are here already. Raises KVUsageError for pages or a slot
+        that do not exist (KS-8.1).
         """
         side = self._side
         if self._info is not None:
@@ -124,7 +126,14 @@ class KVReceiver:
         pages = announced.accept(kv_indices)
         with self._lock:
             self._info = TransferInfo(
-                self.room, self.token, side.agent_name, pages, announced.aux_index, is_dummy, required_dst_info_num
+                self.room,
+                self.token,
+                side.agent_name,
+                pages,
+                announced.aux_index,
+                is_dummy,
+                required_dst_info_num,
+                num_cached,
             )
             if is_dummy:
                 self._answer = KVPoll.Success  # nothing comes, not even a notification

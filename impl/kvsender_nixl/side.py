@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kvsender_nixl.peers import Peers
     from kvsender_nixl.rooms import Rooms
     from kvsender_nixl.transfers import Quarantine, Unsettled
+    from kvsender_nixl.unsent import Unsent
 
 NEVER: Final = float("inf")
 """A deadline that does not come."""
@@ -50,7 +51,8 @@ class KVTransferMetric:
     chunks: int = 0
     transfers: int = 0
     notifications_lost: int = 0
-    """Notifications of the end that the transport refused to send. Success stands all the same: the bytes are there."""
+    """Notifications of the end that the transport refused to send. Success stands all the same: the bytes are there.
+    They are sent again when the connection is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +71,4 @@ class Side(Generic[DlistT, HandleT]):
     rooms: Rooms
     quarantine: Quarantine
     unsettled: Unsettled[HandleT]
+    unsent: Unsent[DlistT, HandleT]

@@ -14,6 +14,7 @@ from kvsender_spec.contract import (
     KVUsageError,
     TransferTimeout,
 )
+from kvsender_spec.faults import Kind, Point
 
 
 def test_pages_and_aux_reach_every_peer() -> None:
@@ -91,6 +92,69 @@ def test_dummy_peers_receive_nothing() -> None:
     assert end(sender) is KVPoll.Success
     assert rig.same_bytes("decode0", (0,), (4,))
     assert not rig.decodes["decode1"].agent.get_new_notifs()
+
+
+def test_a_peer_gets_the_last_pages_and_hears_of_its_own_chunks() -> None:
+    rig = Rig(peers=("decode0", "decode1"))
+    receivers = []
+    for name, side in rig.decodes.items():
+        receiver, cached = side.decode.receiver(3, "prefill"), 3 if name == "decode1" else 0
+        info = receiver.init(ids(*range(4, 8 - cached)), 1, required_dst_info_num=2, num_cached=cached)
+        rig.prefill.add_transfer_info(info)
+        receivers.append(receiver)
+    sender = rig.prefill.sender(3)
+    sender.init(4, 2)
+    sender.send(ids(0, 1))
+    sender.send(ids(2, 3))
+    assert end(sender) is KVPoll.Success
+    rig.drain()
+    assert [receiver.poll() for receiver in receivers] == [KVPoll.Success] * 2
+    assert rig.same_bytes("decode0", (0, 1, 2, 3), (4, 5, 6, 7))
+    assert rig.same_bytes("decode1", (3,), (4,))
+    assert rig.same_aux("decode1", 2, 1)
+    assert not any(bool(buffer[5:].any()) for buffer in rig.decodes["decode1"].pool.k_buffers)
+
+
+def test_lists_of_two_lengths_are_refused_unless_the_peer_says_what_it_has() -> None:
+    rig = Rig()
+    receiver = rig.decodes["decode0"].decode.receiver(3, "prefill")
+    rig.prefill.add_transfer_info(receiver.init(ids(4), None, num_cached=1))
+    sender = rig.prefill.sender(3)
+    sender.init(3)
+    sender.send(ids(0, 1, 2))
+    assert end(sender) is KVPoll.Failed
+    assert "offers 1 pages beside the 1 that it has for 3" in str(failure(sender))
+
+
+def test_what_could_not_be_told_is_told_when_the_connection_is_back() -> None:
+    rig = Rig()
+    sender, receivers = rig.open()
+    sender.send(ids(0, 1, 2))
+    rig.arm(Point.NOTIFY, Kind.REMOTE_DISCONNECT)
+    assert end(sender) is KVPoll.Success
+    rig.fabric.disconnect("prefill", "decode0")
+    rig.drain()
+    assert receivers[0].poll() is KVPoll.Transferring
+    rig.prefill.sweep()
+    rig.drain()
+    assert receivers[0].poll() is KVPoll.Transferring, "the connection is still broken"
+    rig.prefill.register_peer(rig.decodes["decode0"].decode.metadata())
+    rig.prefill.sweep()
+    rig.prefill.sweep()
+    rig.drain()
+    assert receivers[0].poll() is KVPoll.Success
+    assert rig.decodes["decode0"].decode.drained.stray == 0, "it is told once"
+
+
+def test_a_peer_that_has_started_over_is_told_nothing_of_its_old_rooms() -> None:
+    rig = Rig()
+    sender, _ = rig.open()
+    sender.send(ids(0, 1, 2))
+    rig.arm(Point.NOTIFY, Kind.REMOTE_DISCONNECT)
+    assert end(sender) is KVPoll.Success
+    rig.prefill.register_peer(rig.start("decode0").decode.metadata())
+    rig.prefill.sweep()
+    assert not rig.decodes["decode0"].agent.get_new_notifs()
 
 
 def test_one_question_per_poll_and_every_transfer_in_turn() -> None:
