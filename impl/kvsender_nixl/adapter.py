@@ -14,10 +14,12 @@ import torch
 from kvsender_nixl.agent import ERROR_CLASSES
 from kvsender_nixl.buffers import AuxBuffers, KVPool
 from kvsender_nixl.exchange import (
+    AbortRequest,
     AuxNotification,
     ChunkNotification,
     FailureNotification,
     PeerMetadata,
+    QuiescedNotification,
     TransferInfo,
     parse_notification,
 )
@@ -69,7 +71,15 @@ def read_notification(message: bytes) -> Notification:
     """A notification in the kit's words. Raises ValueError for any other message."""
     notification = parse_notification(message)
     if isinstance(notification, FailureNotification):
-        return Notification(NotificationKind.FAILURE, notification.room, int(notification.token), notification.reason)
+        return Notification(
+            NotificationKind.FAILURE,
+            notification.room,
+            int(notification.token),
+            notification.reason,
+            notification.quiesced,
+        )
+    if isinstance(notification, QuiescedNotification):
+        return Notification(NotificationKind.QUIESCED, notification.room, int(notification.token))
     progress = isinstance(notification, (ChunkNotification, AuxNotification))
     kind = NotificationKind.PROGRESS if progress else NotificationKind.SUCCESS
     return Notification(kind, notification.room, int(notification.token))
@@ -116,6 +126,9 @@ class SystemOf(Generic[FrontT]):
 
     def attribution(self, error: BaseException) -> Attribution | None:
         return attribution(error)
+
+    def target_aborts(self, plan: RoomPlan, peer: Peer) -> None:
+        self._front.peer_aborts(AbortRequest(plan.room, str(plan.incarnation), peer.name))
 
     def read_notification(self, message: bytes) -> Notification | None:
         return read_notification(message)

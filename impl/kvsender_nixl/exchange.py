@@ -152,6 +152,19 @@ class Grant(TransferInfo):
         return _envelope("grant", fields)
 
 
+@dataclass(frozen=True, slots=True)
+class AbortRequest:
+    """A peer gives up one incarnation of a room. Once nothing of it can touch the peer's pages any more it is told so:
+    by a failure that is quiesced, or by a ``QuiescedNotification``."""
+
+    room: int
+    token: str
+    agent_name: str
+
+    def to_bytes(self) -> bytes:
+        return _envelope("abort", {"room": self.room, "token": self.token, "agent_name": self.agent_name})
+
+
 # ------------------------------------------------------------------------------- notifications, prefill to decode
 
 
@@ -205,7 +218,20 @@ class FailureNotification:
         return f"{MAGIC} failure {self.room} {self.token} {int(self.quiesced)} {reason}".encode(errors="replace")
 
 
-Notification: TypeAlias = ChunkNotification | AuxNotification | SuccessNotification | FailureNotification
+@dataclass(frozen=True, slots=True)
+class QuiescedNotification:
+    """None of the room's bytes can land at this peer any more. It follows a failure that could not say so yet."""
+
+    room: int
+    token: str
+
+    def to_bytes(self) -> bytes:
+        return f"{MAGIC} quiesced {self.room} {self.token}".encode()
+
+
+Notification: TypeAlias = (
+    ChunkNotification | AuxNotification | SuccessNotification | FailureNotification | QuiescedNotification
+)
 
 
 def parse_notification(message: bytes) -> Notification:
@@ -218,6 +244,8 @@ def parse_notification(message: bytes) -> Notification:
             return AuxNotification(_number(room), _token(token))
         case [magic, "success", room, token, num_chunks, ("0" | "1") as aux] if magic == MAGIC:
             return SuccessNotification(_number(room), _token(token), _count(num_chunks), aux == "1")
+        case [magic, "quiesced", room, token] if magic == MAGIC:
+            return QuiescedNotification(_number(room), _token(token))
         case [magic, "failure", room, token, ("0" | "1") as quiesced, reason] if magic == MAGIC:
             return FailureNotification(_number(room), _token(token), quiesced == "1", reason)
         case _:
@@ -227,7 +255,7 @@ def parse_notification(message: bytes) -> Notification:
 # ------------------------------------------------------------------------------------- messages, decode to prefill
 
 
-def parse_message(message: bytes) -> PeerMetadata | TransferInfo:
+def parse_message(message: bytes) -> PeerMetadata | TransferInfo | AbortRequest:
     """Read what a decode side sends; raises ValueError for anything else."""
     try:
         body = json.loads(_text(message))
@@ -243,6 +271,8 @@ def parse_message(message: bytes) -> PeerMetadata | TransferInfo:
             return _transfer_info(fields)
         case "grant":
             return _grant(fields)
+        case "abort":
+            return _abort_request(fields)
         case other:
             raise ValueError(f"unknown kind {other!r}")
 
@@ -289,6 +319,11 @@ def _grant(fields: dict[str, Json]) -> Grant:
         stamps=np.frombuffer(stamps, dtype="<u8").astype(np.uint64),
         regions=_regions(fields),
     )
+
+
+def _abort_request(fields: dict[str, Json]) -> AbortRequest:
+    token = _token(_field(fields, "token", str))
+    return AbortRequest(_field(fields, "room", int), token, _field(fields, "agent_name", str))
 
 
 def _regions(fields: dict[str, Json]) -> tuple[int, ...]:

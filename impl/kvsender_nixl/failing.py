@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final, Generic
 
 from kvsender_nixl.chunks import Route
-from kvsender_nixl.exchange import FailureNotification, Notification, TransferInfo
+from kvsender_nixl.exchange import AbortRequest, FailureNotification, Notification, QuiescedNotification, TransferInfo
 from kvsender_nixl.making import Refusal
 from kvsender_nixl.side import NEVER, KVTransferMetric, Side
 from kvsender_nixl.transfers import PROC, Answer, Transfer, TransportFault
@@ -64,6 +65,10 @@ class Failing(ABC, Generic[DlistT, HandleT]):
     @abstractmethod
     def clear(self) -> None:
         """The caller has done with the room."""
+
+    @abstractmethod
+    def target_aborted(self, request: AbortRequest) -> bool:
+        """A peer gives the room up. False where it is another room's word."""
 
     @abstractmethod
     def joined_late(self, info: TransferInfo) -> None:
@@ -129,6 +134,11 @@ class Failing(ABC, Generic[DlistT, HandleT]):
         """The event reported."""
         self._hold(*self._in_flight, *self._suspects)
         self._doubted = frozenset(transfer.peer for transfer in (*self._in_flight, *self._suspects))
+        unproven = {transfer.peer for transfer in self._suspects}
+        for info in tuple(self._room.infos.values()):
+            still = [transfer for transfer in self._in_flight if transfer.peer == info.agent_name]
+            if still and info.agent_name not in unproven:
+                self._side.unsettled.owe(still, partial(self._tell_quiesced, info))
         for transfer in self._in_flight:
             transfer.give_up()
         self._side.unsettled.adopt(self._in_flight)
@@ -159,6 +169,11 @@ class Failing(ABC, Generic[DlistT, HandleT]):
 
     def _failure_notification(self, info: TransferInfo) -> FailureNotification:
         return FailureNotification(info.room, info.token, info.agent_name not in self._doubted, self._reason)
+
+    def _tell_quiesced(self, info: TransferInfo) -> None:
+        """All that was in flight to a peer when it was told of the failure is DONE (KS-6.4). A sweep tells it so."""
+        message = QuiescedNotification(info.room, info.token).to_bytes()
+        self._side.unsent.keep(info.agent_name, self._room.registrations[info.agent_name], message)
 
     def _tell(self, info: TransferInfo, notification: Notification) -> None:
         """Tell a peer how the room has ended, once (KS-6.1). What is refused is counted, and told again by a sweep."""

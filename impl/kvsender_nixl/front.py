@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.chunks import out_of_range
-from kvsender_nixl.exchange import FailureNotification, PeerMetadata, TransferInfo, parse_message, take_arrived
+from kvsender_nixl.exchange import (
+    AbortRequest,
+    FailureNotification,
+    PeerMetadata,
+    TransferInfo,
+    parse_message,
+    take_arrived,
+)
 from kvsender_nixl.peers import Peers, Spawn, spawn_daemon
 from kvsender_nixl.rooms import Room, Rooms, RoomSender
 from kvsender_nixl.side import SenderOptions, Side
@@ -128,6 +135,13 @@ class Front(Generic[DlistT, HandleT]):
         if room.sender is not None:
             room.sender.joined_late(info)
 
+    def peer_aborts(self, request: AbortRequest) -> None:
+        """A peer gives a room up. It fails with the peer as the cause, and the peer is told when nothing of it can
+        touch its pages any more (KS-6.4). A room that is over has told it, or will when the last transfer is DONE.
+        """
+        if not any(sender.target_aborted(request) for sender in self._rooms.senders()):
+            self._rooms.given_up(request)
+
     def _bind(self, room: int, make: Callable[[Room], InitiatorT]) -> InitiatorT:
         """Make what initiates the transfers of a room, before or after its peers are known. Sweeps a little.
 
@@ -142,7 +156,9 @@ class Front(Generic[DlistT, HandleT]):
             made.append(make(entry))
             return made[0]
 
-        self._rooms.bind(room, self._clock(), make_once)
+        entry = self._rooms.bind(room, self._clock(), make_once)
+        for request in entry.given_up:
+            made[0].target_aborted(request)
         return made[0]
 
     # ------------------------------------------------------------------------------------------- the caller's loop
@@ -170,6 +186,8 @@ class Front(Generic[DlistT, HandleT]):
                 raise KVUsageError(f"agent {agent_name!r} speaks for {said.agent_name!r}")
             if isinstance(said, PeerMetadata):
                 self._peers.register(said, background=True)  # a loop must not wait for a connection
+            elif isinstance(said, AbortRequest):
+                self.peer_aborts(said)
             else:
                 self.add_transfer_info(said)
         except KVUsageError as error:
@@ -190,8 +208,9 @@ class Front(Generic[DlistT, HandleT]):
         for room in self._rooms.expire(self._clock() - self._options.bootstrap_timeout_s):
             for info in room.infos.values():
                 self._tell_nobody_came(info)
+        left = self._unsettled.sweep(limit) + len(self._rooms.draining())
         self._unsent.sweep(limit)
-        return self._unsettled.sweep(limit) + len(self._rooms.draining())
+        return left
 
     def _tell_nobody_came(self, info: TransferInfo) -> None:
         if info.is_dummy:

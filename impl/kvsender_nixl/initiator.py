@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, SupportsIndex
 
 from kvsender_nixl.chunks import Announcement, Route
-from kvsender_nixl.exchange import SuccessNotification, TransferInfo
+from kvsender_nixl.exchange import AbortRequest, SuccessNotification, TransferInfo
 from kvsender_nixl.failing import Failing
 from kvsender_nixl.making import STARTED_OVER, Chunk, PeerUnusable, Refusal, find_routes
 from kvsender_nixl.side import NEVER, KVTransferMetric, Side
@@ -53,6 +53,10 @@ logger = logging.getLogger(__name__)
 _IDLE, _SENDING, _DONE, _FAILED, _STICKY_FAILED = State
 _TRANSFERRING: Final = KVPoll.Transferring
 _CREATED: Final = HandleState.CREATED
+
+
+class PeerAborted(Exception):
+    """A peer of the room has given it up; the message names it."""
 
 
 class Initiator(Failing[DlistT, HandleT]):
@@ -171,6 +175,16 @@ class Initiator(Failing[DlistT, HandleT]):
         with self._lock:
             if self._state is _STICKY_FAILED:
                 self._tell(info, self._failure_notification(info))
+
+    def target_aborted(self, request: AbortRequest) -> bool:
+        """A peer gives the room up: it fails, and settles as it does at other failures (KS-6.4). False: another room's
+        word."""
+        info = self._room.infos.get(request.agent_name)
+        if info is None or (info.room, info.token) != (request.room, request.token):
+            return False
+        with self._lock:
+            self._fault(PeerAborted(f"given up by peer {request.agent_name!r}"), Attribution.PEER)
+        return True
 
     # ---------------------------------------------------------------------------------------------------- a chunk
 

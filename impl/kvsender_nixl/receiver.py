@@ -23,11 +23,13 @@ import numpy as np
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.chunks import Announcement
 from kvsender_nixl.exchange import (
+    AbortRequest,
     AuxNotification,
     ChunkNotification,
     FailureNotification,
     Notification,
     PeerMetadata,
+    QuiescedNotification,
     SuccessNotification,
     TransferInfo,
     parse_notification,
@@ -162,9 +164,14 @@ class KVReceiver:
         raise KVTransferError(self.room, f"{type(cause).__name__}: {cause}", self._attribution) from cause
 
     def abort(self) -> None:
-        """Give the room up. The prefill side is not told; its writes may go on landing, hence the quarantine."""
+        """Give the room up. Its writes may go on landing, hence the quarantine, until the prefill side says that it has
+        drained: send it ``abort_request()``."""
         with self._lock:
             self._fail(TransferAborted("aborted by its caller"), Attribution.CALLER, False)
+
+    def abort_request(self) -> AbortRequest:
+        """What tells the prefill side that the room is given up."""
+        return AbortRequest(self.room, self.token, self._side.agent_name)
 
     def clear(self) -> None:
         """Forget the room: later notifications of it are strays. A live room is aborted by it. The quarantine stays."""
@@ -188,6 +195,8 @@ class KVReceiver:
                     self._aux_arrived = True
                 case SuccessNotification():
                     self._success = notification
+                case QuiescedNotification():
+                    return False  # of a room that goes on
                 case FailureNotification(quiesced=quiesced, reason=reason):
                     self._fail(PrefillFailed(reason), Attribution.PEER, quiesced)
                     return True
@@ -292,10 +301,24 @@ class Decode(Generic[DlistT, HandleT]):
             self.drained.malformed += 1
             logger.warning("malformed notification of agent %r: %s", agent_name, error)
             return
+        if self._drained(agent_name, notification):
+            return
         receiver = self._receivers.get(notification.token)
         ours = receiver is not None and (receiver.sender_name, receiver.room) == (agent_name, notification.room)
         if not (ours and receiver is not None and receiver.take(notification)):
             self.drained.stray += 1
+
+    def _drained(self, agent_name: str, notification: Notification) -> bool:
+        """The prefill side says that nothing of a failed room can land here any more (KS-6.4): free what was held."""
+        quiesced = isinstance(notification, FailureNotification) and notification.quiesced
+        if not quiesced and not isinstance(notification, QuiescedNotification):
+            return False
+        with self._lock:
+            landing = self._landings.get(notification.token)
+            if landing is None or landing.sender_name != agent_name:
+                return False
+            del self._landings[notification.token]
+            return True
 
     def quarantined_pages(self) -> frozenset[int]:
         """The pages of failed rooms at which late writes may land; they outlive their receivers."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kvsender_nixl.exchange import PeerMetadata, TransferInfo
+from kvsender_nixl.exchange import AbortRequest, PeerMetadata, TransferInfo
 from kvsender_spec.contract import KVPoll, KVUsageError
 
 
@@ -25,6 +25,9 @@ class RoomSender(Protocol):
     def poll(self) -> KVPoll: ...
 
     def clear(self) -> None: ...
+
+    def target_aborted(self, request: AbortRequest) -> bool:
+        """A peer gives the room up. False where it is another room's word."""
 
     def joined_late(self, info: TransferInfo) -> None:
         """A peer has registered for the room, perhaps after its end."""
@@ -44,6 +47,8 @@ class Room:
     infos: dict[str, TransferInfo] = field(default_factory=dict)
     registrations: dict[str, PeerMetadata] = field(default_factory=dict)
     sender: RoomSender | None = None
+    given_up: list[AbortRequest] = field(default_factory=list)
+    """By whom, before it had a sender."""
 
     @property
     def complete(self) -> bool:
@@ -97,8 +102,11 @@ class Rooms:
             return False
         return room.complete if known is None else known.token != info.token
 
-    def bind(self, room_id: int, now: float, make: Callable[[Room], RoomSender]) -> None:
-        """Give the room its sender. Raises KVUsageError while an earlier sender of the id is live and not cleared."""
+    def bind(self, room_id: int, now: float, make: Callable[[Room], RoomSender]) -> Room:
+        """Give the room its sender. Returns the entry.
+
+        Raises KVUsageError while an earlier sender of the id is live and not cleared.
+        """
         with self._lock:
             room = self._rooms.get(room_id)
             if room is not None and room.sender is not None:
@@ -108,6 +116,15 @@ class Rooms:
             if room is None:
                 room = self._rooms[room_id] = Room(room_id, now)
             room.sender = make(room)
+            return room
+
+    def given_up(self, request: AbortRequest) -> None:
+        """A peer gives up a room that has no sender yet. No effect where there is no such room."""
+        with self._lock:
+            room = self._rooms.get(request.room)
+            info = None if room is None else room.infos.get(request.agent_name)
+            if room is not None and room.sender is None and info is not None and info.token == request.token:
+                room.given_up.append(request)
 
     def forget(self, room: Room) -> None:
         """Drop the room's entry. A sender that is not over stays known as draining, so that ``sweep`` can end it and

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -233,15 +233,25 @@ class Quarantine:
         return frozenset(doubt.aux_slot for doubt in self.doubts if doubt.aux_slot is not None)
 
 
+@dataclass(slots=True, eq=False)
+class Owed(Generic[HandleT]):
+    """What is to be done when these transfers are DONE."""
+
+    transfers: set[Transfer[HandleT]]
+    then: Callable[[], None]
+
+
 class Unsettled(Generic[HandleT]):
     """The transfers that outlive their room: in flight when it reported, or refused by the transport at release.
 
     Nothing happens to them but in ``sweep``, which the caller's loop calls. Every method may be called from any thread.
+    ``owe`` says what is to be done when several of them are DONE, and only then.
     """
 
     def __init__(
         self, quarantine: Quarantine, errors: tuple[type[Exception], ...], *, error_ends_reads: bool = False
     ) -> None:
+        self._owed: dict[Transfer[HandleT], Owed[HandleT]] = {}
         self._quarantine: Final = quarantine
         self._errors: Final = errors
         self._error_ends_reads: Final = error_ends_reads
@@ -254,6 +264,23 @@ class Unsettled(Generic[HandleT]):
     def adopt(self, transfers: Iterable[Transfer[HandleT]]) -> None:
         with self._lock:
             self._transfers.extend(transfers)
+
+    def owe(self, transfers: Iterable[Transfer[HandleT]], then: Callable[[], None]) -> None:
+        """Call ``then`` when all of these are DONE. One that ends in an error proves nothing, and cancels it."""
+        owed = Owed(set(transfers), then)
+        with self._lock:
+            self._owed.update(dict.fromkeys(owed.transfers, owed))
+
+    def _quiesced(self, transfer: Transfer[HandleT], *, done: bool) -> None:
+        owed = self._owed.pop(transfer, None)
+        if owed is None:
+            return
+        owed.transfers.discard(transfer)
+        if not done:
+            for other in owed.transfers:
+                self._owed.pop(other, None)
+        elif not owed.transfers:
+            owed.then()
 
     def release(self, transfer: Transfer[HandleT]) -> None:
         """Release a settled transfer, or keep it for a later sweep when that raises.
@@ -294,6 +321,7 @@ class Unsettled(Generic[HandleT]):
                 return False
             if answer == DONE or self._error_ends_reads:
                 self._quarantine.free(transfer)
+            self._quiesced(transfer, done=answer == DONE)
         try:
             transfer.release()
         except self._errors as error:

@@ -227,6 +227,14 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "rooms of 1 pages, 1 peer: kill(0); restart(0); open(0); send(0)",
         "the peer is not added again",
     ),
+    "KS-6.4": Advice(
+        "A decode side that gives a request up waits out a time-out before it reuses its pages, or reuses them under a"
+        " write.",
+        "Fail the room with the peer as the cause. Say 'quiesced' with the failure if every transfer to that peer is"
+        " DONE, else when the last of them is, whoever holds them then; say nothing of one that ended in an error.",
+        "rooms of 1 pages, 1 peer: open(0); send(0); target_aborts(0); poll(0); wait; poll(0)",
+        "the peer is told that its pages are free while a transfer is in flight",
+    ),
     "KS-7.1": Advice(
         "All requests hang after one odd message or one failed room: the worker thread has ended.",
         "Catch Exception per message and per room inside the worker's loop, and log it.",

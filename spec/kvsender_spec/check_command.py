@@ -29,7 +29,7 @@ from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import LoadError, abilities
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.search.processes import in_processes
-from kvsender_spec.kit.search.reads import sweep_of
+from kvsender_spec.kit.search.whole import sweep_of
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import INTERRUPTED, Report, worst_exit_code

@@ -335,6 +335,19 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         " that was opened before has page ids of the old process: it may fail, and must not end with Success elsewhere",
     ),
     Clause(
+        "KS-6.4",
+        "TARGET-GIVES-UP",
+        "A target that gives a room up and says so ends the room as the peer's. It is told that nothing of the room can"
+        " touch its pages any more once, when that is so, also where the room was cleared before; and never where the"
+        " transport has not shown it.",
+        "sglang #35360: every abort of a decode side waited out a whole time-out; #36707: an acknowledgement while an"
+        " errored group was unresolved; #31357: one on receipt; #38961: one that a clear() lost",
+        "a target gives up rooms in every state: the sender takes it, does not end with Success what was under way, and"
+        " acknowledges it once, when every transfer to that peer is DONE. A failure notification may be the"
+        " acknowledgement, and so is one of success",
+        layers=_SCRIPTED,
+    ),
+    Clause(
         "KS-7.1",
         "NO-WORKER-DEATH",
         "One room's exception or one malformed control message never ends a worker, bootstrap or heartbeat thread.",

@@ -42,6 +42,7 @@ class CauseKind(Enum):
     DEADLINE = "deadline"
     PEER_LOST = "peer lost"
     """The peer is gone, or is another process now, to which the page ids that this room was given mean nothing."""
+    TARGET_ABORTED = "given up by the target"
     GRANT_ENDED = "grant ended"
     """What the room reads is another request's by now: the holder has refilled the pages that it granted."""
     UNKNOWN = "unknown"
@@ -62,6 +63,7 @@ class Cause(msgspec.Struct, frozen=True):
 ABORTED: Final = Cause(CauseKind.ABORTED)
 DEADLINE: Final = Cause(CauseKind.DEADLINE)
 PEER_LOST: Final = Cause(CauseKind.PEER_LOST)
+TARGET_ABORTED: Final = Cause(CauseKind.TARGET_ABORTED)
 GRANT_ENDED: Final = Cause(CauseKind.GRANT_ENDED)
 UNKNOWN: Final = Cause(CauseKind.UNKNOWN)
 

@@ -31,6 +31,8 @@ class Call(StrEnum):
     ABORT = "abort"
     CLEAR = "clear"
     METRIC = "get_transfer_metric"
+    TARGET_ABORTS = "target_aborts"
+    """The first peer of the room, which is no dummy, gives the room up, and its message arrives."""
     WAIT = "wait"
     """The clock passes the drain timeout."""
     WAIT_LONG = "wait_long"

@@ -101,6 +101,8 @@ TABLE: Final = dict(
         _holds("KS-6.2", "a peer that the room has nothing to do with is gone, and the room succeeds"),
         _breaks("KS-6.3", 2, "a peer came back and was added twice"),
         _holds("KS-6.3", "a peer came back and was added once"),
+        _breaks("KS-6.4", 7, "a peer gives the room up, and is told that it has drained while a transfer is in flight"),
+        _holds("KS-6.4", "a peer gives the room up, and is told that it has drained when the transfer is done"),
         _breaks("KS-7.1", 1, "a malformed control message ends a thread"),
         _holds("KS-7.1", "a malformed control message ends no thread"),
         _breaks("KS-7.2", 12, "abort() came while poll() was at the transport, and is lost", rules=("KS-2.2",)),

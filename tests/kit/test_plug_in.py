@@ -141,7 +141,7 @@ def test_the_sender_with_a_pump_gets_a_verdict(folder: Path, monkeypatch: pytest
 def test_the_pytest_files_work(folder: Path) -> None:
     answer = python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
     assert answer.returncode == 0, answer.stdout
-    assert "38 passed, 30 skipped, 1 xfailed" in answer.stdout
+    assert "38 passed, 32 skipped, 1 xfailed" in answer.stdout
 
 
 def test_the_fake_works(folder: Path) -> None:

@@ -6,6 +6,8 @@ import inspect
 from dataclasses import dataclass
 from typing import Final
 
+from tests.mutants.acking import ADAPTERS as ACKING
+from tests.mutants.acking import adapter as acking
 from tests.mutants.adopters import ADAPTERS as ADOPTERS
 from tests.mutants.broken import BROKEN
 from tests.mutants.clause_by_clause import ADAPTERS
@@ -51,10 +53,10 @@ MUTANTS: Final = (
     *(_mutant(SeedAdapter(sender), sender) for sender in (BeforeTheFix, AfterTheFix)),
     *(_mutant(InlineAdapter(sender), sender) for sender in BROKEN),
     *(_mutant(adapter, adapter.sender_class) for adapter in ADAPTERS),
-    *(_mutant(adapter, broken) for adapter, broken in (*KINDS, *WAITING, *ADOPTERS)),
+    *(_mutant(adapter, broken) for adapter, broken in (*KINDS, *WAITING, *ADOPTERS, *ACKING)),
     _mutant(needs_nixl, type(needs_nixl)),
     *(_mutant(WorkerAdapter(sender), sender) for sender in (*LATCH_MUTANTS, *FLIGHT_MUTANTS, *THREAD_MUTANTS)),
     *(_mutant(WorkerAdapter(engine_class=engine), engine) for engine in ENGINE_MUTANTS),
 )
-CORRECT: Final[tuple[Adapter, ...]] = (InlineAdapter(), WorkerAdapter(), *STYLES)
+CORRECT: Final[tuple[Adapter, ...]] = (InlineAdapter(), WorkerAdapter(), acking, *STYLES)
 """The first two were written apart from each other and from the reference sender, which is the third."""

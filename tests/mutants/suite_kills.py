@@ -18,6 +18,20 @@ from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.search.complete import SuiteReport, run_suite
 
 OUTSIDE: Final = {
+    **dict.fromkeys(
+        (
+            "AcknowledgesAtOnce",
+            "AcknowledgesAnError",
+            "NeverAcknowledges",
+            "AcknowledgesTwice",
+            "ForgetsWhomToTell",
+            "GoesOnAllTheSame",
+            "BlamesItsCaller",
+            "TripsOverAnUnknownRoom",
+            "ActsOnTheNewestRoom",
+        ),
+        "no letter is a peer that gives a room up (KS-6.4)",
+    ),
     "CatchesBaseException": "no letter is an interrupt (KS-1.4)",
     "ReleaseErrorEscapes": "no letter makes a release fail",
     "DisguisesBugs": "no letter is an error that is not the transport's (KS-1.3)",

@@ -12,8 +12,10 @@ from kvsender_nixl.reader_adapter import adapter as reference
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.kit.run.execute import Run
-from kvsender_spec.kit.search.reads import READS, sweep_of
+from kvsender_spec.kit.search.aborts import ABORTS
+from kvsender_spec.kit.search.reads import READS
 from kvsender_spec.kit.search.sweep import SWEEP
+from kvsender_spec.kit.search.whole import sweep_of
 from kvsender_spec.observe.verdict import Outcome
 from kvsender_spec.trace import Call
 
@@ -37,8 +39,8 @@ def test_a_right_reader_conforms(adapter: Adapter) -> None:
 
 
 def test_readers_have_traces_of_their_own_and_senders_run_none_of_them() -> None:
-    assert sweep_of("WRITE") == SWEEP
-    assert sweep_of("READ") == (*SWEEP, *READS)
+    assert sweep_of("WRITE") == (*SWEEP, *ABORTS)
+    assert sweep_of("READ") == (*SWEEP, *ABORTS, *READS)
     assert not any(step.call is Call.REFILL for trace in SWEEP for step in trace.steps)
     sender = Run(InlineAdapter(), READS[0].setup)
     sender.take(READS[0].steps)

@@ -77,6 +77,8 @@ class CallStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="cal
     """The page ids of a send()."""
     last: bool = False
     """A send() with the last chunk."""
+    peer: str = ""
+    """Which peer gives the room up; empty for a call of the caller's own."""
     misuse: str = ""
     """Why the call is one that the sender must refuse; empty for a proper call."""
 
@@ -247,6 +249,8 @@ class NotificationHeard(Event, frozen=True, kw_only=True, omit_defaults=True, ta
     incarnation: int | None = None
     """The key of the room, where the message tells it."""
     reason: str = ""
+    quiesced: bool = False
+    """A failure that says as well that nothing of the room can touch the peer's pages any more."""
 
 
 class ControlArrived(Event, frozen=True, kw_only=True, omit_defaults=True, tag="control.arrived"):

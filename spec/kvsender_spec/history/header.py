@@ -41,6 +41,8 @@ class Ability(StrEnum):
     RECONNECT = "reconnect"
     NEW_NAMES = "new names"
     """A peer that restarts may come back under another name."""
+    TARGET_ABORTS = "target aborts"
+    """It takes a peer's word that it gives a room up."""
     WORKERS = "workers"
     CONTROL = "control"
     COUNTS = "counts"

@@ -249,6 +249,7 @@ class Recorder:
         pages: Sequence[int | float] = (),
         last: bool = False,
         misuse: str = "",
+        peer: str = "",
     ) -> int:
         """A call begins in this thread."""
         given = tuple(pages)
@@ -257,7 +258,9 @@ class Recorder:
             return -1  # the history has ended
         seq, now, number, _ = stamp
         self._thread.calls.append(seq)
-        return self._take(CallStarted(seq, now, number, room=room, what=what, pages=given, last=last, misuse=misuse))
+        return self._take(
+            CallStarted(seq, now, number, room=room, what=what, pages=given, last=last, misuse=misuse, peer=peer)
+        )
 
     def call_ended(
         self,

@@ -39,6 +39,8 @@ class CallName(StrEnum):
     CLEAR = "clear"
     METRICS = "metrics"
     RECONNECT = "reconnect"
+    TARGET_ABORTS = "target_aborts"
+    """A peer gives the room up: its message has arrived."""
     SWEEP = "sweep"
     """Background work of the subject's gets its time."""
 
@@ -53,6 +55,8 @@ class Says(StrEnum):
     PROGRESS = "progress"
     SUCCESS = "success"
     FAILURE = "failure"
+    QUIESCED = "quiesced"
+    """Nothing of the room can touch the peer's pages any more."""
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

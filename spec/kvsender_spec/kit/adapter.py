@@ -300,6 +300,14 @@ class TakesControl(Protocol):
 
 
 @runtime_checkable
+class TakesAborts(Protocol):
+    """A system whose peers can say that they give a room up, and are told when nothing of it can touch their pages."""
+
+    def target_aborts(self, plan: RoomPlan, peer: Peer) -> None:
+        """The peer's message has arrived; ``plan`` is the room that it is about, which may be over. Must not raise."""
+
+
+@runtime_checkable
 class HidesErrors(Protocol):
     """A system whose transport answers numbers: an adapter's own fake takes an error and answers, say, -1."""
 
@@ -311,6 +319,8 @@ class NotificationKind(StrEnum):
     PROGRESS = "progress"
     SUCCESS = "success"
     FAILURE = "failure"
+    QUIESCED = "quiesced"
+    """Nothing of the room can touch the peer's pages any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +331,8 @@ class Notification:
     room: int
     incarnation: int | None = None
     reason: str = ""
+    quiesced: bool = False
+    """A failure that says as well that nothing of the room can touch the peer's pages any more."""
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ from kvsender_spec.kit.probe import probe_import
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.search.churn import LONG, churn
 from kvsender_spec.kit.search.explore import cut_short, explore
-from kvsender_spec.kit.search.reads import sweep_of
+from kvsender_spec.kit.search.whole import sweep_of
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import observe

@@ -19,7 +19,7 @@ from kvsender_spec.kit.run.invoke import CALL_NAMES, MAKES, invoke, made
 from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.kit.scripted.fabric import UseAfterRelease
 from kvsender_spec.machine import Profile
-from kvsender_spec.trace import Call, Progress, Setup
+from kvsender_spec.trace import Call, Progress, Setup, Trace
 
 _OF_THE_SYSTEM: Final[Mapping[Ability, type]] = {
     Ability.NOTIFY: able.Notifies,
@@ -28,6 +28,7 @@ _OF_THE_SYSTEM: Final[Mapping[Ability, type]] = {
     Ability.RECONNECT: able.Reconnects,
     Ability.WORKERS: able.Works,
     Ability.CONTROL: able.TakesControl,
+    Ability.TARGET_ABORTS: able.TakesAborts,
     Ability.COUNTS: able.CountsResidue,
     Ability.UNINITIALISED: able.OpensUninitialised,
     Ability.HIDES_ERRORS: able.HidesErrors,
@@ -66,6 +67,11 @@ class Parts:
     def can(self) -> frozenset[Ability]:
         """What the adapter's system and sender can do."""
         return frozenset(self.header.can)
+
+    def plays(self, trace: Trace) -> bool:
+        """Whether the trace says something of such a system."""
+        aborts = any(step.call is Call.TARGET_ABORTS for step in trace.steps)
+        return not self.lacks(trace.setup) and (not aborts or Ability.TARGET_ABORTS in self.can)
 
     def lacks(self, setup: Setup) -> str:
         """What the system would have to declare to be in such a world; empty where it can be."""

@@ -163,6 +163,9 @@ def _returned(answer: Answer, now: float) -> None:
             room.cause_at_stake = room.cause_at_stake or oracle.failed
             _given_up(room, "KS-5.1")
             oracle.take(Input.ABORT, ABORTED)
+        case CallName.TARGET_ABORTS:
+            _noticed(answer, now)
+            room.target_aborted(answer.started.peer)
         case CallName.CLEAR:
             _noticed(answer, now)
             _given_up(room, "KS-5.2")

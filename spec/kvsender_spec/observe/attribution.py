@@ -63,6 +63,7 @@ SPEAKS_OF: Final[dict[str, frozenset[str]]] = {
     "KS-4.3": _OF_PAGES,
     "KS-4.4": _OF_PAGES,
     "KS-6.1": _OF_FAILURE | {"KS-5.2"},
+    "KS-6.4": _OF_FAILURE | {"KS-5.2", "KS-5.3"},
 }
 """The circumstances that a rule is itself about, which therefore explain nothing: an abort is a failure like others,
 and pages and notifications are looked at after clear() as before."""

@@ -56,7 +56,13 @@ def matches(links: list[ErrorSeen], failed: Possible, faults: Iterable[Cause]) -
             return links[-1].ref == first.ref and (links[0].ref == first.ref or named)
         case CauseKind.RETURNED:
             return any(cause.text in link.text for link in links)
-        case CauseKind.ABORTED | CauseKind.DEADLINE | CauseKind.PEER_LOST | CauseKind.GRANT_ENDED:
+        case (
+            CauseKind.ABORTED
+            | CauseKind.DEADLINE
+            | CauseKind.PEER_LOST
+            | CauseKind.GRANT_ENDED
+            | CauseKind.TARGET_ABORTED
+        ):
             known = refs(faults)
             return not any(link.ref in known or link.type in MISTAKES for link in links)
         case CauseKind.UNKNOWN:
@@ -72,6 +78,8 @@ def attribution_of(failed: Possible) -> Attribution | None:
             return Attribution.CALLER
         case CauseKind.DEADLINE:
             return Attribution.DEADLINE
+        case CauseKind.TARGET_ABORTED:
+            return Attribution.PEER
         case CauseKind.INTERNAL:
             return Attribution.INTERNAL
         case CauseKind.PEER_LOST | CauseKind.GRANT_ENDED:

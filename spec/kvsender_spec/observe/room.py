@@ -28,7 +28,7 @@ from kvsender_spec.history.header import Ability, Header
 from kvsender_spec.history.words import HANDS_OVER, CallName, Origin
 from kvsender_spec.machine import LATCHED, HandleEvent, HandleState, Input
 from kvsender_spec.observe.bracket import Answered, Bracket
-from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, Cause, CauseKind, Possible, RoomOracle
+from kvsender_spec.oracle import ABORTED, DEADLINE, PEER_LOST, TARGET_ABORTED, Cause, CauseKind, Possible, RoomOracle
 
 _INTERNAL: Final = frozenset({Origin.BASE, Origin.OTHER, Origin.USAGE, Origin.RELEASED})
 
@@ -103,6 +103,10 @@ class RoomView:
         self._finished_last = -1
         self.cause_at_stake = False
         """The room had failed already when it was aborted, and failure_exception() has not been asked since."""
+        self.aborted_by: Final[set[str]] = set()
+        """The peers that have given it up."""
+        self.given_up_early = False
+        """One of them did when something was still under way."""
         self.complete = False
         """Since the last poll() a deadline has passed although every transfer had finished in truth."""
 
@@ -173,6 +177,16 @@ class RoomView:
     def peer_lost(self) -> None:
         """A peer of the room is gone, or is another process now. The room may fail for it."""
         self.oracle.may_fault(PEER_LOST, from_now_on=True)
+
+    def target_aborted(self, peer: str) -> None:
+        """A peer has given the room up. What was under way then does not end well."""
+        self.aborted_by.add(peer)
+        whole = self.oracle.closed and all(
+            machine.state is HandleState.DONE or number in self.landed
+            for number, machine in self.oracle.handles.items()
+        )
+        self.given_up_early = self.given_up_early or (self.oracle.live and not self.ended and not whole)
+        self.oracle.may_fault(TARGET_ABORTED, from_now_on=True)
 
     # -- what the transport answers
 

@@ -21,6 +21,7 @@ _NEEDS: Final[dict[str, tuple[Ability, str]]] = {
     "KS-5.3": (Ability.CLEAR, "the sender has no clear()"),
     "KS-6.1": (Ability.NOTIFY, "the system has no read_notification()"),
     "KS-6.3": (Ability.RECONNECT, "the system has no reconnect()"),
+    "KS-6.4": (Ability.TARGET_ABORTS, "the system has no target_aborts()"),
     "KS-7.1": (Ability.WORKERS, "the system has no workers()"),
 }
 """What a subject must be able to do for a clause to be about it. The others are about every sender."""
@@ -37,6 +38,7 @@ _WANTS: Final[dict[str, tuple[str, ...]]] = {
     "KS-6.1": ("notification.heard", "faults.over"),
     "KS-6.2": ("peer.lost",),
     "KS-6.3": ("peer.returned",),
+    "KS-6.4": ("notification.heard", "faults.over"),
     "KS-7.1": ("worker.ended",),
 }
 """The kinds, beside calls and transfers, without which a clause that was not observed cannot be."""

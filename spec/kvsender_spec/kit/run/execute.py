@@ -111,7 +111,10 @@ class Run(Surroundings):
         else:
             room = self.room_of(step.room, step.opening)
             assert room is not None
-            if step.call is Call.REFILL:
+            if step.call is Call.TARGET_ABORTS:
+                self.scripted_world.let_progress(room.view.pages, step.progress)
+                self._target_aborts(room)
+            elif step.call is Call.REFILL:
                 self.scripted_world.let_progress(room.view.pages, step.progress)
                 self._refill(room)
             else:

@@ -125,7 +125,14 @@ class FabricRecorder:
             heard = partial(
                 events.NotificationHeard, peer=peer, says=Says(notification.kind.value), id=notification.room
             )
-            self._recorder.note(partial(heard, incarnation=notification.incarnation, reason=notification.reason))
+            self._recorder.note(
+                partial(
+                    heard,
+                    incarnation=notification.incarnation,
+                    reason=notification.reason,
+                    quiesced=notification.quiesced,
+                )
+            )
 
     def control(self, message: bytes) -> None:
         """A malformed control message arrives."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from kvsender_spec.contract import Initiator
-from kvsender_spec.kit.adapter import NUM_PAGES, RoomPlan
+from kvsender_spec.kit.adapter import NUM_PAGES, Peer, RoomPlan
 from kvsender_spec.kit.run.scripted_world import Content
 from kvsender_spec.observe.room import RoomView
 
@@ -41,6 +41,11 @@ class Room:
         self.asked = False
         """The system was asked for its quarantine since the room has ended."""
         self._first_page: Final = first_page
+
+    @property
+    def target(self) -> Peer | None:
+        """The first peer that is no dummy."""
+        return next((d.peer for d in self.plan.destinations if not d.dummy), None)
 
     def next_pages(self) -> list[int]:
         """The pages of the next chunk."""

@@ -120,6 +120,10 @@ class Situation:
             return False
         if call is Call.SEND:
             return bool(room.chunks) and (not room.view.ended or room.view.oracle.failed)
+        if call is Call.TARGET_ABORTS:
+            target = room.target
+            well = target is not None and self.observer.subject.peer(target.name).healthy
+            return well and Ability.TARGET_ABORTS in self.can and not self.faults_over
         if call is Call.REFILL:
             return self.operation == "READ" and not self.faults_over
         ability = _ABILITY.get(call)

@@ -70,6 +70,16 @@ class Surroundings(Situation):
         for peer, pages in self.scripted_world.refill(room.plan, room.memories):
             self.recorder.note(partial(events.PagesRefilled, room=room.key, peer=peer, pages=pages))
 
+    def _target_aborts(self, room: Room) -> None:
+        """A peer's word that it gives the room up arrives, and the system has its time to read it."""
+        peer = room.target
+        assert peer is not None
+        system = cast("able.TakesAborts", self.system)
+        of = self.recorder.call_started(CallName.TARGET_ABORTS, room.key, peer=peer.name)
+        error = self.calls.make("target_aborts()", lambda: system.target_aborts(room.plan, peer))[1]
+        self.recorder.call_ended(of, room.key, error=error)
+        self.settle()
+
     def _restart(self, number: int) -> None:
         before = self.scripted_world.peers[number].name
         peer = self.scripted_world.restart(number)

@@ -16,9 +16,9 @@ from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import Run, have_made
 from kvsender_spec.kit.run.garbage import another_run
 from kvsender_spec.kit.search.processes import in_processes
-from kvsender_spec.kit.search.reads import sweep_of
 from kvsender_spec.kit.search.sweep import given_time
 from kvsender_spec.kit.search.walk import wander
+from kvsender_spec.kit.search.whole import sweep_of
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Breakdown, Findings
 from kvsender_spec.trace import Setup, Trace
@@ -57,7 +57,7 @@ def explore(
     """
     parts = parts_of(adapter)
     swept = sweep_of(parts.operation) if first is None else first
-    played = (given_time(t, parts.posts_in) for t in swept if not parts.lacks(t.setup))
+    played = (given_time(t, parts.posts_in) for t in swept if parts.plays(t))
     plans: Iterator[_Plan] = chain(played, (f"{seed} {number}" for number in range(examples)))
     source = load or partial(_itself, adapter)
     runs = (_made(adapter, plan) for plan in plans) if jobs == 1 else _made_elsewhere(source, plans, jobs)

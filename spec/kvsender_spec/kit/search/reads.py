@@ -11,10 +11,9 @@ from dataclasses import replace
 from itertools import product
 from typing import Final
 
-from kvsender_spec.contract import Operation
 from kvsender_spec.faults import TRANSPORT_KINDS, Fault, Kind, Point
 from kvsender_spec.kit.adapter import ROOM_PAGES
-from kvsender_spec.kit.search.sweep import APART, ONE, SWEEP, TWO, TWO_PEERS, TWO_ROOMS
+from kvsender_spec.kit.search.sweep import APART, ONE, TWO, TWO_PEERS, TWO_ROOMS
 from kvsender_spec.trace import Call, Progress, Refilled, Setup, Step, Trace
 
 _OPEN: Final = Step(Call.OPEN)
@@ -112,8 +111,3 @@ def _beside_others() -> Iterator[Trace]:
 
 _FAMILIES: Final[tuple[Callable[[], Iterator[Trace]], ...]] = (_refills, _after_the_data, _bytes_first, _beside_others)
 READS: Final = tuple({trace: None for family in _FAMILIES for trace in family()})
-
-
-def sweep_of(operation: Operation) -> tuple[Trace, ...]:
-    """What every check of such an initiator runs first."""
-    return (*SWEEP, *READS) if operation == "READ" else SWEEP

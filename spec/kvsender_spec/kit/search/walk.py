@@ -165,6 +165,8 @@ def _step(random: Random, run: Run, mix: _Mix) -> Step | None:
     """Choose one step that makes sense now, or None where none does."""
     reads = run.operation == "READ"
     calls = (_READERS_CALLS if reads else _CALLS)[mix]
+    if mix is not _Mix.NOTHING and Ability.TARGET_ABORTS in run.can:
+        calls = (*calls, *(Call.TARGET_ABORTS,) * 2)
     slots = range(max(len(run.setup.chunks), run.setup.peers))
     for _ in range(_MOST_DRAWS):
         call = random.choice(calls)

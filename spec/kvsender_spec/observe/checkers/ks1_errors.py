@@ -76,7 +76,7 @@ class Errors(Checker):
         excuse = answer.was_failed or room.unhealthy or room.oracle.overdue(self.sight.now)
         if answered is not None or room.faults or excuse or error.origin is Origin.TRANSPORT:
             self.broke("KS-1.1", f"{answer.name} returns", seen, room, error.frames)
-        elif not self.sight.subject.lossy:
+        elif not self.sight.subject.lossy and answer.started.what is not CallName.TARGET_ABORTS:  # KS-6.4 speaks of it
             self.broke(OWN_ERROR, f"{answer.name} returns", seen, room, error.frames)
 
     def _returned(self, answer: Answer) -> None:

@@ -12,6 +12,8 @@ from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, AS_WELL, Checker, Sight
 from kvsender_spec.observe.room import RoomView
 
+_ENDS: Final = (Says.SUCCESS, Says.FAILURE)
+
 
 class Peers(Checker):
     kinds: ClassVar = ANSWERS | {"notification.heard", "faults.over"}
@@ -126,7 +128,7 @@ class Peers(Checker):
         """
         for room in self.sight.rooms.values():
             for name in sorted(room.targets) if not room.abandoned else ():
-                ends = [heard.says for heard in room.heard.get(name, []) if heard.says is not Says.PROGRESS]
+                ends = [heard.says for heard in room.heard.get(name, []) if heard.says in _ENDS]
                 early = self._early.get((room.key, name), "")
                 if early:
                     self.broke("KS-6.1", f"{name} is told of success when all is in place there", early, room)

@@ -1,0 +1,14 @@
+"""The whole sweep of an initiator: what all run, and what those run to whose systems it means something."""
+
+from __future__ import annotations
+
+from kvsender_spec.contract import Operation
+from kvsender_spec.kit.search.aborts import ABORTS
+from kvsender_spec.kit.search.reads import READS
+from kvsender_spec.kit.search.sweep import SWEEP
+from kvsender_spec.trace import Trace
+
+
+def sweep_of(operation: Operation) -> tuple[Trace, ...]:
+    """What every check runs first; ``Parts.plays`` leaves out what the system does not declare."""
+    return (*SWEEP, *ABORTS, *(READS if operation == "READ" else ()))
