@@ -63,6 +63,9 @@ class Pair(Protocol):
 
     def zero(self) -> None: ...
 
+    def fill(self, first: int, count: int, value: int) -> None:
+        """The peer writes this value into so many of its own pages, whatever it takes from NIXL."""
+
     def notifs(self) -> list[tuple[str, bytes]]:
         """What the peer has received since the last time."""
 
@@ -142,6 +145,9 @@ class ScriptedPair:
 
     def zero(self) -> None:
         self._memory[:] = bytes(SIZE)
+
+    def fill(self, first: int, count: int, value: int) -> None:
+        self._memory[first * PAGE : (first + count) * PAGE] = bytes([value]) * (count * PAGE)
 
     def notifs(self) -> list[tuple[str, bytes]]:
         return [(name, message) for name, messages in self._peer.get_new_notifs().items() for message in messages]
@@ -240,6 +246,13 @@ class Zero:
 
 
 @dataclass(frozen=True, slots=True)
+class Fill:
+    first: int
+    count: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Notifs:
     pass
 
@@ -254,7 +267,9 @@ class PostAfterRelease:
     pass
 
 
-Request: TypeAlias = Start | Register | Deregister | Metadata | Read | Count | Zero | Notifs | Hold | PostAfterRelease
+Request: TypeAlias = (
+    Start | Register | Deregister | Metadata | Read | Count | Zero | Fill | Notifs | Hold | PostAfterRelease
+)
 Reply: TypeAlias = int | bytes | str | list[tuple[str, bytes]] | None
 RawProcess: TypeAlias = PeerProcess[Request, Reply]
 
@@ -322,6 +337,9 @@ class RealPair:
 
     def zero(self) -> None:
         self._process.request(Zero())
+
+    def fill(self, first: int, count: int, value: int) -> None:
+        self._process.request(Fill(first, count, value))
 
     def notifs(self) -> list[tuple[str, bytes]]:
         reply = self._process.request(Notifs())

@@ -70,6 +70,8 @@ class RawPeer:
                 return int(np.count_nonzero(self.regions[0] == value))
             case pair.Zero():
                 self.regions[0][:] = 0
+            case pair.Fill(first, count, value):
+                self.regions[0][first * pair.PAGE : (first + count) * pair.PAGE] = value
             case pair.Notifs():
                 self.pump()
                 notifs, self.notifs = self.notifs, []
