@@ -80,6 +80,15 @@ class Pair(Protocol):
 
     def let_go(self) -> None: ...
 
+    def send_ahead(self, handle: Any) -> None:
+        """The peer sends all that a posted READ of a few pages asks for; none of it lands yet. It is held from then on.
+
+        The peers must have exchanged something before: the first bytes need both.
+        """
+
+    def begin(self, handle: Any) -> None:
+        """Some bytes of a posted READ of everything land in ``source``, which was zero. The peer is held from then on."""
+
     def lose_connection(self) -> None:
         """The connection fails for a reason that leaves both processes alive. What is in flight must be held."""
 
@@ -166,6 +175,16 @@ class ScriptedPair:
 
     def let_go(self) -> None:
         self.fabric.cont(self.peer_name)
+
+    def send_ahead(self, handle: Any) -> None:
+        self.let_go()
+        self.fabric.send_ahead(handle)
+        self.hold()
+
+    def begin(self, handle: Any) -> None:
+        self.let_go()
+        self.fabric.begin(handle, 0.5)
+        self.hold()
 
     def lose_connection(self) -> None:
         self.fabric.disconnect("sender", self.peer_name)
@@ -263,12 +282,17 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Pump:
+    """One call into NIXL, also while held."""
+
+
+@dataclass(frozen=True, slots=True)
 class PostAfterRelease:
     pass
 
 
 Request: TypeAlias = (
-    Start | Register | Deregister | Metadata | Read | Count | Zero | Fill | Notifs | Hold | PostAfterRelease
+    Start | Register | Deregister | Metadata | Read | Count | Zero | Fill | Notifs | Hold | Pump | PostAfterRelease
 )
 Reply: TypeAlias = int | bytes | str | list[tuple[str, bytes]] | None
 RawProcess: TypeAlias = PeerProcess[Request, Reply]
@@ -359,6 +383,21 @@ class RealPair:
 
     def let_go(self) -> None:
         self._process.request(Hold(False))
+
+    def send_ahead(self, handle: Any) -> None:
+        self.hold()
+        for _ in range(20):
+            self._process.request(Pump())
+
+    def begin(self, handle: Any) -> None:
+        self.hold()
+        # In turn, so that no more lands at once than the sockets between the two hold.
+        for _ in range(1000):
+            self._process.request(Pump())
+            self.breathe()
+            if self.source.any():
+                return
+        raise AssertionError("nothing landed")
 
     def lose_connection(self) -> None:
         """Nothing to do: the kernel gives up on a held connection after UCX_TCP_USER_TIMEOUT."""

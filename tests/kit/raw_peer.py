@@ -40,7 +40,12 @@ class RawPeer:
         self.agent = nixl_agent(name, nixl_agent_config(enable_prog_thread=False))
 
     def pump(self) -> None:
-        if self.agent is not None and not self.held:
+        if not self.held:
+            self.call()
+
+    def call(self) -> None:
+        """Nothing moves but in here."""
+        if self.agent is not None:
             for sender, messages in self.agent.get_new_notifs().items():
                 self.notifs += ((sender, message) for message in messages)
 
@@ -78,6 +83,8 @@ class RawPeer:
                 return notifs
             case pair.Hold(held):
                 self.held = held
+            case pair.Pump():
+                self.call()
             case pair.PostAfterRelease():
                 return post_after_release()
         return None

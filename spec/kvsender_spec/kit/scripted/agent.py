@@ -275,6 +275,7 @@ class ScriptedAgent(Answering):
                 handle.outcome, handle.injected = fault.kind, True
             if self.fabric.automatic:
                 self.fabric.finish(handle)
+            self.fabric.arrive(handle)
             if handle.outcome is None and link.removed:
                 handle.outcome = Kind.NOT_FOUND
             # Bytes that were in place before the peer died count, unless there is still a notification to be sent.
