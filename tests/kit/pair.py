@@ -87,7 +87,7 @@ class Pair(Protocol):
         """
 
     def begin(self, handle: Any) -> None:
-        """Some bytes of a posted READ of everything land in ``source``, which was zero. The peer is held from then on."""
+        """Some bytes of a posted READ of everything land in ``source``, which was zero. Then the peer is held."""
 
     def lose_connection(self) -> None:
         """The connection fails for a reason that leaves both processes alive. What is in flight must be held."""

@@ -465,6 +465,23 @@ def test_release_in_flight_cancels_nothing_and_notifies_nobody(pair: Pair) -> No
     nothing_arrives(pair)
 
 
+@pytest.mark.parametrize("dropped", [False, True], ids=["released", "dropped"])
+def test_the_release_of_a_complete_transfer_that_nobody_checked_sends_the_notification(
+    pair: Pair, dropped: bool
+) -> None:
+    handle = Pages(pair).write(0, 8, b"done")
+    pair.sender.transfer(handle)
+    until(pair, lambda: page(pair, 0) == full(8))
+    for _ in range(50):  # the acknowledgement reaches the sender
+        pair.breathe()
+        time.sleep(0.001)
+    nothing_arrives(pair)
+    if not dropped:
+        pair.sender.release_xfer_handle(handle)
+    del handle
+    arrives(pair, b"done")
+
+
 def test_dropping_the_last_reference_in_flight_cancels_nothing_either(pair: Pair) -> None:
     pages = Pages(pair)
     complete(pair, pages.write(0, 1))

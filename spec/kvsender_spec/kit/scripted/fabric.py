@@ -8,7 +8,8 @@ it refuses and what it raises is what nixl 1.5.1 was seen to do. These rules sha
 * An error, a release and a removal are not the end of the bytes: ``Fabric.land_late`` makes them land afterwards, from
   the source as it is then. A READ lands in its own initiator's pages. Nor is the death of a READ's holder: what it had
   sent before lands by the reader's next calls (``Fabric.send_ahead``), until one of them answers the error.
-* The notification that travels with a transfer is sent by the sender's own check that finds the transfer complete.
+* The notification that travels with a transfer is sent by the sender's own call that finds the transfer complete: a
+  check, or the release of a handle of which all is in place and which no check has found so.
 * Use after release, which crashes the real process, raises ``UseAfterRelease`` and is kept in ``handle_misuses``.
 
 Addresses are real: the fabric copies bytes with ``memmove``, so the caller keeps the buffers alive.

@@ -153,9 +153,17 @@ class Ground:
         return handle
 
     def end(self, handle: ScriptedHandle, answer: str) -> None:
-        """Release a handle. What it has in flight goes on landing, and its notification is never sent."""
+        """Release a handle. What it has in flight goes on landing, and its notification is never sent.
+
+        Where all is in place and no check has said so, the release finds that out, and sends it as a check does.
+        """
         with self.lock:
             if not handle.released:
+                self.arrive(handle)
+                link = handle.copy.link
+                unsaid = handle.state is HandleState.DONE and not handle.told and handle.outcome is None
+                if unsaid and handle.message and not link.broken and not link.removed:
+                    link.peer.deliver(handle.agent, handle.message)
                 handle.released = True
                 handle.copy.orphaned = handle.copy.orphaned or handle.state is HandleState.IN_FLIGHT
                 handle.machine.fire(HandleEvent.RELEASED)
