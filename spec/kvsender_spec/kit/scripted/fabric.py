@@ -1,7 +1,8 @@
 """The scripted agent: a NIXL agent without NIXL, over a fabric that obeys whoever runs the test.
 
-It is a *verified fake*: ``tests/kit/test_verified_fake.py`` runs one suite against it and against two real agents. What
-it refuses and what it raises is what nixl 1.5.1 was seen to do. These rules shape everything else:
+It is a *verified fake*: ``tests/kit/test_verified_fake.py``, and ``test_verified_reads.py`` for READ, run against it
+and against two real agents. What it refuses and what it raises is what nixl 1.5.1 was seen to do. These rules shape
+everything else:
 
 * A connection (``Link``) fails as a whole, and stays failed until it is removed and added again.
 * An answer is never taken back: a transfer that was answered DONE, or with an error, is answered so for ever.
@@ -129,7 +130,8 @@ class Fabric(Ground):
     def land_late(self, a: str, b: str) -> int:
         """Land what a posted to b and will not hear of again, from the source as it is now. Returns the bytes.
 
-        Of a peer that is dead or stopped only that lands which it has sent before (``send_ahead``).
+        Of a peer that is dead or stopped only that lands which it has sent before (``send_ahead``). A READ whose living
+        holder was reported as disconnected may land here; over tcp it was not seen to, elsewhere nobody has looked.
         """
         with self.lock:
             late = [
