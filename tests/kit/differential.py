@@ -81,6 +81,7 @@ class Differential(RuleBasedStateMachine):
         self.gone: Final[set[int]] = set()
         """Numbers of what was released: NIXL crashes where it is used again."""
         self.posted: Final[set[int]] = set()
+        self.operations: Final[dict[int, Operation]] = {}
         self.registered: Final[dict[str, list[Span]]] = {name: [] for name in NAMES}
         self.deregistered: Final[set[str]] = set()
 
@@ -273,7 +274,13 @@ class Differential(RuleBasedStateMachine):
                 message,
             ),
         )
-        return (owner, number) if isinstance(number, int) else multiple()
+        return self.handle(owner, number, operation)
+
+    def handle(self, owner: str, number: Any, operation: Operation) -> Any:
+        if not isinstance(number, int):
+            return multiple()
+        self.operations[number] = operation
+        return owner, number
 
     @rule(
         target=handles,
@@ -293,7 +300,7 @@ class Differential(RuleBasedStateMachine):
                 operation, side.objects[local], side.objects[remote], side.names[peer], message
             ),
         )
-        return (owner, number) if isinstance(number, int) else multiple()
+        return self.handle(owner, number, operation)
 
     @rule(
         target=handles,
@@ -304,7 +311,6 @@ class Differential(RuleBasedStateMachine):
             st.tuples(st.integers(0, PAGES - 3), st.integers(0, PAGES - 3)),
             min_size=1,
             max_size=3,
-            unique_by=lambda pair: pair[1],
         ),
         prepared=st.booleans(),
         operation=st.sampled_from(["WRITE", "READ"]),
@@ -322,7 +328,8 @@ class Differential(RuleBasedStateMachine):
     ) -> Any:
         """The calls of a whole transfer, of which the rules by themselves seldom make one."""
         ours, theirs = ([(pair[n] * PAGE, length) for pair in pairs] for n in (0, 1))
-        if operation == "READ" and len(set(ours)) < len(ours):
+        targets = ours if operation == "READ" else theirs
+        if len(set(targets)) < len(targets):
             return multiple()  # which of two pages comes last into one is left to chance
         if owner == peer and set(ours) & set(theirs):
             return multiple()  # so is which page is read before it is written
@@ -351,7 +358,7 @@ class Differential(RuleBasedStateMachine):
             said = side.agents[owner].transfer(side.objects[number], message)
             return side.settle(owner, side.objects[number]) if said == "PROC" else said
 
-        self.same("transfer", posted)
+        self.same(f"transfer {self.operations[number]}", posted)
         self.posted.add(number)
         self.memories()
 

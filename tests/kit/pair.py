@@ -63,6 +63,9 @@ class Pair(Protocol):
 
     def zero(self) -> None: ...
 
+    def fill(self, first: int, count: int, value: int) -> None:
+        """The peer writes this value into so many of its own pages, whatever it takes from NIXL."""
+
     def notifs(self) -> list[tuple[str, bytes]]:
         """What the peer has received since the last time."""
 
@@ -76,6 +79,15 @@ class Pair(Protocol):
         """The peer's process lives, but its NIXL takes nothing until ``let_go``."""
 
     def let_go(self) -> None: ...
+
+    def send_ahead(self, handle: Any) -> None:
+        """The peer sends all that a posted READ of a few pages asks for; none of it lands yet. It is held from then on.
+
+        The peers must have exchanged something before: the first bytes need both.
+        """
+
+    def begin(self, handle: Any) -> None:
+        """Some bytes of a posted READ of everything land in ``source``, which was zero. Then the peer is held."""
 
     def lose_connection(self) -> None:
         """The connection fails for a reason that leaves both processes alive. What is in flight must be held."""
@@ -143,6 +155,9 @@ class ScriptedPair:
     def zero(self) -> None:
         self._memory[:] = bytes(SIZE)
 
+    def fill(self, first: int, count: int, value: int) -> None:
+        self._memory[first * PAGE : (first + count) * PAGE] = bytes([value]) * (count * PAGE)
+
     def notifs(self) -> list[tuple[str, bytes]]:
         return [(name, message) for name, messages in self._peer.get_new_notifs().items() for message in messages]
 
@@ -160,6 +175,16 @@ class ScriptedPair:
 
     def let_go(self) -> None:
         self.fabric.cont(self.peer_name)
+
+    def send_ahead(self, handle: Any) -> None:
+        self.let_go()
+        self.fabric.send_ahead(handle)
+        self.hold()
+
+    def begin(self, handle: Any) -> None:
+        self.let_go()
+        self.fabric.begin(handle, 0.5)
+        self.hold()
 
     def lose_connection(self) -> None:
         self.fabric.disconnect("sender", self.peer_name)
@@ -240,6 +265,13 @@ class Zero:
 
 
 @dataclass(frozen=True, slots=True)
+class Fill:
+    first: int
+    count: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Notifs:
     pass
 
@@ -250,11 +282,18 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Pump:
+    """One call into NIXL, also while held."""
+
+
+@dataclass(frozen=True, slots=True)
 class PostAfterRelease:
     pass
 
 
-Request: TypeAlias = Start | Register | Deregister | Metadata | Read | Count | Zero | Notifs | Hold | PostAfterRelease
+Request: TypeAlias = (
+    Start | Register | Deregister | Metadata | Read | Count | Zero | Fill | Notifs | Hold | Pump | PostAfterRelease
+)
 Reply: TypeAlias = int | bytes | str | list[tuple[str, bytes]] | None
 RawProcess: TypeAlias = PeerProcess[Request, Reply]
 
@@ -323,6 +362,9 @@ class RealPair:
     def zero(self) -> None:
         self._process.request(Zero())
 
+    def fill(self, first: int, count: int, value: int) -> None:
+        self._process.request(Fill(first, count, value))
+
     def notifs(self) -> list[tuple[str, bytes]]:
         reply = self._process.request(Notifs())
         assert isinstance(reply, list)
@@ -341,6 +383,21 @@ class RealPair:
 
     def let_go(self) -> None:
         self._process.request(Hold(False))
+
+    def send_ahead(self, handle: Any) -> None:
+        self.hold()
+        for _ in range(20):
+            self._process.request(Pump())
+
+    def begin(self, handle: Any) -> None:
+        self.hold()
+        # In turn, so that no more lands at once than the sockets between the two hold.
+        for _ in range(1000):
+            self._process.request(Pump())
+            self.breathe()
+            if self.source.any():
+                return
+        raise AssertionError("nothing landed")
 
     def lose_connection(self) -> None:
         """Nothing to do: the kernel gives up on a held connection after UCX_TCP_USER_TIMEOUT."""

@@ -40,7 +40,12 @@ class RawPeer:
         self.agent = nixl_agent(name, nixl_agent_config(enable_prog_thread=False))
 
     def pump(self) -> None:
-        if self.agent is not None and not self.held:
+        if not self.held:
+            self.call()
+
+    def call(self) -> None:
+        """Nothing moves but in here."""
+        if self.agent is not None:
             for sender, messages in self.agent.get_new_notifs().items():
                 self.notifs += ((sender, message) for message in messages)
 
@@ -70,12 +75,16 @@ class RawPeer:
                 return int(np.count_nonzero(self.regions[0] == value))
             case pair.Zero():
                 self.regions[0][:] = 0
+            case pair.Fill(first, count, value):
+                self.regions[0][first * pair.PAGE : (first + count) * pair.PAGE] = value
             case pair.Notifs():
                 self.pump()
                 notifs, self.notifs = self.notifs, []
                 return notifs
             case pair.Hold(held):
                 self.held = held
+            case pair.Pump():
+                self.call()
             case pair.PostAfterRelease():
                 return post_after_release()
         return None

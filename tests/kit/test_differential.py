@@ -32,7 +32,8 @@ def _nixl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_differs() -> None:
     run(Differential, programs=PROGRAMS, number=1)
-    assert Differential.answers["transfer: DONE"] > 5, "programs that transfer nothing compare nothing"
+    for operation in ("WRITE", "READ"):
+        assert Differential.answers[f"transfer {operation}: DONE"] > 5, "programs that transfer nothing compare nothing"
 
 
 class KnowsItself(ScriptedAgent):

@@ -7,18 +7,34 @@ behaviours that must catch them are run: a suite that cannot fail verifies nothi
 
 from __future__ import annotations
 
-import importlib
-import sys
 import time
-from collections.abc import Callable, Iterator
-from hashlib import sha256
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.kit.pair import PAGE, PAGES, SIZE, Pair, RawProcess, RealPair, ScriptedPair, launch
+from tests.kit.lies import CopiesAtThePost, DoneBeforeTheBytes, NotifiesWithTheBytes, ReleaseCancels, with_agents
+from tests.kit.pair import PAGE, PAGES, SIZE, Pair, ScriptedPair
+from tests.kit.vocabulary import (
+    Pages,
+    answer,
+    arrives,
+    complete,
+    content,
+    fails,
+    full,
+    indices,
+    never,
+    nothing_arrives,
+    page,
+    raises,
+    raises_builtin,
+    rows,
+    said,
+    strided,
+    until,
+)
 
-from kvsender_nixl.lab.process import NIXL_ENV
 from kvsender_spec.contract import INIT_AGENT, Transport
 from kvsender_spec.faults import (
     BASE_KINDS,
@@ -39,206 +55,7 @@ from kvsender_spec.kit.scripted.fabric import (
     ScriptedHandle,
     UseAfterRelease,
 )
-from kvsender_spec.machine import HandleEvent, HandleState
-
-WAIT_S = 15.0
-WATCH_S = 0.2
-"""How long something that must not happen is watched for. The table's own watches are longer: 420 s for a stop."""
-
-
-# ------------------------------------------------------------------------------------------------- the two sides
-
-
-@pytest.fixture(scope="module")
-def nixl_here() -> Iterator[None]:
-    """NIXL in this process, quiet, and quick to give up on a connection that takes nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**NIXL_ENV, "UCX_TCP_USER_TIMEOUT": "2s"}.items():
-            patch.setenv(name, value)
-        if "torch" not in sys.modules:
-            patch.setitem(sys.modules, "torch", None)  # importing it takes longer than a dozen behaviours
-        importlib.import_module("nixl._api")  # a missing library is a failure here, never a skipped suite
-        yield
-
-
-@pytest.fixture(scope="module")
-def shared_process(nixl_here: None) -> Iterator[RawProcess]:
-    with launch("shared") as process:
-        yield process
-
-
-class Spare:
-    """The next process, started while the current test runs, because starting one takes half a second."""
-
-    def __init__(self) -> None:
-        self.waiting = launch("spare")
-
-    def take(self, name: str) -> RawProcess:
-        taken, self.waiting = self.waiting, launch("spare")
-        return taken
-
-
-@pytest.fixture(scope="module")
-def spare(nixl_here: None) -> Iterator[Spare]:
-    spare = Spare()
-    yield spare
-    spare.waiting.close()
-
-
-@pytest.fixture(params=["scripted", "real"])
-def pair(request: pytest.FixtureRequest) -> Pair:
-    """New agents on both sides. The peer's process is shared: nothing that a test does with it may break it."""
-    if request.param == "scripted":
-        return ScriptedPair()
-    return RealPair(request.getfixturevalue("shared_process"))
-
-
-@pytest.fixture(params=["scripted", "real"])
-def mortal(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    """New agents on both sides, the peer's in a process of its own."""
-    if request.param == "scripted":
-        yield ScriptedPair()
-        return
-    spare: Spare = request.getfixturevalue("spare")
-    pair = RealPair(spare.take("mortal"), spare.take)
-    yield pair
-    pair.close()
-
-
-# ---------------------------------------------------------------------------------------------------- vocabulary
-
-
-class Pages:
-    """Both sides as lists of pages. Adds the peer, unless the test did."""
-
-    def __init__(self, pair: Pair, *, add: bool = True) -> None:
-        if add:
-            pair.sender.add_remote_agent(pair.metadata())
-        self.pair = pair
-        self.local = pair.sender.prep_xfer_dlist(INIT_AGENT, strided(pair.source.ctypes.data), "DRAM")
-        self.remote = pair.sender.prep_xfer_dlist(pair.peer_name, strided(pair.peer_address), "DRAM")
-
-    def make(self, local: list[int], remote: list[int], message: bytes = b"") -> Any:
-        return self.pair.sender.make_prepped_xfer(
-            "WRITE", self.local, indices(local), self.remote, indices(remote), message
-        )
-
-    def everything(self, message: bytes = b"") -> Any:
-        return self.make(list(range(PAGES)), list(range(PAGES)), message)
-
-    def write(self, page: int, value: int, message: bytes = b"") -> Any:
-        """A handle, not posted, that writes one page full of a value."""
-        self.pair.source[page * PAGE : (page + 1) * PAGE] = value
-        return self.make([page], [page], message)
-
-
-def strided(address: int, count: int = PAGES) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    return np.array([[address, PAGE, 0, PAGE, count]], np.uint64)
-
-
-def rows(*values: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    return np.array(values, np.uint64)
-
-
-def indices(values: list[int]) -> np.ndarray[Any, np.dtype[np.int32]]:
-    return np.array(values, np.int32)
-
-
-def until(pair: Pair, what: Callable[[], bool]) -> None:
-    """Wait without checking any transfer."""
-    deadline = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        pair.breathe()
-        time.sleep(0.001)
-
-
-def never(pair: Pair, what: Callable[[], bool], seconds: float = WATCH_S) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert not what(), "it happened"
-        pair.breathe()
-        time.sleep(0.005)
-
-
-def answer(pair: Pair, handle: Any) -> str:
-    """Check until the answer is not PROC."""
-    deadline = time.monotonic() + WAIT_S
-    while (state := pair.sender.check_xfer_state(handle)) == "PROC":
-        assert time.monotonic() < deadline, "it stayed PROC"
-        time.sleep(0.0005)
-    return state
-
-
-def said(pair: Pair, handle: Any) -> str:
-    """One check's answer, or the name of what it raised."""
-    try:
-        return pair.sender.check_xfer_state(handle)
-    except Exception as error:
-        return type(error).__name__
-
-
-def complete(pair: Pair, handle: Any) -> None:
-    assert pair.sender.transfer(handle) in ("PROC", "DONE")
-    assert answer(pair, handle) == "DONE"
-
-
-def raises(pair: Pair, kind: Kind, call: Callable[[], object]) -> None:
-    """Raises exactly this class, which has no base but Exception."""
-    expected = pair.error(kind)
-    assert expected.__bases__ == (Exception,)
-    raises_builtin(expected, call)
-
-
-def raises_builtin(expected: type[Exception], call: Callable[[], object]) -> None:
-    # Not pytest.raises: it takes subclasses, and what it fails with is no AssertionError.
-    try:
-        outcome = call()
-    except Exception as error:
-        outcome = error
-    assert type(outcome) is expected, f"{outcome!r} instead of {expected.__name__}"
-
-
-def fails(pair: Pair, handle: Any) -> None:
-    """The post, or a check after it, finds the peer gone."""
-
-    def post_and_check() -> str:
-        pair.sender.transfer(handle)
-        return answer(pair, handle)
-
-    raises(pair, Kind.REMOTE_DISCONNECT, post_and_check)
-
-
-def content(data: bytes) -> str:
-    """What memory holds, in a word: where CI is set, pytest compares long bytes line by line, for minutes."""
-    return f"{len(data)} times {data[0]}" if len(set(data)) == 1 else f"{len(data)} bytes {sha256(data).hexdigest()}"
-
-
-def page(pair: Pair, number: int) -> str:
-    return content(pair.read(number * PAGE, PAGE))
-
-
-def full(value: int) -> str:
-    return content(bytes([value]) * PAGE)
-
-
-def arrives(pair: Pair, *messages: bytes) -> None:
-    """Exactly these notifications arrive, in this order, from this sender, and no more."""
-    got: list[tuple[str, bytes]] = []
-
-    def all_here() -> bool:
-        got.extend(pair.notifs())
-        return len(got) >= len(messages)
-
-    until(pair, all_here)
-    time.sleep(0.01)
-    got += pair.notifs()
-    assert got == [(pair.sender.name, message) for message in messages]
-
-
-def nothing_arrives(pair: Pair) -> None:
-    never(pair, lambda: bool(pair.notifs()))
-
+from kvsender_spec.machine import HandleState
 
 # ---------------------------------------------------------------------------------------------- peers by metadata
 
@@ -648,6 +465,23 @@ def test_release_in_flight_cancels_nothing_and_notifies_nobody(pair: Pair) -> No
     nothing_arrives(pair)
 
 
+@pytest.mark.parametrize("dropped", [False, True], ids=["released", "dropped"])
+def test_the_release_of_a_complete_transfer_that_nobody_checked_sends_the_notification(
+    pair: Pair, dropped: bool
+) -> None:
+    handle = Pages(pair).write(0, 8, b"done")
+    pair.sender.transfer(handle)
+    until(pair, lambda: page(pair, 0) == full(8))
+    for _ in range(50):  # the acknowledgement reaches the sender
+        pair.breathe()
+        time.sleep(0.001)
+    nothing_arrives(pair)
+    if not dropped:
+        pair.sender.release_xfer_handle(handle)
+    del handle
+    arrives(pair, b"done")
+
+
 def test_dropping_the_last_reference_in_flight_cancels_nothing_either(pair: Pair) -> None:
     pages = Pages(pair)
     complete(pair, pages.write(0, 1))
@@ -877,29 +711,6 @@ def test_a_stopped_peer_that_is_killed_fails_what_waited_for_it(mortal: Pair) ->
 # -------------------------------------------------------------------------------------------------- planted lies
 
 
-class DoneBeforeTheBytes(Fabric):
-    def finish(self, handle: ScriptedHandle) -> None:
-        if handle.unsettled and not handle.copy.link.peer.stopped:
-            handle.machine.fire(HandleEvent.FINISHED)
-
-
-class ReleaseCancels(Fabric):
-    def end(self, handle: ScriptedHandle, answer: str) -> None:
-        if handle.state is HandleState.IN_FLIGHT:
-            self.copies_in_flight.remove(handle.copy)
-        super().end(handle, answer)
-
-
-class CopiesAtThePost(ScriptedAgent):
-    """The late bytes are those of the time of the post, so that reusing the pages seems to be safe."""
-
-    def transfer(self, handle: ScriptedHandle, notif_msg: bytes = b"") -> str:
-        said = super().transfer(handle, notif_msg)
-        if handle.unsettled:
-            handle.copy.land()
-        return said
-
-
 class ReturnsErr(ScriptedAgent):
     def check_xfer_state(self, handle: ScriptedHandle) -> str:
         try:
@@ -943,14 +754,6 @@ class AddReplaces(ScriptedAgent):
         return published.agent.name.encode()
 
 
-class NotifiesWithTheBytes(Fabric):
-    def finish(self, handle: ScriptedHandle) -> None:
-        super().finish(handle)
-        if handle.state is HandleState.DONE and handle.message:
-            handle.copy.link.peer.deliver(handle.agent, handle.message)
-            handle.message = b""
-
-
 class NotifiesAtEachCheck(ScriptedAgent):
     def check_xfer_state(self, handle: ScriptedHandle) -> str:
         if handle.state is HandleState.DONE:
@@ -982,29 +785,21 @@ class TimesOut(ScriptedAgent):
         return super().check_xfer_state(handle)
 
 
-def _with_agents(lie: type[ScriptedAgent]) -> Callable[[], Fabric]:
-    class Lying(Fabric):
-        def start(self, name: str, generation: int, scripted: bool) -> ScriptedAgent:
-            return lie(self, name, generation, scripted)
-
-    return Lying
-
-
 LIES: list[tuple[str, Callable[[], Fabric], Callable[[Pair], None]]] = [
     ("done before the bytes", DoneBeforeTheBytes, test_done_means_that_all_bytes_are_in_place),
     ("release cancels", ReleaseCancels, test_release_in_flight_cancels_nothing_and_notifies_nobody),
     ("drop cancels", ReleaseCancels, test_dropping_the_last_reference_in_flight_cancels_nothing_either),
     (
         "late bytes are old",
-        _with_agents(CopiesAtThePost),
+        with_agents(CopiesAtThePost),
         test_pages_refilled_after_a_release_in_flight_reach_the_peer,
     ),
-    ("ERR is returned", _with_agents(ReturnsErr), test_a_killed_peer_fails_every_call_that_reaches_for_it),
-    ("RuntimeError", _with_agents(RaisesRuntimeErrors), test_a_stopped_peer_that_is_killed_fails_what_waited_for_it),
-    ("errors are forgotten", _with_agents(ForgetsErrors), test_a_killed_peer_fails_every_call_that_reaches_for_it),
-    ("posting heals", _with_agents(Heals), test_bytes_land_after_the_error_and_the_connection_never_heals),
-    ("adding heals", _with_agents(AddHeals), test_bytes_land_after_the_error_and_the_connection_never_heals),
-    ("adding replaces", _with_agents(AddReplaces), test_a_restarted_peer_must_be_removed_and_added),
+    ("ERR is returned", with_agents(ReturnsErr), test_a_killed_peer_fails_every_call_that_reaches_for_it),
+    ("RuntimeError", with_agents(RaisesRuntimeErrors), test_a_stopped_peer_that_is_killed_fails_what_waited_for_it),
+    ("errors are forgotten", with_agents(ForgetsErrors), test_a_killed_peer_fails_every_call_that_reaches_for_it),
+    ("posting heals", with_agents(Heals), test_bytes_land_after_the_error_and_the_connection_never_heals),
+    ("adding heals", with_agents(AddHeals), test_bytes_land_after_the_error_and_the_connection_never_heals),
+    ("adding replaces", with_agents(AddReplaces), test_a_restarted_peer_must_be_removed_and_added),
     (
         "metadata is dropped",
         lambda: Fabric(drops_metadata=True),
@@ -1015,11 +810,11 @@ LIES: list[tuple[str, Callable[[], Fabric], Callable[[Pair], None]]] = [
         NotifiesWithTheBytes,
         test_the_check_that_finds_the_transfer_complete_sends_the_notification,
     ),
-    ("checks notify", _with_agents(NotifiesAtEachCheck), test_a_notification_is_sent_once),
-    ("reposts pass", _with_agents(AcceptsReposts), test_post_while_in_flight_raises_and_disturbs_nothing),
-    ("handles revive", _with_agents(RevivesHandles), test_handles_and_lists_from_before_a_removal_stay_useless),
-    ("misuse is forgiven", _with_agents(ForgivesUseAfterRelease), test_use_after_release_crashes),
-    ("a stop is noticed", _with_agents(TimesOut), test_a_stopped_peer_is_proc_until_it_goes_on),
+    ("checks notify", with_agents(NotifiesAtEachCheck), test_a_notification_is_sent_once),
+    ("reposts pass", with_agents(AcceptsReposts), test_post_while_in_flight_raises_and_disturbs_nothing),
+    ("handles revive", with_agents(RevivesHandles), test_handles_and_lists_from_before_a_removal_stay_useless),
+    ("misuse is forgiven", with_agents(ForgivesUseAfterRelease), test_use_after_release_crashes),
+    ("a stop is noticed", with_agents(TimesOut), test_a_stopped_peer_is_proc_until_it_goes_on),
 ]
 
 
@@ -1027,7 +822,7 @@ LIES: list[tuple[str, Callable[[], Fabric], Callable[[Pair], None]]] = [
 def test_the_suite_catches_a_lie(
     fabric: Callable[[], Fabric], behaviour: Callable[[Pair], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{__name__}.WAIT_S", 0.3)
+    monkeypatch.setattr("tests.kit.vocabulary.WAIT_S", 0.3)
     behaviour(ScriptedPair())
     with pytest.raises(AssertionError):
         behaviour(ScriptedPair(fabric()))

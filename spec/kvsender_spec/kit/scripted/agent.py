@@ -275,6 +275,7 @@ class ScriptedAgent(Answering):
                 handle.outcome, handle.injected = fault.kind, True
             if self.fabric.automatic:
                 self.fabric.finish(handle)
+            self.fabric.arrive(handle)
             if handle.outcome is None and link.removed:
                 handle.outcome = Kind.NOT_FOUND
             # Bytes that were in place before the peer died count, unless there is still a notification to be sent.
@@ -295,7 +296,9 @@ class ScriptedAgent(Answering):
             handle.copy.link.peer.deliver(self.name, handle.message)
 
     def release_xfer_handle(self, handle: ScriptedHandle) -> None:
-        """Cancels nothing. A second release does nothing, and is logged so that it can be counted."""
+        """Cancels nothing. The first one may send the notification (``Ground.end``); a second one does nothing, and is
+        logged so that it can be counted.
+        """
         with self._reached(Point.RELEASE):
             self._strike(Point.RELEASE, handle.peer, handle=handle)
             self.fabric.end(handle, "released")

@@ -40,6 +40,10 @@ class Answering:
         """The first address at the peer that the transfer which is being made is about."""
 
     @property
+    def moves(self) -> bool:
+        return self.alive and not self.stopped
+
+    @property
     def held(self) -> int:
         """How many descriptor lists and registrations it holds."""
         return len(self.regions) + sum(not made.released for made in self.lists)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias, TypeGuard, cast
 
@@ -55,6 +55,9 @@ class Process(Protocol):
     def name(self) -> str: ...
     @property
     def generation(self) -> int: ...
+    @property
+    def moves(self) -> bool:
+        """It lives and is not stopped: bytes go to it and come from it."""
 
     alive: bool
     stopped: bool
@@ -96,33 +99,66 @@ class Copy:
     """Posted, and nobody will ever be told that it has landed."""
     begun: int = 0
     """So many bytes have landed before the others (``land_some``)."""
+    sent: int = 0
+    """So many bytes of a READ its holder has sent ahead of their landing (``send_some``)."""
+    underway: bytes = b""
+    """What is sent and has not landed, as it was when it was sent: it follows the ``begun`` first bytes."""
 
     @property
     def size(self) -> int:
         return sum(length for (_, length), _ in self.pairs)
 
     def land(self) -> int:
-        """Copy everything that has not landed before, from the source as it is now. Returns the bytes."""
+        """Copy everything that has not landed before, from the source as it is now. Returns the bytes.
+
+        What the holder of a READ had sent before lands as it was then.
+        """
+        arrived = self.arrive()
         self.landed = True
-        begun, self.begun = self.begun, 0
-        return self._copy(begun, self.size)
+        begun, self.begun, self.sent = self.begun, 0, 0
+        return arrived + self._copy(begun, self.size)
 
     def land_half(self) -> None:
         self._copy(0, self.size // 2)
 
     def land_some(self, share: float) -> int:
         """Copy the first bytes, up to this share of all, which will not be copied again. Returns how many."""
+        arrived = self.arrive()
         begun, self.begun = self.begun, max(self.begun, int(self.size * share))
-        return self._copy(begun, self.begun)
+        return arrived + self._copy(begun, self.begun)
+
+    def send_some(self, share: float) -> None:
+        """The holder of a READ sends the first bytes, up to this share of all, as they are now; none of them lands."""
+        first, self.sent = max(self.begun, self.sent), max(self.begun, self.sent, int(self.size * share))
+        self.underway += b"".join(
+            ctypes.string_at(source + skip, stop - skip) for (source, _), _, skip, stop in self._parts(first, self.sent)
+        )
+
+    def arrive(self) -> int:
+        """What was sent lands, and will not be copied again. Returns how many bytes."""
+        if not self.underway:
+            return 0
+        begun, self.begun, at = self.begun, self.sent, 0
+        for _, (target, _), skip, stop in self._parts(begun, self.sent):
+            ctypes.memmove(target + skip, self.underway[at : at + stop - skip], stop - skip)
+            at += stop - skip
+        self.underway = b""
+        return at
 
     def _copy(self, first: int, end: int) -> int:
+        for (source, _), (target, _), skip, stop in self._parts(first, end):
+            ctypes.memmove(target + skip, source + skip, stop - skip)
+        return end - first
+
+    def _parts(self, first: int, end: int) -> Iterator[tuple[Span, Span, int, int]]:
+        """The pairs that hold these bytes of the transfer, each with the first and the end of them within it."""
         at = 0
-        for (source, length), (target, _) in self.pairs:
+        for source, target in self.pairs:
+            length = source[1]
             skip, stop = max(first - at, 0), min(end - at, length)
             if skip < stop:
-                ctypes.memmove(target + skip, source + skip, stop - skip)
+                yield source, target, skip, stop
             at += length
-        return end - first
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

@@ -1,13 +1,16 @@
 """The scripted agent: a NIXL agent without NIXL, over a fabric that obeys whoever runs the test.
 
-It is a *verified fake*: ``tests/kit/test_verified_fake.py`` runs one suite against it and against two real agents. What
-it refuses and what it raises is what nixl 1.5.1 was seen to do. These rules shape everything else:
+It is a *verified fake*: ``tests/kit/test_verified_fake.py``, and ``test_verified_reads.py`` for READ, run against it
+and against two real agents. What it refuses and what it raises is what nixl 1.5.1 was seen to do. These rules shape
+everything else:
 
 * A connection (``Link``) fails as a whole, and stays failed until it is removed and added again.
 * An answer is never taken back: a transfer that was answered DONE, or with an error, is answered so for ever.
 * An error, a release and a removal are not the end of the bytes: ``Fabric.land_late`` makes them land afterwards, from
-  the source as it is then. A READ lands in its own initiator's pages.
-* The notification that travels with a transfer is sent by the sender's own check that finds the transfer complete.
+  the source as it is then. A READ lands in its own initiator's pages. Nor is the death of a READ's holder: what it had
+  sent before lands by the reader's next calls (``Fabric.send_ahead``), until one of them answers the error.
+* The notification that travels with a transfer is sent by the sender's own call that finds the transfer complete: a
+  check, or the release of a handle of which all is in place and which no check has found so.
 * Use after release, which crashes the real process, raises ``UseAfterRelease`` and is kept in ``handle_misuses``.
 
 Addresses are real: the fabric copies bytes with ``memmove``, so the caller keeps the buffers alive.
@@ -20,7 +23,7 @@ from typing import Final
 
 from kvsender_spec.faults import STAND_INS, Kind
 from kvsender_spec.kit.scripted.agent import ScriptedAgent
-from kvsender_spec.kit.scripted.copies import Link, ScriptedDescs, ScriptedDlist, ScriptedHandle
+from kvsender_spec.kit.scripted.copies import WRITES, Link, ScriptedDescs, ScriptedDlist, ScriptedHandle
 from kvsender_spec.kit.scripted.ground import Ground, TransportEvent, UseAfterRelease
 
 __all__ = [
@@ -82,6 +85,19 @@ class Fabric(Ground):
                 if count and self.on_landed is not None:
                     self.on_landed(handle, count, False)
 
+    def send_ahead(self, handle: ScriptedHandle, share: float = 1.0) -> None:
+        """The holder of a READ sends the first bytes, up to a share of all, as they are now; they land later.
+
+        They do so even where the holder dies, is stopped or refills its pages meanwhile, and where the reader lets go
+        of the transfer: over tcp they are in the reader's own socket, and land by the reader's next call. Nothing
+        happens to a WRITE, to what has landed, or where the holder does not move.
+        """
+        with self.lock:
+            copy = handle.copy
+            reads = not WRITES[handle.operation] and copy in self.copies_in_flight
+            if reads and copy.link.peer.moves and not copy.link.cut:
+                copy.send_some(share)
+
     def fail(self, handle: ScriptedHandle, kind: Kind) -> None:
         """Every check from now on answers this error. A disconnect is never one handle's own: it cuts the connection.
 
@@ -112,17 +128,21 @@ class Fabric(Ground):
         self.agents[name].stopped = False
 
     def land_late(self, a: str, b: str) -> int:
-        """Land what a posted to b and will not hear of again, from the source as it is now. Returns the bytes."""
+        """Land what a posted to b and will not hear of again, from the source as it is now. Returns the bytes.
+
+        Of a peer that is dead or stopped only that lands which it has sent before (``send_ahead``). A READ whose living
+        holder was reported as disconnected may land here; over tcp it was not seen to, elsewhere nobody has looked.
+        """
         with self.lock:
             late = [
                 copy
                 for copy in self.copies_in_flight
                 if (copy.link.agent.name, copy.link.peer.name) == (a, b)
                 and (copy.orphaned or copy.link.broken or copy.link.removed)
-                and copy.link.peer.alive
-                and not copy.link.peer.stopped
             ]
-            return sum(self._land(copy) for copy in late)
+            moving = [copy for copy in late if copy.link.peer.moves]
+            left = [copy for copy in late if not (copy.link.peer.moves or copy.link.cut)]
+            return sum(map(self._land, moving)) + sum(copy.arrive() for copy in left)
 
     def shut_down(self) -> None:
         """The run is over: every connection is cut, and nobody who checks a transfer is kept waiting."""

@@ -125,6 +125,26 @@ class Ground:
 
     # ------------------------------------------------------------------------------------------- for its agents
 
+    def arrive(self, handle: ScriptedHandle) -> None:
+        """What the holder of a READ had sent before it died or was stopped lands: it is in the reader's own socket.
+
+        Where this is everything, the transfer is complete although its holder is gone.
+        """
+        copy, link = handle.copy, handle.copy.link
+        if link.cut or link.removed or link.peer.moves:
+            return
+        for sibling in self.copies_in_flight:
+            if sibling.link is link and sibling is not copy:
+                sibling.arrive()  # the same socket: nothing of the link is left in it once an error is answered
+        if handle.state is not HandleState.IN_FLIGHT or handle.outcome is not None or not copy.sent:
+            return
+        whole = copy.sent == copy.size
+        count = self._land(copy) if whole else copy.arrive()
+        if whole:
+            handle.machine.fire(HandleEvent.FINISHED)
+        if count and self.on_landed is not None:
+            self.on_landed(handle, count, whole)
+
     def adopt(self, copy: Copy, operation: Operation, message: bytes) -> ScriptedHandle:
         handle = ScriptedHandle(self._made, copy, operation, message, partial(self.end, answer="dropped"))
         self._made += 1
@@ -133,9 +153,17 @@ class Ground:
         return handle
 
     def end(self, handle: ScriptedHandle, answer: str) -> None:
-        """Release a handle. What it has in flight goes on landing, and its notification is never sent."""
+        """Release a handle. What it has in flight goes on landing, and its notification is never sent.
+
+        Where all is in place and no check has said so, the release finds that out, and sends it as a check does.
+        """
         with self.lock:
             if not handle.released:
+                self.arrive(handle)
+                link = handle.copy.link
+                unsaid = handle.state is HandleState.DONE and not handle.told and handle.outcome is None
+                if unsaid and handle.message and not link.broken and not link.removed:
+                    link.peer.deliver(handle.agent, handle.message)
                 handle.released = True
                 handle.copy.orphaned = handle.copy.orphaned or handle.state is HandleState.IN_FLIGHT
                 handle.machine.fire(HandleEvent.RELEASED)
