@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.lines import shown
-from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Setup, Step, TraceError
+from kvsender_spec.trace import BYTES_ONLY, Call, Misuse, Overlap, Progress, Refilled, Setup, Step, TraceError
 
 MOST_DIGITS: Final = 9
 _OF_NOTHING: Final = frozenset(call for call in Call if "(" not in str(Step(call)))
@@ -24,6 +24,7 @@ _DROPS_METADATA: Final = _last_words(Setup(drops_metadata=True))
 _SILENT: Final = _last_words(Setup(silent=True))
 _RENAMES: Final = _last_words(Setup(renames=True))
 _CHURN: Final = _last_words(Setup(churn=True))
+_REFILLED: Final = {_last_words(Setup(refilled=which)): which for which in (Refilled.FIRST, Refilled.LAST)}
 
 
 def parse_step(text: str) -> Step:
@@ -49,7 +50,7 @@ def parse_step(text: str) -> Step:
     step = Step(
         call,
         room=_count(number) if bracket else 0,
-        progress=_named(Progress, finished.removesuffix(" finished")) if after else Progress.NONE,
+        progress=_parse_progress(finished) if after else Progress.NONE,
         fault=fault,
         misuse=misuse,
         overlap=_parse_overlap(thread) if overlap else None,
@@ -60,6 +61,11 @@ def parse_step(text: str) -> Step:
     if text != written:
         raise TraceError(f"{text!r} is no step: did you mean {written!r}?")
     return step
+
+
+def _parse_progress(text: str) -> Progress:
+    landed = next((progress for progress, words in BYTES_ONLY.items() if words == text), None)
+    return landed or _named(Progress, text.removesuffix(" finished"))
 
 
 def _parse_fault(text: str) -> Fault:
@@ -82,15 +88,17 @@ def _parse_point(text: str) -> tuple[Point, int]:
 def parse_setup(text: str) -> Setup:
     """Read what ``str`` makes of a setup. Raises TraceError, which names the words, for anything else."""
     rooms, *words = text.split(", ")
-    if not rooms.startswith("rooms of "):
+    reads = rooms.startswith("reads of ")
+    if not reads and not rooms.startswith("rooms of "):
         raise TraceError(f"{rooms!r} is no beginning of a setup: write rooms of 1+1 pages, 2 peers")
     chunks = tuple(
         tuple(_count(pages) for pages in room.removesuffix(" pages").split("+"))
-        for room in rooms.removeprefix("rooms of ").split(" and ")
+        for room in rooms.removeprefix("reads of " if reads else "rooms of ").split(" and ")
     )
     peers = 1
     dummies = 0
     cached = 0
+    refilled = Refilled.ALL
     for word in words:
         number, _, what = word.partition(" ")
         if what in ("peer", "peers"):
@@ -99,6 +107,8 @@ def parse_setup(text: str) -> Setup:
             dummies = _count(number)
         elif what == "cached":
             cached = _count(number)
+        elif word in _REFILLED:
+            refilled = _REFILLED[word]
         elif word not in (_NOT_SHARED, _DONE_AT_POST, _DROPS_METADATA, _SILENT, _RENAMES, _CHURN):
             raise TraceError(f"{word!r} is no part of a setup")
     setup = Setup(
@@ -112,6 +122,8 @@ def parse_setup(text: str) -> Setup:
         cached=cached,
         renames=_RENAMES in words,
         churn=_CHURN in words,
+        refilled=refilled,
+        operation="READ" if reads else "WRITE",
     )
     if str(setup) != text:
         raise TraceError(f"{text!r} is no setup: did you mean {str(setup)!r}?")

@@ -93,7 +93,7 @@ class Progress(StrEnum):
     """All bytes of each land; the checks go on answering PROC."""
 
 
-_BYTES_ONLY: Final = {Progress.BEGUN: "half of the bytes landed", Progress.LANDED: "all bytes landed"}
+BYTES_ONLY: Final = {Progress.BEGUN: "half of the bytes landed", Progress.LANDED: "all bytes landed"}
 
 
 class Refilled(StrEnum):
@@ -154,8 +154,8 @@ class Step:
         name = "read" if self.call is Call.SEND and operation == "READ" else str(self.call)
         call = name if self.call in _OF_NOTHING else f"{name}({self.room}{which})"
         words = [call]
-        if self.progress in _BYTES_ONLY:
-            words.append(f"after {_BYTES_ONLY[self.progress]}")
+        if self.progress in BYTES_ONLY:
+            words.append(f"after {BYTES_ONLY[self.progress]}")
         elif self.progress is not Progress.NONE:
             words.append(f"after {self.progress} finished")
         if self.fault is not None:

@@ -13,6 +13,7 @@ import torch
 
 from kvsender_nixl.buffers import AuxBuffers, KVPool
 from kvsender_nixl.exchange import TransferInfo
+from kvsender_nixl.initiator import Initiator
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.receiver import Decode, KVReceiver
 from kvsender_nixl.sender import KVSender, SenderOptions
@@ -173,7 +174,7 @@ def released_once(rig: Rig) -> bool:
     return sorted(given_back, key=str) == sorted(made, key=str) and not rig.fabric.handle_misuses
 
 
-def end(sender: KVSender[Any, Any], polls: int = 20) -> KVPoll:
+def end(sender: Initiator[Any, Any], polls: int = 20) -> KVPoll:
     """Poll until the answer is terminal."""
     for _ in range(polls):
         if (answer := sender.poll()).terminal:
