@@ -48,12 +48,13 @@ def list_command() -> None:
 def init_adapter_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="the module to write, e.g. my_adapter")],
     directory: Annotated[Path, typer.Option(help="where to write it")] = Path("."),
+    reader: Annotated[bool, typer.Option("--reader", help="of a side that reads instead of one that sends")] = False,
 ) -> None:
     """Write an adapter that runs at once, and the pytest file that asks for every clause."""
     from kvsender_spec.kit.template import write_template
 
     try:
-        written = write_template(directory, name)
+        written = write_template(directory, name, reader=reader)
     except ValueError as error:
         raise refuse(str(error)) from error
     console = Console(highlight=False, markup=False, soft_wrap=True)

@@ -69,6 +69,7 @@ def test_no_block_of_the_pages_is_left_out() -> None:
 
 def test_the_pages_show_what_is_written() -> None:
     assert BLOCKS["my_adapter.py"] == adapter_source("my_adapter")
+    assert BLOCKS["my_reader.py"] == adapter_source("my_reader", reader=True)
     assert BLOCKS["test_my_adapter.py"] == suite_source("my_adapter")
 
 

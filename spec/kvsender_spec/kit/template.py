@@ -1,6 +1,7 @@
 """The two files that somebody starts from: an adapter that runs at once, and a test file that asks for every clause.
 
-The adapter is the source of ``kvsender_spec.kit.toy``, so that what is written is code that mypy and the kit judge.
+The adapter is the source of ``kvsender_spec.kit.toy``, or of ``toy_reader`` for one that reads, so that what is written
+is code that mypy and the kit judge.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import keyword
 from pathlib import Path
 from typing import Final
 
-from kvsender_spec.kit import toy
+from kvsender_spec.kit import toy, toy_reader
 
 _TEST: Final = '''"""The clauses of kvsender-spec as tests of {name}.adapter. `-rs` says why one is skipped."""
 
@@ -25,9 +26,9 @@ class TestConformance(SenderConformance):
 '''
 
 
-def adapter_source(name: str) -> str:
-    """The adapter's module, under the name of its reports."""
-    return inspect.getsource(toy).replace('name = "toy"', f'name = "{name}"')
+def adapter_source(name: str, *, reader: bool = False) -> str:
+    """The adapter's module, of a sender or a reader, under the name of its reports."""
+    return inspect.getsource(toy_reader if reader else toy).replace('name = "toy"', f'name = "{name}"')
 
 
 def suite_source(name: str) -> str:
@@ -35,7 +36,7 @@ def suite_source(name: str) -> str:
     return _TEST.format(name=name)
 
 
-def write_template(directory: Path, name: str) -> list[Path]:
+def write_template(directory: Path, name: str, *, reader: bool = False) -> list[Path]:
     """Write ``NAME.py`` and ``test_NAME.py`` and answer their paths.
 
     Raises ValueError, which names what is wrong, for a name that no module can have or that one has already, for a
@@ -43,7 +44,10 @@ def write_template(directory: Path, name: str) -> list[Path]:
     """
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"{name!r} is no name for a Python module; take letters, digits and _, e.g. my_adapter")
-    texts = {directory / f"{name}.py": adapter_source(name), directory / f"test_{name}.py": suite_source(name)}
+    texts = {
+        directory / f"{name}.py": adapter_source(name, reader=reader),
+        directory / f"test_{name}.py": suite_source(name),
+    }
     for path in texts:
         if path.exists():
             raise ValueError(f"{path} exists already; remove it, or take another name")
