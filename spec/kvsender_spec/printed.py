@@ -24,7 +24,7 @@ _DROPS_METADATA: Final = _last_words(Setup(drops_metadata=True))
 _SILENT: Final = _last_words(Setup(silent=True))
 _RENAMES: Final = _last_words(Setup(renames=True))
 _CHURN: Final = _last_words(Setup(churn=True))
-_REFILLED: Final = {_last_words(Setup(refilled=which)): which for which in (Refilled.FIRST, Refilled.LAST)}
+_REFILLED: Final = {_last_words(Setup(refilled=which)): which for which in Refilled if which is not Refilled.ALL}
 
 
 def parse_step(text: str) -> Step:

@@ -104,6 +104,16 @@ class Refilled(StrEnum):
     """The first page that the room reads, at the first holder alone."""
     LAST = "last"
     """The last page that the room reads, at the last holder alone."""
+    BEGUN = "begun"
+    """All of them, and the holder has not finished: it has raised the stamps once, and written the first half."""
+
+
+_REFILLED: Final = {
+    Refilled.ALL: "",
+    Refilled.FIRST: "refills take the first page",
+    Refilled.LAST: "refills take the last page",
+    Refilled.BEGUN: "refills are under way",
+}
 
 
 class Misuse(StrEnum):
@@ -214,7 +224,7 @@ class Setup:
             (self.silent, "silent at the end"),
             (self.cached > 0, f"{self.cached} cached"),
             (self.renames, "restarts under a new name"),
-            (self.refilled is not Refilled.ALL, f"refills take the {self.refilled} page"),
+            (self.refilled is not Refilled.ALL, _REFILLED[self.refilled]),
             (self.churn, "ids come back without limit"),
         ):
             if wanted:

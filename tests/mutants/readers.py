@@ -84,6 +84,26 @@ class TakesANewerStamp(InlineReader):
         return super().holds()
 
 
+class TakesAStampUnderWay(InlineReader):
+    """Takes a stamp that was raised once for good: the refill is under way, and half of the page is another's."""
+
+    breaks: ClassVar = "KS-3.1"
+
+    def holds(self) -> bool:
+        under_way = [(place, stamp, self.side.stamp_at(place)) for place, stamp in self.grants or ()]
+        self.grants = [(place, now if now == stamp + 1 else stamp) for place, stamp, now in under_way]
+        return super().holds()
+
+
+class NamesAnotherRoom(InlineReader):
+    """Tells its holder of the end under an id of its own, and not under the one that the holder knows (T09)."""
+
+    breaks: ClassVar = "KS-6.1"
+
+    def notification(self, kind: NotificationKind, reason: str) -> bytes:
+        return f"{kind}|{self.plan.room + 1000}|{self.plan.incarnation}|{reason}".encode()
+
+
 class LooksAgainAfterSuccess(InlineReader):
     """Asks for the stamps at every poll(), although the pages are its own since Success."""
 
@@ -335,6 +355,7 @@ _READERS: Final = (
     *(LooksAgainAfterSuccess, CountsAnswers, FirstErrorEndsTheRoom, RecomputesAtOnce, ReleasesOnAbort),
     *(WaitsForAHolderForEver, TellsTheHolderNothing, TellsTheEndAtThePost, LeavesTheEndToItsReads),
     *(NothingToReadIsNoRoom, ReadsTheFirstPages, NotificationEndsTheRoom, TheIdHasANewOwner, DeadlineBeforeTheBytes),
+    *(TakesAStampUnderWay, NamesAnotherRoom),
     *(LooksAtTheBytes, StampsEscape, IgnoresRefusedStamps),
 )
 BROKEN_READERS: Final = (

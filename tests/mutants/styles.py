@@ -8,8 +8,8 @@ from typing import Final
 from tests.mutants.inline import NIXL_ERRORS, InlineAdapter, InlineSender, InlineSystem, Part
 from tests.mutants.workers import Engine, WorkerAdapter
 
-from kvsender_spec.contract import Attribution
-from kvsender_spec.kit.adapter import Destination, RoomPlan
+from kvsender_spec.contract import Attribution, KVPoll
+from kvsender_spec.kit.adapter import Destination, RoomPlan, World
 from kvsender_spec.machine import State
 
 
@@ -170,6 +170,41 @@ class ReleasesInBackground(InlineSender):
         """The system does it, in settle()."""
 
 
+class OnlyAnswers(PostsInBackground):
+    """Its poll() only answers: the background work asks about transfers, reports and tells its peers as well."""
+
+    def observe(self) -> None:
+        """The background work does it."""
+
+    def answer(self) -> KVPoll:
+        answers = {State.DONE: KVPoll.Success, State.STICKY_FAILED: KVPoll.Failed, State.IDLE: KVPoll.WaitingForInput}
+        return answers.get(self.state, KVPoll.Transferring)
+
+    def work(self) -> None:
+        super().work()
+        with self.lock:
+            super().observe()
+            super().answer()
+
+
+class AskingSystem(BackgroundSystem):
+    """A room that was cleared is looked after as well."""
+
+    def __init__(self, world: World, sender_class: type[InlineSender]) -> None:
+        super().__init__(world, sender_class)
+        self.every: list[InlineSender] = []
+
+    def uninitialised(self, plan: RoomPlan) -> InlineSender:
+        self.every.append(super().uninitialised(plan))
+        return self.every[-1]
+
+    def settle(self) -> None:
+        for sender in self.every:
+            assert isinstance(sender, OnlyAnswers)
+            sender.work()
+        super().settle()
+
+
 SENDERS: Final = (
     TriesAMakeAgain,
     PreparesEachTime,
@@ -182,6 +217,7 @@ SENDERS: Final = (
 STYLES: Final = (
     *map(InlineAdapter, SENDERS),
     InlineAdapter(PostsInBackground, BackgroundSystem),
+    InlineAdapter(OnlyAnswers, AskingSystem),
     InlineAdapter(DropsWhatHasEnded, DroppingSystem),
 )
 COUNTS_WAITING: Final = WorkerAdapter(engine_class=CountsWaiting)

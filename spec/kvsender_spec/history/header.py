@@ -44,6 +44,8 @@ class Ability(StrEnum):
     TARGET_ABORTS = "target aborts"
     """It takes a peer's word that it gives a room up."""
     WORKERS = "workers"
+    BACKGROUND = "background"
+    """No call of the caller asks the transport: its background work does."""
     CONTROL = "control"
     COUNTS = "counts"
     """It can say how many entries about rooms it keeps."""

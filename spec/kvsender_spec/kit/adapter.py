@@ -74,13 +74,14 @@ class Memory:
         first = page * self.STAMP_BYTES
         self.stamps[first : first + self.STAMP_BYTES] = stamp.to_bytes(self.STAMP_BYTES, "little")
 
-    def refill(self, page: int) -> None:
-        """Give the page to another request, as a holder does."""
+    def refill(self, page: int, *, whole: bool = True) -> None:
+        """Give the page to another request, as a holder does; not ``whole``: it stops in the middle."""
         self.set_stamp(page, self.stamp(page) + 1)
         for region, size in zip(self.kv, self.PAGE_BYTES, strict=True):
-            first = page * size
-            region[first : first + size] = bytes(byte ^ 0xFF for byte in region[first : first + size])
-        self.set_stamp(page, self.stamp(page) + 1)
+            first, count = page * size, size if whole else size // 2
+            region[first : first + count] = bytes(byte ^ 0xFF for byte in region[first : first + count])
+        if whole:
+            self.set_stamp(page, self.stamp(page) + 1)
 
     def slot(self, index: int) -> bytes:
         size = self.AUX_BYTES[0]

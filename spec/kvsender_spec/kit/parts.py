@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -155,8 +155,11 @@ def _ask(adapter: Adapter) -> Parts:
     counts_waiting = False
     try:
         counts_waiting = room.counts_waiting()
-        if room.succeeds() and room.tells_success():
+        succeeds = room.succeeds()
+        if succeeds and room.tells_success():
             found.add(Ability.TELLS_SUCCESS)
+        if succeeds and not room.asked_in_calls and Ability.WORKERS not in found:
+            found.add(Ability.BACKGROUND)
     except AdapterError:
         pass  # the first run says so, with a trace
     header = Header(
@@ -188,6 +191,8 @@ class _GoodRoom:
         self._plan: Final = self.scripted_world.plan(0, incarnation=0)
         self.sender: Final = self._calls.hook(MAKES[operation], lambda: made(self.system, operation, self._plan))
         self.posts_in = Call.SEND
+        self.asked_in_calls = False
+        """A call of the caller has asked the transport about a transfer."""
 
     def counts_waiting(self) -> bool:
         """Whether the system counts workers as busy that wait for work."""
@@ -199,13 +204,13 @@ class _GoodRoom:
         answers: list[object] = []
         pages = list(range(self._plan.num_pages))
         chunk = f"{CALL_NAMES[self._operation][Call.SEND].value}()"
-        raised = self._calls.make(chunk, lambda: invoke(self.sender, self._operation, Call.SEND, pages))[1]
+        raised = self._called(chunk, lambda: invoke(self.sender, self._operation, Call.SEND, pages))[1]
         self._calls.let_workers()
         posted = Call.SEND if self._has_made() else None
         for _ in range(_LOOKS if raised is None else 0):
             self._calls.let_workers(round_=True)
             self.scripted_world.let_progress(None, Progress.ALL)
-            answers += self._calls.make("poll()", self.sender.poll)[0]
+            answers += self._called("poll()", self.sender.poll)[0]
             posted = posted or (Call.POLL if self._has_made() else None)
             if posted in (None, Call.WORK) and isinstance(self.system, able.Settles):
                 self._calls.hook("settle", self.system.settle)
@@ -213,6 +218,12 @@ class _GoodRoom:
         self.posts_in = posted or Call.SEND
         self._calls.close()
         return KVPoll.Success in answers
+
+    def _called(self, what: str, call: Callable[[], object]) -> tuple[list[object], BaseException | None]:
+        known = len(self.scripted_world.fabric.events)
+        answered = self._calls.make(what, call)
+        self.asked_in_calls = self.asked_in_calls or len(self.scripted_world.fabric.events) > known
+        return answered
 
     def _has_made(self) -> bool:
         return any(event.point is Point.MAKE for event in self.scripted_world.fabric.events)

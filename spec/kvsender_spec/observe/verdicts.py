@@ -44,6 +44,8 @@ _WANTS: Final[dict[str, tuple[str, ...]]] = {
 """The kinds, beside calls and transfers, without which a clause that was not observed cannot be."""
 _ONLY_WORKERS: Final = "KS-1.4"
 _EXCEPTIONS: Final = "KS-1.3"
+_CALLERS: Final = frozenset({"KS-1.3", "KS-1.4", "KS-7.2"})
+"""They are about what happens in a call of the caller that asks the transport."""
 
 
 def lacking(clause: Clause, can: frozenset[Ability]) -> str:
@@ -91,6 +93,8 @@ def _unobserved(
 ) -> tuple[Outcome, int, int, str, str]:
     if clause.id == _ONLY_WORKERS and Ability.WORKERS in can:
         return Outcome.NOT_APPLICABLE, 0, 0, "", "only workers ask the transport"
+    if clause.id in _CALLERS and Ability.BACKGROUND in can:
+        return Outcome.NOT_APPLICABLE, 0, 0, "", "only background work asks the transport"
     if clause.id == _EXCEPTIONS and Ability.HIDES_ERRORS in can:
         return Outcome.NOT_APPLICABLE, 0, 0, "", "its transport raises no exceptions"
     missing = [kind for kind in _WANTS.get(clause.id, ()) if any(kind not in header.vantage for header in headers)]

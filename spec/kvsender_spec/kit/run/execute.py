@@ -60,7 +60,7 @@ class Run(Surroundings):
         """How long the run has waited for a call that did not come back, in seconds."""
         self.calls.on_stuck = self._stuck
         self._call_names: Final = CALL_NAMES[self.operation]
-        self._invoke: Final = partial(invoke, operation=self.operation)
+        self._written: Final = {call: f"{name}()" for call, name in self._call_names.items()}
 
     # -- one step
 
@@ -175,7 +175,8 @@ class Run(Surroundings):
         name = self._call_names[step.call]
         of = self.recorder.call_started(name, room.key, pages=pages, last=last)
         self._open_call, errors, cleared = of, len(room.view.errors), room.view.cleared
-        results, error = self.calls.make(f"{name}()", lambda: self._invoke(room.sender, call=step.call, pages=pages))
+        make = partial(invoke, room.sender, self.operation, step.call, pages)
+        results, error = self.calls.make(self._written[step.call], make)
         if step.call is Call.SEND:
             self.calls.let_workers()  # what they are given to post is posted within this call, and may overlap another
         second = self.calls.overlapping()
@@ -240,7 +241,7 @@ class Run(Surroundings):
         def call() -> object:
             pages, last = self._next_chunk(room) if overlap.call is Call.SEND else ([], False)
             second.of = self.recorder.call_started(self._call_names[overlap.call], room.key, pages=pages, last=last)
-            return self._invoke(room.sender, call=overlap.call, pages=pages)
+            return invoke(room.sender, self.operation, overlap.call, pages)
 
         second = Second(overlap, call)
         self.calls.expect(second)
@@ -260,7 +261,7 @@ class Run(Surroundings):
         of = self.recorder.call_started(name, room.key, pages=pages, misuse=misuse.value)
         ids = cast("Sequence[int]", pages)
         self._open_call = of
-        error = self.calls.make(f"{name}()", lambda: self._invoke(sender, call=Call.SEND, pages=ids))[1]
+        error = self.calls.make(f"{name}()", partial(invoke, sender, self.operation, Call.SEND, ids))[1]
         self._open_call = None
         self.recorder.call_ended(of, room.key, error=error)
         if sender is not room.sender and isinstance(sender, Clearable):

@@ -208,7 +208,7 @@ class ScriptedWorld:
             granted = [(name, wanted[-1:])]
         for name, pages in granted:
             for page in pages:
-                memories[name].refill(page)
+                memories[name].refill(page, whole=self.setup.refilled is not Refilled.BEGUN)
         return granted
 
     def foreign(self, plan: RoomPlan, granted: Content, read_pages: Sequence[int]) -> str:

@@ -64,6 +64,18 @@ def _refills() -> Iterator[Trace]:
     yield Trace(ONE, (_OPEN, _READ, _REFILL, _LONG, _POLL, _DRAIN, *_END))
 
 
+def _chunk_by_chunk() -> Iterator[Trace]:
+    """A reader may look at the grant of each chunk when that chunk is here, before it is given the next."""
+    looked = (_POLL_ALL, _POLL_ALL)
+    for which in (Refilled.FIRST, Refilled.LAST, Refilled.BEGUN):
+        for setup in (Setup(((1, 1),), refilled=which), Setup(((2, 1),), peers=2, refilled=which)):
+            yield Trace(setup, (_OPEN, _REFILL, _READ, *looked, _READ, *looked, *_END))
+            yield Trace(setup, (_OPEN, _READ, _REFILL, *looked, _READ, *looked, *_END))
+            yield Trace(setup, (_OPEN, _READ, *looked, _REFILL, _READ, *looked, *_END))
+            yield Trace(setup, (_OPEN, _READ, _POLL_ALL, _REFILL, _POLL_ALL, _READ, *looked, *_END))
+            yield Trace(setup, (_OPEN, _READ, *looked, _READ, _REFILL, *looked, *_END))
+
+
 def _after_the_data() -> Iterator[Trace]:
     """A fault strikes in what a reader asks the transport for when its data are here, or at its notification."""
     for setup, point in product((ONE, TWO_PEERS), (Point.MAKE, Point.POST, Point.CHECK)):
@@ -109,5 +121,7 @@ def _beside_others() -> Iterator[Trace]:
         yield Trace(setup, (_OPEN, *read, _REFILL, *_END))
 
 
-_FAMILIES: Final[tuple[Callable[[], Iterator[Trace]], ...]] = (_refills, _after_the_data, _bytes_first, _beside_others)
+_FAMILIES: Final[tuple[Callable[[], Iterator[Trace]], ...]] = (
+    *(_refills, _chunk_by_chunk, _after_the_data, _bytes_first, _beside_others),
+)
 READS: Final = tuple({trace: None for family in _FAMILIES for trace in family()})

@@ -102,6 +102,9 @@ class Peers(Checker):
         if event.peer in room.dummies:
             self.broke("KS-6.1", "a dummy is told nothing", f"{event.peer} was told {event.says}", room)
         room.heard.setdefault(event.peer, []).append(event)
+        if event.id != room.opened.id:
+            wanted = f"what {event.peer} is told of the room names it, {room.opened.id}"
+            self.broke("KS-6.1", wanted, f"it names room {event.id}", room)
         if event.says is Says.SUCCESS and "bytes.landed" in self.sight.vantage and not room.untracked:
             there = [handle for handle in room.pages if self.sight.peer_of_handle.get(handle) == event.peer]
             missing = [handle for handle in there if handle not in room.landed]
