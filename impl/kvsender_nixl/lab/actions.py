@@ -51,12 +51,12 @@ def three_peers(run: ScenarioRun, world: RealWorld, *, scattered: bool) -> None:
     *peers, dummy = world.shared(4)
     run.join(*peers)
     if scattered:
-        run.join(dummy)  # a dummy may be connected, too, and still receives nothing
+        run.join(dummy)  # a dummy may be connected, too, and has no part in it
     _transfers(run, peers, (dummy,), scattered=scattered)
 
 
 def no_pages(run: ScenarioRun, world: RealWorld) -> None:
-    """A room without pages still carries its aux data, to one peer and to three."""
+    """A room without pages still has its end, with one peer and with three; a sender's carries its aux data."""
     *peers, dummy = world.shared(4)
     run.join(*peers)
     rooms = [run.open(peers[:1], (0,)), run.open(peers, (0,), dummies=(dummy,)), run.open(peers, (2, 3))]
@@ -147,7 +147,7 @@ def killed_in_flight(run: ScenarioRun, world: RealWorld) -> None:
     _half_way(run, room, victim)
     run.kill(victim)
     run.end(failed=[room])
-    # An error says nothing about the reads, so the pages stay until somebody who knows says that nothing reads them.
+    # An error does not say that nothing moves any more, so the pages stay until somebody who knows says it.
     run.plan(bool(run.front.quarantined_pages()), "pages of transfers that ended in an error are held", "none")
     run.finish()
     run.front.fence(victim.name)  # its process is gone, and was reaped
@@ -171,7 +171,7 @@ def _half_way(run: ScenarioRun, room: WatchedRoom, peer: LabPeer) -> None:
 
 
 def one_of_three_killed(run: ScenarioRun, world: RealWorld) -> None:
-    """The room of all three fails; rooms of the others are well, and their receivers of the failed room are told."""
+    """The room of all three fails, and the other two are told why; rooms of these two are well."""
     first, third = world.shared(2)
     victim = world.mortal()
     peers = run.join(first, victim, third)
@@ -328,7 +328,7 @@ def restarted(run: ScenarioRun, world: RealWorld) -> None:
 
 
 def restarted_unnoticed(run: ScenarioRun, world: RealWorld) -> None:
-    """The new process registers before the sender has noticed that the old one is gone."""
+    """The new process registers before this side has noticed that the old one is gone."""
     (victim,) = run.join(world.mortal())
     victim.remote.hold(True)
     room = run.open([victim], (100, 100))

@@ -92,6 +92,29 @@ def refilled_in_flight(run: ScenarioRun, world: RealWorld) -> None:
     run.finish()
 
 
+def stopped_and_refilled(run: ScenarioRun, world: RealWorld) -> None:
+    """A stopped holder runs into the deadline; then it goes on, and refills what it has granted before it sends it.
+
+    So all that lands late is another request's, and it lands in pages of the failed room, which are quarantined, while
+    another room reads into others.
+    """
+    well, holder = run.join(*world.shared(1), world.mortal())
+    holder.remote.hold(True)  # so that after SIGCONT it refills before it sends
+    room, other = run.open([holder], BIG), run.open([well], (64, 64))
+    run.ready(room, other)
+    room.send_all()
+    run.stop(holder)
+    run.end(failed=[room])
+    run.cont(holder)
+    run.refill(room, holder, room.target(holder))
+    other.send_all()
+    before, after = run.late_bytes(room, holder)
+    foreign = after.next_request == run.direction.size(room, holder)
+    run.plan(before.landed == 0 and foreign, "all bytes land late, and are the refill's", f"{before}, then {after}")
+    run.end(well=[other])
+    run.finish()
+
+
 def _some_landed(run: ScenarioRun, room: WatchedRoom, holder: LabPeer) -> bool:
     room.poll()
     holder.remote.progress(1)

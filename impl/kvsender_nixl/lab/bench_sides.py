@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from nixl._api import nixl_prepped_dlist_handle, nixl_xfer_handle
     from numpy.typing import NDArray
 
-    Ids: TypeAlias = NDArray[np.int32]
     from kvsender_nixl.initiator import Initiator
 
+    Ids: TypeAlias = NDArray[np.int32]
     NixlInitiator: TypeAlias = Initiator[nixl_prepped_dlist_handle, nixl_xfer_handle]
     NixlTransport: TypeAlias = Transport[nixl_prepped_dlist_handle, nixl_xfer_handle]
     Wrap: TypeAlias = "Callable[[Measured], Measured]"

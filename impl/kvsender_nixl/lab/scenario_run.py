@@ -135,12 +135,14 @@ class ScenarioRun(Recording):
 
     def refill(self, room: WatchedRoom, peer: LabPeer, pages: Sequence[int]) -> None:
         """A holder gives pages that it has granted for this room to another request."""
-        assert self._over is None, "the faults are over"
+        assert self._over is None or room.view.ended, "the faults are over"
         peer.holder.refill(pages)
         room.refilled[peer.name] = (*room.refilled.get(peer.name, ()), *pages)
         self.tell(partial(PagesRefilled, room=room.key, peer=peer.name, pages=tuple(pages)))
 
-    def late_bytes(self, room: WatchedRoom, peer: LabPeer, resume: Callable[[], None]) -> tuple[Tally, Tally]:
+    def late_bytes(
+        self, room: WatchedRoom, peer: LabPeer, resume: Callable[[], None] = lambda: None
+    ) -> tuple[Tally, Tally]:
         """The room has reported, and its caller reuses what it may; only then does a held peer move the bytes.
 
         Returns the bytes where the room's pages go, before that and when everything has settled.
@@ -153,7 +155,7 @@ class ScenarioRun(Recording):
         peer.remote.hold(False)
         self.drained()
         after, foreign = self.direction.landed(room, peer), self.direction.foreign(room, peer, reused)
-        late = after.request - before.request
+        late = after.landed - before.landed - foreign
         if late > 0:
             self.tell(partial(BytesLanded, room=room.key, bytes=late, late=True))
         if foreign:

@@ -57,7 +57,7 @@ _SENDER: Final[tuple[Scenario, ...]] = (
     Scenario(
         "three-peers-scattered", "the same, page ids permuted", _WELL, partial(actions.three_peers, scattered=True)
     ),
-    Scenario("no-pages", "rooms without pages, which carry aux data", ("KS-3.2", "KS-3.3", *_ALWAYS), actions.no_pages),
+    Scenario("no-pages", "rooms without pages", ("KS-3.2", "KS-3.3", *_ALWAYS), actions.no_pages),
     Scenario("out-of-order", "the peer served first finishes last", ("KS-3.6", *_ALWAYS), actions.out_of_order),
     Scenario("misuse", "the caller's mistakes", ("KS-8.1", *_ALWAYS), actions.misuse),
     Scenario(
@@ -116,7 +116,7 @@ _SENDER: Final[tuple[Scenario, ...]] = (
     ),
     Scenario(
         "restarted-unnoticed",
-        "the same, registered before the sender has noticed",
+        "the same, registered before it was noticed",
         (
             *(clause for clause in _FAILS if clause != "KS-2.8"),
             "KS-6.3",
@@ -155,6 +155,13 @@ _READER: Final[tuple[Scenario, ...]] = (
         "the holder refills them while they are read",
         ("KS-2.3", "KS-2.4", "KS-2.8", *_ALWAYS),
         actions_read.refilled_in_flight,
+    ),
+    Scenario(
+        "read-stopped-and-refilled",
+        "SIGSTOP until the deadline, then SIGCONT and a refill: another request's bytes land late",
+        ("KS-2.8", "KS-4.4", "KS-5.4", "KS-6.2", *_ALWAYS),
+        actions_read.stopped_and_refilled,
+        SILENCE,
     ),
 )
 

@@ -270,7 +270,9 @@ def _summary(found: Sequence[Judged], seconds: float, code: int) -> str:
         if real is not None:
             passed = len(real.report.with_outcome(Outcome.PASS))
             well = sum(result.outcome is Outcome.PASS for result in real.results)
-            said.append(f"real {passed} in {well} of {len(real.results)} scenarios, {real.processes} peer processes")
+            said.append(
+                f"real {passed} pass in {well} of {len(real.results)} scenarios, {real.processes} peer processes"
+            )
         if said:
             parts.append(f"{judged.word}: {', '.join(said)}")
     return "; ".join([*parts, f"{seconds:.1f} s"])
