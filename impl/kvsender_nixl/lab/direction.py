@@ -24,9 +24,9 @@ from kvsender_spec.history.words import CallName, Destination, Says
 if TYPE_CHECKING:
     from kvsender_nixl.exchange import TransferInfo
     from kvsender_nixl.lab.memory import Ids, Memory, Tally
+    from kvsender_nixl.lab.opened import OpenedRoom
     from kvsender_nixl.lab.peer import LabPeer
     from kvsender_nixl.lab.real_world import RealFront, RealInitiator, RealWorld, Wire
-    from kvsender_nixl.lab.watched import WatchedRoom
     from kvsender_nixl.side import SenderOptions
     from kvsender_spec.history.recording_agent import Transfer
 
@@ -42,7 +42,6 @@ class Bound:
 class Direction(ABC):
     """One side that initiates transfers, as a run uses it."""
 
-    word: ClassVar[str]
     call: ClassVar[CallName]
     has_aux: ClassVar[bool]
 
@@ -67,34 +66,33 @@ class Direction(ABC):
         """What each of these peers tells this side about a room: where it wants it, or from where it grants it."""
 
     @abstractmethod
-    def size(self, room: WatchedRoom, peer: LabPeer) -> int:
+    def size(self, room: OpenedRoom, peer: LabPeer) -> int:
         """How many bytes of the pages that were handed over so far travel between this side and the peer."""
 
     @abstractmethod
-    def landed(self, room: WatchedRoom, peer: LabPeer) -> Tally:
+    def landed(self, room: OpenedRoom, peer: LabPeer) -> Tally:
         """The bytes where these pages go."""
 
     @abstractmethod
-    def foreign(self, room: WatchedRoom, peer: LabPeer, reused: Sequence[int]) -> int:
+    def foreign(self, room: OpenedRoom, peer: LabPeer, reused: Sequence[int]) -> int:
         """How many bytes have gone wrong since ``reused`` pages of this side went to its next request."""
 
     @abstractmethod
-    def differ(self, room: WatchedRoom, answering: Mapping[str, LabPeer]) -> str:
+    def differ(self, room: OpenedRoom, answering: Mapping[str, LabPeer]) -> str:
         """Where what has arrived differs from what was to be transferred; empty if nowhere, as far as peers answer."""
 
     @abstractmethod
-    def outside(self, rooms: Sequence[WatchedRoom], answering: Mapping[str, LabPeer]) -> Iterator[str]:
+    def outside(self, rooms: Sequence[OpenedRoom], answering: Mapping[str, LabPeer]) -> Iterator[str]:
         """For each memory that can be looked at: what has changed in it that no room was given; empty if nothing."""
 
     @abstractmethod
-    def told(self, room: WatchedRoom, peer: LabPeer) -> tuple[KVPoll | None, str]:
+    def told(self, room: OpenedRoom, peer: LabPeer) -> tuple[KVPoll | None, str]:
         """How the room ended as the peer knows it, and why it failed."""
 
 
 class Sending(Direction):
     """A prefill side, full of the caller's bytes. Its peers have a receiver of their own for each room."""
 
-    word = "sender"
     call = CallName.SEND
     has_aux = True
 
@@ -119,16 +117,16 @@ class Sending(Direction):
             for peer, target in zip(peers, wanted, strict=True)
         ]
 
-    def size(self, room: WatchedRoom, peer: LabPeer) -> int:  # noqa: ARG002 - each peer gets all
+    def size(self, room: OpenedRoom, peer: LabPeer) -> int:  # noqa: ARG002 - each peer gets all
         return sum(SHAPES) * len(room.handed_over)
 
-    def landed(self, room: WatchedRoom, peer: LabPeer) -> Tally:
+    def landed(self, room: OpenedRoom, peer: LabPeer) -> Tally:
         return peer.decode.count(room.target(peer)[: len(room.handed_over)])
 
-    def foreign(self, room: WatchedRoom, peer: LabPeer, reused: Sequence[int]) -> int:  # noqa: ARG002 - it shows there
+    def foreign(self, room: OpenedRoom, peer: LabPeer, reused: Sequence[int]) -> int:  # noqa: ARG002 - it shows there
         return self.landed(room, peer).next_request
 
-    def differ(self, room: WatchedRoom, answering: Mapping[str, LabPeer]) -> str:
+    def differ(self, room: OpenedRoom, answering: Mapping[str, LabPeer]) -> str:
         for name, peer in answering.items():
             place = room.view.targets[name]
             slots = [] if place.aux is None else [place.aux]
@@ -137,14 +135,14 @@ class Sending(Direction):
                 return f"{wrong} bytes at {name} differ from the sender's"
         return ""
 
-    def outside(self, rooms: Sequence[WatchedRoom], answering: Mapping[str, LabPeer]) -> Iterator[str]:
+    def outside(self, rooms: Sequence[OpenedRoom], answering: Mapping[str, LabPeer]) -> Iterator[str]:
         for name, peer in answering.items():
             mine = [room.view.targets[name] for room in rooms if room.peers.get(name) is peer]
             slots = [place.aux for place in mine if place.aux is not None]
             touched = peer.decode.touched([page for place in mine for page in place.pages], slots)
             yield f"{touched} bytes at {name} changed" if touched else ""
 
-    def told(self, room: WatchedRoom, peer: LabPeer) -> tuple[KVPoll | None, str]:
+    def told(self, room: OpenedRoom, peer: LabPeer) -> tuple[KVPoll | None, str]:
         standing = peer.decode.look(str(room.key))
         return standing.poll, standing.reason
 
@@ -152,7 +150,6 @@ class Sending(Direction):
 class Reading(Direction):
     """A decode side that pulls. Of several holders of a room each has some of the regions, in their order."""
 
-    word = "reader"
     call = CallName.READ
     has_aux = False
 
@@ -178,24 +175,25 @@ class Reading(Direction):
         for place, (peer, target) in enumerate(zip(peers, wanted, strict=True)):
             regions = () if target.dummy else tuple(range(round(share * place), round(share * (place + 1))))
             self._regions[key, peer.name] = regions
+            named = regions if len(regions) < len(SHAPES) else ()  # which stands for all
             infos.append(
                 peer.holder.grant(
-                    number, str(key), target.pages, is_dummy=target.dummy, required=len(wanted), regions=regions
+                    number, str(key), target.pages, is_dummy=target.dummy, required=len(wanted), regions=named
                 )
             )
         return infos
 
-    def size(self, room: WatchedRoom, peer: LabPeer) -> int:
+    def size(self, room: OpenedRoom, peer: LabPeer) -> int:
         return sum(SHAPES[region] for region in self._regions[room.key, peer.name]) * len(room.handed_over)
 
-    def landed(self, room: WatchedRoom, peer: LabPeer) -> Tally:
+    def landed(self, room: OpenedRoom, peer: LabPeer) -> Tally:
         return tally(self.memory, ids(room.handed_over), self._regions[room.key, peer.name])
 
-    def foreign(self, room: WatchedRoom, peer: LabPeer, reused: Sequence[int]) -> int:
+    def foreign(self, room: OpenedRoom, peer: LabPeer, reused: Sequence[int]) -> int:
         """What lands in a reused page overwrites the next request's bytes."""
         return tally(self.memory, ids(reused), self._regions[room.key, peer.name]).request
 
-    def differ(self, room: WatchedRoom, answering: Mapping[str, LabPeer]) -> str:  # noqa: ARG002 - all is here
+    def differ(self, room: OpenedRoom, answering: Mapping[str, LabPeer]) -> str:  # noqa: ARG002 - all is here
         for name, peer in room.peers.items():
             regions, granted = self._regions[room.key, name], ids(room.wanted(peer))
             source = (granted + peer.number) % NUM_PAGES  # how a holder's memory is filled
@@ -205,7 +203,7 @@ class Reading(Direction):
                 return f"{wrong} bytes differ from what {name} granted"
         return ""
 
-    def outside(self, rooms: Sequence[WatchedRoom], answering: Mapping[str, LabPeer]) -> Iterator[str]:
+    def outside(self, rooms: Sequence[OpenedRoom], answering: Mapping[str, LabPeer]) -> Iterator[str]:
         given = ids([page for room in rooms for page in room.handed_over])
         touched = touched_bytes(self._before.regions, self.memory.regions, given)
         yield f"{touched} bytes at the reader changed" if touched else ""
@@ -213,7 +211,7 @@ class Reading(Direction):
             touched = peer.holder.touched([page for room in rooms for page in room.refilled.get(name, ())])
             yield f"{touched} bytes at {name} changed" if touched else ""
 
-    def told(self, room: WatchedRoom, peer: LabPeer) -> tuple[KVPoll | None, str]:
+    def told(self, room: OpenedRoom, peer: LabPeer) -> tuple[KVPoll | None, str]:
         ends = [heard for heard in room.view.heard.get(peer.name, []) if heard.says is not Says.PROGRESS]
         if not ends:
             return None, "it has heard nothing"

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from kvsender_nixl.lab.direction import DIRECTIONS
 from kvsender_nixl.lab.real_world import RealWorld
 from kvsender_nixl.lab.scenario_run import ScenarioRun
 from kvsender_nixl.lab.scenarios import SCENARIOS, Scenario
+from kvsender_nixl.lab.words import INITIATORS
 from kvsender_spec.clauses import CLAUSES, Clause, Layer
 from kvsender_spec.history.events import (
     AnyEvent,
@@ -120,7 +120,7 @@ def run(world: RealWorld, scenarios: Iterable[Scenario]) -> RealReport:
     broke = [result for result in results if result.outcome is Outcome.ERROR]
     whole = {result.scenario.name for result in results} >= {each.name for each in SCENARIOS[world.operation]}
     report = Report(
-        adapter=f"the reference {DIRECTIONS[world.operation].word} on real NIXL",
+        adapter=f"the reference {INITIATORS[world.operation]} on real NIXL",
         profile=Profile.FULL,
         seed=world.seed,
         runs=len(results),

@@ -9,6 +9,7 @@ from kvsender_nixl.exchange import PeerMetadata
 from kvsender_nixl.lab.memory import NUM_PAGES
 from kvsender_nixl.lab.process import PeerProcess
 from kvsender_nixl.lab.remote import Call, Remote, Request, Start
+from kvsender_nixl.lab.words import PEERS
 from kvsender_spec.contract import Operation
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class LabPeer:
         self._seed: Final = seed
         self._operation: Final[Operation] = operation
         self._num_pages: Final = num_pages
-        kind = "decode" if operation == "WRITE" else "holder"
-        self.process: Final[PeerProcess[Request, object]] = PeerProcess(PROGRAM, kind, env=env)
+        self.process: Final[PeerProcess[Request, object]] = PeerProcess(PROGRAM, PEERS[operation], env=env)
         remote = Remote(self._ask)
         self.remote: Final = cast("Played", remote)
         self.decode: Final = cast("DecodeProcess", remote)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from kvsender_nixl.front import Front
 from kvsender_nixl.lab.memory import BEFORE, REQUEST, Memory
 from kvsender_nixl.lab.peer import LabPeer
+from kvsender_nixl.lab.words import PEERS
 from kvsender_spec.contract import Operation, Transport
 from kvsender_spec.history.recording_agent import Ticket
 
@@ -56,7 +57,7 @@ class RealWorld:
         try:
             self._shared: Final = tuple(self._launch() for _ in range(_SHARED))
             for number, peer in enumerate(self._shared):
-                peer.begin(f"{'decode' if operation == 'WRITE' else 'holder'}{number}")
+                peer.begin(f"{PEERS[operation]}{number}")
         except BaseException:
             self.close()
             raise

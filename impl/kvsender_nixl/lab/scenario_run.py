@@ -21,6 +21,7 @@ from kvsender_nixl.lab.process import LIMIT_S, STEP_S, TimeUp, until
 from kvsender_nixl.lab.real_world import RealWorld
 from kvsender_nixl.lab.recording import Recording
 from kvsender_nixl.lab.watched import WatchedRoom
+from kvsender_nixl.lab.words import INITIATORS
 from kvsender_nixl.side import SenderOptions
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
@@ -51,14 +52,14 @@ class ScenarioRun(Recording):
     """One side with its own agent; the scenario calls its rooms and does things to its peers."""
 
     def __init__(self, world: RealWorld, name: str, options: SenderOptions) -> None:
-        kind = DIRECTIONS[world.operation]
-        super().__init__(f"kvsender_nixl {kind.word}, scenario {name}", world.operation, options, LIMIT_S)
+        word = INITIATORS[world.operation]
+        super().__init__(f"kvsender_nixl {word}, scenario {name}", world.operation, options, LIMIT_S)
         self.random: Final = random.Random(f"{world.seed} {name}")
         self.rooms: Final[list[WatchedRoom]] = []
         """By key."""
         self.unplanned: Final[list[str]] = []
         """What did not come out as the scenario has planned."""
-        self._agent: Final = create_agent(f"{kind.word}-{name}")
+        self._agent: Final = create_agent(f"{word}-{name}")
         self._peers: Final[dict[str, LabPeer]] = {}
         """The process that has each name now."""
         self._processes: Final[dict[bytes, tuple[str, int]]] = {}
@@ -75,7 +76,8 @@ class ScenarioRun(Recording):
             lambda transfer: self.direction.place(transfer, self._generations.get(transfer.remote.agent, 0)),
         )
         wire = world.plant.wire(recording)
-        self.direction: Final[Direction] = kind(wire, self._agent.name, world, options, lambda: self.now)
+        direction = DIRECTIONS[world.operation]
+        self.direction: Final[Direction] = direction(wire, self._agent.name, world, options, lambda: self.now)
         world.plant.front(self.front)
 
     @property

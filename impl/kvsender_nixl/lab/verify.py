@@ -30,6 +30,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsender_nixl.lab.process import NIXL_ENV
+from kvsender_nixl.lab.words import INITIATORS
 from kvsender_spec.clauses import CLAUSES
 from kvsender_spec.contract import Operation
 from kvsender_spec.front import refuse, require_writable
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 SCHEMA: Final = "kvsender-verify/3"
-WORDS: Final[Mapping[Operation, str]] = {"WRITE": "sender", "READ": "reader"}
 SCRIPTED: Final[Mapping[Operation, str]] = {"WRITE": "scripted", "READ": "read-scripted"}
 """The name of each scripted layer among the scenarios."""
 RUNS: Final = 500
@@ -68,7 +68,7 @@ class Judged:
 
     @property
     def word(self) -> str:
-        return WORDS[self.operation]
+        return INITIATORS[self.operation]
 
     @property
     def layers(self) -> tuple[tuple[str, Report | None], ...]:
@@ -166,7 +166,7 @@ def _run(
 def _scripted(seed: int, operation: Operation, progress: Progress) -> Report:
     from kvsender_nixl import adapter, reader_adapter
 
-    task = progress.add_task(f"{WORDS[operation]}, scripted transport", total=RUNS)
+    task = progress.add_task(f"{INITIATORS[operation]}, scripted transport", total=RUNS)
 
     def show(found: Tally) -> None:
         progress.update(task, completed=min(found.runs, RUNS))
@@ -178,7 +178,7 @@ def _scripted(seed: int, operation: Operation, progress: Progress) -> Report:
 def _real_layer(world: RealWorld, chosen: Sequence[Scenario], progress: Progress) -> RealReport:
     from kvsender_nixl.lab import layer
 
-    what = f"{WORDS[world.operation]}, real NIXL"
+    what = f"{INITIATORS[world.operation]}, real NIXL"
     task = progress.add_task(what, total=len(chosen))
 
     def shown() -> Iterator[Scenario]:
@@ -194,7 +194,7 @@ def _list(found: Mapping[Operation, Sequence[Scenario]]) -> None:
     for heading in ("scenario", "what happens", "clauses"):
         table.add_column(heading, no_wrap=heading == "scenario")
     for operation, scenarios in found.items():
-        about = f"the scripted check of the {WORDS[operation]}, with the kit's faults"
+        about = f"the scripted check of the {INITIATORS[operation]}, with the kit's faults"
         table.add_row(SCRIPTED[operation], about, "all that it can observe")
         for scenario in scenarios:
             table.add_row(scenario.name, scenario.about, ", ".join(sorted(set(scenario.clauses))))

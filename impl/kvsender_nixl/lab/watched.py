@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from kvsender_nixl.exchange import TransferInfo
+from kvsender_nixl.lab.opened import OpenedRoom
 from kvsender_nixl.lab.peer import LabPeer
 from kvsender_nixl.lab.process import until
 from kvsender_nixl.lab.recording import Recording
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from kvsender_nixl.lab.direction import Bound, Direction
 
 
-class WatchedRoom:
-    """``view`` is what the observer knows of it."""
+class WatchedRoom(OpenedRoom):
+    """Its calls go through the run, which records them."""
 
     def __init__(
         self,
@@ -35,22 +36,12 @@ class WatchedRoom:
         source: Sequence[int],
         peers: dict[str, LabPeer],
     ) -> None:
+        super().__init__(view, chunks, source, peers)
         self._run: Final = run
         self._direction: Final = direction
         self._left: Final = list(source)
         self._made: Bound | None = None
         self._compared = False
-        self.view: Final = view
-        self.key: Final = view.key
-        self.number: Final = view.opened.id
-        self.chunks: Final = list(chunks)
-        self.source: Final = tuple(source)
-        self.peers: Final = peers
-        """The processes as they were when the room was opened, without dummies: one that restarts is another one."""
-        self.handed_over: Final[list[int]] = []
-        """The pages that were sent, or read into, so far."""
-        self.refilled: Final[dict[str, tuple[int, ...]]] = {}
-        """The pages that a holder has granted and given to another request since, by its name."""
 
     def init(self, infos: Sequence[TransferInfo], slot: int | None) -> None:
         """What the peers want or grant arrives, and the caller makes the sender or the reader."""
@@ -68,15 +59,6 @@ class WatchedRoom:
         if self._made is None:
             raise RuntimeError(f"nothing serves room {self.number}: init() raised {self._run.history.events[-2]}")
         return self._made
-
-    def target(self, peer: LabPeer) -> tuple[int, ...]:
-        """The pages that a peer has named for this room."""
-        return self.view.targets[peer.name].pages
-
-    def wanted(self, peer: LabPeer) -> tuple[int, ...]:
-        """The last ones of them, as many as the room has."""
-        named = self.target(peer)
-        return named[len(named) - self.view.opened.pages :]
 
     @property
     def states(self) -> str:
