@@ -1,7 +1,8 @@
-"""The real layer passes on the reference sender, and fails by the right clause where a mistake is planted."""
+"""The real layer passes on the reference sender and reader, and fails by the right clause for a planted mistake."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,8 +24,9 @@ from kvsender_nixl.lab.scenario_run import ScenarioRun
 from kvsender_nixl.lab.scenarios import SCENARIOS, SILENCE, Scenario
 from kvsender_nixl.lab.verify import VerifyDocument
 from kvsender_spec.clauses import CLAUSES, Layer
-from kvsender_spec.contract import KVPoll, KVTransferError
-from kvsender_spec.history.events import RunEnded
+from kvsender_spec.contract import KVPoll, KVTransferError, Operation
+from kvsender_spec.history.events import RoomOpened, RunEnded
+from kvsender_spec.history.header import Source
 from kvsender_spec.history.ndjson import read, write
 from kvsender_spec.history.recording_agent import ReleasedHandle, Through
 from kvsender_spec.observe.observer import observe
@@ -33,7 +35,8 @@ from kvsender_spec.observe.verdict import Outcome
 pytestmark = pytest.mark.timeout(300)
 
 VERIFY = (sys.executable, "-m", "kvsender_nixl.lab.verify")
-BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+SENDER, READER = SCENARIOS["WRITE"], SCENARIOS["READ"]
+BY_NAME = {scenario.name: scenario for scenario in (*SENDER, *READER)}
 
 
 def command(*arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
@@ -51,35 +54,59 @@ def test_whole_run(tmp_path: Path) -> None:
     report = msgspec.json.decode(path.read_bytes(), type=VerifyDocument)
     assert report.exit_code == 0
     assert report.seconds < 200
-    assert report.scripted is not None
-    assert report.real is not None
-    for clause in CLAUSES:
-        assert clause.id in done.stdout
-        for layer, column in ((Layer.SCRIPTED, report.scripted), (Layer.REAL, report.real.report)):
-            if layer in clause.layers and clause.id != "KS-7.1":  # the reference sender has no workers
-                assert column.clause(clause.id).verdict is Outcome.PASS, clause.id
-                assert column.clause(clause.id).observations >= 1, clause.id
-    early = report.real.report.clause("KS-3.5")
-    assert early.verdict is Outcome.NOT_APPLICABLE
-    assert "bytes.landed" in early.note
-    assert [row.name for row in report.real.scenarios] == [scenario.name for scenario in SCENARIOS]
-    assert report.real.errors.keys() == {"nixlRemoteDisconnectError", "nixlNotFoundError", "nixlBackendError"}
-    for scenario in report.real.scenarios:
-        found = observe(read(histories / f"{scenario.name}.ndjson"))
-        assert found.complete
-        assert dict(found.findings.held) == scenario.observations
-        assert tuple(found.findings.violations) == scenario.violations
+    for judged, scenarios in ((report.sender, SENDER), (report.reader, READER)):
+        assert judged.scripted is not None
+        assert judged.real is not None
+        for clause in CLAUSES:
+            assert clause.id in done.stdout
+            for layer, column in ((Layer.SCRIPTED, judged.scripted), (Layer.REAL, judged.real.report)):
+                if layer in clause.layers and clause.id != "KS-7.1":  # neither has workers
+                    assert column.clause(clause.id).verdict is Outcome.PASS, clause.id
+                    assert column.clause(clause.id).observations >= 1, clause.id
+        early = judged.real.report.clause("KS-3.5")
+        assert early.verdict is Outcome.NOT_APPLICABLE
+        assert "bytes.landed" in early.note
+        assert [row.name for row in judged.real.scenarios] == [scenario.name for scenario in scenarios]
+        assert judged.real.errors.keys() == {"nixlRemoteDisconnectError", "nixlNotFoundError", "nixlBackendError"}
+        for scenario in judged.real.scenarios:
+            found = observe(read(histories / f"{scenario.name}.ndjson"))
+            assert found.complete
+            assert dict(found.findings.held) == scenario.observations
+            assert tuple(found.findings.violations) == scenario.violations
+    assert report.reader.real is not None
+    assert report.reader.real.causes["GrantEnded"] >= 4
+    assert_one_operation(histories)
+    shown = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert len(scripted_cells(done.stdout)) == len(CLAUSES)
+    assert scripted_cells(shown) == scripted_cells(done.stdout), "the scripted numbers are the same every time"
     assert "nixlRemoteDisconnectError" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def scripted_cells(text: str) -> list[list[str]]:
+    """Of each row of the table: clause, level, and what the scripted layers say of the sender and of the reader."""
+    found = ([cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│ KS-"))
+    return [[clause, level, sender, reader] for clause, level, sender, _, reader, _ in found]
+
+
+def assert_one_operation(histories: Path) -> None:
+    for path in histories.iterdir():
+        history = read(path)
+        operation = "READ" if path.name.startswith("read-") else "WRITE"
+        opened = {event.operation for event in history.events if isinstance(event, RoomOpened)}
+        assert {history.header.operation, *opened} == {operation}, path
+        assert history.header.source is Source.REAL
 
 
 def test_only_and_list() -> None:
     listed = command("--list")
     assert listed.returncode == 0
-    assert all(scenario.name in listed.stdout for scenario in SCENARIOS)
-    done = command("--only", "no-pages", "--only", "misuse")
+    assert all(name in listed.stdout for name in (*BY_NAME, "scripted", "read-scripted"))
+    done = command("--only", "no-pages", "--only", "misuse", "--only", "read-misuse")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 of 2 scenarios" in done.stdout
+    assert re.search(
+        r"sender: real \d+ pass in 2 of 2 scenarios.*; reader: real \d+ pass in 1 of 1 scenarios", done.stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,23 +228,26 @@ def letting_escape(prefill: Any) -> None:
     prefill.register_peer = register_peer
 
 
-def of_each_sender(change: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A plant in every sender that the prefill side makes."""
+def of_each(maker: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    """A plant in everything that this method of a side makes."""
 
-    def plant(prefill: Any) -> None:
-        make = prefill.sender
+    def decorate(change: Callable[[Any], None]) -> Callable[[Any], None]:
+        def plant(front: Any) -> None:
+            make = getattr(front, maker)
 
-        def sender(room: int) -> Any:
-            made = make(room)
-            change(made)
-            return made
+            def changed(room: int) -> Any:
+                made = make(room)
+                change(made)
+                return made
 
-        prefill.sender = sender
+            setattr(front, maker, changed)
 
-    return plant
+        return plant
+
+    return decorate
 
 
-@of_each_sender
+@of_each("sender")
 def endless(sender: Any) -> None:
     """poll() never answers a terminal value."""
     poll = sender.poll
@@ -229,7 +259,7 @@ def endless(sender: Any) -> None:
     sender.poll = never
 
 
-@of_each_sender
+@of_each("sender")
 def escaping(sender: Any) -> None:
     """poll() raises the first cause once, instead of answering Failed."""
     poll = sender.poll
@@ -254,7 +284,7 @@ def forgetful(prefill: Any) -> None:
     prefill.quarantined_pages = frozenset
 
 
-@of_each_sender
+@of_each("sender")
 def two_faced(sender: Any) -> None:
     """The sender sends a failure notification after a success."""
     complete = sender._complete
@@ -269,7 +299,7 @@ def two_faced(sender: Any) -> None:
     sender._complete = tell_twice
 
 
-@of_each_sender
+@of_each("sender")
 def relapsing(sender: Any) -> None:
     """poll() answers Success after it has answered Failed."""
     poll = sender.poll
@@ -282,14 +312,52 @@ def relapsing(sender: Any) -> None:
     sender.poll = relapse
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[RealWorld]:
+class SwappedPages(Through[Any, Any]):
+    """The content of a transfer's first two pages is put in each other's place. The stamps stay right."""
+
+    pool: Any = None
+
+    def prep_xfer_dlist(self, agent_name: str, *a: Any) -> Any:
+        dlist = super().prep_xfer_dlist(agent_name, *a)
+        if self.pool is None:  # that of its own pages is the first one
+            self.pool = dlist
+        return dlist
+
+    def make_prepped_xfer(self, operation: Any, local_xfer_side: Any, local_indices: Any, *a: Any) -> Any:
+        bent = local_indices.copy()
+        if local_xfer_side is self.pool:
+            bent[:2] = local_indices[:2][::-1]
+        return super().make_prepped_xfer(operation, local_xfer_side, bent, *a)
+
+
+class MuteAtTheEnd(Through[Any, Any]):
+    def send_notif(self, remote_agent_name: str, notif_msg: bytes) -> None:
+        """The holder is told nothing."""
+
+
+@of_each("reader")
+def blind_to_stamps(reader: Any) -> None:
+    """The reader never looks at the stamps of what it has read."""
+    reader._concluded = reader._complete
+
+
+def of_one_operation(operation: Operation) -> Iterator[RealWorld]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in NIXL_ENV.items():
             patch.setenv(name, value)
-        world = RealWorld(1)
+        world = RealWorld(1, operation)
         yield world
         world.close()
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[RealWorld]:
+    yield from of_one_operation("WRITE")
+
+
+@pytest.fixture(scope="module")
+def holders() -> Iterator[RealWorld]:
+    yield from of_one_operation("READ")
 
 
 @pytest.mark.parametrize(
@@ -301,15 +369,40 @@ def world() -> Iterator[RealWorld]:
         pytest.param(Plant(wire=NextPage), "one-peer-contiguous", {"KS-3.1"}, id="next-page"),
         pytest.param(Plant(wire=FalseAlarm), "out-of-order", {"KS-4.2"}, id="false-alarm"),
         pytest.param(Plant(wire=Reuser), "misuse", {"KS-4.3"}, id="reuser"),
-        pytest.param(Plant(prefill=letting_escape), "unreachable", {"KS-1.1"}, id="letting-escape"),
-        pytest.param(Plant(prefill=escaping), "killed-before-post", {"KS-1.1"}, id="escaping"),
-        pytest.param(Plant(prefill=endless), "no-pages", {"KS-3.2", "KS-3.4"}, id="endless"),
-        pytest.param(Plant(prefill=forgetful), "stopped", {"KS-4.1", "KS-4.4"}, id="forgetful"),
-        pytest.param(Plant(prefill=two_faced), "no-pages", {"KS-6.1"}, id="two-faced"),
-        pytest.param(Plant(prefill=relapsing), "killed-before-post", {"KS-2.1"}, id="relapsing"),
+        pytest.param(Plant(front=letting_escape), "unreachable", {"KS-1.1"}, id="letting-escape"),
+        pytest.param(Plant(front=escaping), "killed-before-post", {"KS-1.1"}, id="escaping"),
+        pytest.param(Plant(front=endless), "no-pages", {"KS-3.2", "KS-3.4"}, id="endless"),
+        pytest.param(Plant(front=forgetful), "stopped", {"KS-4.1", "KS-4.4"}, id="forgetful"),
+        pytest.param(Plant(front=two_faced), "no-pages", {"KS-6.1"}, id="two-faced"),
+        pytest.param(Plant(front=relapsing), "killed-before-post", {"KS-2.1"}, id="relapsing"),
     ],
 )
 def test_planted_mistake_is_found(
+    world: RealWorld, plant: Plant, scenario: str, clauses: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_found(world, plant, scenario, clauses, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("plant", "scenario", "clauses"),
+    [
+        pytest.param(Plant(front=blind_to_stamps), "read-refilled-before", {"KS-3.1"}, id="blind-to-stamps"),
+        pytest.param(Plant(front=blind_to_stamps), "read-refilled-in-flight", {"KS-3.1"}, id="blind-in-flight"),
+        pytest.param(Plant(wire=EarlySuccess), "read-one-peer-scattered", {"KS-3.1"}, id="early-success"),
+        pytest.param(Plant(wire=SwappedPages), "read-three-peers-scattered", {"KS-3.1"}, id="swapped-pages"),
+        pytest.param(Plant(wire=FalseAlarm), "read-out-of-order", {"KS-4.2"}, id="false-alarm"),
+        pytest.param(Plant(front=forgetful), "read-stopped", {"KS-4.1", "KS-4.4"}, id="forgetful"),
+        pytest.param(Plant(wire=MuteAtTheEnd), "read-no-pages", {"KS-6.1"}, id="mute-at-the-end"),
+        pytest.param(Plant(front=letting_escape), "read-unreachable", {"KS-1.1"}, id="letting-escape"),
+    ],
+)
+def test_planted_mistake_of_a_reader_is_found(
+    holders: RealWorld, plant: Plant, scenario: str, clauses: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_found(holders, plant, scenario, clauses, tmp_path, monkeypatch)
+
+
+def assert_found(
     world: RealWorld, plant: Plant, scenario: str, clauses: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With short deadlines no planted silence takes long.
@@ -379,7 +472,7 @@ def test_error_is_no_pass(world: RealWorld) -> None:
 def test_blind_run_is_inconclusive(world: RealWorld) -> None:
     def sees_nothing(run: ScenarioRun, world: RealWorld) -> None: ...
 
-    blind = [replace(scenario, run=sees_nothing, clauses=()) for scenario in SCENARIOS]
+    blind = [replace(scenario, run=sees_nothing, clauses=()) for scenario in SENDER]
     report = run(world, blind).report
     outcomes = {verdict.clause.id: verdict.outcome for verdict in report.verdicts}
     assert outcomes["KS-3.1"] is Outcome.INCONCLUSIVE
@@ -395,6 +488,7 @@ def test_stopped_processes_are_ended() -> None:
     assert peer.process.exit_code == -9
 
 
-def test_every_real_clause_has_a_scenario() -> None:
-    judged = {clause for scenario in SCENARIOS for clause in scenario.clauses}
+@pytest.mark.parametrize("scenarios", [SENDER, READER], ids=["sender", "reader"])
+def test_every_real_clause_has_a_scenario(scenarios: tuple[Scenario, ...]) -> None:
+    judged = {clause for scenario in scenarios for clause in scenario.clauses}
     assert {clause.id for clause in CLAUSES if Layer.REAL in clause.layers} <= judged

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from kvsender_nixl.lab.memory import PAGE_BYTES
-from kvsender_nixl.lab.peer import DecodePeer
+from kvsender_nixl.lab.peer import LabPeer
 from kvsender_nixl.lab.process import until
 from kvsender_nixl.lab.real_world import RealWorld
 from kvsender_nixl.lab.scenario_run import ScenarioRun
@@ -19,15 +18,13 @@ from kvsender_spec.contract import Attribution
 from kvsender_spec.trace import Misuse
 
 BIG: Final = (200, 200, 112)
-"""The chunks of 512 pages, 16 MiB: a peer that takes nothing keeps most of it waiting."""
+"""The chunks of 512 pages, 16 MiB: a peer that moves nothing keeps most of it waiting."""
 
 
 # ------------------------------------------------------------------------------------------------ nothing goes wrong
 
 
-def _transfers(
-    run: ScenarioRun, peers: Sequence[DecodePeer], dummies: Sequence[DecodePeer], *, scattered: bool
-) -> None:
+def _transfers(run: ScenarioRun, peers: Sequence[LabPeer], dummies: Sequence[LabPeer], *, scattered: bool) -> None:
     """Rooms of 1, 7, 64 and 512 pages at once, in several chunks, all in flight together."""
     sizes: tuple[tuple[int, ...], ...] = ((1,), (3, 4), (1, 31, 32), BIG)
     rooms = [run.open(peers, chunks, dummies=dummies, scattered=scattered) for chunks in sizes]
@@ -54,12 +51,12 @@ def three_peers(run: ScenarioRun, world: RealWorld, *, scattered: bool) -> None:
     *peers, dummy = world.shared(4)
     run.join(*peers)
     if scattered:
-        run.join(dummy)  # a dummy may be connected, too, and still receives nothing
+        run.join(dummy)  # a dummy may be connected, too, and has no part in it
     _transfers(run, peers, (dummy,), scattered=scattered)
 
 
 def no_pages(run: ScenarioRun, world: RealWorld) -> None:
-    """A room without pages still carries its aux data, to one peer and to three."""
+    """A room without pages still has its end, with one peer and with three; a sender's carries its aux data."""
     *peers, dummy = world.shared(4)
     run.join(*peers)
     rooms = [run.open(peers[:1], (0,)), run.open(peers, (0,), dummies=(dummy,)), run.open(peers, (2, 3))]
@@ -78,15 +75,15 @@ def out_of_order(run: ScenarioRun, world: RealWorld) -> None:
     room = run.open([slow, fast], (*BIG, 0)[:3])
     room.ready()
     room.send_all()
-    until("the fast peer has everything", lambda: _arrived(room, fast))
+    until("the fast peer has everything", lambda: _arrived(run, room, fast))
     slow.remote.hold(False)
     run.end(well=[room])
     run.finish()
 
 
-def _arrived(room: WatchedRoom, peer: DecodePeer) -> bool:
+def _arrived(run: ScenarioRun, room: WatchedRoom, peer: LabPeer) -> bool:
     room.poll()
-    return room.view.ended or peer.remote.count(room.target(peer)).request == PAGE_BYTES * len(room.source)
+    return room.view.ended or run.direction.landed(room, peer).request == run.direction.size(room, peer)
 
 
 def misuse(run: ScenarioRun, world: RealWorld) -> None:
@@ -150,31 +147,31 @@ def killed_in_flight(run: ScenarioRun, world: RealWorld) -> None:
     _half_way(run, room, victim)
     run.kill(victim)
     run.end(failed=[room])
-    # An error says nothing about the reads, so the pages stay until somebody who knows says that nothing reads them.
-    run.plan(bool(run.prefill.quarantined_pages()), "pages of transfers that ended in an error are held", "none")
+    # An error does not say that nothing moves any more, so the pages stay until somebody who knows says it.
+    run.plan(bool(run.front.quarantined_pages()), "pages of transfers that ended in an error are held", "none")
     run.finish()
-    run.prefill.fence(victim.name)  # its process is gone, and was reaped
-    left = len(run.prefill.quarantined_pages())
+    run.front.fence(victim.name)  # its process is gone, and was reaped
+    left = len(run.front.quarantined_pages())
     run.plan(left == 0, "the fence frees them", f"{left} pages are held")
 
 
-def _half_way(run: ScenarioRun, room: WatchedRoom, peer: DecodePeer) -> None:
-    """Let a held peer take some of the room's bytes."""
-    total = PAGE_BYTES * len(room.source)
+def _half_way(run: ScenarioRun, room: WatchedRoom, peer: LabPeer) -> None:
+    """Let a held peer move some of the room's bytes."""
+    total = run.direction.size(room, peer)
 
     def some_landed() -> bool:
         room.poll()
         peer.remote.progress(1)
-        return room.view.ended or peer.remote.count(room.target(peer)).landed > 0
+        return room.view.ended or run.direction.landed(room, peer).landed > 0
 
-    until(f"some bytes are at {peer.name}", some_landed)
-    landed = peer.remote.count(room.target(peer)).landed
+    until(f"some bytes have moved between us and {peer.name}", some_landed)
+    landed = run.direction.landed(room, peer).landed
     seen = f"{landed} of {total} bytes landed; the room answered {room.view.terminal!r}"
     run.plan(landed < total and not room.view.ended, "some bytes have landed, and the room is live", seen)
 
 
 def one_of_three_killed(run: ScenarioRun, world: RealWorld) -> None:
-    """The room of all three fails; rooms of the others are well, and their receivers of the failed room are told."""
+    """The room of all three fails, and the other two are told why; rooms of these two are well."""
     first, third = world.shared(2)
     victim = world.mortal()
     peers = run.join(first, victim, third)
@@ -191,8 +188,8 @@ def one_of_three_killed(run: ScenarioRun, world: RealWorld) -> None:
     run.end(failed=[room], well=others)
     run.finish()
     for peer in (first, third):
-        reason = peer.remote.look(str(room.key)).reason
-        run.plan("nixlRemoteDisconnectError" in reason, f"the receiver at {peer.name} knows the cause", reason)
+        reason = run.direction.told(room, peer)[1]
+        run.plan("nixlRemoteDisconnectError" in reason, f"{peer.name} knows the cause", reason)
 
 
 def unreachable(run: ScenarioRun, world: RealWorld) -> None:
@@ -222,7 +219,7 @@ def unreachable(run: ScenarioRun, world: RealWorld) -> None:
 def stopped(run: ScenarioRun, world: RealWorld) -> None:
     """A stopped peer runs into the deadline; its bytes land afterwards; only then are the pages free."""
     well, peer = run.join(*world.shared(1), world.mortal())
-    peer.remote.hold(True)  # so that after SIGCONT it can be asked before anything lands
+    peer.remote.hold(True)  # so that after SIGCONT one can look before anything lands
     room = run.open([peer], BIG)
     after = run.open([peer], (5,))
     other = run.open([well], (64, 64))
@@ -237,10 +234,10 @@ def stopped(run: ScenarioRun, world: RealWorld) -> None:
     run.finish()
 
 
-def _late(run: ScenarioRun, room: WatchedRoom, peer: DecodePeer, resume: Callable[[], None] = lambda: None) -> None:
+def _late(run: ScenarioRun, room: WatchedRoom, peer: LabPeer, resume: Callable[[], None] = lambda: None) -> None:
     """All bytes land in the end, and some of them after the report."""
     before, after = run.late_bytes(room, peer, resume)
-    total = PAGE_BYTES * len(room.sent_pages)
+    total = run.direction.size(room, peer)
     seen = f"{before.request} before the peer went on, {after.request} at last"
     run.plan(before.request < total == after.request, f"{total} bytes land, some after the report", seen)
 
@@ -264,7 +261,7 @@ def aborted_in_flight(run: ScenarioRun, world: RealWorld) -> None:
     other.send()
     peer.remote.hold(False)
     run.end(failed=[room], well=[other])
-    left = len(run.prefill.quarantined_pages())
+    left = len(run.front.quarantined_pages())
     run.plan(left == 0, "everything has settled: no page is held", f"{left} are")
     run.finish()
 
@@ -331,7 +328,7 @@ def restarted(run: ScenarioRun, world: RealWorld) -> None:
 
 
 def restarted_unnoticed(run: ScenarioRun, world: RealWorld) -> None:
-    """The new process registers before the sender has noticed that the old one is gone."""
+    """The new process registers before this side has noticed that the old one is gone."""
     (victim,) = run.join(world.mortal())
     victim.remote.hold(True)
     room = run.open([victim], (100, 100))

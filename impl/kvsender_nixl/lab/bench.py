@@ -1,9 +1,9 @@
-"""What the reference sender costs on this machine, beside the bare NIXL calls that do the same transfers.
+"""What the reference sender and reader cost on this machine, beside the bare NIXL calls that do the same transfers.
 
 Exit codes: 0 every bar is met, 1 one is missed, 2 the command was used wrongly, NIXL is missing, or something could not
 be measured.
 
-Samples of the sender and of the bare calls alternate, on one agent and one connection. What of the bare calls the
+Samples of ours and of the bare calls alternate, on one agent and one connection. What of the bare calls the
 broadcasts of page ids take is in a column of its own.
 
 The other side is a process of its own, this program with ``--peer``. It calls NIXL without a pause, because without a
@@ -46,20 +46,21 @@ from rich.table import Table
 
 from kvsender_nixl.exchange import PeerMetadata
 from kvsender_nixl.lab import bench_sides as sides
-from kvsender_nixl.lab.bench_sides import MAX_ASKED, Bench, MeasuredSender, Unmeasured, complete
+from kvsender_nixl.lab.bench_sides import MAX_ASKED, Bench, Measured, Unmeasured, complete
 from kvsender_nixl.lab.samples import Part, Row, Series, alternate
 from kvsender_nixl.transfers import DONE, PROC
-from kvsender_spec.contract import KVPoll
+from kvsender_spec.contract import KVPoll, Operation
 from kvsender_spec.front import refuse, require_writable
 
 SEND_RATIO: Final = 1.25
 SEND_ALLOWANCE_US: Final = 15.0
-"""The bar of send() up to the post: SEND_RATIO times what the bare calls take, and this on top."""
+"""The bar of send() and read() up to the post: SEND_RATIO times what the bare calls take, and this on top."""
 POLL_LIMIT_US: Final = 1.5
 POLL_LIMIT_IN_FLIGHT: Final = 64
 """The bar of poll(), with this many chunks in flight."""
 
 PAGES: Final = (1, 16, 128, 512)
+READ_PAGES: Final = (1, 512)
 ROOM_PAGES: Final = (16, 128)
 ROOM_CHUNKS: Final = 4
 IN_FLIGHT: Final = (1, 8, POLL_LIMIT_IN_FLIGHT)
@@ -89,7 +90,7 @@ def _row_name(scattered: bool, pages: int) -> str:
 
 
 def measure_send(bench: Bench, scattered: bool, pages: int, seconds: float, *, barred: bool) -> Row:
-    """send() of the first chunk of a room, which is the dearest: it finds the ways to the peers as well.
+    """send() or read() of the first chunk of a room, which is the dearest: it finds the ways to the peers as well.
 
     One more page concludes the room. That, and all releases, are in nobody's time. The bare calls, too, are made
     beside a new room, which is given up afterwards, so that both find the same caches and the same allocator.
@@ -100,8 +101,8 @@ def measure_send(bench: Bench, scattered: bool, pages: int, seconds: float, *, b
 
     def sample_sender() -> None:
         sender = bench.open(chunks)
-        ours.time(lambda: sender.send(chunk.pages))
-        sender.send(rest.pages)
+        ours.time(lambda: sender.hand_over(chunk.pages))
+        sender.hand_over(rest.pages)
         complete(sender)
         sender.clear()
 
@@ -123,6 +124,10 @@ def measure_sends(bench: Bench, seconds: float, *, barred: bool) -> tuple[Row, .
     return tuple(
         measure_send(bench, scattered, pages, seconds, barred=barred) for scattered in (False, True) for pages in PAGES
     )
+
+
+def measure_reads(bench: Bench, seconds: float) -> tuple[Row, ...]:
+    return tuple(measure_send(bench, False, pages, seconds, barred=True) for pages in READ_PAGES)
 
 
 def measure_poll(
@@ -154,12 +159,14 @@ def measure_poll(
     return Row.of(name, ours.times, bare.times, limit_us)
 
 
-def measure_polls(bench: Bench, peer: PeerProcess[None, PeerMetadata], seconds: float) -> tuple[Row, ...]:
+def measure_polls(
+    bench: Bench, peer: PeerProcess[None, PeerMetadata], seconds: float, in_flight: Sequence[int] = IN_FLIGHT
+) -> tuple[Row, ...]:
     """poll() of rooms whose chunks cannot complete, because the peer is stopped; then of a room that is complete.
 
     The bare call asks about one transfer in the same state.
     """
-    rooms = {number: bench.chunks(True, *repeat(1, number)) for number in IN_FLIGHT}
+    rooms = {number: bench.chunks(True, *repeat(1, number)) for number in in_flight}
     senders = {number: bench.open(chunks) for number, chunks in rooms.items()}
     (alone,) = bench.chunks(True, 1)
     rows: list[Row] = []
@@ -169,7 +176,7 @@ def measure_polls(bench: Bench, peer: PeerProcess[None, PeerMetadata], seconds: 
         check = partial(bench.transport.check_xfer_state, handle)
         for number, sender in senders.items():
             for chunk in rooms[number]:
-                sender.send(chunk.pages)
+                sender.hand_over(chunk.pages)
         for number, sender in senders.items():
             limit_us = POLL_LIMIT_US if number == POLL_LIMIT_IN_FLIGHT else None
             expected = (KVPoll.Transferring, PROC)
@@ -181,7 +188,7 @@ def measure_polls(bench: Bench, peer: PeerProcess[None, PeerMetadata], seconds: 
     for _ in repeat(None, MAX_ASKED):
         if check() != PROC:
             break
-    rows.append(measure_poll("complete", senders[1].poll, check, (KVPoll.Success, DONE), seconds, None))
+    rows.append(measure_poll("complete", senders[in_flight[0]].poll, check, (KVPoll.Success, DONE), seconds, None))
     bench.settle(handle, answer)
     return tuple(rows)
 
@@ -191,9 +198,9 @@ def measure_room(bench: Bench, scattered: bool, pages: int, seconds: float) -> R
     chunks = bench.chunks(scattered, *repeat(pages, ROOM_CHUNKS))
     ours, bare = Series(), Series()
 
-    def send_room(sender: MeasuredSender) -> None:
+    def send_room(sender: Measured) -> None:
         for chunk in chunks:
-            sender.send(chunk.pages)
+            sender.hand_over(chunk.pages)
         complete(sender)
 
     def send_bare() -> None:
@@ -211,7 +218,7 @@ def measure_room(bench: Bench, scattered: bool, pages: int, seconds: float) -> R
 
 
 def measure(effort: Effort, wrap: sides.Wrap = sides.unwrapped) -> Iterator[Part]:
-    """Measure part after part. ``wrap`` puts something around each sender before it is measured.
+    """Measure part after part. ``wrap`` puts something around what serves each room before it is measured.
 
     Raises Unmeasured, and PeerError where the peer process does not answer.
     """
@@ -219,19 +226,28 @@ def measure(effort: Effort, wrap: sides.Wrap = sides.unwrapped) -> Iterator[Part
     name = f"bench-decode-{pid}"
     with PeerProcess[None, PeerMetadata](PROGRAM, name, ["--peer", name]) as peer:
         metadata = peer.request(None)
-        unposted = Bench(sides.Unposted(create_agent(f"bench-unposted-{pid}")), metadata, wrap)
-        bench = Bench(create_agent(f"bench-prefill-{pid}"), metadata, wrap)
+
+        def unposted(operation: Operation) -> Bench:
+            """All is real but the post. It is made while the peer answers, and measured while it does not."""
+            agent = create_agent(f"bench-unposted-{operation}-{pid}")
+            return Bench(sides.Unposted(agent), metadata, wrap, operation)
+
+        writes, reads = unposted("WRITE"), unposted("READ")
+        bench = Bench(create_agent(f"bench-prefill-{pid}"), metadata, wrap, "WRITE")
+        reading = Bench(create_agent(f"bench-reader-{pid}"), metadata, wrap, "READ")
         made = "ids to indices, make_prepped_xfer"
+        before_post = f"minimum at most {SEND_RATIO} x bare + {SEND_ALLOWANCE_US:.0f} us"
+        in_flight = f"minimum at most {POLL_LIMIT_US} us with {POLL_LIMIT_IN_FLIGHT} in flight"
+        check = "check_xfer_state of one transfer"
         peer.stop()
-        rows = measure_sends(unposted, effort.row_s, barred=True)
+        rows = measure_sends(writes, effort.row_s, barred=True)
+        read_rows = measure_reads(reads, effort.row_s)
         peer.cont()
-        bar = f"minimum at most {SEND_RATIO} x bare + {SEND_ALLOWANCE_US:.0f} us"
-        yield Part("send", "send() before the post", made, bar, rows)
+        yield Part("send", "send() before the post", made, before_post, rows)
         rows = measure_sends(bench, effort.row_s, barred=False)
         yield Part("post", "send() with the post", f"{made}, transfer", "none", rows)
         rows = measure_polls(bench, peer, effort.row_s)
-        bar = f"minimum at most {POLL_LIMIT_US} us with {POLL_LIMIT_IN_FLIGHT} in flight"
-        yield Part("poll", f"poll(), batches of {CALLS_PER_BATCH}", "check_xfer_state of one transfer", bar, rows)
+        yield Part("poll", f"poll(), batches of {CALLS_PER_BATCH}", check, in_flight, rows)
         rows = tuple(
             measure_room(bench, scattered, pages, effort.room_row_s)
             for scattered in (False, True)
@@ -239,13 +255,16 @@ def measure(effort: Effort, wrap: sides.Wrap = sides.unwrapped) -> Iterator[Part
         )
         what = f"room of {ROOM_CHUNKS} chunks, first send() to Success"
         yield Part("room", what, f"{made}, transfer, check_xfer_state until DONE, release", "none", rows)
+        yield Part("read", "the reader's read() before the post", made, before_post, read_rows)
+        rows = measure_polls(reading, peer, effort.row_s, (POLL_LIMIT_IN_FLIGHT,))
+        yield Part("read-poll", f"the reader's poll(), batches of {CALLS_PER_BATCH}", check, in_flight, rows)
 
 
 # ------------------------------------------------------------------------------------------------------- the command
 
 
 def render(part: Part) -> Table:
-    places = 3 if part.key == "poll" else 1
+    places = 3 if part.key.endswith("poll") else 1
     table = Table(
         title=f"{part.what} (us)",
         caption=f"bare: {part.bare}\nbar: {part.bar}",
@@ -254,7 +273,7 @@ def render(part: Part) -> Table:
         box=box.SIMPLE_HEAD,
     )
     table.add_column("", no_wrap=True)
-    sides = [f"{side}\n{number}" for side in ("sender", "bare") for number in ("min", "median", "cpu")]
+    sides = [f"{side}\n{number}" for side in ("ours", "bare") for number in ("min", "median", "cpu")]
     for name in (*sides, "min\nratio", "cpu\nratio", "bar"):
         table.add_column(name, justify="right", no_wrap=True)
     with_indices = any(row.indices is not None for row in part.rows)
@@ -264,7 +283,7 @@ def render(part: Part) -> Table:
     for row in part.rows:
         times = [
             f"{value:.{places if value < LONG_US else 0}f}"
-            for side in (row.sender, row.bare)
+            for side in (row.ours, row.bare)
             for value in (side.min_us, side.median_us, side.cpu_median_us)
         ]
         limit = "-" if row.limit_us is None else f"{row.limit_us:.{places}f}"
@@ -300,7 +319,7 @@ def main(
     json_path: Annotated[Path | None, typer.Option("--json", help="write the numbers there as well")] = None,
     peer: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
-    """Measure the reference sender beside bare NIXL. Exits with 1 when a bar is missed."""
+    """Measure the reference sender and reader beside bare NIXL. Exits with 1 when a bar is missed."""
     if peer:
         sides.run_peer(peer)
         return

@@ -17,6 +17,7 @@ from typing import Final
 from kvsender_nixl.lab.real_world import RealWorld
 from kvsender_nixl.lab.scenario_run import ScenarioRun
 from kvsender_nixl.lab.scenarios import SCENARIOS, Scenario
+from kvsender_nixl.lab.words import INITIATORS
 from kvsender_spec.clauses import CLAUSES, Clause, Layer
 from kvsender_spec.history.events import (
     AnyEvent,
@@ -39,7 +40,6 @@ from kvsender_spec.observe.verdict import Breakdown, Findings, Outcome, Report, 
 from kvsender_spec.observe.verdicts import verdict_of
 from kvsender_spec.trace import Setup, Trace
 
-SUBJECT: Final = "the reference sender on real NIXL"
 _POINTS: Final[dict[type[MayFail], str]] = {
     TransferMade: "make",
     TransferPosted: "post",
@@ -54,7 +54,7 @@ _POINTS: Final[dict[type[MayFail], str]] = {
 class ScenarioResult:
     scenario: Scenario
     history: History | None
-    """None where the prefill side could not be made."""
+    """None where the side itself could not be made."""
     findings: Findings
     note: str
     """Why it is an error, in full; empty otherwise."""
@@ -118,13 +118,14 @@ def run(world: RealWorld, scenarios: Iterable[Scenario]) -> RealReport:
     """Run them one after the other; the world's processes live on."""
     results = [run_scenario(world, scenario) for scenario in scenarios]
     broke = [result for result in results if result.outcome is Outcome.ERROR]
+    whole = {result.scenario.name for result in results} >= {each.name for each in SCENARIOS[world.operation]}
     report = Report(
-        adapter=SUBJECT,
+        adapter=f"the reference {INITIATORS[world.operation]} on real NIXL",
         profile=Profile.FULL,
         seed=world.seed,
         runs=len(results),
         steps=sum(isinstance(event, CallStarted) for result in results for event in result.events),
-        verdicts=tuple(_verdict(clause, results) for clause in CLAUSES),
+        verdicts=tuple(_verdict(clause, results, whole=whole) for clause in CLAUSES),
         errors=tuple(Breakdown(f"scenario {r.scenario.name}: {r.note}", Trace(Setup(), ())) for r in broke),
     )
     return RealReport(report, tuple(results), world.launched)
@@ -132,7 +133,7 @@ def run(world: RealWorld, scenarios: Iterable[Scenario]) -> RealReport:
 
 def run_scenario(world: RealWorld, scenario: Scenario) -> ScenarioResult:
     began = time.monotonic()
-    world.warm()  # what the scenario may break starts while its prefill side does
+    world.warm()  # what the scenario may break starts while its own side does
     run: ScenarioRun | None = None
     note = why = ""
     try:
@@ -148,7 +149,7 @@ def run_scenario(world: RealWorld, scenario: Scenario) -> ScenarioResult:
     unseen = [clause for clause in scenario.clauses if not findings.held[clause]]
     own = [violation.observed for violation in findings.violations if violation.clause == OWN_ERROR]
     if not note and own:
-        note = f"the sender's or the lab's own error: {own[0]}"
+        note = f"the subject's or the lab's own error: {own[0]}"
     elif not note and run.unplanned:
         note = f"it did not come out as planned: {'; '.join(run.unplanned)}"
     elif not note and unseen:
@@ -156,14 +157,13 @@ def run_scenario(world: RealWorld, scenario: Scenario) -> ScenarioResult:
     return ScenarioResult(scenario, run.history, findings, note, time.monotonic() - began)
 
 
-def _verdict(clause: Clause, results: Sequence[ScenarioResult]) -> Verdict:
+def _verdict(clause: Clause, results: Sequence[ScenarioResult], *, whole: bool) -> Verdict:
     """The worst of all scenarios; a scenario that did not come to its end speaks against what it is there for."""
     verdicts = [_of_one(clause, result) for result in results]
     broke = [r.scenario.name for r in results if r.outcome is Outcome.ERROR and clause.id in r.scenario.clauses]
     if broke:
         verdicts.append(Verdict(clause, Outcome.ERROR, note=f"not judged to the end: {', '.join(broke)}"))
     verdict = merge(verdicts)
-    whole = {result.scenario.name for result in results} >= {scenario.name for scenario in SCENARIOS}
     if verdict.outcome is Outcome.INCONCLUSIVE and not (whole and Layer.REAL in clause.layers):
         note = f"no scenario that ran is about it ({verdict.note})"
         return replace(verdict, outcome=Outcome.NOT_APPLICABLE, note=note)

@@ -54,6 +54,10 @@ class Memory:
 
         return Memory([items(num_pages, size) for size in SHAPES], [items(NUM_SLOTS, size) for size in AUX_BYTES])
 
+    def turned(self, by: int) -> Memory:
+        """A copy whose page ``n`` has the content of page ``n + by``, and the last ones that of the first ones."""
+        return Memory([np.roll(region, -by, axis=0) for region in self.regions], [slot.copy() for slot in self.slots])
+
     def copy(self) -> Memory:
         return Memory([region.copy() for region in self.regions], [slot.copy() for slot in self.slots])
 
@@ -62,7 +66,7 @@ class Memory:
             mine[:] = theirs
 
     def reuse(self, pages: Sequence[int]) -> None:
-        """What a caller does to pages that it believes to be free: the next request's data goes into them."""
+        """What the owner does to pages that it believes to be free: the next request's data goes into them."""
         for region in self.regions:
             region[np.array(pages, np.int64)] |= NEXT_REQUEST
 
@@ -88,10 +92,10 @@ class Tally:
         return self.request + self.next_request
 
 
-def tally(memory: Memory, pages: Ids) -> Tally:
-    """Count the bytes of these pages in every region."""
+def tally(memory: Memory, pages: Ids, regions: Sequence[int] = ()) -> Tally:
+    """Count the bytes of these pages in every region, or in some."""
     request = next_request = total = 0
-    for region in memory.regions:
+    for region in [memory.regions[number] for number in regions] or memory.regions:
         # A copy: the bytes may change while they are counted, and the three counts are to add up.
         rows = region[pages]
         request += int(np.count_nonzero(rows < NEXT_REQUEST))
@@ -101,8 +105,12 @@ def tally(memory: Memory, pages: Ids) -> Tally:
 
 
 def wrong_bytes(ours: Sequence[Bytes], theirs: Sequence[Bytes], source: Ids, target: Ids) -> int:
-    """How many bytes of the target items differ from those of the source items they were written from."""
+    """How many bytes of the target items, in ``theirs``, differ from those of the source items that they come from."""
     return sum(int(np.count_nonzero(a[source] != b[target])) for a, b in zip(ours, theirs, strict=True))
+
+
+def ids(values: Sequence[int]) -> Ids:
+    return np.array(values, np.int32)
 
 
 def touched_bytes(before: Sequence[Bytes], now: Sequence[Bytes], written: Ids) -> int:

@@ -1,4 +1,4 @@
-"""A decode process, from outside."""
+"""A peer process, from outside."""
 
 from __future__ import annotations
 
@@ -9,35 +9,56 @@ from kvsender_nixl.exchange import PeerMetadata
 from kvsender_nixl.lab.memory import NUM_PAGES
 from kvsender_nixl.lab.process import PeerProcess
 from kvsender_nixl.lab.remote import Call, Remote, Request, Start
+from kvsender_nixl.lab.words import PEERS
+from kvsender_spec.contract import Operation
 
 if TYPE_CHECKING:
-    # At run time only its process imports it: it loads NIXL, which reads the environment as it is by then.
+    # At run time only its process imports them: they load NIXL, which reads the environment as it is by then.
     from kvsender_nixl.lab.decode import DecodeProcess
+    from kvsender_nixl.lab.holder import HolderProcess
+    from kvsender_nixl.lab.played import Played
 
-PROGRAM: Final = "kvsender_nixl.lab.decode"
+PROGRAM: Final = "kvsender_nixl.lab.program"
 
 
-class DecodePeer:
-    """One decode process. Its interpreter starts at once; ``begin`` gives it a name and an agent."""
+class LabPeer:
+    """One peer process. Its interpreter starts at once; ``begin`` gives it a name and an agent.
 
-    def __init__(self, seed: int, *, env: Mapping[str, str] | None = None, num_pages: int = NUM_PAGES) -> None:
+    ``remote`` is what it does, when asked, whatever it plays; ``decode`` and ``holder`` are what it does as that. All
+    of them raise PeerError where it does not answer, or answers with an exception.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        operation: Operation = "WRITE",
+        number: int = 0,
+        *,
+        env: Mapping[str, str] | None = None,
+        num_pages: int = NUM_PAGES,
+    ) -> None:
         self.name = ""
+        self.number: Final = number
         self._seed: Final = seed
+        self._operation: Final[Operation] = operation
         self._num_pages: Final = num_pages
-        self.process: Final[PeerProcess[Request, object]] = PeerProcess(PROGRAM, "decode", env=env)
-        self.remote: Final = cast("DecodeProcess", Remote(self._ask))
-        """What it does, when asked. Raises PeerError where it does not answer, or answers with an exception."""
+        self.process: Final[PeerProcess[Request, object]] = PeerProcess(PROGRAM, PEERS[operation], env=env)
+        remote = Remote(self._ask)
+        self.remote: Final = cast("Played", remote)
+        self.decode: Final = cast("DecodeProcess", remote)
+        self.holder: Final = cast("HolderProcess", remote)
         self._starting: int | None = None
         self._metadata: PeerMetadata | None = None
 
     def begin(self, name: str) -> None:
         """Start the agent, without waiting for it."""
         self.name = name
-        self._starting = self.process.send(Start(name, self._seed, self._num_pages))
+        start = Start(name, self._seed, self._num_pages, self._operation, self.number)
+        self._starting = self.process.send(start)
 
     @property
     def metadata(self) -> PeerMetadata:
-        """What the prefill side must be told; the first use waits for the agent."""
+        """What the initiator must be told; the first use waits for the agent."""
         if self._metadata is None:
             assert self._starting is not None
             self._metadata = cast(PeerMetadata, self.process.receive(self._starting, what=f"the start of {self.name}"))

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kvsender_nixl.lab.memory import PAGE_BYTES, REQUEST, Arrays, Memory, Tally
-from kvsender_nixl.lab.peer import DecodePeer
+from kvsender_nixl.lab.peer import LabPeer
 from kvsender_nixl.lab.process import NIXL_ENV, until
 from kvsender_spec.contract import INIT_AGENT
 
@@ -53,7 +53,7 @@ class Round:
     """One transfer of everything, by a raw agent to a process of its own."""
 
     def __init__(self, number: int) -> None:
-        self.peer: Final = DecodePeer(number, env=ENV, num_pages=NUM_PAGES)
+        self.peer: Final = LabPeer(number, env=ENV, num_pages=NUM_PAGES)
         self.memory: Final = Memory.filled(number, REQUEST, NUM_PAGES)
         self._pages: Final = np.arange(NUM_PAGES, dtype=np.int32)
 
@@ -81,7 +81,7 @@ class Round:
         self.memory.reuse(range(NUM_PAGES))
 
     def landed(self) -> Tally:
-        return self.peer.remote.count(range(NUM_PAGES))
+        return self.peer.decode.count(range(NUM_PAGES))
 
     def settle(self, agent: nixl_agent) -> Tally:
         """Both sides go on until nothing lands any more."""

@@ -1,7 +1,7 @@
 """What a run writes down: its header, and how calls and other events get into the history.
 
 The header says which kinds of events the lab records completely, so that no code has to say which clauses it can tell.
-Time is real, but it does not advance during one call of the caller: the sender and the history then mean the same
+Time is real, but it does not advance during one call of the caller: the subject and the history then mean the same
 instant.
 """
 
@@ -17,7 +17,7 @@ from typing import Final
 from kvsender_nixl.adapter import attribution, read_notification
 from kvsender_nixl.agent import ERROR_CLASSES
 from kvsender_nixl.side import SenderOptions
-from kvsender_spec.contract import KVPoll, KVUsageError
+from kvsender_spec.contract import KVPoll, KVUsageError, Operation
 from kvsender_spec.history.errors import ErrorClasses
 from kvsender_spec.history.events import KINDS, History, NotificationHeard, PagesHeld
 from kvsender_spec.history.header import Ability, Header, Limits, Source
@@ -32,6 +32,7 @@ CAN: Final = (
     Ability.CLEAR,
     Ability.METRICS,
     Ability.NOTIFY,
+    Ability.TELLS_SUCCESS,
     Ability.QUARANTINE,
     Ability.ATTRIBUTION,
     Ability.RECONNECT,
@@ -54,10 +55,10 @@ UNSEEN: Final = frozenset(
 class Recording:
     """One history, which ``observer`` sees as it is written."""
 
-    def __init__(self, name: str, options: SenderOptions, settle_s: float) -> None:
+    def __init__(self, subject: str, operation: Operation, options: SenderOptions, settle_s: float) -> None:
         self._began: Final = time.monotonic()
         self.now = 0.0
-        """Seconds, as the sender and the history know them."""
+        """Seconds, as the subject and the history know them."""
         limits = Limits(
             transfer_timeout_s=options.transfer_timeout_s,
             drain_timeout_s=options.drain_timeout_s,
@@ -66,7 +67,8 @@ class Recording:
         header = Header(
             source=Source.REAL,
             vantage=tuple(kind for kind in KINDS if kind not in UNSEEN),
-            subject=f"kvsender_nixl, scenario {name}",
+            subject=subject,
+            operation=operation,
             profile=options.profile.value,
             can=CAN,
             limits=limits,

@@ -1,7 +1,7 @@
-"""How a decode process is asked: a call of one of its methods is a request.
+"""How a peer process is asked: a call of one of its methods is a request.
 
-What both sides of the line need stands here, and not in ``lab.decode``, because that program runs as ``__main__`` and
-its own classes would be other classes at the other side.
+What both sides of the line need stands here, and not in ``lab.program``, because that runs as ``__main__`` and its own
+classes would be other classes at the other side.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kvsender_spec.contract import KVPoll
+from kvsender_spec.contract import KVPoll, Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,15 @@ class Start:
     name: str
     seed: int
     num_pages: int
+    operation: Operation = "WRITE"
+    """What its initiator does: WRITE to a decode side, READ from a holder."""
+    number: int = 0
+    """Another one for each process of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Answers what this method of ``DecodeProcess`` returns."""
+    """Answers what this method of what the process plays returns."""
 
     method: str
     arguments: tuple[object, ...]

@@ -1,4 +1,4 @@
-"""Samples of a call of the sender beside samples of bare NIXL calls, and what they come to.
+"""Samples of a call of the sender or the reader beside samples of bare NIXL calls, and what they come to.
 
 Machines are shared and noisy, so nothing here is compared across runs: both sides alternate in one process. Bars are
 held against the minima, which noise cannot lower; the CPU time of the thread stands beside the wall time, because it
@@ -62,27 +62,27 @@ class Series:
 
 
 class Row(msgspec.Struct, frozen=True):
-    """The sender beside the bare calls."""
+    """The sender or the reader, which are ours, beside the bare calls."""
 
     name: str
-    sender: Times
+    ours: Times
     bare: Times
     ratio_min: float
     ratio_cpu_median: float
     indices: Times | None
     """What making the bare calls' index arrays from page ids took, which is in no time of theirs."""
     limit_us: float | None
-    """Bounds the sender's minimum; None where there is no bar."""
+    """Bounds our minimum; None where there is no bar."""
     verdict: str
     """"ok" or "over"; empty where there is no bar."""
 
     @classmethod
     def of(
-        cls, name: str, sender: Times, bare: Times, limit_us: float | None = None, indices: Times | None = None
+        cls, name: str, ours: Times, bare: Times, limit_us: float | None = None, indices: Times | None = None
     ) -> Row:
-        ratio_min, ratio_cpu = sender.min_us / bare.min_us, sender.cpu_median_us / bare.cpu_median_us
-        verdict = "" if limit_us is None else "ok" if sender.min_us <= limit_us else "over"
-        return cls(name, sender, bare, ratio_min, ratio_cpu, indices, limit_us, verdict)
+        ratio_min, ratio_cpu = ours.min_us / bare.min_us, ours.cpu_median_us / bare.cpu_median_us
+        verdict = "" if limit_us is None else "ok" if ours.min_us <= limit_us else "over"
+        return cls(name, ours, bare, ratio_min, ratio_cpu, indices, limit_us, verdict)
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -100,7 +100,7 @@ class Part(msgspec.Struct, frozen=True):
         return [f"{self.key}: {row.name}" for row in self.rows if row.verdict == "over"]
 
 
-def alternate(sender: Callable[[], object], bare: Callable[[], object], seconds: float) -> None:
+def alternate(ours: Callable[[], object], bare: Callable[[], object], seconds: float) -> None:
     """Take samples of both in turn. Who is first changes, so that neither always finds the other's cache."""
     # A collection in the middle of a sample would be most of that sample.
     gc.collect()
@@ -110,7 +110,7 @@ def alternate(sender: Callable[[], object], bare: Callable[[], object], seconds:
         for number in count():
             if number >= MIN_SAMPLES and time.perf_counter() >= until:
                 return
-            first, second = (sender, bare) if number % 2 else (bare, sender)
+            first, second = (ours, bare) if number % 2 else (bare, ours)
             first()
             second()
     finally:

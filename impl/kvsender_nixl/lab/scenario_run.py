@@ -1,4 +1,4 @@
-"""A run of a scenario: one prefill side on real NIXL, what its caller does, what is done to its peers. Judges nothing.
+"""A run of a scenario: one side on real NIXL, what its caller does, what is done to its peers. Judges nothing.
 
 Whatever happens becomes an event of one history, which an ``Observer`` sees at once. The run may ask it which state a
 room is in; what comes of it all is said by the observer's verdicts, from the live history as from its file.
@@ -13,17 +13,15 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import torch
-
 from kvsender_nixl.agent import create_agent
-from kvsender_nixl.buffers import AuxBuffers, KVPool
-from kvsender_nixl.lab.memory import LAYERS, NUM_PAGES, NUM_SLOTS, SHAPES, Tally
-from kvsender_nixl.lab.peer import DecodePeer
+from kvsender_nixl.lab.direction import DIRECTIONS, Direction
+from kvsender_nixl.lab.memory import NUM_PAGES, NUM_SLOTS, Memory, Tally
+from kvsender_nixl.lab.peer import LabPeer
 from kvsender_nixl.lab.process import LIMIT_S, STEP_S, TimeUp, until
 from kvsender_nixl.lab.real_world import RealWorld
 from kvsender_nixl.lab.recording import Recording
 from kvsender_nixl.lab.watched import WatchedRoom
-from kvsender_nixl.prefill import Prefill
+from kvsender_nixl.lab.words import INITIATORS
 from kvsender_nixl.side import SenderOptions
 from kvsender_spec.contract import KVPoll
 from kvsender_spec.history.events import (
@@ -31,6 +29,7 @@ from kvsender_spec.history.events import (
     BytesLanded,
     FaultsOver,
     KeptCounted,
+    PagesRefilled,
     PeerLost,
     PeerResumed,
     PeerReturned,
@@ -38,12 +37,11 @@ from kvsender_spec.history.events import (
     RoomOpened,
     RunEnded,
 )
-from kvsender_spec.history.record import Place
-from kvsender_spec.history.recording_agent import RecordingAgent, Transfer
+from kvsender_spec.history.recording_agent import RecordingAgent
 from kvsender_spec.history.words import CallName, Destination, Says
 
 if TYPE_CHECKING:
-    from kvsender_nixl.lab.real_world import RealPrefill
+    from kvsender_nixl.lab.real_world import RealFront
 
 _MARGIN_S: Final = 5.0
 _MOST_ESCAPES: Final = 20
@@ -51,106 +49,115 @@ _MOST_ESCAPES: Final = 20
 
 
 class ScenarioRun(Recording):
-    """One prefill side with its own agent; the scenario calls its rooms and does things to its peers."""
+    """One side with its own agent; the scenario calls its rooms and does things to its peers."""
 
     def __init__(self, world: RealWorld, name: str, options: SenderOptions) -> None:
-        super().__init__(name, options, LIMIT_S)
-        self.memory: Final = world.pristine.copy()
+        word = INITIATORS[world.operation]
+        super().__init__(f"kvsender_nixl {word}, scenario {name}", world.operation, options, LIMIT_S)
         self.random: Final = random.Random(f"{world.seed} {name}")
         self.rooms: Final[list[WatchedRoom]] = []
         """By key."""
         self.unplanned: Final[list[str]] = []
         """What did not come out as the scenario has planned."""
-        self._agent: Final = create_agent(f"prefill-{name}")
-        self._peers: Final[dict[str, DecodePeer]] = {}
+        self._agent: Final = create_agent(f"{word}-{name}")
+        self._peers: Final[dict[str, LabPeer]] = {}
         """The process that has each name now."""
         self._processes: Final[dict[bytes, tuple[str, int]]] = {}
         """Name and generation of each, by its agent's metadata."""
         self._generations: Final[dict[str, int]] = {}
         self._over: bool | None = None
         """What faults.over has said last about what is in flight; None before."""
-        self._sources: Final = list(range(NUM_PAGES))
-        self._targets: Final[dict[str, list[int]]] = {}
-        tensors = [torch.from_numpy(region) for region in self.memory.regions]
-        pool = KVPool(tensors[:LAYERS], tensors[LAYERS:])
-        aux = AuxBuffers([torch.from_numpy(slots) for slots in self.memory.slots])
-        recording = RecordingAgent(self._agent, self.recorder, self._processes.__getitem__, self._place)
-        self.prefill: Final[RealPrefill] = Prefill(
-            world.plant.wire(recording), pool, aux, options, clock=lambda: self.now
+        self._own: Final = list(range(NUM_PAGES))
+        self._theirs: Final[dict[str, list[int]]] = {}
+        recording = RecordingAgent(
+            self._agent,
+            self.recorder,
+            self._processes.__getitem__,
+            lambda transfer: self.direction.place(transfer, self._generations.get(transfer.remote.agent, 0)),
         )
-        world.plant.prefill(self.prefill)
+        wire = world.plant.wire(recording)
+        direction = DIRECTIONS[world.operation]
+        self.direction: Final[Direction] = direction(wire, self._agent.name, world, options, lambda: self.now)
+        world.plant.front(self.front)
+
+    @property
+    def front(self) -> RealFront:
+        return self.direction.front
+
+    @property
+    def memory(self) -> Memory:
+        return self.direction.memory
 
     def plan(self, holds: bool, expected: str, observed: str) -> None:
         """What no clause says, but the scenario needs, or it is not the scenario that it is called."""
         if not holds:
             self.unplanned.append(f"{expected}; observed: {observed}")
 
-    def _place(self, transfer: Transfer) -> Place:
-        """What a transfer reads and writes. Descriptors are numbered region by region, so the remainder is the item."""
-        generation = self._generations.get(transfer.remote.agent, 0)
-        if len(transfer.remote.rows) != len(SHAPES):
-            return Place(aux=int(transfer.remote_indices[0]) % NUM_SLOTS, generation=generation)
-        source, target = (
-            tuple(dict.fromkeys((indices % NUM_PAGES).tolist()))
-            for indices in (transfer.local_indices, transfer.remote_indices)
-        )
-        return Place(source, target, generation=generation)
-
     # ---------------------------------------------------------------------------------------------------- the world
 
-    def join(self, *peers: DecodePeer) -> tuple[DecodePeer, ...]:
+    def join(self, *peers: LabPeer) -> tuple[LabPeer, ...]:
         """The peers register, one after the other. Returns them."""
         for peer in peers:
             self._know(peer)
-            self.call(CallName.RECONNECT, partial(self.prefill.register_peer, peer.metadata))
+            self.call(CallName.RECONNECT, partial(self.front.register_peer, peer.metadata))
         return peers
 
-    def _know(self, peer: DecodePeer, generation: int = 0) -> None:
+    def _know(self, peer: LabPeer, generation: int = 0) -> None:
         self._peers[peer.name] = peer
         self._generations[peer.name] = generation
         self._processes[peer.metadata.agent_metadata] = peer.name, generation
 
-    def kill(self, peer: DecodePeer) -> None:
+    def kill(self, peer: LabPeer) -> None:
         assert self._over is None, "the faults are over"
         peer.process.sigkill()
         self.tell(partial(PeerLost, peer=peer.name))
 
-    def stop(self, peer: DecodePeer) -> None:
+    def stop(self, peer: LabPeer) -> None:
         assert self._over is None, "the faults are over"
         peer.process.stop()
         self.tell(partial(PeerSilent, peer=peer.name))
 
-    def cont(self, peer: DecodePeer) -> None:
+    def cont(self, peer: LabPeer) -> None:
         peer.process.cont()
         self.tell(partial(PeerResumed, peer=peer.name))
 
-    def replace(self, old: DecodePeer, new: DecodePeer) -> None:
-        """A new process has the name of the old one and registers: the prefill side is to reconnect, once."""
+    def replace(self, old: LabPeer, new: LabPeer) -> None:
+        """A new process has the name of the old one and registers: this side is to reconnect, once."""
         name, generation = old.name, self._generations[old.name] + 1
         self._know(new, generation)
         self.tell(partial(PeerReturned, peer=name, generation=generation))
         view = self.observer.subject.peer(name)
 
         def register() -> None:
-            self.prefill.register_peer(new.metadata)
+            self.front.register_peer(new.metadata)
             with suppress(TimeUp):  # the observer says that it was not added
                 until(f"{name} is added again", lambda: view.added_since != 0)
 
         self.call(CallName.RECONNECT, register)
 
-    def late_bytes(self, room: WatchedRoom, peer: DecodePeer, resume: Callable[[], None]) -> tuple[Tally, Tally]:
-        """The room has reported, and its caller reuses what it may; only then does a held peer take the bytes.
+    def refill(self, room: WatchedRoom, peer: LabPeer, pages: Sequence[int]) -> None:
+        """A holder gives pages that it has granted for this room to another request."""
+        assert self._over is None or room.view.ended, "the faults are over"
+        peer.holder.refill(pages)
+        room.refilled[peer.name] = (*room.refilled.get(peer.name, ()), *pages)
+        self.tell(partial(PagesRefilled, room=room.key, peer=peer.name, pages=tuple(pages)))
 
-        Returns the bytes of the room's sent pages at the peer before that and when everything has settled.
+    def late_bytes(
+        self, room: WatchedRoom, peer: LabPeer, resume: Callable[[], None] = lambda: None
+    ) -> tuple[Tally, Tally]:
+        """The room has reported, and its caller reuses what it may; only then does a held peer move the bytes.
+
+        Returns the bytes where the room's pages go, before that and when everything has settled.
         """
-        held, target = self.prefill.quarantined_pages(), room.target(peer)[: len(room.sent_pages)]
-        self.memory.reuse([page for page in room.source if page not in held])
+        held = self.front.quarantined_pages()
+        reused = [page for page in room.source if page not in held]
+        self.memory.reuse(reused)
         resume()
-        before = peer.remote.count(target)
+        before = self.direction.landed(room, peer)
         peer.remote.hold(False)
         self.drained()
-        after = peer.remote.count(target)
-        late, foreign = after.request - before.request, after.next_request
+        after, foreign = self.direction.landed(room, peer), self.direction.foreign(room, peer, reused)
+        late = after.landed - before.landed - foreign
         if late > 0:
             self.tell(partial(BytesLanded, room=room.key, bytes=late, late=True))
         if foreign:
@@ -171,47 +178,41 @@ class ScenarioRun(Recording):
 
     def open(
         self,
-        peers: Sequence[DecodePeer],
+        peers: Sequence[LabPeer],
         chunks: Sequence[int],
         *,
-        dummies: Sequence[DecodePeer] = (),
+        dummies: Sequence[LabPeer] = (),
         scattered: bool = True,
         room: int | None = None,
+        known: int = 0,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> WatchedRoom:
         """Open a room to these peers, and call init(). Pages are taken anew for each room, on every side.
 
-        ``meanwhile`` happens after the peers have said where they want the room, and before the prefill side hears it.
+        The peers name so many more pages, before the room's, as are ``known``. ``meanwhile`` happens after they have
+        named them, and before this side hears it.
         """
         key = len(self.rooms)
         number = 100 + key if room is None else room
-        num_pages, slot, target_slot = sum(chunks), key % NUM_SLOTS, (5 * key + 3) % NUM_SLOTS
-        source = self._take(self._sources, num_pages, scattered)
-        destinations = [self._destination(peer, num_pages, target_slot, scattered) for peer in peers]
+        num_pages = sum(chunks)
+        slot, target_slot = (key % NUM_SLOTS, (5 * key + 3) % NUM_SLOTS) if self.direction.has_aux else (None, None)
+        source = self._take(self._own, num_pages, scattered)
+        destinations = [self._destination(peer, known + num_pages, target_slot, scattered) for peer in peers]
         destinations += [Destination(peer=peer.name, dummy=True) for peer in dummies]
-        infos = [
-            peer.remote.open(
-                number,
-                str(key),
-                self._agent.name,
-                destination.pages,
-                destination.aux,
-                is_dummy=destination.dummy,
-                required=len(destinations),
-            )
-            for peer, destination in zip((*peers, *dummies), destinations, strict=True)
-        ]
+        infos = self.direction.ask(number, key, (*peers, *dummies), destinations)
         meanwhile()
-        self.tell(partial(RoomOpened, room=key, id=number, pages=num_pages, aux=slot, destinations=tuple(destinations)))
+        opened = partial(RoomOpened, room=key, id=number, pages=num_pages, aux=slot or 0)
+        operation = self.observer.header.operation
+        self.tell(partial(opened, destinations=tuple(destinations), operation=operation))
         watched = WatchedRoom(
-            self, self.prefill, self.observer.rooms[key], chunks, source, {peer.name: peer for peer in peers}
+            self, self.direction, self.observer.rooms[key], chunks, source, {peer.name: peer for peer in peers}
         )
         self.rooms.append(watched)
         watched.init(infos, slot)
         return watched
 
-    def _destination(self, peer: DecodePeer, num_pages: int, slot: int, scattered: bool) -> Destination:
-        free = self._targets.setdefault(peer.name, list(range(NUM_PAGES)))
+    def _destination(self, peer: LabPeer, num_pages: int, slot: int | None, scattered: bool) -> Destination:
+        free = self._theirs.setdefault(peer.name, list(range(NUM_PAGES)))
         pages = tuple(self._take(free, num_pages, scattered))
         return Destination(peer=peer.name, generation=self._generations.get(peer.name, 0), pages=pages, aux=slot)
 
@@ -257,7 +258,7 @@ class ScenarioRun(Recording):
 
     def sweep(self) -> object:
         """Background work. Returns how many transfers and rooms are left."""
-        return self.call(CallName.SWEEP, self.prefill.sweep)
+        return self.call(CallName.SWEEP, self.front.sweep)
 
     def drained(self, limit_s: float = LIMIT_S) -> None:
         """Sweep until nothing is left of what has outlived its room."""
@@ -279,27 +280,28 @@ class ScenarioRun(Recording):
         with suppress(TimeUp):  # the observer says which notification is missing
             until("every reachable peer has heard how its rooms ended", self._all_told, 2.0)
         for room in self.rooms:
-            self._ask_receivers(room)
-        self._look_outside()
-        self.held(self.prefill.quarantined_pages(), None)
-        entries = self.prefill.residue()
-        in_flight = self.prefill.close()
+            self._ask_peers(room)
+        for differ in self.direction.outside(self.rooms, self._answering()):
+            self.tell(partial(BytesCompared, outside=True, differ=differ))
+        self.held(self.front.quarantined_pages(), None)
+        entries = self.front.residue()
+        in_flight = self.front.close()
         self.tell(partial(KeptCounted, entries=entries, in_flight=in_flight))
 
     def close(self, why: str) -> None:
         """The history ends; ``why`` is empty where the scenario has come to its own end."""
         self.tell(partial(RunEnded, complete=not why, why=why))
 
-    def _answering(self) -> list[DecodePeer]:
-        return [peer for name, peer in self._peers.items() if self.observer.subject.peer(name).healthy]
+    def _answering(self) -> dict[str, LabPeer]:
+        return {name: peer for name, peer in self._peers.items() if self.observer.subject.peer(name).healthy}
 
-    def _reachable(self, room: WatchedRoom) -> list[DecodePeer]:
+    def _reachable(self, room: WatchedRoom) -> list[LabPeer]:
         """Those that can be told. A peer that was stopped and goes on is one of them, unless its connection broke."""
         views = {name: self.observer.subject.peer(name) for name in room.peers}
         return [room.peers[n] for n, view in views.items() if view.healthy and not (view.unreachable or view.returned)]
 
     def _all_told(self) -> bool:
-        for peer in self._answering():
+        for peer in self._answering().values():
             for sender, message in peer.remote.take_notifications():
                 if sender == self._agent.name:
                     self.heard(peer.name, message)
@@ -309,21 +311,10 @@ class ScenarioRun(Recording):
             for peer in self._reachable(room)
         )
 
-    def _ask_receivers(self, room: WatchedRoom) -> None:
-        """The receiver is ours as well: it must end as the sender does, and know why."""
+    def _ask_peers(self, room: WatchedRoom) -> None:
+        """What a peer knows is ours as well: that the room has ended, as it has, and why."""
         for peer in self._reachable(room):
-            standing = peer.remote.look(str(room.key))
-            good = standing.poll is room.view.terminal and (standing.poll is not KVPoll.Failed or standing.reason != "")
-            expected = (
-                f"the receiver of room {room.number} at {peer.name} ends with {room.view.terminal!r}, with a reason"
-            )
-            self.plan(good, expected, f"it is {standing.poll!r} ({standing.reason})")
-
-    def _look_outside(self) -> None:
-        """No byte may have changed at any peer outside the pages and slots that it gave to a room."""
-        for peer in self._answering():
-            mine = [room.view.targets[peer.name] for room in self.rooms if room.peers.get(peer.name) is peer]
-            slots = [place.aux for place in mine if place.aux is not None]
-            touched = peer.remote.touched([page for place in mine for page in place.pages], slots)
-            differ = f"{touched} bytes at {peer.name} changed" if touched else ""
-            self.tell(partial(BytesCompared, outside=True, differ=differ))
+            poll, reason = self.direction.told(room, peer)
+            good = poll is room.view.terminal and (poll is not KVPoll.Failed or reason != "")
+            expected = f"at {peer.name} room {room.number} ends with {room.view.terminal!r}, with a reason"
+            self.plan(good, expected, f"it is {poll!r} ({reason})")

@@ -6,15 +6,16 @@ that it did not observe makes the scenario an error, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from kvsender_nixl.lab import actions
+from kvsender_nixl.lab import actions, actions_read
 from kvsender_nixl.lab.real_world import RealWorld
 from kvsender_nixl.lab.scenario_run import ScenarioRun
 from kvsender_nixl.side import SenderOptions
+from kvsender_spec.contract import Operation
 
 PATIENT: Final = SenderOptions()
 SILENCE: Final = SenderOptions(transfer_timeout_s=0.5, drain_timeout_s=0.3)
@@ -34,7 +35,7 @@ _ALWAYS: Final = ("KS-2.1", "KS-3.1", "KS-3.4", "KS-4.2", "KS-4.3", "KS-6.1")
 _WELL: Final = ("KS-2.1", "KS-2.7", "KS-3.1", "KS-3.4", "KS-4.1", "KS-4.2", "KS-4.3", "KS-5.1", "KS-5.2", "KS-6.1")
 _FAILS: Final = ("KS-1.1", "KS-1.2", "KS-2.1", "KS-2.2", "KS-2.3", "KS-2.4", "KS-2.6", "KS-2.8", "KS-4.1", "KS-4.3")
 
-SCENARIOS: Final[tuple[Scenario, ...]] = (
+_SENDER: Final[tuple[Scenario, ...]] = (
     Scenario(
         "one-peer-contiguous",
         "rooms of 1, 7, 64 and 512 pages at once, in order",
@@ -56,7 +57,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(
         "three-peers-scattered", "the same, page ids permuted", _WELL, partial(actions.three_peers, scattered=True)
     ),
-    Scenario("no-pages", "rooms without pages, which carry aux data", ("KS-3.2", "KS-3.3", *_ALWAYS), actions.no_pages),
+    Scenario("no-pages", "rooms without pages", ("KS-3.2", "KS-3.3", *_ALWAYS), actions.no_pages),
     Scenario("out-of-order", "the peer served first finishes last", ("KS-3.6", *_ALWAYS), actions.out_of_order),
     Scenario("misuse", "the caller's mistakes", ("KS-8.1", *_ALWAYS), actions.misuse),
     Scenario(
@@ -115,7 +116,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     ),
     Scenario(
         "restarted-unnoticed",
-        "the same, registered before the sender has noticed",
+        "the same, registered before it was noticed",
         (
             *(clause for clause in _FAILS if clause != "KS-2.8"),
             "KS-6.3",
@@ -123,3 +124,46 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         actions.restarted_unnoticed,
     ),
 )
+
+_SENDER_ALONE: Final = ("one-peer-contiguous", "killed-before-post")
+"""What these show of a reader others show as well."""
+
+
+def _of_a_reader() -> Iterator[Scenario]:
+    """What is done to decode sides is done to holders, too."""
+    for scenario in _SENDER:
+        if scenario.name not in _SENDER_ALONE:
+            yield replace(scenario, name=f"read-{scenario.name}")
+
+
+_READER: Final[tuple[Scenario, ...]] = (
+    *_of_a_reader(),
+    Scenario(
+        "read-longer-grant",
+        "the last pages of a longer grant are meant",
+        ("KS-3.1", "KS-3.2", *_ALWAYS),
+        actions_read.longer_grant,
+    ),
+    Scenario(
+        "read-refilled-before",
+        "the holder refills its pages before they are read",
+        ("KS-2.3", "KS-2.4", "KS-2.8", "KS-3.1", "KS-5.4", *_ALWAYS),
+        actions_read.refilled_before,
+    ),
+    Scenario(
+        "read-refilled-in-flight",
+        "the holder refills them while they are read",
+        ("KS-2.3", "KS-2.4", "KS-2.8", *_ALWAYS),
+        actions_read.refilled_in_flight,
+    ),
+    Scenario(
+        "read-stopped-and-refilled",
+        "SIGSTOP until the deadline, then SIGCONT and a refill: another request's bytes land late",
+        ("KS-2.8", "KS-4.4", "KS-5.4", "KS-6.2", *_ALWAYS),
+        actions_read.stopped_and_refilled,
+        SILENCE,
+    ),
+)
+
+SCENARIOS: Final[Mapping[Operation, tuple[Scenario, ...]]] = {"WRITE": _SENDER, "READ": _READER}
+"""By what the subject initiates."""

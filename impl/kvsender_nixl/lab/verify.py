@@ -1,8 +1,9 @@
-"""The command ``python -m kvsender_nixl.lab.verify``: the reference sender against the specification, in two layers.
+"""The command ``python -m kvsender_nixl.lab.verify``: the reference sender and reader against the specification.
 
-The scripted layer explores it on the kit's scripted transport; the real layer runs it on NIXL against processes that
-are killed, stopped and restarted. Exit codes: 0 every MUST clause passes in every layer that judges it, 1 one fails, 2
-the command was used wrongly or something is not installed, 3 none fails but something could not be judged.
+Each is judged in two layers. The scripted layer explores it on the kit's scripted transport; the real layer runs it on
+NIXL against processes that are killed, stopped and restarted. Exit codes: 0 every MUST clause passes in every layer
+that judges it, 1 one fails, 2 the command was used wrongly or something is not installed, 3 none fails but something
+could not be judged.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final
@@ -26,7 +30,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsender_nixl.lab.process import NIXL_ENV
+from kvsender_nixl.lab.words import INITIATORS
 from kvsender_spec.clauses import CLAUSES
+from kvsender_spec.contract import Operation
 from kvsender_spec.front import refuse, require_writable
 from kvsender_spec.history.ndjson import write
 from kvsender_spec.kit.check import check
@@ -37,17 +43,37 @@ from kvsender_spec.report.text import causes, counterexample, style, title
 
 if TYPE_CHECKING:
     from kvsender_nixl.lab.layer import RealReport, ScenarioResult
+    from kvsender_nixl.lab.real_world import RealWorld
     from kvsender_nixl.lab.scenarios import Scenario
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-SCHEMA: Final = "kvsender-verify/2"
-SCRIPTED: Final = "scripted"
-"""The name of the scripted layer among the scenarios."""
+SCHEMA: Final = "kvsender-verify/3"
+SCRIPTED: Final[Mapping[Operation, str]] = {"WRITE": "scripted", "READ": "read-scripted"}
+"""The name of each scripted layer among the scenarios."""
 RUNS: Final = 500
-"""Of the scripted check, which is one half of a job of less than a minute; `kvsender check` tries more."""
+"""Of each scripted check, which is a part of a job of a minute; `kvsender check` tries more."""
+WIDTH: Final = 120
 INSTALL: Final = "pip install torch, then pip install --no-deps nixl==1.5.1 nixl-cu13==1.5.1 (or: make install)"
 _COMMAND: Final = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The sender or the reader; a layer that was not asked for is None."""
+
+    operation: Operation
+    scripted: Report | None
+    real: RealReport | None
+
+    @property
+    def word(self) -> str:
+        return INITIATORS[self.operation]
+
+    @property
+    def layers(self) -> tuple[tuple[str, Report | None], ...]:
+        """The report of each layer, with its name."""
+        return ("scripted", self.scripted), ("real", None if self.real is None else self.real.report)
 
 
 def _require_nixl_and_torch() -> None:
@@ -73,7 +99,7 @@ def verify(
     only: Annotated[list[str] | None, typer.Option(metavar="SCENARIO", help="only this one; repeatable")] = None,
     list_them: Annotated[bool, typer.Option("--list", help="list the scenarios and stop")] = False,
 ) -> None:
-    """Check the reference sender on the scripted transport, and on real NIXL between processes."""
+    """Check the reference sender and reader on the scripted transport, and on real NIXL between processes."""
     began = time.monotonic()
     _require_nixl_and_torch()
     from kvsender_nixl.lab.scenarios import SCENARIOS
@@ -81,7 +107,7 @@ def verify(
     if list_them:
         _list(SCENARIOS)
         raise typer.Exit
-    names = {SCRIPTED, *(scenario.name for scenario in SCENARIOS)}
+    names = {*SCRIPTED.values(), *(scenario.name for scenarios in SCENARIOS.values() for scenario in scenarios)}
     wanted = set(only) if only else names
     if wanted - names:
         raise refuse(f"no such scenario: {', '.join(sorted(wanted - names))}; --list shows them all", _COMMAND)
@@ -89,7 +115,6 @@ def verify(
     _make_folder(histories)
     logging.disable(logging.CRITICAL)  # a careful sender logs every fault, and here there are thousands
     signal.signal(signal.SIGTERM, _terminated)  # so that no stopped process is left behind
-    chosen = [scenario for scenario in SCENARIOS if scenario.name in wanted]
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -98,14 +123,14 @@ def verify(
         console=Console(stderr=True),
         transient=True,
     ) as progress:
-        scripted, real = _run(seed, SCRIPTED in wanted, chosen, progress)
+        found = [_run(seed, operation, scenarios, wanted, progress) for operation, scenarios in SCENARIOS.items()]
     seconds = time.monotonic() - began
-    code = worst_exit_code(_reports(scripted, real))
-    _render(scripted, real, seconds, code)
+    code = worst_exit_code([report for judged in found for _, report in judged.layers if report is not None])
+    _render(found, seconds, code)
     if json_path is not None:
-        json_path.write_bytes(as_json(scripted, real, seed, seconds, code))
-    if histories is not None and real is not None:
-        for result in real.results:
+        json_path.write_bytes(as_json(found, seed, seconds, code))
+    if histories is not None:
+        for result in _results(found):
             if result.history is not None:
                 write(result.history, histories / f"{result.scenario.name}.ndjson")
     raise typer.Exit(code)
@@ -120,52 +145,59 @@ def _make_folder(path: Path | None) -> None:
         require_writable(path / "history.ndjson", "--histories", _COMMAND)
 
 
-def _reports(scripted: Report | None, real: RealReport | None) -> list[Report]:
-    return [report for report in (scripted, None if real is None else real.report) if report is not None]
+def _results(found: Sequence[Judged]) -> list[ScenarioResult]:
+    return [result for judged in found if judged.real is not None for result in judged.real.results]
 
 
 def _run(
-    seed: int, with_scripted: bool, chosen: list[Scenario], progress: Progress
-) -> tuple[Report | None, RealReport | None]:
-    from kvsender_nixl.adapter import adapter
-    from kvsender_nixl.lab import layer
+    seed: int, operation: Operation, scenarios: Sequence[Scenario], wanted: set[str], progress: Progress
+) -> Judged:
     from kvsender_nixl.lab.real_world import RealWorld
 
-    scripted: Report | None = None
-    real: RealReport | None = None
-    world: RealWorld | None = None
-    try:
-        if chosen:
-            world = RealWorld(seed)  # its processes start while the scripted check runs
-        if with_scripted:
-            task = progress.add_task("scripted transport", total=RUNS)
-
-            def show(found: Tally) -> None:
-                progress.update(task, completed=min(found.runs, RUNS))
-
-            scripted = check(adapter, seed=seed, examples=RUNS, on_run=show)
-        if world is not None:
-            real = layer.run(world, _shown(progress, chosen))
-    finally:
-        if world is not None:
-            world.close()
-    return scripted, real
+    chosen = [scenario for scenario in scenarios if scenario.name in wanted]
+    with_scripted = SCRIPTED[operation] in wanted
+    if not chosen:
+        return Judged(operation, _scripted(seed, operation, progress) if with_scripted else None, None)
+    with closing(RealWorld(seed, operation)) as world:  # its processes start while the scripted check runs
+        scripted = _scripted(seed, operation, progress) if with_scripted else None
+        return Judged(operation, scripted, _real_layer(world, chosen, progress))
 
 
-def _shown(progress: Progress, scenarios: Sequence[Scenario]) -> Iterator[Scenario]:
-    task = progress.add_task("real NIXL", total=len(scenarios))
-    for scenario in progress.track(scenarios, task_id=task):
-        progress.update(task, description=f"real NIXL: {scenario.name}")
-        yield scenario
+def _scripted(seed: int, operation: Operation, progress: Progress) -> Report:
+    from kvsender_nixl import adapter, reader_adapter
+
+    task = progress.add_task(f"{INITIATORS[operation]}, scripted transport", total=RUNS)
+
+    def show(found: Tally) -> None:
+        progress.update(task, completed=min(found.runs, RUNS))
+
+    subject = adapter.adapter if operation == "WRITE" else reader_adapter.adapter
+    return check(subject, seed=seed, examples=RUNS, on_run=show)
 
 
-def _list(scenarios: Iterable[Scenario]) -> None:
+def _real_layer(world: RealWorld, chosen: Sequence[Scenario], progress: Progress) -> RealReport:
+    from kvsender_nixl.lab import layer
+
+    what = f"{INITIATORS[world.operation]}, real NIXL"
+    task = progress.add_task(what, total=len(chosen))
+
+    def shown() -> Iterator[Scenario]:
+        for scenario in progress.track(chosen, task_id=task):
+            progress.update(task, description=f"{what}: {scenario.name}")
+            yield scenario
+
+    return layer.run(world, shown())
+
+
+def _list(found: Mapping[Operation, Sequence[Scenario]]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("scenario", "what happens", "clauses"):
         table.add_column(heading, no_wrap=heading == "scenario")
-    table.add_row(SCRIPTED, "the scripted check, with the kit's faults", "all that it can observe")
-    for scenario in scenarios:
-        table.add_row(scenario.name, scenario.about, ", ".join(sorted(set(scenario.clauses))))
+    for operation, scenarios in found.items():
+        about = f"the scripted check of the {INITIATORS[operation]}, with the kit's faults"
+        table.add_row(SCRIPTED[operation], about, "all that it can observe")
+        for scenario in scenarios:
+            table.add_row(scenario.name, scenario.about, ", ".join(sorted(set(scenario.clauses))))
     Console(highlight=False).print(table)
 
 
@@ -179,57 +211,70 @@ def _cell(verdict: Verdict | None) -> Text:
     return Text(f"{verdict.text}{observations}", style=style(verdict.outcome))
 
 
-def _render(scripted: Report | None, real: RealReport | None, seconds: float, code: int) -> None:
+def _render(found: Sequence[Judged], seconds: float, code: int) -> None:
     console = Console(highlight=False)
-    table = Table(title="the reference sender against the specification", title_justify="left")
+    console.width = max(console.width, WIDTH)  # of a pipe it is 80, and a cut number is worse than a long line
+    table = Table(title="the reference sender and reader against the specification", title_justify="left")
     table.add_column("clause", no_wrap=True)
     table.add_column("level", no_wrap=True)
-    columns = (("scripted transport", scripted), ("real NIXL", None if real is None else real.report))
+    columns = [(f"{judged.word}\n{layer}", report) for judged in found for layer, report in judged.layers]
     for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for clause in CLAUSES:
-        found = (
+        verdicts = (
             None if report is None else next(v for v in report.verdicts if v.clause is clause) for _, report in columns
         )
-        table.add_row(title(clause), clause.level.value, *map(_cell, found))
+        table.add_row(title(clause), clause.level.value, *map(_cell, verdicts))
     console.print(table)
-    for report in _reports(scripted, real):
+    for _, report in columns:
+        if report is None:
+            continue
         for group in causes(report):
             console.print(counterexample(group.cause, group.consequences), soft_wrap=True)
         for error in report.errors:
             console.print(f"[bold red]error[/]: {escape(error.message.rstrip())}", soft_wrap=True)
-    if real is not None:
-        console.print(f"errors of the real agent: {errors_seen(real)}", soft_wrap=True)
-        shown = ", ".join(f"{name} {count}" for name, count in sorted(real.causes.items()))
-        console.print(f"first causes that the sender showed: {shown or 'none'}", soft_wrap=True)
-    for where, judged in columns:
+    real = [judged.real for judged in found if judged.real is not None]
+    if real:
+        console.print(f"errors of the real agents: {errors_seen(real)}", soft_wrap=True)
+        shown = sum((each.causes for each in real), Counter[str]())
+        words = ", ".join(f"{name} {count}" for name, count in sorted(shown.items()))
+        console.print(f"first causes that they showed: {words or 'none'}", soft_wrap=True)
+    for heading, report in columns:
         # A clause that a layer should have judged and could not.
-        for verdict in () if judged is None else judged.with_outcome(Outcome.ERROR, Outcome.INCONCLUSIVE):
-            line = f"{verdict.clause.id} on {where}: {verdict.note}"
+        for verdict in () if report is None else report.with_outcome(Outcome.ERROR, Outcome.INCONCLUSIVE):
+            line = f"{verdict.clause.id}, {heading.replace(chr(10), ' ')}: {verdict.note}"
             console.print(f"[yellow]not judged[/]: {escape(line)}", soft_wrap=True)
-    console.print(_summary(scripted, real, seconds, code), soft_wrap=True)
+    console.print(_summary(found, seconds, code), soft_wrap=True)
 
 
-def errors_seen(real: RealReport) -> str:
+def errors_seen(real: Sequence[RealReport]) -> str:
     """Each class with how often it was raised, and by which calls."""
+    raised: dict[str, Counter[str]] = {}
+    for report in real:
+        for name, calls in report.raised.items():
+            raised.setdefault(name, Counter()).update(calls)
     shown = (
         f"{name} {calls.total()} ({', '.join(f'{call} {count}' for call, count in sorted(calls.items()))})"
-        for name, calls in sorted(real.raised.items())
+        for name, calls in sorted(raised.items())
     )
     return "; ".join(shown) or "none"
 
 
-def _summary(scripted: Report | None, real: RealReport | None, seconds: float, code: int) -> str:
+def _summary(found: Sequence[Judged], seconds: float, code: int) -> str:
     word = {0: "[green]pass[/]", 1: "[bold red]fail[/]"}.get(code, "[yellow]not everything could be judged[/]")
     parts = [f"verify: {word}"]
-    if scripted is not None:
-        parts.append(f"scripted {len(scripted.with_outcome(Outcome.PASS))} clauses pass in {scripted.runs} runs")
-    if real is not None:
-        passed = len(real.report.with_outcome(Outcome.PASS))
-        well = sum(result.outcome is Outcome.PASS for result in real.results)
-        parts.append(
-            f"real {passed} clauses pass in {well} of {len(real.results)} scenarios, {real.processes} peer processes"
-        )
+    for judged in found:
+        scripted, real, said = judged.scripted, judged.real, []
+        if scripted is not None:
+            said.append(f"scripted {len(scripted.with_outcome(Outcome.PASS))} clauses pass in {scripted.runs} runs")
+        if real is not None:
+            passed = len(real.report.with_outcome(Outcome.PASS))
+            well = sum(result.outcome is Outcome.PASS for result in real.results)
+            said.append(
+                f"real {passed} pass in {well} of {len(real.results)} scenarios, {real.processes} peer processes"
+            )
+        if said:
+            parts.append(f"{judged.word}: {', '.join(said)}")
     return "; ".join([*parts, f"{seconds:.1f} s"])
 
 
@@ -254,25 +299,31 @@ class RealDocument(msgspec.Struct, frozen=True, kw_only=True):
     causes: dict[str, int]
 
 
-class VerifyDocument(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=SCHEMA):
+class JudgedDocument(msgspec.Struct, frozen=True, kw_only=True):
     """Both layers, each as the report that ``kvsender check`` would write."""
 
-    seed: int
-    seconds: float
-    exit_code: int
     scripted: ReportDocument | None
     real: RealDocument | None
 
 
-def as_json(scripted: Report | None, real: RealReport | None, seed: int, seconds: float, code: int) -> bytes:
-    """Both layers, for programs."""
-    whole = VerifyDocument(
-        seed=seed,
-        seconds=round(seconds, 1),
-        exit_code=code,
-        scripted=None if scripted is None else document(scripted),
-        real=None if real is None else _real(real),
+class VerifyDocument(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=SCHEMA):
+    seed: int
+    seconds: float
+    exit_code: int
+    sender: JudgedDocument
+    reader: JudgedDocument
+
+
+def as_json(found: Sequence[Judged], seed: int, seconds: float, code: int) -> bytes:
+    """Everything, for programs."""
+    sender, reader = (
+        JudgedDocument(
+            scripted=None if judged.scripted is None else document(judged.scripted),
+            real=None if judged.real is None else _real(judged.real),
+        )
+        for judged in found
     )
+    whole = VerifyDocument(seed=seed, seconds=round(seconds, 1), exit_code=code, sender=sender, reader=reader)
     return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
 
 
