@@ -13,6 +13,7 @@ from kvsender_spec.machine import HandleState
 from kvsender_spec.observe.answers import Answer
 from kvsender_spec.observe.checkers.base import ANSWERS, Checker, Sight
 from kvsender_spec.observe.room import RoomView
+from kvsender_spec.oracle import CauseKind
 
 _OPEN: Final = (HandleState.IN_FLIGHT, HandleState.IN_DOUBT, HandleState.ERRORED, HandleState.REJECTED)
 _SUCCESS: Final = "success"
@@ -73,7 +74,9 @@ class Acks(Checker):
         if not able or not recorded or self.sight.subject.lossy or self.sight.subject.over_since is None:
             return
         for room in self.sight.rooms.values():
-            for name in sorted(room.aborted_by) if not room.abandoned else ():
+            # What an error of the program's own has left of a transfer nobody knows.
+            unsure = room.abandoned or any(fault.kind is CauseKind.INTERNAL for fault in room.faults)
+            for name in sorted(room.aborted_by) if not unsure else ():
                 done = all(room.oracle.state_of(handle) not in _OPEN for handle in self._to(room, name))
                 if done and room.ended and self.sight.subject.peer(name).reachable:
                     told = self._told.get((room.key, name), Counter[str]())
