@@ -278,7 +278,7 @@ class ScenarioRun(Recording):
         for room in self.rooms:
             room.poll()
         with suppress(TimeUp):  # the observer says which notification is missing
-            until("every reachable peer has heard how its rooms ended", self._all_told, 2.0)
+            until("every reachable peer has heard how its rooms ended", self._all_told, LIMIT_S)
         for room in self.rooms:
             self._ask_peers(room)
         for differ in self.direction.outside(self.rooms, self._answering()):
