@@ -6,6 +6,8 @@ import pytest
 from tests.mutants.broken import NotSticky
 from tests.mutants.inline import InlineAdapter
 from tests.mutants.inline_reader import ReaderAdapter
+from tests.mutants.reader_pump import BROKEN as BROKEN_PUMPS
+from tests.mutants.reader_pump import adapter as pump
 from tests.mutants.readers import BROKEN_READERS, turned_round
 
 from kvsender_nixl.reader_adapter import adapter as reference
@@ -22,7 +24,10 @@ from kvsender_spec.trace import Call
 EXAMPLES = Budget.QUICK.examples
 
 
-@pytest.mark.parametrize(("adapter", "breaks"), BROKEN_READERS, ids=[adapter.name for adapter, _ in BROKEN_READERS])
+BROKEN = (*BROKEN_READERS, *BROKEN_PUMPS)
+
+
+@pytest.mark.parametrize(("adapter", "breaks"), BROKEN, ids=[adapter.name for adapter, _ in BROKEN])
 def test_the_sweep_alone_blames_the_clause_that_a_reader_breaks(adapter: Adapter, breaks: str) -> None:
     report = check(adapter, examples=0)
     assert not report.errors
@@ -30,7 +35,7 @@ def test_the_sweep_alone_blames_the_clause_that_a_reader_breaks(adapter: Adapter
     assert breaks in failed
 
 
-@pytest.mark.parametrize("adapter", [ReaderAdapter(), reference], ids=lambda adapter: adapter.name)
+@pytest.mark.parametrize("adapter", [ReaderAdapter(), pump, reference], ids=lambda adapter: adapter.name)
 def test_a_right_reader_conforms(adapter: Adapter) -> None:
     report = check(adapter, examples=EXAMPLES)
     assert not report.errors

@@ -61,6 +61,7 @@ class PeerView:
         self.silent = self.lost = False
         self.ever_unhealthy = self.returned = True
         self.added_since, self.added_once = 0, False
+        self.connect_error = None  # that was about the process that is gone
 
 
 @dataclass(slots=True)

@@ -114,6 +114,10 @@ def _beside_others() -> Iterator[Trace]:
         yield Trace(setup, (*both, _REFILL, _POLL_ALL, _POLL_ALL, *_of(1, *_END), *_END))
         yield Trace(setup, (*both, *_of(1, _POLL_ALL), _REFILL, *_of(1, *_END), *_END))
         yield Trace(setup, (_OPEN, _READ, _REFILL, *_END, *_of(1, _OPEN, _READ, *_END)))
+    # A first contact that is refused is about the process that was there then.
+    good = _of(1, _OPEN, _READ, *_END)
+    for gone in (Step(Call.KILL), Step(Call.STOP)):
+        yield Trace(TWO_ROOMS, (gone, _OPEN, _READ, _POLL, _POLL, Step(Call.RESTART), _POLL, *good))
     # Where the holder has a longer prefix than is wanted, the last pages are meant.
     for setup in (Setup(((1,),), cached=1), Setup(((2, 1),), cached=2), Setup(((1, 1),), peers=2, cached=1)):
         read = (_READ,) * len(setup.chunks[0])
