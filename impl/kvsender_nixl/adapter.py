@@ -13,18 +13,16 @@ import torch
 
 from kvsender_nixl.agent import ERROR_CLASSES
 from kvsender_nixl.buffers import AuxBuffers, KVPool
-from kvsender_nixl.exchange import (
-    AbortRequest,
+from kvsender_nixl.exchange import AbortRequest, PeerMetadata, TransferInfo
+from kvsender_nixl.front import Front
+from kvsender_nixl.initiator import Initiator
+from kvsender_nixl.notifications import (
     AuxNotification,
     ChunkNotification,
     FailureNotification,
-    PeerMetadata,
     QuiescedNotification,
-    TransferInfo,
     parse_notification,
 )
-from kvsender_nixl.front import Front
-from kvsender_nixl.initiator import Initiator
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.sender import KVSender, SenderOptions
 from kvsender_nixl.side import KVTransferMetric

@@ -15,7 +15,6 @@ import binascii
 import hashlib
 import json
 import logging
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from kvsender_nixl.buffers import MEM_TYPES, Layout, Region
+from kvsender_nixl.notifications import MAGIC, TOKEN, text_of, token_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
     from kvsender_spec.contract import Clock
 
 logger = logging.getLogger(__name__)
-
-VERSION: Final = 1
-MAGIC: Final = f"kvs{VERSION}"
-MAX_REASON_CHARS: Final = 500
-"""A failure notification travels over a connection that may be in trouble, so its reason stays short."""
-_TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 _T = TypeVar("_T")
 _KINDS: Final[dict[type, str]] = {str: "a string", int: "an integer", bool: "true or false"}
@@ -95,7 +89,7 @@ class TransferInfo:
     num_cached: int = 0
 
     def __post_init__(self) -> None:
-        if not _TOKEN.fullmatch(self.token):
+        if not TOKEN.fullmatch(self.token):
             raise ValueError(f"token {self.token!r} is not 1 to 64 letters, digits or ._:-")
         if not self.agent_name:
             raise ValueError("agent_name is empty")
@@ -165,100 +159,13 @@ class AbortRequest:
         return _envelope("abort", {"room": self.room, "token": self.token, "agent_name": self.agent_name})
 
 
-# ------------------------------------------------------------------------------- notifications, prefill to decode
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkNotification:
-    """Attached to a chunk's transfer: the pages of chunk number ``chunk`` (from 0) are in place."""
-
-    room: int
-    token: str
-    chunk: int
-
-    def to_bytes(self) -> bytes:
-        return f"{MAGIC} chunk {self.room} {self.token} {self.chunk}".encode()
-
-
-@dataclass(frozen=True, slots=True)
-class AuxNotification:
-    """Attached to the aux transfer: the aux data is in place."""
-
-    room: int
-    token: str
-
-    def to_bytes(self) -> bytes:
-        return f"{MAGIC} aux {self.room} {self.token}".encode()
-
-
-@dataclass(frozen=True, slots=True)
-class SuccessNotification:
-    """The room is complete. ``num_chunks`` chunk notifications belong to it, and the aux one if ``has_aux``."""
-
-    room: int
-    token: str
-    num_chunks: int
-    has_aux: bool
-
-    def to_bytes(self) -> bytes:
-        return f"{MAGIC} success {self.room} {self.token} {self.num_chunks} {int(self.has_aux)}".encode()
-
-
-@dataclass(frozen=True, slots=True)
-class FailureNotification:
-    """The room has failed. ``quiesced`` says that none of its bytes can still land at this peer."""
-
-    room: int
-    token: str
-    quiesced: bool
-    reason: str
-
-    def to_bytes(self) -> bytes:
-        reason = " ".join(self.reason[:MAX_REASON_CHARS].split())
-        return f"{MAGIC} failure {self.room} {self.token} {int(self.quiesced)} {reason}".encode(errors="replace")
-
-
-@dataclass(frozen=True, slots=True)
-class QuiescedNotification:
-    """None of the room's bytes can land at this peer any more. It follows a failure that could not say so yet."""
-
-    room: int
-    token: str
-
-    def to_bytes(self) -> bytes:
-        return f"{MAGIC} quiesced {self.room} {self.token}".encode()
-
-
-Notification: TypeAlias = (
-    ChunkNotification | AuxNotification | SuccessNotification | FailureNotification | QuiescedNotification
-)
-
-
-def parse_notification(message: bytes) -> Notification:
-    """Read a notification; raises ValueError for anything else."""
-    words = _text(message).split(" ", 5)
-    match words:
-        case [magic, "chunk", room, token, chunk] if magic == MAGIC:
-            return ChunkNotification(_number(room), _token(token), _count(chunk))
-        case [magic, "aux", room, token] if magic == MAGIC:
-            return AuxNotification(_number(room), _token(token))
-        case [magic, "success", room, token, num_chunks, ("0" | "1") as aux] if magic == MAGIC:
-            return SuccessNotification(_number(room), _token(token), _count(num_chunks), aux == "1")
-        case [magic, "quiesced", room, token] if magic == MAGIC:
-            return QuiescedNotification(_number(room), _token(token))
-        case [magic, "failure", room, token, ("0" | "1") as quiesced, reason] if magic == MAGIC:
-            return FailureNotification(_number(room), _token(token), quiesced == "1", reason)
-        case _:
-            raise ValueError(f"not a notification of {MAGIC}: {message[:80]!r}")
-
-
 # ------------------------------------------------------------------------------------- messages, decode to prefill
 
 
 def parse_message(message: bytes) -> PeerMetadata | TransferInfo | AbortRequest:
     """Read what a decode side sends; raises ValueError for anything else."""
     try:
-        body = json.loads(_text(message))
+        body = json.loads(text_of(message))
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(body, dict) or body.get("protocol") != MAGIC:
@@ -322,7 +229,7 @@ def _grant(fields: dict[str, Json]) -> Grant:
 
 
 def _abort_request(fields: dict[str, Json]) -> AbortRequest:
-    token = _token(_field(fields, "token", str))
+    token = token_of(_field(fields, "token", str))
     return AbortRequest(_field(fields, "room", int), token, _field(fields, "agent_name", str))
 
 
@@ -361,13 +268,6 @@ def _layout_from_json(name: str, value: Json) -> Layout:
     return Layout(tuple(regions), mem_type, _field(value, "device", int))
 
 
-def _text(message: bytes) -> str:
-    try:
-        return message.decode()
-    except UnicodeDecodeError:
-        raise ValueError(f"not UTF-8: {message[:80]!r}") from None
-
-
 def _field(fields: dict[str, Json], name: str, kind: type[_T]) -> _T:
     value = fields.get(name)
     if isinstance(value, kind) and type(value) is kind:  # to isinstance() alone a bool is an int
@@ -380,24 +280,6 @@ def _base64(fields: dict[str, Json], name: str) -> bytes:
         return base64.b64decode(_field(fields, name, str), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
         raise ValueError(f"{name} is not base64: {error}") from None
-
-
-def _number(word: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,20}", word):
-        raise ValueError(f"{word[:40]!r} is not a room")
-    return int(word)
-
-
-def _count(word: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", word):
-        raise ValueError(f"{word[:40]!r} is not a count")
-    return int(word)
-
-
-def _token(word: str) -> str:
-    if not _TOKEN.fullmatch(word):
-        raise ValueError(f"{word[:80]!r} is not a token")
-    return word
 
 
 # ------------------------------------------------------------------------------------------- over NIXL's own socket

@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Generic
 
 from kvsender_nixl.chunks import Route
-from kvsender_nixl.exchange import AbortRequest, FailureNotification, Notification, QuiescedNotification, TransferInfo
+from kvsender_nixl.exchange import AbortRequest, TransferInfo
 from kvsender_nixl.making import Refusal
+from kvsender_nixl.notifications import FailureNotification, Notification, QuiescedNotification
 from kvsender_nixl.side import NEVER, KVTransferMetric, Side
 from kvsender_nixl.transfers import PROC, Answer, Transfer, TransportFault
 from kvsender_spec.contract import Attribution, DlistT, HandleT, KVPoll

@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.chunks import out_of_range
-from kvsender_nixl.exchange import (
-    AbortRequest,
-    FailureNotification,
-    PeerMetadata,
-    TransferInfo,
-    parse_message,
-    take_arrived,
-)
+from kvsender_nixl.exchange import AbortRequest, PeerMetadata, TransferInfo, parse_message, take_arrived
+from kvsender_nixl.notifications import FailureNotification
 from kvsender_nixl.peers import Peers, Spawn, spawn_daemon
 from kvsender_nixl.rooms import Room, Rooms, RoomSender
 from kvsender_nixl.side import SenderOptions, Side

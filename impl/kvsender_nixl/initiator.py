@@ -23,9 +23,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, SupportsIndex
 
 from kvsender_nixl.chunks import Announcement, Route
-from kvsender_nixl.exchange import AbortRequest, SuccessNotification, TransferInfo
+from kvsender_nixl.exchange import AbortRequest, TransferInfo
 from kvsender_nixl.failing import Failing
 from kvsender_nixl.making import STARTED_OVER, Chunk, PeerUnusable, Refusal, find_routes
+from kvsender_nixl.notifications import SuccessNotification
 from kvsender_nixl.side import NEVER, KVTransferMetric, Side
 from kvsender_nixl.transfers import PROC, Transfer, TransportFault
 from kvsender_spec.contract import (

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from kvsender_nixl.chunks import Announcement, Route
-from kvsender_nixl.exchange import AuxNotification, ChunkNotification, Grant, TransferInfo
+from kvsender_nixl.exchange import Grant, TransferInfo
+from kvsender_nixl.notifications import AuxNotification, ChunkNotification
 from kvsender_nixl.transfers import Transfer
 from kvsender_spec.contract import DlistT, HandleT, Operation
 

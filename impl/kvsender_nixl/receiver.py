@@ -22,18 +22,15 @@ import numpy as np
 
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.chunks import Announcement
-from kvsender_nixl.exchange import (
-    AbortRequest,
+from kvsender_nixl.exchange import AbortRequest, PeerMetadata, TransferInfo, take_arrived
+from kvsender_nixl.notifications import (
     AuxNotification,
     ChunkNotification,
     FailureNotification,
     Notification,
-    PeerMetadata,
     QuiescedNotification,
     SuccessNotification,
-    TransferInfo,
     parse_notification,
-    take_arrived,
 )
 from kvsender_nixl.side import NEVER
 from kvsender_spec.contract import (

@@ -11,16 +11,13 @@ from hypothesis import strategies as st
 from tests.impl.rig import ManualClock, ids
 
 from kvsender_nixl.buffers import Layout, Region
-from kvsender_nixl.exchange import (
+from kvsender_nixl.exchange import PeerMetadata, TransferInfo, fetch_metadata, parse_message
+from kvsender_nixl.notifications import (
     AuxNotification,
     ChunkNotification,
     FailureNotification,
     Notification,
-    PeerMetadata,
     SuccessNotification,
-    TransferInfo,
-    fetch_metadata,
-    parse_message,
     parse_notification,
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.impl.rig import ERRORS, Rig, end, failure, ids
 
-from kvsender_nixl.exchange import SuccessNotification, parse_notification
+from kvsender_nixl.notifications import SuccessNotification, parse_notification
 from kvsender_nixl.peers import DISCONNECT, NOT_FOUND, Connection, Peers, PeerState
 from kvsender_nixl.sender import KVSender
 from kvsender_spec.contract import (

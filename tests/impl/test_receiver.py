@@ -7,7 +7,7 @@ import itertools
 import pytest
 from tests.impl.rig import Rig, ids
 
-from kvsender_nixl.exchange import (
+from kvsender_nixl.notifications import (
     AuxNotification,
     ChunkNotification,
     FailureNotification,

@@ -7,7 +7,7 @@ import gc
 import pytest
 from tests.impl.rig import Rig, end, failure, ids, released_once
 
-from kvsender_nixl.exchange import FailureNotification, parse_notification
+from kvsender_nixl.notifications import FailureNotification, parse_notification
 from kvsender_spec.contract import (
     Attribution,
     KVPoll,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kvsender_nixl.agent import ERROR_CLASSES
-from kvsender_nixl.exchange import FailureNotification, parse_notification
+from kvsender_nixl.notifications import FailureNotification, parse_notification
 from kvsender_spec.contract import KVPoll, KVTransferError
 from kvsender_spec.history.recording_agent import ReleasedHandle, Through
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from kvsender_nixl.agent import create_agent
 from kvsender_nixl.buffers import Stamps
-from kvsender_nixl.exchange import ChunkNotification, Grant, PeerMetadata, TransferInfo
+from kvsender_nixl.exchange import Grant, PeerMetadata, TransferInfo
 from kvsender_nixl.lab.memory import Arrays
 from kvsender_nixl.lab.process import serve
+from kvsender_nixl.notifications import ChunkNotification
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.pull import PullDecode
 from kvsender_nixl.side import SenderOptions
