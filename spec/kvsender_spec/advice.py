@@ -6,23 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """For one clause."""
-
-    breaks: str
-    """What is seen where it breaks."""
-    repair: str
-    """What has mended it in senders of the field."""
-    example: str
-    """A setup and steps that show it, in the words of a report; empty where no call of the sender does."""
-    seen: str
-    """What they show."""
-
+from kvsender_spec.advising import Advice as Advice
+from kvsender_spec.target_advice import TARGET_ADVICE
 
 ADVICE: Final[Mapping[str, Advice]] = {
     "KS-1.1": Advice(
@@ -254,5 +241,6 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "rooms of 1+1 pages, 1 peer: open(0); send(0) with page twice in a chunk",
         "send() returns, and a transfer was made",
     ),
+    **TARGET_ADVICE,
 }
-"""By the id of the clause."""
+"""By the id of the clause: of initiators, then of targets."""

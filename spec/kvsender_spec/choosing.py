@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
-from kvsender_spec.clauses import CLAUSES, Clause
+from kvsender_spec.clauses import EVERY_CLAUSE, Clause
 
-_WORDS: Final = {word: clause for clause in CLAUSES for word in (clause.id, clause.name)}
-_FAMILIES: Final = {clause.id.partition(".")[0] for clause in CLAUSES}
+_WORDS: Final = {word: clause for clause in EVERY_CLAUSE for word in (clause.id, clause.name)}
+_FAMILIES: Final = {clause.id.partition(".")[0] for clause in EVERY_CLAUSE}
 
 
 class UnknownClause(ValueError):
@@ -26,7 +26,7 @@ def clauses_of(word: str) -> tuple[Clause, ...]:
     """What KS-2.3, KS-2 and STICKY mean, in any case of letters. Raises UnknownClause."""
     upper = word.upper()
     if upper in _FAMILIES:
-        return tuple(clause for clause in CLAUSES if clause.id.startswith(f"{upper}."))
+        return tuple(clause for clause in EVERY_CLAUSE if clause.id.startswith(f"{upper}."))
     if upper in _WORDS:
         return (_WORDS[upper],)
     near = [found if "-" in found[:3] else f"{found} ({_WORDS[found].id})" for found in _near(upper)]
@@ -41,4 +41,4 @@ def _near(word: str) -> list[str]:
 def select(words: Iterable[str]) -> frozenset[str]:
     """The ids that the words mean; all of them when there is no word. Raises UnknownClause."""
     chosen = frozenset(clause.id for word in words for clause in clauses_of(word))
-    return chosen or frozenset(clause.id for clause in CLAUSES)
+    return chosen or frozenset(clause.id for clause in EVERY_CLAUSE)

@@ -1,4 +1,6 @@
-"""The clauses of the contract: what an initiator must do, where the rule comes from, and what judges it.
+"""The clauses of the contract: what a party must do, where the rule comes from, and what judges it.
+
+These are the initiator's; ``target_clauses`` has the target's.
 
 An initiator is a *sender*, which WRITEs, or a *reader*, which READs. What a clause says of send() it says of a reader's
 read(). Pages are the initiator's own: a WRITE in flight reads them, a READ in flight writes them. A peer is the target:
@@ -12,55 +14,14 @@ Where the contract left room, the reading that is checked is written in ``observ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
+from kvsender_spec.clause import SCRIPTED, Clause, Layer, Level
+from kvsender_spec.contract import ROLES, Role
 from kvsender_spec.machine import Profile
+from kvsender_spec.target_clauses import TARGET_CLAUSES
 
-
-class Level(Enum):
-    MUST = "MUST"
-    SHOULD = "SHOULD"
-
-
-class Layer(Enum):
-    """A kind of evidence."""
-
-    SCRIPTED = "scripted"
-    """Randomised calls and faults on the scripted agent, with real bytes, judged by the machines of the spec."""
-    REAL = "real"
-    """The real library between real processes that are killed, stopped and restarted."""
-
-
-_SCRIPTED: Final = frozenset({Layer.SCRIPTED})
-_BOTH: Final = frozenset({Layer.SCRIPTED, Layer.REAL})
-
-
-@dataclass(frozen=True, slots=True)
-class Clause:
-    """One rule of the contract. Most are a MUST that both kinds of evidence can observe."""
-
-    id: str
-    name: str
-    text: str
-    source: str
-    """Where the rule comes from."""
-    observation: str
-    """What judges it."""
-    level: Level = Level.MUST
-    layers: frozenset[Layer] = _BOTH
-
-    @property
-    def profile(self) -> Profile:
-        """The smallest profile that claims the clause."""
-        match self.id[3]:
-            case "1" | "2" | "3":
-                return Profile.LATCH
-            case "4":
-                return Profile.QUIESCENT
-            case _:
-                return Profile.FULL
+__all__ = ["BY_ID", "CLAUSES", "EVERY_CLAUSE", "TARGET_CLAUSES", "Clause", "Layer", "Level", "claimed", "clauses_for"]
 
 
 _SEED: Final = "SGLang PR #24296"
@@ -94,7 +55,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         f"{_SEED}: only the transport's exceptions are caught",
         "a KeyError or TypeError inside a call of the transport: it propagates, or failure_exception() shows that very"
         " object and, where the sender attributes causes, attributes it to itself",
-        layers=_SCRIPTED,
+        layers=SCRIPTED,
     ),
     Clause(
         "KS-1.4",
@@ -102,7 +63,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "KeyboardInterrupt, SystemExit and other BaseExceptions are not caught.",
         f"{_SEED}: only the transport's exceptions are caught",
         "a KeyboardInterrupt or SystemExit inside a call of the transport: it leaves the caller's call",
-        layers=_SCRIPTED,
+        layers=SCRIPTED,
     ),
     Clause(
         "KS-1.5",
@@ -110,7 +71,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "Without nixl installed the package imports, and the transport error set is a documented fallback.",
         f"{_SEED}; sglang's ImportError fallback",
         "the adapter's module is imported in a fresh interpreter in which nixl cannot be imported",
-        layers=_SCRIPTED,
+        layers=SCRIPTED,
     ),
     Clause(
         "KS-2.1",
@@ -224,7 +185,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         " chunk has as many pages at the peer as here",
         "every poll() that finds the deadline passed and all handles DONE; every Failed of a room whose cause is a call"
         " that no transport would take",
-        layers=_SCRIPTED,
+        layers=SCRIPTED,
     ),
     Clause(
         "KS-3.6",
@@ -241,7 +202,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "TensorRT-LLM #14414: a wait for a transfer blocks the executor; SGLang 0.5.12: a silent peer holds its worker",
         "every call: it comes back within seconds, and asks the transport at most 400 times, and four times more for"
         " each transfer that is held; the workers ask at most four times as often before they are idle",
-        layers=_SCRIPTED,
+        layers=SCRIPTED,
     ),
     Clause(
         "KS-4.1",
@@ -345,7 +306,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "a target gives up rooms in every state: the sender takes it, does not end with Success what was under way, and"
         " acknowledges it once, when every transfer to that peer is DONE. A failure notification may be the"
         " acknowledgement, and so is one of success",
-        layers=_SCRIPTED,
+        layers=SCRIPTED,
     ),
     Clause(
         "KS-7.1",
@@ -353,7 +314,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "One room's exception or one malformed control message never ends a worker, bootstrap or heartbeat thread.",
         "sglang #30352: an unknown frame ended the bootstrap thread",
         "every worker of the system is alive after errors in workers and malformed control messages",
-        layers=_SCRIPTED,
+        layers=SCRIPTED,
     ),
     Clause(
         "KS-7.2",
@@ -362,7 +323,7 @@ CLAUSES: Final[tuple[Clause, ...]] = (
         "SGLang 0.5.12: an abort during the last chunk lost to the worker's Success",
         "calls of two threads, the second made while the first is at a call of the transport, answer as if one had come"
         " after the other, and nothing goes wrong that does not with one thread",
-        layers=_SCRIPTED,
+        layers=SCRIPTED,
     ),
     Clause(
         "KS-8.1",
@@ -374,16 +335,25 @@ CLAUSES: Final[tuple[Clause, ...]] = (
     ),
 )
 
-BY_ID: Final = {clause.id: clause for clause in CLAUSES}
-
+EVERY_CLAUSE: Final = (*CLAUSES, *TARGET_CLAUSES)
+"""Of initiators and of targets."""
+BY_ID: Final = {clause.id: clause for clause in EVERY_CLAUSE}
 
 _PROFILES: Final = tuple(Profile)
+
+
+def clauses_for(role: Role) -> tuple[Clause, ...]:
+    """The clauses that are about an initiator, or about a target, in order."""
+    return TARGET_CLAUSES if role == "target" else CLAUSES
+
+
 _CLAIMED: Final = {
-    profile: tuple(clause for clause in CLAUSES if clause.profile in _PROFILES[: rank + 1])
+    (role, profile): tuple(clause for clause in clauses_for(role) if clause.profile in _PROFILES[: rank + 1])
     for rank, profile in enumerate(_PROFILES)
+    for role in ROLES
 }
 
 
-def claimed(profile: Profile) -> tuple[Clause, ...]:
-    """The clauses that a sender of this profile claims, in order."""
-    return _CLAIMED[profile]
+def claimed(profile: Profile, role: Role = "initiator") -> tuple[Clause, ...]:
+    """The clauses that a party of this profile claims, in order."""
+    return _CLAIMED[role, profile]

@@ -37,10 +37,10 @@ def about(
 
 def list_command() -> None:
     """List the clauses of the contract, a line each."""
-    from kvsender_spec.clauses import CLAUSES
+    from kvsender_spec.clauses import EVERY_CLAUSE
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    for clause in CLAUSES:
+    for clause in EVERY_CLAUSE:
         rank = f"{clause.level.value:<6} {clause.profile.value:<9}"
         console.print(f"{clause.id} {clause.name:<21} {rank} {clause.text}")
 

@@ -7,7 +7,7 @@ either is at home. Nothing here imports nixl, torch or numpy at run time; the ar
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, TypeAlias, TypeVar, get_args, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,6 +103,18 @@ Initiator: TypeAlias = Sender | Reader
 """Who posts a room's transfers, has their handles and alone is told of errors."""
 
 
+class Target(Protocol):
+    """One request at the side whose memory the initiators use, as its owner calls it: a receiver, which is written, or
+    a holder, which is read (SGLang's ``BaseKVReceiver``; vLLM's prefill side of a pull)."""
+
+    def poll(self) -> int:
+        """Answer a ``KVPoll`` value: Success when every initiator has finished, Failed when the request has ended
+        otherwise. Neither says that the pages are free."""
+
+    def failure_exception(self) -> NoReturn:
+        """Raise the first cause of a failed room, or a usage error when the room has not failed."""
+
+
 @runtime_checkable
 class Abortable(Protocol):
     """A sender or reader whose caller may give the room up."""
@@ -130,6 +142,11 @@ HandleT = TypeVar("HandleT")
 """The transport's handle of one transfer (``nixl_xfer_handle``)."""
 
 Operation: TypeAlias = Literal["WRITE", "READ"]
+OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
+Role: TypeAlias = Literal["initiator", "target"]
+"""An initiator posts the transfers, has their handles and alone is told of errors. A target has the memory at the other
+end: it gets no event but what initiators say."""
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
 INIT_AGENT: Final = "NIXL_INIT_AGENT"
 """NIXL's name for the local side of a transfer in ``prep_xfer_dlist``."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from kvsender_spec.advice import ADVICE, Advice
-from kvsender_spec.clauses import CLAUSES, Layer
+from kvsender_spec.clauses import CLAUSES, EVERY_CLAUSE, TARGET_CLAUSES, Layer
 from kvsender_spec.history.schema import schema_page
 from kvsender_spec.machine import (
     HANDLE_NEXT,
@@ -149,12 +149,15 @@ def clauses_page() -> str:
     """The page about the clauses."""
     lines = ["# The clauses", "", GENERATED, ""]
     lines += [
-        f"{len(CLAUSES)} clauses. Observations alone judge a clause; one that was never observed is inconclusive.",
+        f"{len(EVERY_CLAUSE)} clauses. Observations alone judge a clause; one that was never observed is inconclusive.",
         "",
-        "They are about who initiates a room's transfers: a *sender*, which WRITEs, or a *reader*, which READs. What a"
-        " clause says of `send()` it says of a reader's `read()`. Pages are the initiator's own: a WRITE in flight"
-        " reads them, a READ in flight writes them. A *peer* is the target: it receives what is written, or holds what"
-        " is read.",
+        f"KS-1 to KS-8, {len(CLAUSES)} of them, are about who initiates a room's transfers: a *sender*, which WRITEs,"
+        " or a *reader*, which READs. What a clause says of `send()` it says of a reader's `read()`. Pages are the"
+        " initiator's own: a WRITE in flight reads them, a READ in flight writes them. A *peer* is the target: it"
+        " receives what is written, or holds what is read.",
+        "",
+        f"KS-9, {len(TARGET_CLAUSES)} of them, is about a target: a *receiver*, which is written, or a *holder*, which"
+        " is read. There pages are the target's own, and a peer is an initiator. `target_machine.py` has its states.",
         "",
         "```mermaid",
         "flowchart LR",
@@ -162,7 +165,7 @@ def clauses_page() -> str:
     for smaller, larger in zip(list(Profile), list(Profile)[1:], strict=False):
         lines.append(f"    {smaller.value} --> {larger.value}")
     for profile in Profile:
-        mine = [clause.id for clause in CLAUSES if clause.profile is profile]
+        mine = [clause.id for clause in EVERY_CLAUSE if clause.profile is profile]
         lines.append(f'    {profile.value} --- {profile.value}_clauses["{" ".join(mine)}"]')
     lines += ["```", "", "A profile claims its own clauses and those of the profiles before it.", ""]
     lines += _table(
@@ -174,10 +177,10 @@ def clauses_page() -> str:
                 clause.profile.value,
                 ", ".join(layer.value for layer in Layer if layer in clause.layers),
             ]
-            for clause in CLAUSES
+            for clause in EVERY_CLAUSE
         ),
     )
-    for clause in CLAUSES:
+    for clause in EVERY_CLAUSE:
         lines += [
             "",
             f"## {clause.id} {clause.name}",

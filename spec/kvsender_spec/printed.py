@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, TypeVar
 
+from kvsender_spec.contract import OPERATIONS, ROLES, Operation, Role
 from kvsender_spec.faults import Fault, Kind, Point
+from kvsender_spec.history.words import How, Says
 from kvsender_spec.lines import shown
 from kvsender_spec.trace import BYTES_ONLY, Call, Misuse, Overlap, Progress, Refilled, Setup, Step, TraceError
 
@@ -27,6 +29,13 @@ _CHURN: Final = _last_words(Setup(churn=True))
 _REFILLED: Final = {_last_words(Setup(refilled=which)): which for which in Refilled if which is not Refilled.ALL}
 
 
+_BEGINS: Final[dict[str, tuple[Role, Operation]]] = {
+    str(Setup(operation=operation, role=role)).partition("1")[0]: (role, operation)
+    for role in ROLES
+    for operation in OPERATIONS
+}
+
+
 def parse_step(text: str) -> Step:
     """Read what ``str`` makes of a step. ``wait`` and ``wait_long``, which are about no room, may come without one.
 
@@ -35,6 +44,7 @@ def parse_step(text: str) -> Step:
     alone, overlap, thread = text.partition(" overlapping ")
     what, *details = alone.split(" with ")
     name_and_room, after, finished = what.partition(" after ")
+    name_and_room, by, initiator = name_and_room.partition(" by peer ")
     name, bracket, number = name_and_room.partition("(")
     number, _, opening = number.removesuffix(")").partition(" opening ")
     call = _named(Call, name)
@@ -47,6 +57,7 @@ def parse_step(text: str) -> Step:
             fault = _parse_fault(detail)
         else:
             misuse = _named(Misuse, detail)
+    peer, says, how = _parse_initiator(initiator) if by else (0, None, How.PROPER)
     step = Step(
         call,
         room=_count(number) if bracket else 0,
@@ -55,6 +66,9 @@ def parse_step(text: str) -> Step:
         misuse=misuse,
         overlap=_parse_overlap(thread) if overlap else None,
         opening=_count(opening) if opening else 0,
+        peer=peer,
+        says=says,
+        how=how,
     )
     # There is one way to write a step; this refuses what the lines above read too kindly.
     written = str(step)
@@ -66,6 +80,13 @@ def parse_step(text: str) -> Step:
 def _parse_progress(text: str) -> Progress:
     landed = next((progress for progress, words in BYTES_ONLY.items() if words == text), None)
     return landed or _named(Progress, text.removesuffix(" finished"))
+
+
+def _parse_initiator(text: str) -> tuple[int, Says | None, How]:
+    """Which initiator of a target's run, what it says, and what is unusual about that."""
+    who, odd, how = text.removesuffix(")").partition(" (")
+    number, colon, says = who.partition(": ")
+    return _count(number), _named(Says, says) if colon else None, _named(How, how) if odd else How.PROPER
 
 
 def _parse_fault(text: str) -> Fault:
@@ -88,12 +109,13 @@ def _parse_point(text: str) -> tuple[Point, int]:
 def parse_setup(text: str) -> Setup:
     """Read what ``str`` makes of a setup. Raises TraceError, which names the words, for anything else."""
     rooms, *words = text.split(", ")
-    reads = rooms.startswith("reads of ")
-    if not reads and not rooms.startswith("rooms of "):
+    begins = next((words for words in _BEGINS if rooms.startswith(words)), None)
+    if begins is None:
         raise TraceError(f"{rooms!r} is no beginning of a setup: write rooms of 1+1 pages, 2 peers")
+    role, operation = _BEGINS[begins]
     chunks = tuple(
         tuple(_count(pages) for pages in room.removesuffix(" pages").split("+"))
-        for room in rooms.removeprefix("reads of " if reads else "rooms of ").split(" and ")
+        for room in rooms.removeprefix(begins).split(" and ")
     )
     peers = 1
     dummies = 0
@@ -123,7 +145,8 @@ def parse_setup(text: str) -> Setup:
         renames=_RENAMES in words,
         churn=_CHURN in words,
         refilled=refilled,
-        operation="READ" if reads else "WRITE",
+        operation=operation,
+        role=role,
     )
     if str(setup) != text:
         raise TraceError(f"{text!r} is no setup: did you mean {str(setup)!r}?")

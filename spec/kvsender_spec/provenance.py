@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-from kvsender_spec.clauses import CLAUSES
+from kvsender_spec.clauses import EVERY_CLAUSE
 from kvsender_spec.observe.verdict import Provenance
 
 
@@ -34,7 +34,7 @@ def provenance(adapter: str, budget: str, command: Sequence[str] = ()) -> Proven
 
 def contract() -> str:
     """A short name for the words of all clauses; other words have another one."""
-    words = [f"{c.id} {c.name} {c.level.value} {c.profile.value} {c.text}" for c in CLAUSES]
+    words = [f"{c.id} {c.name} {c.level.value} {c.profile.value} {c.text}" for c in EVERY_CLAUSE]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 

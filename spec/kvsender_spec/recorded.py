@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
-from kvsender_spec.clauses import CLAUSES
+from kvsender_spec.clauses import EVERY_CLAUSE
 from kvsender_spec.history.events import History, RunEnded
 from kvsender_spec.history.plain import one_line
 from kvsender_spec.history.telling import Teller
 from kvsender_spec.machine import Profile
-from kvsender_spec.observe.observer import Observer
+from kvsender_spec.observe.observer import observer_of
 from kvsender_spec.observe.verdict import Verdict, merge
 from kvsender_spec.report.text import LIMIT, style
 
@@ -26,7 +26,7 @@ class Recorded:
 
     def verdicts(self, profile: Profile | None) -> tuple[Verdict, ...]:
         """One for each clause; the evidence says which file it is from, and which event shows it first."""
-        observer = Observer(self.history.header)
+        observer = observer_of(self.history.header)
         for event in self.history.events:
             observer.see(event)
         return tuple(map(self.located, observer.verdicts(profile)))
@@ -48,7 +48,7 @@ class Recorded:
 
 def merged(all_of_them: Sequence[Sequence[Verdict]]) -> tuple[Verdict, ...]:
     """The verdicts on several histories, clause by clause, in the order of the contract."""
-    found = [[one for verdicts in all_of_them for one in verdicts if one.clause is clause] for clause in CLAUSES]
+    found = [[one for verdicts in all_of_them for one in verdicts if one.clause is clause] for clause in EVERY_CLAUSE]
     return tuple(merge(same) for same in found if same)
 
 

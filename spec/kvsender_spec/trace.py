@@ -13,8 +13,9 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from kvsender_spec.contract import Operation
+from kvsender_spec.contract import Operation, Role
 from kvsender_spec.faults import Count, Fault, Point
+from kvsender_spec.history.words import How, Says
 from kvsender_spec.lines import decoded, require_format
 
 FORMAT: Final = "kvsender-trace/2"
@@ -47,6 +48,13 @@ class Call(StrEnum):
     """A malformed control message arrives from a peer; `room` chooses which."""
     REFILL = "refill"
     """The peers that granted pages to the room, which reads them, give them to another request."""
+    LAND = "land"
+    """The bytes of the next part of an initiator's transfer are in the target's pages, or were read from there."""
+    TELL = "tell"
+    """What an initiator says of the room reaches the target."""
+    FENCE = "fence"
+    """Evidence is told that nothing of the initiator's process, as it was when the room was opened, can touch the
+    pages any more."""
     WORK = "work"
     """The system's background work gets its time."""
     FAULTS_OVER = "faults_over"
@@ -93,6 +101,8 @@ class Progress(StrEnum):
     """All bytes of each land; the checks go on answering PROC."""
 
 
+BY_INITIATORS: Final = frozenset({Call.LAND, Call.TELL, Call.FENCE})
+"""Steps of a target's run that one initiator takes."""
 BYTES_ONLY: Final = {Progress.BEGUN: "half of the bytes landed", Progress.LANDED: "all bytes landed"}
 
 
@@ -154,6 +164,12 @@ class Step:
     overlap: Overlap | None = None
     opening: Count = 0
     """Which room of those that were opened under this number: 1 is the first one, 0 the one that is open now."""
+    peer: Count = 0
+    """Of LAND, TELL and FENCE: the number of the initiator."""
+    says: Says | None = None
+    """What a TELL says."""
+    how: How = How.PROPER
+    """What is unusual about it; of a FENCE, EARLIER is one of a process that was there before the room's."""
 
     def __str__(self) -> str:
         return self.told("WRITE")
@@ -164,6 +180,12 @@ class Step:
         name = "read" if self.call is Call.SEND and operation == "READ" else str(self.call)
         call = name if self.call in _OF_NOTHING else f"{name}({self.room}{which})"
         words = [call]
+        if self.call in BY_INITIATORS:
+            words.append(f"by peer {self.peer}")
+        if self.says is not None:
+            words[-1] += f": {self.says}"
+        if self.how is not How.PROPER:
+            words.append(f"({self.how})")
         if self.progress in BYTES_ONLY:
             words.append(f"after {BYTES_ONLY[self.progress]}")
         elif self.progress is not Progress.NONE:
@@ -211,10 +233,15 @@ class Setup:
     """Which pages a refill takes."""
     operation: Operation = "WRITE"
     """What the rooms are: a run says READ of a reader's, whatever the trace said before."""
+    role: Role = "initiator"
+    """Who is judged. Of a target's rooms a chunk is a part, which each initiator transfers and tells on its own."""
 
     def __str__(self) -> str:
         rooms = " and ".join("+".join(map(str, chunks)) + " pages" for chunks in self.chunks)
-        words = [f"{'reads' if self.operation == 'READ' else 'rooms'} of {rooms}"]
+        target = "receiver's " if self.operation == "WRITE" else "holder's "
+        words = [
+            f"{target if self.role == 'target' else ''}{'reads' if self.operation == 'READ' else 'rooms'} of {rooms}"
+        ]
         words.append(f"{self.peers} peer{'s' if self.peers > 1 else ''}")
         for wanted, text in (
             (self.dummies > 0, f"{self.dummies} dummy"),

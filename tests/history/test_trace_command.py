@@ -68,7 +68,7 @@ class Blind(Sticky):
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorded, "Observer", Sticky)
+    monkeypatch.setattr(recorded, "observer_of", Sticky)
 
 
 def invoke(*arguments: str | Path, stdin: bytes | None = None) -> Result:
@@ -122,7 +122,7 @@ def test_of_several_histories_the_worst_counts_and_observations_add_up() -> None
 
 
 def test_what_cannot_be_decided_is_3_and_a_should_counts_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorded, "Observer", Blind)
+    monkeypatch.setattr(recorded, "observer_of", Blind)
     result = invoke("check", GOOD)
     assert result.exit_code == 3
     assert result.stdout.endswith("Undecided: no MUST clause failed, but at least one could not be decided.\n")
@@ -158,7 +158,7 @@ def test_every_file_is_read_before_any_is_checked(tmp_path: Path, monkeypatch: p
         made.append(header)
         return Sticky(header)
 
-    monkeypatch.setattr(recorded, "Observer", new_observer)
+    monkeypatch.setattr(recorded, "observer_of", new_observer)
     bad = tmp_path / "bad.ndjson"
     bad.write_text(GOOD.read_text().replace('"seq":3,', '"seq":4,'))
     result = invoke("check", GOOD, bad)
@@ -198,7 +198,7 @@ def test_evidence_without_an_event_and_hostile_words_are_told_in_plain_lines(mon
             def verdicts(self, profile: Profile | None = None) -> tuple[Verdict, ...]:
                 return (found,)
 
-        monkeypatch.setattr(recorded, "Observer", Leaky)
+        monkeypatch.setattr(recorded, "observer_of", Leaky)
         return invoke("check", GOOD).stdout.splitlines()[1:-1]
 
     rule = [f"  rule      {BY_ID['KS-4.3'].text}", f"  source    {BY_ID['KS-4.3'].source}"]
@@ -258,7 +258,7 @@ def test_schema_prints_the_page() -> None:
 
 
 def test_the_observer_says_what_the_engine_with_the_bug_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorded, "Observer", Observer)
+    monkeypatch.setattr(recorded, "observer_of", Observer)
     good = invoke("check", GOOD)
     assert good.exit_code == 3, "the engine records too little for some clauses"
     assert "fail" not in good.stdout.replace("failed", "")

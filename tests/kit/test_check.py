@@ -28,7 +28,9 @@ def broken_first(done: Run) -> set[str]:
 
 
 def run(*steps: Step, setup: Setup = Setup(), adapter: InlineAdapter = SMALL) -> Run:  # noqa: B008 (frozen)
-    return run_trace(adapter, Trace(setup, steps))
+    done = run_trace(adapter, Trace(setup, steps))
+    assert isinstance(done, Run)
+    return done
 
 
 def test_a_clause_that_was_not_observed_is_not_passed() -> None:

@@ -12,11 +12,13 @@ from tests.kit.test_cli import ROOT, kvsender
 from tests.mutants.broken import NotSticky
 from tests.mutants.inline import InlineAdapter
 from tests.mutants.inline import adapter as inline
+from tests.mutants.inline_target import holder, receiver
 from tests.mutants.registry import MUTANTS
+from tests.mutants.targets import TARGET_MUTANTS
 
 from kvsender_spec.advice import ADVICE
 from kvsender_spec.choosing import UnknownClause, clauses_of, is_clause, select
-from kvsender_spec.clauses import BY_ID, CLAUSES
+from kvsender_spec.clauses import BY_ID, EVERY_CLAUSE
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import check
 from kvsender_spec.kit.run.execute import run_trace
@@ -47,7 +49,7 @@ def test_no_word_means_every_clause() -> None:
 
 @pytest.mark.parametrize(
     ("word", "nearest"),
-    [("STIKY", "STICKY (KS-2.1)"), ("KS-2.9", "KS-2.8"), ("KS-9", ""), ("NOTHING-LIKE-IT", "")],
+    [("STIKY", "STICKY (KS-2.1)"), ("KS-2.9", "KS-2.8"), ("KS-99", ""), ("NOTHING-LIKE-IT", "")],
 )
 def test_an_unknown_word_is_answered_with_the_nearest(word: str, nearest: str) -> None:
     assert is_clause(word)
@@ -62,7 +64,7 @@ def test_what_names_an_adapter_is_no_clause(word: str) -> None:
 
 
 def test_every_clause_has_advice() -> None:
-    assert list(ADVICE) == [clause.id for clause in CLAUSES]
+    assert list(ADVICE) == [clause.id for clause in EVERY_CLAUSE]
     for advice in ADVICE.values():
         assert advice.breaks.endswith(".")
         assert advice.repair.endswith(".")
@@ -73,9 +75,12 @@ def test_the_example_of_a_clause_shows_it(clause: str) -> None:
     """On a broken sender that is meant to break the clause; some need a mutant of a kind of its own."""
     setup, steps = ADVICE[clause].example.split(": ", 1)
     trace = Trace(parse_setup(setup), tuple(map(parse_step, steps.split("; "))))
-    breaking = [mutant for mutant in MUTANTS if mutant.breaks == clause]
-    assert any(shows(mutant.adapter, trace, clause) for mutant in breaking)
-    assert not shows(inline, trace, clause), "it shows nothing on a right sender"
+    breaking: list[Adapter] = [mutant.adapter for mutant in MUTANTS if mutant.breaks == clause]
+    breaking += [mutant.adapter for mutant in TARGET_MUTANTS if mutant.breaks == clause]
+    assert any(shows(adapter, trace, clause) for adapter in breaking)
+    rights: dict[str, Adapter] = {"rooms": inline, "receiver's": receiver, "holder's": holder}
+    right = rights[setup.partition(" ")[0]]
+    assert not shows(right, trace, clause), "it shows nothing on a right one"
 
 
 def shows(adapter: Adapter, trace: Trace, clause: str) -> bool:
@@ -138,8 +143,8 @@ def test_a_family_is_checked_alone() -> None:
 
 def test_the_list_is_one_line_a_clause() -> None:
     lines = kvsender("list").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == [clause.id for clause in CLAUSES]
-    assert all(clause.text in line for clause, line in zip(CLAUSES, lines, strict=True))
+    assert [line.split()[0] for line in lines] == [clause.id for clause in EVERY_CLAUSE]
+    assert all(clause.text in line for clause, line in zip(EVERY_CLAUSE, lines, strict=True))
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("-h",), ("--show-completion",)])

@@ -26,7 +26,7 @@ from kvsender_spec.kit.adapter import World
 from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.check import Outcome, Report, check
 from kvsender_spec.kit.replay import replay
-from kvsender_spec.kit.run.execute import Run, run_trace
+from kvsender_spec.kit.run.execute import AnyRun, run_trace
 from kvsender_spec.kit.run.threads import OTHER
 from kvsender_spec.kit.toy import ToyAdapter, ToySender, ToySystem
 from kvsender_spec.observe.attribution import OWN_ERROR
@@ -282,7 +282,7 @@ class ChecksFirst(InlineSender):
         super().post(part)
 
 
-def errors_of(run: Run) -> list[str]:
+def errors_of(run: AnyRun) -> list[str]:
     return [event.text for event in run.history.events if isinstance(event, ErrorSeen)]
 
 

@@ -15,12 +15,20 @@ SPEC: Final = "kvsender_spec"
 _BASIS: Final = ("contract", "faults")
 MAY: Final[dict[str, tuple[str, ...]]] = {
     "history": ("lines", *_BASIS),
-    "observe": ("history", "oracle", "clauses", "machine", "trace", *_BASIS),
+    "observe": ("history", "oracle", "clauses", "machine", "target_machine", "trace", *_BASIS),
     "report": ("observe", "history", "clauses", "machine", "trace", *_BASIS),
 }
 """What the packages of the specification may import beside themselves."""
 MAY_NOT: Final[dict[str, tuple[str, ...]]] = {"formal": ("kit", "observe"), "oracle": ("kit", "observe")}
-OF_THE_OBSERVER: Final = ("observer", "verdict", "verdicts", "attribution", "room")
+OF_THE_OBSERVER: Final = (
+    "observer",
+    "verdict",
+    "verdicts",
+    "attribution",
+    "room",
+    "targets.observer",
+    "targets.room",
+)
 """What the kit, the lab and the connectors may use of it. ``room`` is what ``Observer.rooms`` holds."""
 COMMANDS: Final = frozenset(
     {

@@ -10,7 +10,7 @@ from tests.observe.watching import failing, observations
 from kvsender_spec.history.events import EventsDropped, History, RoomOpened
 from kvsender_spec.history.words import CallName, Origin
 from kvsender_spec.observe.attribution import OWN_ERROR
-from kvsender_spec.observe.observer import observe
+from kvsender_spec.observe.observer import Observer, observe
 
 POLL, FAILURE = CallName.POLL, CallName.FAILURE_EXCEPTION
 LOST = EventsDropped(seq=-1, t=0.0, count=1)
@@ -43,6 +43,7 @@ def test_a_call_that_was_under_way_is_forgotten() -> None:
     script.nothing()
     script.back(of, "Success")
     observer = observe(script.history())
+    assert isinstance(observer, Observer)
     assert not observer.rooms[1].calls
     assert not observer.rooms[1].ended
 

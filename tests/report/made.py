@@ -12,7 +12,7 @@ from kvsender_spec.clauses import BY_ID, CLAUSES
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.history import events as h
 from kvsender_spec.history.header import Header, Source
-from kvsender_spec.history.words import CallName, Destination, Origin, Says
+from kvsender_spec.history.words import CallName, Destination, How, Origin, Says
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.verdict import Breakdown, Evidence, Outcome, Report, SuiteSummary, Verdict, Violation
 from kvsender_spec.trace import Call, Progress, Setup, Step, Trace
@@ -242,7 +242,11 @@ def every_event(text: str = "words") -> h.History:
         h.CallEnded(seq=at + 25, t=31.0, of=call, error=1, attribution=text, thread=1),
         h.CallEnded(seq=at + 26, t=31.0, of=call, error=99),
         h.PagesRefilled(seq=at + 27, t=31.0, peer=text, pages=(1, 2)),
-        h.RunEnded(seq=at + 28, t=31.0, complete=False, why=text),
+        h.NoticeArrived(seq=at + 28, t=31.0, peer=text, says=Says.FAILURE, quiesced=True, how=How.AGAIN),
+        h.FenceTold(seq=at + 29, t=31.0, peer=text, generation=1),
+        h.PagesReused(seq=at + 30, t=31.0, pages=(1, 2), raised_before=False),
+        h.PagesPublished(seq=at + 31, t=31.0, pages=(1, 2)),
+        h.RunEnded(seq=at + 32, t=31.0, complete=False, why=text),
     )
     for event in several:
         script.add(event)

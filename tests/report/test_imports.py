@@ -10,7 +10,20 @@ import sys
 from kvsender_spec.report import html, json, junit, sequence, svg, text
 print(sorted({name.split(".")[1] for name in sys.modules if name.startswith("kvsender_spec.")}))
 """
-ALLOWED = {"clauses", "contract", "faults", "history", "lines", "machine", "observe", "report", "trace"}
+ALLOWED = {
+    "clause",
+    "clauses",
+    "contract",
+    "faults",
+    "history",
+    "lines",
+    "machine",
+    "observe",
+    "report",
+    "target_clauses",
+    "target_machine",
+    "trace",
+}
 
 
 def test_nothing_but_what_a_report_is_about_is_loaded() -> None:

@@ -15,7 +15,7 @@ from kvsender_nixl.adapter import adapter
 from kvsender_spec.history import events as h
 from kvsender_spec.history import ndjson
 from kvsender_spec.kit.blame import attribute
-from kvsender_spec.kit.run.execute import Run, run_trace
+from kvsender_spec.kit.run.execute import AnyRun, Run, run_trace
 from kvsender_spec.kit.search.explore import explore
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.observer import observe
@@ -38,7 +38,7 @@ CHOSEN: Final = (
 BY_NAME: Final = {mutant.name: mutant for mutant in MUTANTS}
 
 
-def judged_alike(run: Run, history: h.History) -> None:
+def judged_alike(run: AnyRun, history: h.History) -> None:
     """Fails unless the history, written and read back, gives the findings of the live run."""
     ndjson.check(history)
     file = BytesIO()

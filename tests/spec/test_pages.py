@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvsender_spec.clauses import BY_ID, CLAUSES, Layer, Level, claimed
+from kvsender_spec.clauses import BY_ID, CLAUSES, EVERY_CLAUSE, TARGET_CLAUSES, Layer, Level, claimed
 from kvsender_spec.diagram import PAGES
 from kvsender_spec.machine import Profile
 
@@ -30,12 +30,15 @@ def test_a_stale_page_would_be_noticed() -> None:
 def test_clause_ids_are_unique_and_in_order() -> None:
     ids = [clause.id for clause in CLAUSES]
     assert ids == sorted(ids)
-    assert len(BY_ID) == len(CLAUSES) == 35
-    assert [clause.id for clause in CLAUSES if clause.level is Level.SHOULD] == ["KS-2.6", "KS-2.8"]
+    assert len(CLAUSES) == 35
+    assert len(BY_ID) == len(EVERY_CLAUSE) == 35 + len(TARGET_CLAUSES) == 51
+    assert [clause.id for clause in EVERY_CLAUSE if clause.level is Level.SHOULD] == ["KS-2.6", "KS-2.8", "KS-9.16"]
+    assert {clause.role for clause in CLAUSES} == {"initiator"}
+    assert {clause.role for clause in TARGET_CLAUSES} == {"target"}
 
 
 def test_every_clause_says_what_judges_it() -> None:
-    for clause in CLAUSES:
+    for clause in EVERY_CLAUSE:
         assert clause.text.endswith(".")
         assert clause.source
         assert clause.observation
@@ -45,7 +48,7 @@ def test_every_clause_says_what_judges_it() -> None:
 
 def test_profiles_grow() -> None:
     latch, quiescent, full = (frozenset(clause.id for clause in claimed(profile)) for profile in Profile)
-    assert latch < quiescent < full == BY_ID.keys()
+    assert latch < quiescent < full == {clause.id for clause in CLAUSES}
     assert "KS-4.1" in quiescent - latch
 
 

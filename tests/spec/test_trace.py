@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvsender_spec.contract import OPERATIONS, ROLES
 from kvsender_spec.faults import STAND_INS, Fault, FaultPlan, Kind, Point, make_error
+from kvsender_spec.history.words import How, Says
 from kvsender_spec.trace import (
+    BY_INITIATORS,
     Call,
     Misuse,
     Overlap,
@@ -20,7 +23,7 @@ from kvsender_spec.trace import (
 )
 
 FAULTS = st.builds(Fault, st.sampled_from(Point), st.sampled_from(Kind), st.integers(0, 3))
-STEPS = st.builds(
+SENDERS_STEPS = st.builds(
     Step,
     st.sampled_from(Call),
     st.integers(0, 3),
@@ -30,6 +33,16 @@ STEPS = st.builds(
     st.none() | st.builds(Overlap, st.sampled_from(Call), st.sampled_from(Point), st.integers(0, 3)),
     st.integers(0, 3),
 )
+INITIATORS_STEPS = st.builds(
+    Step,
+    st.sampled_from(sorted(BY_INITIATORS)),
+    st.integers(0, 3),
+    st.sampled_from(Progress),
+    peer=st.integers(0, 3),
+    says=st.none() | st.sampled_from(Says),
+    how=st.sampled_from(How),
+)
+STEPS = SENDERS_STEPS | INITIATORS_STEPS
 SETUPS = st.builds(
     Setup,
     chunks=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple), min_size=1, max_size=2).map(tuple),
@@ -39,6 +52,8 @@ SETUPS = st.builds(
     done_at_post=st.booleans(),
     drops_metadata=st.booleans(),
     silent=st.booleans(),
+    operation=st.sampled_from(OPERATIONS),
+    role=st.sampled_from(ROLES),
 )
 
 
@@ -110,7 +125,7 @@ def test_the_written_form_leaves_out_what_a_step_does_not_say() -> None:
     assert GOOD == [
         '{"format": "kvsender-trace/2", "chunks": [[1]], "peers": 1, "dummies": 0, "shared": true, '
         '"done_at_post": false, "drops_metadata": false, "silent": false, "cached": 0, "renames": false, '
-        '"churn": false, "refilled": "all", "operation": "WRITE"}',
+        '"churn": false, "refilled": "all", "operation": "WRITE", "role": "initiator"}',
         '{"call": "send", "room": 0}',
         '{"call": "poll", "room": 0, "fault": {"point": "check", "kind": "nixlBackendError", "nth": 0}}',
     ]

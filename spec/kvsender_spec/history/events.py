@@ -16,23 +16,13 @@ from typing import Final, Literal, TypeAlias, get_args
 import msgspec
 
 from kvsender_spec.contract import Operation
+from kvsender_spec.history.event import Event as Event
 from kvsender_spec.history.header import Header
+from kvsender_spec.history.target_events import FenceTold as FenceTold
+from kvsender_spec.history.target_events import NoticeArrived as NoticeArrived
+from kvsender_spec.history.target_events import PagesPublished as PagesPublished
+from kvsender_spec.history.target_events import PagesReused as PagesReused
 from kvsender_spec.history.words import CallName, Destination, Origin, Says
-
-
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", gc=False):
-    """What every event has."""
-
-    seq: int
-    """From 0, without gaps: verdicts cite it."""
-    t: float
-    """Seconds since the header, by one clock; never goes back."""
-    thread: int = 0
-    """A small number; 0 is the caller's main thread."""
-    call: int | None = None
-    """The ``seq`` of the ``call.started`` that encloses the event in its thread."""
-    room: int | None = None
-    """The key of a room incarnation, where the event is about one and the source knows which."""
 
 
 class ErrorSeen(Event, frozen=True, kw_only=True, omit_defaults=True, tag="error.seen"):
@@ -67,6 +57,10 @@ class RoomOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="room
     """WRITE: the pages go to the peers. READ: they come from the peers, which grant them."""
     aux: int = 0
     """The aux slot at the sender."""
+    own: tuple[int, ...] = ()
+    """Of a target's room: its page ids. The destinations are its initiators then."""
+    parts: int = 0
+    """Of a target's room: how many parts each initiator transfers."""
 
 
 class CallStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="call.started"):
@@ -215,6 +209,8 @@ class BytesLanded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="byt
     bytes: int
     handle: int | None = None
     """None where only the room is known."""
+    peer: str = ""
+    """Of a target's room: which initiator's."""
     whole: bool = False
     """All bytes of the transfer are there, whether the sender has asked or not."""
     late: bool = False
@@ -347,6 +343,10 @@ AnyEvent: TypeAlias = (
     | FaultsOver
     | KeptCounted
     | ImportProbed
+    | NoticeArrived
+    | FenceTold
+    | PagesReused
+    | PagesPublished
     | StepStarted
     | EventsDropped
     | RunEnded

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from kvsender_spec.contract import Operation
+from kvsender_spec.contract import Operation, Role
 
 FORMAT: Final = "kvsender-history/1"
 
@@ -52,6 +52,19 @@ class Ability(StrEnum):
     UNINITIALISED = "uninitialised"
     HIDES_ERRORS = "hides errors"
     """Its transport answers numbers instead of raising."""
+    HOLDS = "holds"
+    """It is a holder: its rooms are read, under a lease."""
+    ANNOUNCES = "announces"
+    """What it tells its initiators can be read, and announcements are among it."""
+    TELLS = "tells"
+    """What a target tells its initiators can be read."""
+    FENCES = "fences"
+    REFILLS = "refills"
+    """A holder that gives granted pages other content says so."""
+    PUBLISHES = "publishes"
+    """A target that says which pages others may use."""
+    ASKS = "asks"
+    """A target that asks how a room stands."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,9 +87,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     vantage: tuple[str, ...]
     subject: str = ""
     """Which sender or reader."""
-    role: Literal["initiator"] = "initiator"
+    role: Role = "initiator"
     operation: Operation = "WRITE"
-    """What the subject initiates: a sender WRITEs, a reader READs."""
+    """What a sender or receiver is about is a WRITE, what a reader or holder is about a READ."""
     profile: Literal["latch", "quiescent", "full"] = "full"
     """What the subject claims."""
     can: tuple[Ability, ...] = ()
@@ -89,4 +102,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     """When the clock of the history stood at 0, in ISO 8601; empty where nobody knows."""
 
 
-# No field can refer back to an event, so that the garbage collector need not look at one.
+_PARTIES: Final = {
+    ("initiator", "WRITE"): "sender",
+    ("initiator", "READ"): "reader",
+    ("target", "WRITE"): "receiver",
+    ("target", "READ"): "holder",
+}
+
+
+def party(role: Role, operation: Operation) -> str:
+    """What the subject is called."""
+    return _PARTIES[role, operation]

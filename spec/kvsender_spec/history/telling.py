@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, assert_never
 
 from kvsender_spec.history import events as h
-from kvsender_spec.history.header import FORMAT
+from kvsender_spec.history.header import FORMAT, party
 from kvsender_spec.history.plain import count, one_line, short
-from kvsender_spec.history.words import Destination
+from kvsender_spec.history.words import Destination, Says
 
 TEXT_LIMIT: Final = 400
 """Characters that are told of one text."""
@@ -84,7 +84,7 @@ class Teller:
 
     def __init__(self, history: h.History) -> None:
         self._events: Final = history.events
-        self._party: Final = "reader" if history.header.operation == "READ" else "sender"
+        self._party: Final = party(history.header.role, history.header.operation)
         self._errors: Final = {event.ref: event for event in history.events if isinstance(event, h.ErrorSeen)}
         self._met: Final = {
             event.cause if isinstance(event, h.ErrorSeen) else event.error
@@ -200,6 +200,10 @@ class Teller:
         match event:
             case h.ErrorSeen():
                 return f"an error is seen: {self.error(event.ref)}"
+            case h.RoomOpened(own=(_, *_)) if self._party in ("receiver", "holder"):
+                who = ", ".join(sorted(_plain(d.peer) for d in event.destinations))
+                which = f"{self.room(event.room, event.id)} is opened at pages {_numbers(event.own)}"
+                return f"{which}, in {count(event.parts, 'part')} of {who}"
             case h.RoomOpened():
                 where = "; ".join(map(_destination, event.destinations)) or "nobody"
                 way = "from" if event.operation == "READ" else "to"
@@ -229,6 +233,7 @@ class Teller:
                 marks = ["late"] * event.late + ["another request's"] * event.foreign
                 how = f" ({', '.join(marks)})" if marks else ""
                 of = "a transfer" if event.handle is None else f"handle {event.handle}"
+                of += f" of {_plain(event.peer)}" if event.peer else ""
                 return f"{'all ' if event.whole else ''}{count(event.bytes, 'byte')} of {of} land{how}"
             case h.BytesCompared():
                 where = " outside the room's pages" if event.outside else ""
@@ -253,6 +258,20 @@ class Teller:
                 entries, flight, held = ("unknown" if count is None else count for count in counts)
                 kept = f"entries about rooms {entries}, transfers in flight {flight}, lists and registrations {held}"
                 return f"what the {self._party} still holds: {kept}"
+            case h.NoticeArrived():
+                said = f"part {event.part}" if event.says is Says.PROGRESS else event.says.value
+                said += " (nothing of it is under way)" if event.quiesced else ""
+                how = f", {event.how}" if event.how else ""
+                return f"{_plain(event.peer)} says: {said}{how}"
+            case h.FenceTold():
+                which = f", generation {event.generation}," if event.generation else ""
+                return f"it is shown that nothing of {_plain(event.peer)}{which} can touch the pages any more"
+            case h.PagesReused():
+                late = "" if event.raised_before and event.raised_after else "; a stamp is as it was granted"
+                done = "are refused" if event.refused else "are given to another request"
+                return f"pages {_numbers(event.pages)} {done}{late}"
+            case h.PagesPublished():
+                return f"the {self._party} lets other requests use pages {_numbers(event.pages)}"
             case h.ImportProbed():
                 outcome = f"fails: {_plain(event.failure)}" if event.failure else "succeeds"
                 return f"the import of {_plain(event.module)} without nixl {outcome}"

@@ -57,6 +57,41 @@ class Says(StrEnum):
     FAILURE = "failure"
     QUIESCED = "quiesced"
     """Nothing of the room can touch the peer's pages any more."""
+    RENEW = "renew"
+    """A reader asks its holder for a longer lease."""
+    ANNOUNCE = "announce"
+    """A target tells where its pages are."""
+    ABORT = "abort"
+    """A target gives a room up."""
+    LOST = "lost"
+    """A holder answers a renewal: the lease is over."""
+    ASK = "ask"
+    """A target asks how a room stands."""
+
+
+class How(StrEnum):
+    """What is unusual about what an initiator says."""
+
+    PROPER = ""
+    AGAIN = "again"
+    """It has been said before, and arrives a second time."""
+    NEWEST = "newest first"
+    """The part that landed last is told before the ones that landed earlier."""
+    LOST = "lost on the way"
+    """The initiator has said it, and it never arrives."""
+    STRANGER = "by a stranger"
+    """An agent says it to which the room was not announced."""
+    EARLIER = "of an earlier incarnation"
+    """It is about the opening of that room id before this one, which is over."""
+    UNKNOWN = "of an unknown room"
+    TRUNCATED = "truncated"
+    GARBAGE = "garbage"
+    NOT_UTF8 = "not UTF-8"
+
+
+MALFORMED: Final = frozenset({How.TRUNCATED, How.GARBAGE, How.NOT_UTF8})
+NOT_OURS: Final = frozenset({How.STRANGER, How.EARLIER, How.UNKNOWN, How.AGAIN}) | MALFORMED
+"""What changes nothing, whatever it says."""
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

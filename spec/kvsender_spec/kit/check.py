@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kvsender_spec.choosing import UnknownClause, select
-from kvsender_spec.clauses import CLAUSES, Clause, claimed
+from kvsender_spec.clauses import Clause, claimed, clauses_for
 from kvsender_spec.history.events import KINDS, History
 from kvsender_spec.history.header import Ability, Header, Source
-from kvsender_spec.kit.adapter import Adapter, operation_of
+from kvsender_spec.kit.adapter import Adapter, operation_of, role_of
 from kvsender_spec.kit.blame import Blame, attribute, outermost
 from kvsender_spec.kit.loading import load_adapter
 from kvsender_spec.kit.parts import abilities, claiming
@@ -96,12 +96,17 @@ def check(
     judged = profile or adapter.profile
     can: frozenset[Ability] | None = None
     own, adapter = adapter, claiming(adapter, profile)
-    ids = frozenset(clause.id for clause in claimed(judged))
+    role = role_of(adapter)
+    ids = frozenset(clause.id for clause in claimed(judged, role))
     tally = Tally(claimed=ids)
     broken = _enough(chosen)
-    swept = sweep_of(operation_of(adapter)) if sweep is None else sweep
-    first: tuple[Trace, ...] = (*traces, *swept, *(churn(LONG) if examples >= Budget.CI.examples else ()))
-    if wanted == {_IMPORT}:
+    swept = sweep_of(operation_of(adapter), role) if sweep is None else sweep
+    first: tuple[Trace, ...] = (
+        *traces,
+        *swept,
+        *(churn(LONG) if examples >= Budget.CI.examples and role == "initiator" else ()),
+    )
+    if wanted == {_IMPORT} and role == "initiator":
         first, examples = (), 0  # no run has anything to do with it
     try:
         can = abilities(adapter)
@@ -118,10 +123,10 @@ def check(
         )
     except AdapterError as error:
         tally.errors.append(Breakdown(str(error), Trace(Setup(), ()), error.frames))
-    probed = probe_import(own) if can is not None and _IMPORT in wanted else None
+    probed = probe_import(own) if can is not None and _IMPORT in wanted and role == "initiator" else None
     blame = attribute(adapter, tally, ids & wanted)
     _note_import(tally, probed, blame)
-    verdicts = tuple(_verdict(clause, judged, can, tally, blame) for clause in CLAUSES if clause.id in wanted)
+    verdicts = tuple(_verdict(clause, judged, can, tally, blame) for clause in clauses_for(role) if clause.id in wanted)
     summary: SuiteSummary | None = None
     if suite is not None:
         from kvsender_spec.kit.search.complete import SuiteReport, run_suite
@@ -171,7 +176,7 @@ def _verdict(clause: Clause, profile: Profile, can: frozenset[Ability] | None, t
     lack = "" if can is None else lacking(clause, can)
     if lack:
         return Verdict(clause, Outcome.NOT_APPLICABLE, seen, note=lack)
-    if clause not in claimed(profile):
+    if clause not in claimed(profile, clause.role):
         example = tally.first.get(clause.id) or tally.later.get(clause.id)
         evidence = None if example is None else Evidence(example.violation, trace=example.trace)
         note = f"not claimed by profile {profile.value}"

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from kvsender_spec.contract import Abortable, Clearable, KVPoll, Measured, Operation
+from kvsender_spec.contract import ROLES, Abortable, Clearable, KVPoll, Measured, Operation, Role
 from kvsender_spec.faults import NIXL_KINDS, Kind, Point
 from kvsender_spec.history.errors import ErrorClasses
 from kvsender_spec.history.events import KINDS
 from kvsender_spec.history.header import Ability, Header, Limits, Source
 from kvsender_spec.kit import adapter as able
-from kvsender_spec.kit.adapter import Adapter, NotificationKind, operation_of
+from kvsender_spec.kit.adapter import Adapter, NotificationKind, operation_of, role_of
 from kvsender_spec.kit.run.calls import AdapterError, Calls
 from kvsender_spec.kit.run.invoke import CALL_NAMES, MAKES, invoke, made
 from kvsender_spec.kit.run.scripted_world import ScriptedWorld
 from kvsender_spec.kit.scripted.fabric import UseAfterRelease
+from kvsender_spec.kit.targets.parts import ask_target
+from kvsender_spec.kit.targets.world import TargetWorld
 from kvsender_spec.machine import Profile
 from kvsender_spec.trace import Call, Progress, Setup, Trace
 
@@ -62,6 +64,7 @@ class Parts:
     """What its system initiates."""
     posts_in: Call
     """Where it posts what send() has taken: SEND, POLL, or WORK for the background work of its system."""
+    role: Role = "initiator"
 
     @property
     def can(self) -> frozenset[Ability]:
@@ -75,6 +78,8 @@ class Parts:
 
     def lacks(self, setup: Setup) -> str:
         """What the system would have to declare to be in such a world; empty where it can be."""
+        if setup.role != self.role:
+            return f'role = "{setup.role}"'
         if setup.operation == "READ" and self.operation == "WRITE":
             return 'operation = "READ"'
         if setup.cached and Ability.PARTS not in self.can:
@@ -100,6 +105,7 @@ class Claiming:
         self.errors: Final = adapter.errors
         self.usage_errors: Final = adapter.usage_errors
         self.operation: Final = operation_of(adapter)
+        self.role: Final = role_of(adapter)
         self.open: Final = adapter.open
 
 
@@ -139,9 +145,13 @@ def abilities(adapter: Adapter) -> frozenset[Ability]:
 
 def _ask(adapter: Adapter) -> Parts:
     errors = transport_errors(adapter)
-    operation = operation_of(adapter)
+    operation, role = operation_of(adapter), role_of(adapter)
     if operation not in MAKES:
         raise LoadError(f"adapter {adapter.name}: operation is {operation!r}, not one of {', '.join(MAKES)}")
+    if role not in ROLES:
+        raise LoadError(f"adapter {adapter.name}: role is {role!r}, not one of {', '.join(ROLES)}")
+    if role == "target":
+        return _ask_target(adapter, errors, operation)
     room = _GoodRoom(adapter, Setup(operation=operation))
     system, sender, world = room.system, room.sender, room.scripted_world.world
     chunk = CALL_NAMES[operation][Call.SEND].value
@@ -162,18 +172,37 @@ def _ask(adapter: Adapter) -> Parts:
             found.add(Ability.BACKGROUND)
     except AdapterError:
         pass  # the first run says so, with a trace
-    header = Header(
+    classes = _classes(adapter, errors)
+    header = _header(adapter, found, world, operation, "initiator")
+    return Parts(adapter, errors, classes, header, counts_waiting, operation, room.posts_in)
+
+
+def _ask_target(adapter: Adapter, errors: Mapping[str, type[Exception]], operation: Operation) -> Parts:
+    found, got = ask_target(adapter, errors, operation)
+    for call, (made_, methods) in got.items():
+        _require(adapter, f"what {call}() returned", made_, methods)
+    world = TargetWorld(Setup(operation=operation, role="target"), errors).world
+    header = _header(adapter, found, world, operation, "target")
+    return Parts(adapter, errors, _classes(adapter, errors), header, False, operation, Call.POLL, "target")
+
+
+def _header(adapter: Adapter, found: Iterable[Ability], world: able.World, operation: Operation, role: Role) -> Header:
+    return Header(
         source=Source.SCRIPTED,
         vantage=tuple(KINDS),
         subject=adapter.name,
+        role=role,
         operation=operation,
         profile=adapter.profile.value,
         can=tuple(sorted(found)),
         limits=Limits(transfer_timeout_s=world.transfer_timeout_s, drain_timeout_s=world.drain_timeout_s),
     )
+
+
+def _classes(adapter: Adapter, errors: Mapping[str, type[Exception]]) -> ErrorClasses:
+    """How the subject's world tells errors apart."""
     disconnect = errors[Kind.REMOTE_DISCONNECT.value]
-    classes = ErrorClasses(tuple(errors.values()), disconnect, adapter.usage_errors, (UseAfterRelease,))
-    return Parts(adapter, errors, classes, header, counts_waiting, operation, room.posts_in)
+    return ErrorClasses(tuple(errors.values()), disconnect, adapter.usage_errors, (UseAfterRelease,))
 
 
 class _GoodRoom:
@@ -249,5 +278,6 @@ def _require(adapter: Adapter, what: str, found: object, methods: Iterable[str])
     if missing:
         raise LoadError(
             f"adapter {adapter.name}: {what}, a {type(found).__name__}, lacks {', '.join(missing)}"
-            " (see kvsender_spec.contract.Sender and Reader, and kvsender_spec.kit.adapter.System and ReaderSystem)"
+            " (see kvsender_spec.contract.Sender, Reader and Target, kvsender_spec.kit.adapter.System and ReaderSystem,"
+            " and kvsender_spec.kit.targets.adapter.TargetSystem)"
         )

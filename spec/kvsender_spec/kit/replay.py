@@ -7,10 +7,10 @@ from pathlib import Path
 
 from kvsender_spec.clauses import BY_ID, Level, claimed
 from kvsender_spec.history.events import History
-from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.adapter import Adapter, role_of
 from kvsender_spec.kit.parts import LoadError, claiming, parts_of
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.execute import Run
+from kvsender_spec.kit.run.execute import AnyRun, new_run
 from kvsender_spec.kit.run.scripted_world import unrunnable
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import OWN_ERROR, contexts_of, excused
@@ -100,7 +100,7 @@ def replay(adapter: Adapter, trace: Trace, *, profile: Profile | None = None, st
 
     Raises LoadError for an adapter whose system or sender lacks a method, or what the setup of the trace asks for.
     """
-    run: Run | None = None
+    run: AnyRun | None = None
     left_out: list[Step] = []
     broke: AdapterError | None = None
     try:
@@ -108,7 +108,7 @@ def replay(adapter: Adapter, trace: Trace, *, profile: Profile | None = None, st
         lacks = parts_of(adapter).lacks(trace.setup)
         if lacks:
             raise LoadError(f"adapter {adapter.name}: a setup with {trace.setup} is for systems that declare {lacks}")
-        run = Run(adapter, trace.setup)
+        run = new_run(adapter, trace.setup)
         for step in trace.steps:
             if not run.applicable(step):
                 left_out.append(step)
@@ -116,7 +116,7 @@ def replay(adapter: Adapter, trace: Trace, *, profile: Profile | None = None, st
         run.finish()
     except AdapterError as error:
         broke = error
-    ids = frozenset(clause.id for clause in claimed(adapter.profile)) | {OWN_ERROR}
+    ids = frozenset(clause.id for clause in claimed(adapter.profile, role_of(adapter))) | {OWN_ERROR}
     found = () if run is None else tuple(v for v in run.observer.findings.violations if not excused(v, ids))
     return Replay(
         None if run is None else run.history,

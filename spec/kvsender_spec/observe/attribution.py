@@ -31,6 +31,12 @@ NAMING: Final = (
     ("KS-3.2", "the room has no pages"),
     ("KS-2.8", "the sender says of no error who caused it, or says the same of all"),
     ("KS-3.6", "its transfers finished in another order than they were posted"),
+    ("KS-9.12", "a fence was told, and it was not about all of the room's initiators"),
+    ("KS-9.11", "something malformed had arrived"),
+    ("KS-9.10", "the announcement had raised"),
+    ("KS-9.6", "something of another incarnation, of an unknown room or after the end had arrived"),
+    ("KS-9.5", "something came twice, from a stranger, or from one of several initiators"),
+    ("KS-9.3", "the lease was renewed"),
 )
 """Read from the top: the first circumstance that the shortest trace still needs names the clause."""
 _OF_FAILURE: Final = frozenset({"KS-5.1"})
@@ -64,6 +70,7 @@ SPEAKS_OF: Final[dict[str, frozenset[str]]] = {
     "KS-4.4": _OF_PAGES,
     "KS-6.1": _OF_FAILURE | {"KS-5.2"},
     "KS-6.4": _OF_FAILURE | {"KS-5.2", "KS-5.3"},
+    "KS-9.3": frozenset({"KS-9.6"}),
 }
 """The circumstances that a rule is itself about, which therefore explain nothing: an abort is a failure like others,
 and pages and notifications are looked at after clear() as before."""

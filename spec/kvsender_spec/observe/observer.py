@@ -7,7 +7,7 @@ deterministic, and it judges a live run and a file alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from kvsender_spec.clauses import CLAUSES, claimed
 from kvsender_spec.history.events import (
@@ -54,6 +54,7 @@ from kvsender_spec.observe.checkers.base import OWN_ERROR, Checker, Sight
 from kvsender_spec.observe.peers import SubjectView, disconnected, opened_to, peer_changed
 from kvsender_spec.observe.room import RoomView
 from kvsender_spec.observe.routing import Routing
+from kvsender_spec.observe.targets.observer import TargetObserver
 from kvsender_spec.observe.verdict import Findings, Reason, Verdict, Violation
 from kvsender_spec.observe.verdicts import named, verdict_of
 from kvsender_spec.oracle import GRANT_ENDED, UNKNOWN, Possible
@@ -376,9 +377,17 @@ class Observer:
         room.contexts.update(CALLER - self._claimed)
 
 
-def observe(history: History, checkers: Sequence[type[Checker]] = CHECKERS) -> Observer:
+AnyObserver: TypeAlias = Observer | TargetObserver
+
+
+def observer_of(header: Header, checkers: Sequence[type[Checker]] = CHECKERS) -> AnyObserver:
+    """An observer of the role that the history is about; ``checkers`` are those of an initiator's."""
+    return TargetObserver(header) if header.role == "target" else Observer(header, checkers)
+
+
+def observe(history: History, checkers: Sequence[type[Checker]] = CHECKERS) -> AnyObserver:
     """An observer that has seen the whole history."""
-    observer = Observer(history.header, checkers)
+    observer = observer_of(history.header, checkers)
     for event in history.events:
         observer.see(event)
     return observer

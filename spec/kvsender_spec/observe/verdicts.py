@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from kvsender_spec.clauses import Clause, claimed
+from kvsender_spec.contract import Role
 from kvsender_spec.history.events import History
 from kvsender_spec.history.header import Ability, Header
 from kvsender_spec.machine import Profile
@@ -23,6 +24,13 @@ _NEEDS: Final[dict[str, tuple[Ability, str]]] = {
     "KS-6.3": (Ability.RECONNECT, "the system has no reconnect()"),
     "KS-6.4": (Ability.TARGET_ABORTS, "the system has no target_aborts()"),
     "KS-7.1": (Ability.WORKERS, "the system has no workers()"),
+    "KS-9.3": (Ability.HOLDS, "it is no holder"),
+    "KS-9.4": (Ability.REFILLS, "the system has no refill()"),
+    "KS-9.9": (Ability.TELLS, "the system has no read_message()"),
+    "KS-9.10": (Ability.ANNOUNCES, "nothing that it announces can be read"),
+    "KS-9.12": (Ability.FENCES, "the system has no fence()"),
+    "KS-9.13": (Ability.PUBLISHES, "the system has no published_pages()"),
+    "KS-9.16": (Ability.ASKS, "the system has no asks_again"),
 }
 """What a subject must be able to do for a clause to be about it. The others are about every sender."""
 _WANTS: Final[dict[str, tuple[str, ...]]] = {
@@ -40,6 +48,11 @@ _WANTS: Final[dict[str, tuple[str, ...]]] = {
     "KS-6.3": ("peer.returned",),
     "KS-6.4": ("notification.heard", "faults.over"),
     "KS-7.1": ("worker.ended",),
+    "KS-9.1": ("pages.held",),
+    "KS-9.2": ("pages.held",),
+    "KS-9.4": ("pages.reused",),
+    "KS-9.12": ("pages.held", "fence.told"),
+    "KS-9.15": ("kept.counted",),
 }
 """The kinds, beside calls and transfers, without which a clause that was not observed cannot be."""
 _ONLY_WORKERS: Final = "KS-1.4"
@@ -71,7 +84,7 @@ def verdict_of(
     lack = lacking(clause, can)
     if lack:
         return Verdict(clause, Outcome.NOT_APPLICABLE, seen, note=lack)
-    if clause not in claimed(profile):
+    if clause not in claimed(profile, clause.role):
         note = f"not claimed by profile {profile.value}"
         return Verdict(clause, Outcome.NOT_CLAIMED, seen, len(broken), note=note, evidence=evidence)
     if evidence is not None:
@@ -107,10 +120,10 @@ def _unobserved(
     return Outcome.INCONCLUSIVE, 0, 0, "", note
 
 
-def named(findings: Findings, names: Mapping[str, str], profile: Profile) -> Findings:
+def named(findings: Findings, names: Mapping[str, str], profile: Profile, role: Role = "initiator") -> Findings:
     """With the clauses about circumstances that explain a rule, wherever the circumstance is there; and without what
     the profile does not specify."""
-    ids = frozenset(clause.id for clause in claimed(profile))
+    ids = frozenset(clause.id for clause in claimed(profile, role))
     violations: list[Violation] = []
     for violation in findings.violations:
         if excused(violation, ids):

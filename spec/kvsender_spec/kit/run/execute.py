@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import partial
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from kvsender_spec.contract import Clearable, Initiator, KVPoll
 from kvsender_spec.history import events
 from kvsender_spec.history.header import Ability
 from kvsender_spec.history.words import CallName, Destination
 from kvsender_spec.kit import adapter as able
-from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.adapter import Adapter, role_of
 from kvsender_spec.kit.run.calls import AdapterError, Second, StuckError, supervised
 from kvsender_spec.kit.run.ending import ending
 from kvsender_spec.kit.run.garbage import collect, stepwise
@@ -30,9 +30,10 @@ from kvsender_spec.kit.run.rooms import Room
 from kvsender_spec.kit.run.scripted_world import STRAY_ROOM
 from kvsender_spec.kit.run.situation import OVERLAP_CALLS
 from kvsender_spec.kit.run.surroundings import Surroundings
+from kvsender_spec.kit.targets.run import TargetRun
 from kvsender_spec.trace import OF_AN_END, WORLD_CALLS, Call, Misuse, Overlap, Progress, Setup, Step, Trace
 
-__all__ = ["OVERLAP_CALLS", "Run", "run_trace"]
+__all__ = ["OVERLAP_CALLS", "AnyRun", "Run", "new_run", "run_trace"]
 
 _GIVING_UP: Final = (Call.ABORT, Call.CLEAR)
 _POLLS: Final[Mapping[int, str]] = {value: value.name for value in KVPoll}
@@ -316,20 +317,28 @@ class Run(Surroundings):
         self.recorder.note(partial(events.KeptCounted, entries=entries, held=held))
 
 
-def run_trace(adapter: Adapter, trace: Trace, *, as_it_is: bool = False) -> Run:
+AnyRun: TypeAlias = Run | TargetRun
+
+
+def new_run(adapter: Adapter, setup: Setup) -> AnyRun:
+    """A run of the role that the adapter's system has. Raises AdapterError where the adapter breaks, or LoadError."""
+    return TargetRun(adapter, setup) if role_of(adapter) == "target" else Run(adapter, setup)
+
+
+def run_trace(adapter: Adapter, trace: Trace, *, as_it_is: bool = False) -> AnyRun:
     """Run a whole trace, with its end; ``as_it_is``: without the end that the trace does not have itself."""
 
-    runs: list[Run] = []
+    runs: list[AnyRun] = []
 
     def whole() -> None:
-        runs.append(Run(adapter, trace.setup))
+        runs.append(new_run(adapter, trace.setup))
         runs[0].take(trace.steps, as_it_is=as_it_is)
 
     have_made(whole, runs)
     return runs[0]
 
 
-def have_made(work: Callable[[], None], runs: Sequence[Run]) -> None:
+def have_made(work: Callable[[], None], runs: Sequence[AnyRun]) -> None:
     """Have the run that ``work`` adds to ``runs`` made under supervision. Raises AdapterError where the adapter breaks.
 
     A call of the sender's that does not come back is in the run's history.

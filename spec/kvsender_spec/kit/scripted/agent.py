@@ -317,6 +317,8 @@ class ScriptedAgent(Answering):
             self._log(Point.NOTIFY, remote_agent_name, "sent", notif_msg)
 
     def get_new_notifs(self) -> dict[str, list[bytes]]:
+        if self.scripted:
+            self._count("get_new_notifs", workers=False)
         with self.fabric.lock:
             inbox, self.inbox = self.inbox, {}
             return inbox

@@ -79,17 +79,19 @@ class Answering:
         if self.scripted:
             if self.fabric.on_reach is not None:
                 self.fabric.on_reach(point)
-            self._count(point)
+            self._count(point.value)
         return self.fabric.lock
 
-    def _count(self, point: Point) -> None:
+    def _count(self, what: str, *, workers: bool = True) -> None:
         """Neither a call of the caller's nor a worker may go on asking for ever (KS-3.7)."""
         fabric = self.fabric
         if fabric.abandoned:
-            raise WaitedTooLong(f"{point.value}: the call did not come back")
+            raise WaitedTooLong(f"{what}: the call did not come back")
         if fabric.most_asked is None:
             return
         if not fabric.parking.is_caller:
+            if not workers:
+                return  # whoever waits for notifications goes on asking for them
             fabric.asked_by_workers += 1
             if fabric.asked_by_workers > _WORKERS * fabric.most_asked:
                 fabric.parking.hold()
@@ -100,7 +102,7 @@ class Answering:
         else:
             fabric.asked += 1
             if fabric.asked > fabric.most_asked:
-                raise WaitedTooLong(f"{point.value}: asked {fabric.most_asked} times within one call")
+                raise WaitedTooLong(f"{what}: asked {fabric.most_asked} times within one call")
 
     def _struck(self, point: Point) -> Fault | None:
         if not self.scripted:

@@ -10,15 +10,16 @@ from itertools import chain, islice
 from random import Random
 from typing import Final, TypeAlias
 
-from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.adapter import Adapter, role_of
 from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.execute import Run, have_made
+from kvsender_spec.kit.run.execute import AnyRun, have_made, new_run
 from kvsender_spec.kit.run.garbage import another_run
 from kvsender_spec.kit.search.processes import in_processes
 from kvsender_spec.kit.search.sweep import given_time
 from kvsender_spec.kit.search.walk import wander
 from kvsender_spec.kit.search.whole import sweep_of
+from kvsender_spec.kit.targets.walk import wander_target
 from kvsender_spec.observe.attribution import Tally
 from kvsender_spec.observe.verdict import Breakdown, Findings
 from kvsender_spec.trace import Setup, Trace
@@ -56,7 +57,7 @@ def explore(
     run, and too many of them the exploration.
     """
     parts = parts_of(adapter)
-    swept = sweep_of(parts.operation) if first is None else first
+    swept = sweep_of(parts.operation, parts.role) if first is None else first
     played = (given_time(t, parts.posts_in) for t in swept if parts.plays(t))
     plans: Iterator[_Plan] = chain(played, (f"{seed} {number}" for number in range(examples)))
     source = load or partial(_itself, adapter)
@@ -95,7 +96,7 @@ def _add(tally: Tally, run: _Made) -> None:
 
 def _made(adapter: Adapter, plan: _Plan) -> _Made:
     """Have one run made."""
-    runs: list[Run] = []  # it is in there as soon as there is one
+    runs: list[AnyRun] = []  # it is in there as soon as there is one
     try:
         have_made(partial(_run, adapter, plan, runs), runs)
         run = runs[0]
@@ -108,11 +109,12 @@ def _made(adapter: Adapter, plan: _Plan) -> _Made:
         return _Made(trace, Findings(), Breakdown(str(error), trace, error.frames))
 
 
-def _run(adapter: Adapter, plan: _Plan, runs: list[Run]) -> None:
+def _run(adapter: Adapter, plan: _Plan, runs: list[AnyRun]) -> None:
     if isinstance(plan, str):
-        wander(adapter, Random(plan), runs)
+        walk = wander_target if role_of(adapter) == "target" else wander
+        walk(adapter, Random(plan), runs)
     else:
-        runs.append(Run(adapter, plan.setup))
+        runs.append(new_run(adapter, plan.setup))
         runs[0].take(plan.steps)
 
 

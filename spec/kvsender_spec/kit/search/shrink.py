@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from kvsender_spec.history.events import History
+from kvsender_spec.history.words import How
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.calls import AdapterError
-from kvsender_spec.kit.run.execute import Run, run_trace
+from kvsender_spec.kit.run.execute import AnyRun, run_trace
 from kvsender_spec.observe.attribution import Example, contexts_of
 from kvsender_spec.observe.verdict import Violation
 from kvsender_spec.trace import Progress, Setup, Step, Trace
@@ -109,14 +110,14 @@ def show(
     return shown
 
 
-def _run(adapter: Adapter, trace: Trace) -> Run | None:
+def _run(adapter: Adapter, trace: Trace) -> AnyRun | None:
     try:
         return run_trace(adapter, trace, as_it_is=True)
     except AdapterError:
         return None
 
 
-def _shown(run: Run, rule: str, contexts: frozenset[str] | None, *, first: bool) -> Shown | None:
+def _shown(run: AnyRun, rule: str, contexts: frozenset[str] | None, *, first: bool) -> Shown | None:
     found = run.observer.findings.violations
     for violation in found:
         if violation.clause != rule or (first and violation.after):
@@ -163,6 +164,10 @@ def _simpler_steps(step: Step) -> Iterator[Sequence[Step]]:
         yield [replace(step, fault=None)]
         if step.fault.nth:
             yield [replace(step, fault=replace(step.fault, nth=0))]
+    if step.how is not How.PROPER:
+        yield [replace(step, how=How.PROPER)]
+    if step.peer:
+        yield [replace(step, peer=0)]
     if step.opening:
         yield [replace(step, opening=0)]
 

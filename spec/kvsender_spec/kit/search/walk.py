@@ -27,7 +27,7 @@ from kvsender_spec.faults import (
 from kvsender_spec.history.header import Ability
 from kvsender_spec.kit.adapter import Adapter, operation_of
 from kvsender_spec.kit.parts import abilities
-from kvsender_spec.kit.run.execute import OVERLAP_CALLS, Run
+from kvsender_spec.kit.run.execute import OVERLAP_CALLS, AnyRun, Run
 from kvsender_spec.trace import Call, Misuse, Overlap, Progress, Refilled, Setup, Step
 
 _T = TypeVar("_T")
@@ -215,7 +215,7 @@ def _with_overlap(random: Random, run: Run, step: Step) -> Step:
     return overlap if run.applicable(overlap) else step
 
 
-def wander(adapter: Adapter, random: Random, runs: list[Run]) -> None:
+def wander(adapter: Adapter, random: Random, runs: list[AnyRun]) -> None:
     """One run, which is handed out in ``runs`` as soon as there is one."""
     run = Run(adapter, _setup(random, abilities(adapter), reads=operation_of(adapter) == "READ"))
     runs.append(run)

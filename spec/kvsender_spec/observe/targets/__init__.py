@@ -1,0 +1,1 @@
+"""Judges the histories of targets (KS-9)."""
