@@ -36,7 +36,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", g
 
 
 class ErrorSeen(Event, frozen=True, kw_only=True, omit_defaults=True, tag="error.seen"):
-    """An exception object, before the first event that refers to it."""
+    """An exception object, before the first event that refers to it, and again where its cause has changed."""
 
     ref: int
     type: str
