@@ -94,6 +94,16 @@ def _after_the_data() -> Iterator[Trace]:
     yield Trace(ONE, (_OPEN, _READ, _POLL_ALL, _CLEAR, _POLL_ALL, _OPEN, _READ, *_END))
 
 
+def _made_again() -> Iterator[Trace]:
+    """A READ from the second holder cannot be made, once or ever again, when the first holder's is under way."""
+    for kind, chunks in product((Kind.NOT_FOUND, Kind.BACKEND, Kind.REMOTE_DISCONNECT), ((1,), (1, 1))):
+        refused = replace(_READ, fault=Fault(Point.MAKE, kind, 1))
+        yield Trace(Setup((chunks,), peers=2), (_OPEN, refused, *(_READ,) * (len(chunks) - 1), *_END))
+    cut = replace(_READ, fault=Fault(Point.POST, Kind.REMOTE_DISCONNECT, 1))
+    setup = Setup(((1,), (1,)), peers=2, drops_metadata=True)
+    yield Trace(setup, (_OPEN, *_of(1, _OPEN, cut), _READ, _ASK, *_END))
+
+
 def _bytes_first() -> Iterator[Trace]:
     """All bytes are here, or half of them, and the transport goes on answering PROC; then something else happens."""
     for poll, setup in product((_POLL_BEGUN, _POLL_LANDED), (ONE, TWO, TWO_PEERS)):
@@ -126,6 +136,6 @@ def _beside_others() -> Iterator[Trace]:
 
 
 _FAMILIES: Final[tuple[Callable[[], Iterator[Trace]], ...]] = (
-    *(_refills, _chunk_by_chunk, _after_the_data, _bytes_first, _beside_others),
+    *(_refills, _chunk_by_chunk, _after_the_data, _made_again, _bytes_first, _beside_others),
 )
 READS: Final = tuple({trace: None for family in _FAMILIES for trace in family()})
