@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.lines import shown
-from kvsender_spec.trace import BYTES_ONLY, Call, Misuse, Overlap, Progress, Refilled, Setup, Step, TraceError
+from kvsender_spec.trace import BYTES_ONLY, Call, Granted, Misuse, Overlap, Progress, Refilled, Setup, Step, TraceError
 
 MOST_DIGITS: Final = 9
 _OF_NOTHING: Final = frozenset(call for call in Call if "(" not in str(Step(call)))
@@ -25,6 +25,9 @@ _SILENT: Final = _last_words(Setup(silent=True))
 _RENAMES: Final = _last_words(Setup(renames=True))
 _CHURN: Final = _last_words(Setup(churn=True))
 _REFILLED: Final = {_last_words(Setup(refilled=which)): which for which in Refilled if which is not Refilled.ALL}
+
+
+_GRANTED: Final = {_last_words(Setup(granted=what)): what for what in Granted if what is not Granted.GOOD}
 
 
 def parse_step(text: str) -> Step:
@@ -98,7 +101,7 @@ def parse_setup(text: str) -> Setup:
     peers = 1
     dummies = 0
     cached = 0
-    refilled = Refilled.ALL
+    refilled, granted = Refilled.ALL, Granted.GOOD
     for word in words:
         number, _, what = word.partition(" ")
         if what in ("peer", "peers"):
@@ -109,6 +112,8 @@ def parse_setup(text: str) -> Setup:
             cached = _count(number)
         elif word in _REFILLED:
             refilled = _REFILLED[word]
+        elif word in _GRANTED:
+            granted = _GRANTED[word]
         elif word not in (_NOT_SHARED, _DONE_AT_POST, _DROPS_METADATA, _SILENT, _RENAMES, _CHURN):
             raise TraceError(f"{word!r} is no part of a setup")
     setup = Setup(
@@ -123,6 +128,7 @@ def parse_setup(text: str) -> Setup:
         renames=_RENAMES in words,
         churn=_CHURN in words,
         refilled=refilled,
+        granted=granted,
         operation="READ" if reads else "WRITE",
     )
     if str(setup) != text:

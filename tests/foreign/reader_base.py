@@ -67,6 +67,7 @@ class Holder:
     def __init__(self, number: int, dest: Destination, num_pages: int) -> None:
         self.number, self.peer, self.generation = number, dest.peer, dest.peer.generation
         skip = len(dest.pages) - num_pages
+        self.misfit = skip < 0 or len(dest.stamps) != len(dest.pages)
         self.pages, self.stamps, self.regions = dest.pages[skip:], dest.stamps[skip:], dest.regions
 
 

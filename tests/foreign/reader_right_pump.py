@@ -55,6 +55,9 @@ class Engine(Connections):
         first = len(req.pages)
         req.pages += pages
         req.begun = True
+        if any(holder.misfit for holder in req.holders):
+            self.fail(req, StaleGrant(f"room {req.room}: a holder has granted too little"), Attribution.PEER)
+            return
         for holder in req.holders if pages else ():
             req.jobs += self.data_jobs(holder, pages, holder.pages[first : first + len(pages)])
 

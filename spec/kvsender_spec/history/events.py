@@ -207,6 +207,8 @@ class PagesRefilled(Event, frozen=True, kw_only=True, omit_defaults=True, tag="p
     peer: str
     pages: tuple[int, ...] = ()
     """Page ids at the peer."""
+    never: bool = False
+    """It has not, but has granted what cannot be, such as pages that it does not have."""
 
 
 class BytesLanded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="bytes.landed"):
