@@ -104,7 +104,7 @@ connectors: install ## Install published senders from PyPI, check them, write do
 kill-matrix: install ## Hunt every mutant with ten seeds; print mutant x clause
 	@$(BIN)/python -m tests.mutants.matrix
 
-foreign: install ## Check the senders that were written from the contract alone, within BUDGET (ci), on the seeds SEEDS (0)
+foreign: install ## Check the senders and readers that were written from the contract alone, within BUDGET (ci), on the seeds SEEDS (0)
 	@$(BIN)/python -m tests.foreign.blame --budget $(or $(BUDGET),ci) $(foreach seed,$(or $(SEEDS),0),--seed $(seed))
 
 blame: install ## Check every mutant within the quick and the ci budget; print whom the reports blame

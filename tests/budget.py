@@ -13,7 +13,7 @@ BUDGET: Final = Budget(os.environ.get("KVSENDER_TEST_BUDGET", "quick"))
 RUNS: Final = BUDGET.examples
 
 
-def share(number: int) -> tuple[tuple[Trace, ...], int]:
-    """Of many right senders each gets a third of the sweep and of the runs: together they get all of it, and ``make
-    foreign`` and ``make test-all`` give all of it to each."""
-    return (SWEEP, RUNS) if BUDGET is not Budget.QUICK else (SWEEP[number % 3 :: 3], RUNS // 3)
+def share(number: int, sweep: tuple[Trace, ...] = SWEEP, among: int = 3) -> tuple[tuple[Trace, ...], int]:
+    """Of many right senders each gets a part of the sweep and of the runs, one ``among`` so many: together they get all
+    of it, and ``make foreign`` and ``make test-all`` give all of it to each."""
+    return (sweep, RUNS) if BUDGET is not Budget.QUICK else (sweep[number % among :: among], RUNS // among)

@@ -16,7 +16,7 @@ from kvsender_nixl.reader import KVReader
 from kvsender_nixl.side import SenderOptions
 from kvsender_spec.contract import KVUsageError, Operation
 from kvsender_spec.faults import STAND_INS
-from kvsender_spec.kit.adapter import NUM_PAGES, Memory, Peer, RoomPlan, World
+from kvsender_spec.kit.adapter import NUM_PAGES, Destination, Memory, Peer, RoomPlan, World
 from kvsender_spec.kit.scripted.fabric import ScriptedDlist, ScriptedHandle
 from kvsender_spec.machine import Profile
 
@@ -31,6 +31,23 @@ def _in_the_pool(regions: Sequence[int]) -> tuple[int, ...]:
     """The kit's regions are K and V of each layer in turn, the pool's are every K and then every V."""
     layers = len(Memory.PAGE_BYTES) // 2
     return tuple(region // 2 + layers * (region % 2) for region in regions)
+
+
+def _grant(plan: RoomPlan, holder: Destination) -> Grant:
+    """Raises KVUsageError where it cannot be: what a holder says over a wire is refused when it is read."""
+    try:
+        return Grant(
+            room=plan.room,
+            token=str(plan.incarnation),
+            agent_name=holder.peer.name,
+            dst_kv_indices=np.array(holder.pages, dtype=np.int32),
+            is_dummy=holder.dummy,
+            required_dst_info_num=len(plan.destinations),
+            stamps=np.array(holder.stamps, dtype=np.uint64),
+            regions=_in_the_pool(holder.regions),
+        )
+    except ValueError as error:
+        raise KVUsageError(str(error)) from error
 
 
 class ListReader(InKitsWords):
@@ -72,19 +89,12 @@ class ReadingSystem(SystemOf[PullDecode[ScriptedDlist, ScriptedHandle]]):
         return ListReader(self._bound(plan))
 
     def _bound(self, plan: RoomPlan) -> KVReader[ScriptedDlist, ScriptedHandle]:
-        for holder in plan.destinations:
-            self._front.add_transfer_info(
-                Grant(
-                    room=plan.room,
-                    token=str(plan.incarnation),
-                    agent_name=holder.peer.name,
-                    dst_kv_indices=np.array(holder.pages, dtype=np.int32),
-                    is_dummy=holder.dummy,
-                    required_dst_info_num=len(plan.destinations),
-                    stamps=np.array(holder.stamps, dtype=np.uint64),
-                    regions=_in_the_pool(holder.regions),
-                )
-            )
+        try:
+            for holder in plan.destinations:
+                self._front.add_transfer_info(_grant(plan, holder))
+        except KVUsageError:
+            self._front.reader(plan.room).clear()  # what other holders have granted is not wanted any more
+            raise
         return self._front.reader(plan.room)
 
     def reconnect(self, peer: Peer) -> None:

@@ -9,7 +9,7 @@ from kvsender_spec.contract import OPERATIONS, ROLES, Operation, Role
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.history.words import How, Says
 from kvsender_spec.lines import shown
-from kvsender_spec.trace import BYTES_ONLY, Call, Misuse, Overlap, Progress, Refilled, Setup, Step, TraceError
+from kvsender_spec.trace import BYTES_ONLY, Call, Granted, Misuse, Overlap, Progress, Refilled, Setup, Step, TraceError
 
 MOST_DIGITS: Final = 9
 _OF_NOTHING: Final = frozenset(call for call in Call if "(" not in str(Step(call)))
@@ -29,6 +29,7 @@ _CHURN: Final = _last_words(Setup(churn=True))
 _REFILLED: Final = {_last_words(Setup(refilled=which)): which for which in Refilled if which is not Refilled.ALL}
 
 
+_GRANTED: Final = {_last_words(Setup(granted=what)): what for what in Granted if what is not Granted.GOOD}
 _BEGINS: Final[dict[str, tuple[Role, Operation]]] = {
     str(Setup(operation=operation, role=role)).partition("1")[0]: (role, operation)
     for role in ROLES
@@ -120,7 +121,7 @@ def parse_setup(text: str) -> Setup:
     peers = 1
     dummies = 0
     cached = 0
-    refilled = Refilled.ALL
+    refilled, granted = Refilled.ALL, Granted.GOOD
     for word in words:
         number, _, what = word.partition(" ")
         if what in ("peer", "peers"):
@@ -131,6 +132,8 @@ def parse_setup(text: str) -> Setup:
             cached = _count(number)
         elif word in _REFILLED:
             refilled = _REFILLED[word]
+        elif word in _GRANTED:
+            granted = _GRANTED[word]
         elif word not in (_NOT_SHARED, _DONE_AT_POST, _DROPS_METADATA, _SILENT, _RENAMES, _CHURN):
             raise TraceError(f"{word!r} is no part of a setup")
     setup = Setup(
@@ -147,6 +150,7 @@ def parse_setup(text: str) -> Setup:
         refilled=refilled,
         operation=operation,
         role=role,
+        granted=granted,
     )
     if str(setup) != text:
         raise TraceError(f"{text!r} is no setup: did you mean {str(setup)!r}?")

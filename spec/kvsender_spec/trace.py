@@ -118,6 +118,28 @@ class Refilled(StrEnum):
     """All of them, and the holder has not finished: it has raised the stamps once, and written the first half."""
 
 
+class Granted(StrEnum):
+    """What the last holder of the first room grants. All but the first are grants that cannot be."""
+
+    GOOD = "good"
+    OUT_OF_RANGE = "out of range"
+    """The last page is one more than the holder has."""
+    NEGATIVE = "negative"
+    """The last page is -1."""
+    SHORT = "short"
+    """One page fewer than the room reads."""
+    FEW_STAMPS = "few stamps"
+    """One stamp fewer than pages."""
+
+
+_GRANTED: Final = {
+    Granted.GOOD: "",
+    Granted.OUT_OF_RANGE: "granted a page that is not there",
+    Granted.NEGATIVE: "granted a negative page",
+    Granted.SHORT: "granted a page too few",
+    Granted.FEW_STAMPS: "granted a stamp too few",
+}
+
 _REFILLED: Final = {
     Refilled.ALL: "",
     Refilled.FIRST: "refills take the first page",
@@ -231,6 +253,8 @@ class Setup:
     has at most one page."""
     refilled: Refilled = Refilled.ALL
     """Which pages a refill takes."""
+    granted: Granted = Granted.GOOD
+    """What a reader is granted."""
     operation: Operation = "WRITE"
     """What the rooms are: a run says READ of a reader's, whatever the trace said before."""
     role: Role = "initiator"
@@ -252,6 +276,7 @@ class Setup:
             (self.cached > 0, f"{self.cached} cached"),
             (self.renames, "restarts under a new name"),
             (self.refilled is not Refilled.ALL, _REFILLED[self.refilled]),
+            (self.granted is not Granted.GOOD, _GRANTED[self.granted]),
             (self.churn, "ids come back without limit"),
         ):
             if wanted:

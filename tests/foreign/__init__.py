@@ -1,4 +1,4 @@
-"""Senders of another project, right and wrong, to judge the kit by."""
+"""Senders and readers of other projects, right and wrong, to judge the kit by."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from . import (
     adopter_right_queues,
     adopter_wrong,
     adopter_wrong_more,
+    reader_right_alone,
+    reader_right_pump,
+    reader_right_retries,
+    reader_right_styles,
+    reader_right_threads,
+    reader_wrong,
+    reader_wrong_alone,
+    reader_wrong_more,
     right,
     right_kinds,
     wrong,
@@ -34,3 +42,17 @@ WRONG: tuple[tuple[Adapter, str], ...] = (
     *adopter_wrong_more.WRONG,
 )
 """Each with the clause that its bug violates first."""
+
+RIGHT_READERS: tuple[Adapter, ...] = (
+    *reader_right_pump.RIGHT,
+    *reader_right_styles.RIGHT,
+    *reader_right_retries.RIGHT,
+    *reader_right_threads.RIGHT,
+    *reader_right_alone.RIGHT,
+)
+WRONG_READERS: tuple[tuple[Adapter, str], ...] = (
+    *reader_wrong.WRONG,
+    *reader_wrong_more.WRONG,
+    *reader_wrong_alone.WRONG,
+)
+"""Each with the clause that its bug violates, which another one may precede: its docstring says so."""

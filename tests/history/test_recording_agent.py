@@ -26,6 +26,7 @@ from kvsender_spec.history.events import (
     TransferReleased,
 )
 from kvsender_spec.history.header import Header, Source
+from kvsender_spec.history.ndjson import check
 from kvsender_spec.history.record import Place, Recorder
 from kvsender_spec.history.recording_agent import RecordingAgent, ReleasedHandle, Through, Transfer
 from kvsender_spec.history.words import Origin
@@ -206,3 +207,14 @@ def test_a_lie_between_subject_and_wrapper_is_not_in_the_history(wired: Wired) -
     assert liar.check_xfer_state(handle) == "DONE"
     (checked,) = wired.events(TransferChecked)
     assert checked.answer == "PROC"
+
+
+def test_an_error_is_written_again_when_its_cause_is_set_later(wired: Wired) -> None:
+    first, second = STAND_INS["nixlBackendError"]("first"), STAND_INS["nixlNotFoundError"]("second")
+    refs = [wired.recorder.error(error) for error in (first, second)]
+    with pytest.raises(type(second)) as raised:
+        raise second from first
+    assert [wired.recorder.error(error) for error in (first, raised.value)] == refs, "they are the same objects"
+    seen = [event for event in wired.recorder.history.events if isinstance(event, ErrorSeen)]
+    assert [(event.ref, event.cause) for event in seen] == [(0, None), (1, None), (1, 0)]
+    check(wired.recorder.history)

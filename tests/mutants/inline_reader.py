@@ -75,6 +75,17 @@ class InlineReader(InlineSender):
     def read(self, kv_indices: Sequence[int]) -> None:
         self.send(kv_indices)
 
+    def take(self, kv_indices: Sequence[int], first: int, last: bool) -> None:
+        if all(map(self.fits, self.targets())):
+            super().take(kv_indices, first, last)
+        else:
+            self.fault(GrantEnded(f"room {self.plan.room}: a holder has granted what cannot be"), Attribution.PEER)
+
+    def fits(self, target: Destination) -> bool:
+        """Whether what a holder grants can be."""
+        enough = len(target.stamps) == len(target.pages) >= self.plan.num_pages
+        return enough and all(0 <= page < NUM_PAGES for page in target.pages)
+
     def wanted(self, target: Destination, pages: Sequence[int], first: int) -> tuple[Sequence[int], Sequence[int]]:
         """The holder may grant pages of which the content is here already: the last ones are wanted."""
         assert self.num_pages is not None

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Final
 
 from tests.mutants.inline import InlineSender, InlineSystem, Part
 from tests.mutants.inline_reader import InlineReader, ReaderAdapter, ReaderSystem
 
 from kvsender_spec.contract import KVPoll
-from kvsender_spec.kit.adapter import Destination, NotificationKind, Peer, RoomPlan
+from kvsender_spec.kit.adapter import NUM_PAGES, Destination, NotificationKind, Peer, RoomPlan
 from kvsender_spec.machine import State
 
 
@@ -31,7 +32,7 @@ class LooksAtTheGrantBefore(InlineReader):
     breaks: ClassVar = "KS-3.1"
 
     def take(self, kv_indices: Sequence[int], first: int, last: bool) -> None:
-        if last and kv_indices and self.grants is None:
+        if last and kv_indices and self.grants is None and all(map(self.fits, self.targets())):
             self.ask_for_stamps()
         if self.state in (State.IDLE, State.SENDING):
             super().take(kv_indices, first, last)
@@ -343,6 +344,63 @@ class IgnoresRefusedStamps(InlineReader):
             self.parts = [part for part in self.parts if part.state in ("done", "flying")]
 
 
+class WrapsPagesRound(InlineReader):
+    """Takes the number of a page modulo the pool: what is beyond its end is the first one."""
+
+    breaks: ClassVar = "KS-3.1"
+    beyond: ClassVar = True
+
+    def __init__(self, system: InlineSystem, plan: RoomPlan) -> None:
+        targets = [replace(target, pages=tuple(map(self.wrapped, target.pages))) for target in plan.destinations]
+        super().__init__(system, replace(plan, destinations=tuple(targets)))
+
+    def wrapped(self, page: int) -> int:
+        return page % NUM_PAGES if (page > 0) is self.beyond else page
+
+
+class CountsFromTheEnd(WrapsPagesRound):
+    """Takes a negative number for a page counted from the end, as an index of Python's is."""
+
+    beyond: ClassVar = False
+
+
+class ReadsWhatThereIs(InlineReader):
+    """Reads as many pages as were granted, and takes the others for read: a ``zip`` that is not strict."""
+
+    breaks: ClassVar = "KS-3.1"
+
+    def fits(self, target: Destination) -> bool:
+        return super().fits(replace(target, pages=(*target.pages, 0), stamps=(*target.stamps, 0)))
+
+    def wanted(self, target: Destination, pages: Sequence[int], first: int) -> tuple[Sequence[int], Sequence[int]]:
+        theirs = target.pages[max(len(target.pages) - self.plan.num_pages, 0) :][first : first + len(pages)]
+        return pages[: len(theirs)], theirs
+
+    def make_stamps(self, number: int, target: Destination) -> Part:
+        whole, here = list(self.sent), len(self.sent) - max(self.plan.num_pages - len(target.pages), 0)
+        self.sent[here:] = []
+        try:
+            return super().make_stamps(number, target)
+        finally:
+            self.sent[:] = whole
+
+
+class ComparesTheStampsThatThereAre(InlineReader):
+    """Compares as many stamps as were granted: nobody looks at the page of the last one."""
+
+    breaks: ClassVar = "KS-3.1"
+
+    def fits(self, target: Destination) -> bool:
+        return len(target.pages) >= self.plan.num_pages and all(0 <= page < NUM_PAGES for page in target.pages)
+
+    def make_stamps(self, number: int, target: Destination) -> Part:
+        missing = len(target.pages) - len(target.stamps)
+        part = super().make_stamps(number, replace(target, stamps=(*target.stamps, *(0,) * missing)))
+        assert self.grants is not None
+        self.grants = self.grants[: len(self.grants) - missing]
+        return part
+
+
 _READERS: Final = (
     *(
         NeverLooksAtTheGrant,
@@ -357,6 +415,7 @@ _READERS: Final = (
     *(NothingToReadIsNoRoom, ReadsTheFirstPages, NotificationEndsTheRoom, TheIdHasANewOwner, DeadlineBeforeTheBytes),
     *(TakesAStampUnderWay, NamesAnotherRoom),
     *(LooksAtTheBytes, StampsEscape, IgnoresRefusedStamps),
+    *(WrapsPagesRound, CountsFromTheEnd, ReadsWhatThereIs, ComparesTheStampsThatThereAre),
 )
 BROKEN_READERS: Final = (
     *((ReaderAdapter(reader), reader.breaks) for reader in _READERS),

@@ -125,7 +125,7 @@ def test_the_written_form_leaves_out_what_a_step_does_not_say() -> None:
     assert GOOD == [
         '{"format": "kvsender-trace/2", "chunks": [[1]], "peers": 1, "dummies": 0, "shared": true, '
         '"done_at_post": false, "drops_metadata": false, "silent": false, "cached": 0, "renames": false, '
-        '"churn": false, "refilled": "all", "operation": "WRITE", "role": "initiator"}',
+        '"churn": false, "refilled": "all", "granted": "good", "operation": "WRITE", "role": "initiator"}',
         '{"call": "send", "room": 0}',
         '{"call": "poll", "room": 0, "fault": {"point": "check", "kind": "nixlBackendError", "nth": 0}}',
     ]

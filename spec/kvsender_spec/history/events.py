@@ -26,7 +26,7 @@ from kvsender_spec.history.words import CallName, Destination, Origin, Says
 
 
 class ErrorSeen(Event, frozen=True, kw_only=True, omit_defaults=True, tag="error.seen"):
-    """An exception object, before the first event that refers to it."""
+    """An exception object, before the first event that refers to it, and again where its cause has changed."""
 
     ref: int
     type: str
@@ -201,6 +201,8 @@ class PagesRefilled(Event, frozen=True, kw_only=True, omit_defaults=True, tag="p
     peer: str
     pages: tuple[int, ...] = ()
     """Page ids at the peer."""
+    never: bool = False
+    """It has not, but has granted what cannot be, such as pages that it does not have."""
 
 
 class BytesLanded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="bytes.landed"):

@@ -181,7 +181,7 @@ class _Known:
         match event:
             case ErrorSeen():
                 yield self._dangles("cause", event.cause, self._errors, "error.seen has introduced that ref")
-                yield self._introduces("ref", event.ref, self._errors)
+                self._errors.add(event.ref)  # again, where its cause was set after it was seen
             case CallStarted():
                 self._running[event.seq] = True
             case CallEnded() | CallStuck():

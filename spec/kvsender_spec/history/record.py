@@ -12,6 +12,8 @@ from functools import partial
 from threading import RLock, get_ident
 from typing import Final, Literal, Protocol, TypeAlias
 
+from msgspec.structs import replace
+
 from kvsender_spec.history.errors import ErrorClasses, frames_of, text_of
 from kvsender_spec.history.events import (
     AnyEvent,
@@ -96,7 +98,8 @@ class Recorder:
         """The one whose event is being added."""
         self._threads: Final[dict[int, _Thread]] = {}
         """By identifier."""
-        self._errors = 0
+        self._errors: Final[list[ErrorSeen]] = []
+        """Each error as it was written last, by its number."""
         self._mark: Final = f"__kvsender_ref_{id(self):x}__"
         """The attribute by which an error is known again: each recorder has its own, and one error may meet two."""
         self._unmarkable: Final[dict[int, tuple[BaseException, int]]] = {}
@@ -190,11 +193,10 @@ class Recorder:
     # -- errors
 
     def error(self, error: BaseException, *, refused: bool = False) -> int:
-        """The number of an error object, which is written down at first sight."""
+        """The number of an error object, which is written down at first sight, and again if its cause has changed."""
         self._acquire()
         try:
-            known = self._known(error)
-            return self._write(error, refused=refused) if known is None else known
+            return self._write(error, refused=refused)
         finally:
             self._release()
 
@@ -207,37 +209,40 @@ class Recorder:
         return mark[2] if isinstance(mark, tuple) and mark[:2] == (id(self), id(error)) else None
 
     def _write(self, error: BaseException, *, refused: bool, depth: int = 0) -> int:
-        cause = error.__cause__
+        cause, known = error.__cause__, self._known(error)
         below = None
         if cause is not None and depth < _LINKS:
-            known = self._known(cause)
-            below = self._write(cause, refused=False, depth=depth + 1) if known is None else known
-        ref, self._errors = self._errors, self._errors + 1
+            below = self._write(cause, refused=False, depth=depth + 1)
+        if known is not None:
+            if self._errors[known].cause != below:  # ``raise second from first``, where the transport has raised both
+                self._see_error(replace(self._errors[known], cause=below))
+            return known
+        ref = len(self._errors)
         try:
             # A mark, because a reference to the error would keep what its frames hold alive: the sender's handles.
             setattr(error, self._mark, (id(self), id(error), ref))
         except (TypeError, AttributeError):
             self._unmarkable[id(error)] = (error, ref)
         origin = Origin.REFUSED if refused else self.classes.origin(error)
-        disconnect = self.classes.disconnects(error)
-        shown = None if self._shown is None or origin is Origin.BASE else self._shown(error)
-        self.add(
-            lambda seq, t, thread, call: ErrorSeen(
-                seq,
-                t,
-                thread,
-                call,
-                ref=ref,
-                type=type(error).__name__,
-                text=text_of(error),
-                origin=origin,
-                cause=below,
-                disconnect=disconnect,
-                shown=shown,
-                frames=frames_of(error) if origin is Origin.OTHER else (),
-            )
+        seen = ErrorSeen(
+            0,
+            0.0,
+            ref=ref,
+            type=type(error).__name__,
+            text=text_of(error),
+            origin=origin,
+            cause=below,
+            disconnect=self.classes.disconnects(error),
+            shown=None if self._shown is None or origin is Origin.BASE else self._shown(error),
+            frames=frames_of(error) if origin is Origin.OTHER else (),
         )
+        self._errors.append(seen)
+        self._see_error(seen)
         return ref
+
+    def _see_error(self, seen: ErrorSeen) -> None:
+        self._errors[seen.ref] = seen
+        self.add(lambda seq, t, thread, call: replace(seen, seq=seq, t=t, thread=thread, call=call))
 
     # -- calls of the caller
 

@@ -227,6 +227,8 @@ class Teller:
                 return f"{_plain(event.was or event.peer)} comes back as a new process{generation}{name}"
             case h.LinkCut():
                 return f"the connection to {_plain(event.peer)} breaks; its process lives"
+            case h.PagesRefilled(never=True):
+                return f"{_plain(event.peer)} has granted pages {_numbers(event.pages)}, which cannot be"
             case h.PagesRefilled():
                 return f"{_plain(event.peer)} gives pages {_numbers(event.pages)} to another request"
             case h.BytesLanded():

@@ -59,7 +59,8 @@ class Answer(msgspec.Struct, eq=False):
         first, error = self.answered.first, self.error
         if error is None or error.origin in (Origin.BASE, Origin.TRANSPORT, Origin.REFUSED):
             return False
-        own = first is not None and first.kind is CauseKind.INTERNAL and first.error is error
+        known = None if first is None or first.kind is not CauseKind.INTERNAL else first.error
+        own = known is not None and known.ref == error.ref
         return own or self.room.raised.get(error.ref) == self.started.seq
 
     @property

@@ -36,6 +36,11 @@ def chain(error: ErrorSeen, errors: Mapping[int, ErrorSeen]) -> list[ErrorSeen]:
     return links
 
 
+def leads_to(links: list[ErrorSeen], first: ErrorSeen) -> bool:
+    """Whether a chain ends in an error; what follows it there is its own ``__cause__``."""
+    return any(link.ref == first.ref for link in links)
+
+
 def refs(faults: Iterable[Cause]) -> set[int]:
     """The numbers of the errors among them."""
     return {fault.error.ref for fault in faults if fault.error is not None}
@@ -53,7 +58,7 @@ def matches(links: list[ErrorSeen], failed: Possible, faults: Iterable[Cause]) -
             first = cause.error
             assert first is not None
             named = any(first.type in link.text and first.text in link.text for link in links)
-            return links[-1].ref == first.ref and (links[0].ref == first.ref or named)
+            return leads_to(links, first) and (links[0].ref == first.ref or named)
         case CauseKind.RETURNED:
             return any(cause.text in link.text for link in links)
         case (

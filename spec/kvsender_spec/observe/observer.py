@@ -168,6 +168,7 @@ class Observer:
             case PagesRefilled():
                 view = self._routing.of_key(event.room)
                 if view is not None:
+                    view.misgranted = view.misgranted or event.never
                     view.oracle.may_fault(GRANT_ENDED, from_now_on=True)
             case ClockAdvanced():
                 for view in self.rooms.values():

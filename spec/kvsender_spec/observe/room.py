@@ -72,6 +72,8 @@ class RoomView:
         self.cleared = False
         self.recovered = False
         """Opened to a peer that had come back."""
+        self.misgranted = False
+        """A peer has granted what cannot be: what the transport refuses for it is no mistake of the reader's."""
         self.reopened = False
         """There was an earlier room of this id."""
         self.unhealthy = False
@@ -241,7 +243,7 @@ class RoomView:
     def _fault(self, cause: Cause, *, checking: bool) -> None:
         self.faults.append(cause)
         error = cause.error
-        if error is not None and error.origin is Origin.REFUSED and not self.unhealthy:
+        if error is not None and error.origin is Origin.REFUSED and not (self.unhealthy or self.misgranted):
             self.refused.append(cause)
         if error is not None and error.origin is Origin.BASE:
             self.answered.interrupts.append(error)

@@ -149,8 +149,12 @@ class Run(Surroundings):
         opened = partial(events.RoomOpened, room=plan.incarnation, id=plan.room, destinations=destinations)
         operation, granted = self.operation, self.scripted_world.granted(plan)
         self.recorder.note(partial(opened, pages=plan.num_pages, aux=plan.aux_index, operation=operation))
+        misgranted = self.scripted_world.misgranted(step.room, plan)
+        refusals = self.adapter.usage_errors if misgranted else ()
+        for peer, pages in misgranted:
+            self.recorder.note(partial(events.PagesRefilled, room=plan.incarnation, peer=peer, pages=pages, never=True))
         of = self.recorder.call_started(CallName.INIT, plan.incarnation)
-        senders, error = self.connecting(MAKES[operation], lambda: made(self.system, operation, plan))
+        senders, error = self.connecting(MAKES[operation], lambda: made(self.system, operation, plan), refusals)
         self.recorder.call_ended(of, plan.incarnation, error=error)
         view = self.observer.rooms[plan.incarnation]
         for sender in senders:  # none, where an error of the transport's has left the constructor

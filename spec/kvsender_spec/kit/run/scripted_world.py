@@ -20,7 +20,7 @@ from kvsender_spec.kit.adapter import (
     World,
 )
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedHandle
-from kvsender_spec.trace import WORLD_CALLS, Call, Progress, Refilled, Setup, Trace
+from kvsender_spec.trace import WORLD_CALLS, Call, Granted, Progress, Refilled, Setup, Trace
 
 SENDER_SIDE: Final = "prefill"
 READER_SIDE: Final = "decode"
@@ -71,6 +71,23 @@ def unrunnable_setup(setup: Setup) -> str:
         if len(chunks) > 1 and chunks[-1] == 0:
             return f"a room of {'+'.join(map(str, chunks))} pages has an empty chunk after its last page"
     return ""
+
+
+def _misgrant(
+    how: Granted, pages: tuple[int, ...], stamps: tuple[int, ...], memory: Memory
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """A grant and its stamps, or what they are where they cannot be."""
+    match how:
+        case Granted.GOOD:
+            return pages, stamps
+        case Granted.OUT_OF_RANGE | Granted.NEGATIVE:
+            # The stamp is that of the page which whoever takes the number modulo the pool finds.
+            last = NUM_PAGES if how is Granted.OUT_OF_RANGE else -1
+            return (*pages[:-1], last), (*stamps[:-1], memory.stamp(last % NUM_PAGES))
+        case Granted.SHORT:
+            return pages[:-1], stamps[:-1]
+        case Granted.FEW_STAMPS:
+            return pages, stamps[:-1]
 
 
 class ScriptedWorld:
@@ -168,8 +185,17 @@ class ScriptedWorld:
             held = tuple(self.first_page(incarnation) + n for n in range(known + pages))
             regions = tuple(range(round(share * number), round(share * (number + 1))))
             stamps = tuple(peer.memory.stamp(page) for page in held)
+            if slot == 0 and pages and peer is holders[-1]:
+                held, stamps = _misgrant(self.setup.granted, held, stamps, peer.memory)
             destinations.append(Destination(peer, held, 0, dummy=False, regions=regions, stamps=stamps))
         return RoomPlan(ROOM_IDS[slot], incarnation, pages, incarnation % NUM_AUX_SLOTS, tuple(destinations))
+
+    def misgranted(self, slot: int, plan: RoomPlan) -> list[tuple[str, tuple[int, ...]]]:
+        """The name and pages of whom grants the room of a slot what cannot be."""
+        if not self.reads or slot or not plan.num_pages or self.setup.granted is Granted.GOOD:
+            return []
+        last = plan.destinations[-1]
+        return [(last.peer.name, last.pages)]
 
     def addresses(self, plan: RoomPlan) -> list[int]:
         """Where at its peers each page, slot and stamp of the room begins: a transfer to it is this room's."""
@@ -199,7 +225,12 @@ class ScriptedWorld:
 
     def refill(self, plan: RoomPlan, memories: Mapping[str, Memory]) -> list[tuple[str, tuple[int, ...]]]:
         """The room's holders give what they granted to another request. Returns the name and pages of those that do."""
-        granted = [(target.peer.name, target.pages) for target in plan.destinations if not target.dummy]
+        known = range(NUM_PAGES)
+        granted = [
+            (target.peer.name, tuple(page for page in target.pages if page in known))
+            for target in plan.destinations
+            if not target.dummy
+        ]
         name, pages = granted[0 if self.setup.refilled is Refilled.FIRST else -1]
         wanted = pages[len(pages) - plan.num_pages :]
         if self.setup.refilled is Refilled.FIRST:
@@ -217,6 +248,8 @@ class ScriptedWorld:
             return f"only {len(read_pages)} of {plan.num_pages} pages were read"
         for target in plan.destinations:
             wanted = target.pages[len(target.pages) - plan.num_pages :]
+            if not target.dummy and (len(wanted) < plan.num_pages or not set(wanted) <= set(range(NUM_PAGES))):
+                return f"{target.peer.name} has granted pages {list(target.pages)}, of which the room cannot be read"
             for mine, theirs in zip(read_pages, wanted, strict=False):
                 for region in () if target.dummy else target.regions:
                     if self.world.memory.page(region, mine) != granted[target.peer.name, region, theirs]:

@@ -110,12 +110,14 @@ class Surroundings(Situation):
             self.calls.let_workers(round_=True)
         self._settled = set()
 
-    def connecting(self, what: str, call: Callable[[], _T]) -> tuple[list[_T], BaseException | None]:
+    def connecting(
+        self, what: str, call: Callable[[], _T], also: tuple[type[Exception], ...] = ()
+    ) -> tuple[list[_T], BaseException | None]:
         """A call in which a sender may connect. An error of the transport's that leaves it is the sender's (KS-1.1).
 
-        Any other one is the adapter's, and raises AdapterError.
+        ``also``: what may leave it as well. Any other one is the adapter's, and raises AdapterError.
         """
         made, error = self.calls.make(what, call)
-        if error is not None and not isinstance(error, tuple(self.adapter.errors.values())):
+        if error is not None and not isinstance(error, (*self.adapter.errors.values(), *also)):
             raise self.calls.broken(what, error) from error
         return made, error

@@ -14,7 +14,7 @@ from typing import Final
 from kvsender_spec.faults import TRANSPORT_KINDS, Fault, Kind, Point
 from kvsender_spec.kit.adapter import ROOM_PAGES
 from kvsender_spec.kit.search.sweep import APART, ONE, TWO, TWO_PEERS, TWO_ROOMS
-from kvsender_spec.trace import Call, Progress, Refilled, Setup, Step, Trace
+from kvsender_spec.trace import Call, Granted, Progress, Refilled, Setup, Step, Trace
 
 _OPEN: Final = Step(Call.OPEN)
 _READ: Final = Step(Call.SEND)
@@ -94,6 +94,16 @@ def _after_the_data() -> Iterator[Trace]:
     yield Trace(ONE, (_OPEN, _READ, _POLL_ALL, _CLEAR, _POLL_ALL, _OPEN, _READ, *_END))
 
 
+def _made_again() -> Iterator[Trace]:
+    """A READ from the second holder cannot be made, once or ever again, when the first holder's is under way."""
+    for kind, chunks in product((Kind.NOT_FOUND, Kind.BACKEND, Kind.REMOTE_DISCONNECT), ((1,), (1, 1))):
+        refused = replace(_READ, fault=Fault(Point.MAKE, kind, 1))
+        yield Trace(Setup((chunks,), peers=2), (_OPEN, refused, *(_READ,) * (len(chunks) - 1), *_END))
+    cut = replace(_READ, fault=Fault(Point.POST, Kind.REMOTE_DISCONNECT, 1))
+    setup = Setup(((1,), (1,)), peers=2, drops_metadata=True)
+    yield Trace(setup, (_OPEN, *_of(1, _OPEN, cut), _READ, _ASK, *_END))
+
+
 def _bytes_first() -> Iterator[Trace]:
     """All bytes are here, or half of them, and the transport goes on answering PROC; then something else happens."""
     for poll, setup in product((_POLL_BEGUN, _POLL_LANDED), (ONE, TWO, TWO_PEERS)):
@@ -125,7 +135,19 @@ def _beside_others() -> Iterator[Trace]:
         yield Trace(setup, (_OPEN, *read, _REFILL, *_END))
 
 
+def _misgrants() -> Iterator[Trace]:
+    """A holder grants what cannot be. The room may fail, whoever finds it out; it must not end with Success for that,
+    and the room of another grant goes on."""
+    for granted in (how for how in Granted if how is not Granted.GOOD):
+        for setup in (Setup(((2,),), granted=granted), Setup(((2, 1),), peers=2, granted=granted)):
+            read = (_READ,) * len(setup.chunks[0])
+            yield Trace(setup, (_OPEN, *read, *_END))
+            yield Trace(replace(setup, refilled=Refilled.LAST), (_OPEN, *read, _REFILL, *_END))
+        both = Setup(((2,), (1,)), granted=granted)
+        yield Trace(both, (_OPEN, *_of(1, _OPEN), _READ, *_of(1, _READ), _POLL, *_of(1, *_END), *_END))
+
+
 _FAMILIES: Final[tuple[Callable[[], Iterator[Trace]], ...]] = (
-    *(_refills, _chunk_by_chunk, _after_the_data, _bytes_first, _beside_others),
+    *(_refills, _chunk_by_chunk, _after_the_data, _made_again, _misgrants, _bytes_first, _beside_others),
 )
 READS: Final = tuple({trace: None for family in _FAMILIES for trace in family()})

@@ -63,7 +63,8 @@ class Errors(Checker):
             self.check("KS-1.4", left, f"{interrupt} leaves the call", seen, answer.room)
 
     def _escaped(self, answer: Answer, error: ErrorSeen) -> None:
-        if error.origin is Origin.BASE:
+        refused = answer.started.what is CallName.INIT and error.origin is Origin.USAGE and answer.room.misgranted
+        if error.origin is Origin.BASE or refused:
             return
         answered = answer.answered.first
         room, seen = answer.room, f"{answer.name} raised {error}"

@@ -100,8 +100,10 @@ class Latch(Checker):
             if answer.overlooked:
                 self.broke("KS-1.2", f"the room fails with {answer.latched[0].cause}", seen, room)
             elif answer.later or not internal:
-                because = self.sight.owner_of(error, room)
-                self.broke("KS-2.3", f"the first cause, {answer.latched[0].cause}", seen, room, because=because)
+                because, first = self.sight.owner_of(error, room), answer.latched[0].cause
+                alike = first is not None and first.error is not None and str(first) in seen
+                seen += ", which is another object, and no __cause__ leads to the first" if alike else ""
+                self.broke("KS-2.3", f"the first cause, {first}", seen, room, because=because)
             return
         if self.sight.peers_go_unseen and answer.matching.cause is UNKNOWN:
             self.unseen("KS-2.3", Reason.NOT_RECORDED, PEER_LOST)
