@@ -34,6 +34,25 @@ from kvsender_spec.machine import (
     destination,
 )
 from kvsender_spec.project_schema import PATH, project_schema
+from kvsender_spec.target_machine import (
+    HOLD_BREAKS,
+    HOLD_NEXT,
+    OF_ONE,
+    REQUEST_NEXT,
+    TARGET_NEVER,
+    TARGET_TABLE,
+    TOUCHABLE,
+    Hold,
+    HoldEvent,
+    Request,
+    RequestEvent,
+    TargetEffect,
+    TargetGuard,
+    TargetInput,
+    TargetRow,
+    describe_target,
+    request_after,
+)
 
 GENERATED: Final = "<!-- Written by `python -m kvsender_spec.diagram`. Change the tables, not this page. -->"
 _S = TypeVar("_S", bound=Enum)
@@ -129,16 +148,89 @@ def machine_page() -> str:
         "",
         *mermaid(HANDLE_NEXT, HandleState.CREATED),
         "",
-        f"May be released: {_names(RELEASABLE)}. Pages are quiesced: {_names(QUIESCED)}, and `errored` only on a fabric"
-        " where it has been shown that an error ends the reads.",
+        f"May be released: {_names(HandleState, RELEASABLE)}. Pages are quiesced: {_names(HandleState, QUIESCED)}, and"
+        " `errored` only on a fabric where it has been shown that an error ends the reads.",
         "",
     ]
     return "\n".join(lines)
 
 
-def _names(states: Iterable[HandleState]) -> str:
-    chosen = frozenset(states)
-    return ", ".join(f"`{_name(state)}`" for state in HandleState if state in chosen)
+def _target_words(row: TargetRow) -> list[str]:
+    to = {_name(dest) for source in row.sources if (dest := request_after(source, row.request)) is not None}
+    return [
+        row.input.value,
+        ", ".join(_name(source) for source in row.sources),
+        "" if row.guard is None else describe_target(row.guard),
+        "none" if row.hold is None else row.hold.value,
+        "none" if row.request is None else row.request.value,
+        "unchanged" if row.request is None else ", ".join(sorted(to)),
+        ", ".join(effect.value for effect in row.effects),
+        row.reply.value,
+    ]
+
+
+def target_page() -> str:
+    """The page about the two machines of a target."""
+    lines = [
+        "# The machines of a target",
+        "",
+        GENERATED,
+        "",
+        "A target is the side whose memory a peer writes (a receiver) or reads (a holder). One room has one request,"
+        " which decides what its owner is told, and one hold for each initiator, which decides when its pages may be"
+        " given to somebody else. The rules are in `spec/kvsender_spec/target_machine.py`.",
+        "",
+        "## Logical: where an event leads a request",
+        "",
+        *_matrix(Request, RequestEvent, REQUEST_NEXT),
+        "",
+        *mermaid(REQUEST_NEXT, Request.WAITING),
+        "",
+        "## Physical: one hold per room and initiator",
+        "",
+        *_matrix(Hold, HoldEvent, HOLD_NEXT),
+        "",
+        "*never*: a target that lets this happen breaks the contract ("
+        + ", ".join(f"{_name(event)}: {breaks}" for event, breaks in HOLD_BREAKS.items())
+        + "); the machine refuses and does not move.",
+        "",
+        *mermaid(HOLD_NEXT, Hold.HELD),
+        "",
+        f"An initiator may still touch the pages: {_names(Hold, TOUCHABLE)}. Nothing but `proved` leads from there to"
+        " `drained`.",
+        "",
+        "## When an event happens",
+        "",
+        f"These inputs name an initiator, and are about its hold: {_names(TargetInput, OF_ONE)}."
+        " The others are about each hold of the room. A row does in this order: the hold's event, the effects, the"
+        " request's event, and when that ends the request, `ended` for each of its holds. Where several rows decide a"
+        " pair, the first whose condition holds applies; a condition is asked with what the row confirms.",
+        "",
+        *_table(
+            ["input", "in", "if", "hold's event", "request's event", "to", "effects, in order", "reply"],
+            (_target_words(row) for row in TARGET_TABLE),
+        ),
+        "",
+        "These pairs must not happen:",
+        "",
+        *_table(
+            ["input", "in", "breaks"],
+            ([never.input.value, ", ".join(_name(s) for s in never.sources), never.breaks] for never in TARGET_NEVER),
+        ),
+        "",
+        "| condition | true when |",
+        "| --- | --- |",
+        *(f"| {guard.value} | {describe_target(guard)} |" for guard in TargetGuard),
+        "",
+        f"Effects: {', '.join(f'`{effect.value}`' for effect in TargetEffect)}; each is explained at its name in the"
+        " module.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _names(states: type[_S], chosen: frozenset[_S]) -> str:
+    return ", ".join(f"`{_name(state)}`" for state in states if state in chosen)
 
 
 def _example(advice: Advice) -> str:
@@ -198,6 +290,7 @@ def clauses_page() -> str:
 
 PAGES: Final = {
     "machine.md": machine_page,
+    "target-machine.md": target_page,
     "clauses.md": clauses_page,
     "history.schema.json": schema_page,
     PATH: project_schema,

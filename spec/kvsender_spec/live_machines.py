@@ -19,13 +19,13 @@ from kvsender_spec.machine import (
     NEXT,
     TABLE,
     Effect,
-    Event,
     Guard,
     HandleEvent,
     HandleState,
     Input,
     Row,
     State,
+    Word,
     destination,
     rows_for,
 )
@@ -33,32 +33,40 @@ from kvsender_spec.machine import (
 if TYPE_CHECKING:
     from transitions.core import TransitionConfigDict
 
-_S = TypeVar("_S", State, HandleState)
-_E = TypeVar("_E", Event, HandleEvent)
+_S = TypeVar("_S", bound=Enum)
+_E = TypeVar("_E", bound=Enum)
+
+
+def _called(member: Enum) -> str:
+    # The value of each of these words is its name in lower case; that of an Enum in general has no type.
+    return member.name.lower()
 
 
 class ForbiddenInput(MachineError):
     """A pair that the table does not allow. The machine has not moved. ``breaks`` is the clause at stake."""
 
-    def __init__(self, state: State, what: Input, breaks: str) -> None:
-        super().__init__(f"{what.value} must not happen in {state.value} ({breaks})")
+    def __init__(self, state: Word, what: Word, breaks: str) -> None:
+        super().__init__(f"{_called(what)} must not happen in {_called(state)} ({breaks})")
         self.breaks: Final = breaks
 
 
-class _Trigger(Protocol):
+class Trigger(Protocol):
+    """What `transitions` gives a model to be moved by."""
+
     def __call__(self, name: str, /) -> bool: ...
 
 
-def _config(
-    trigger: str, source: Enum, dest: Enum, guards: Iterable[Guard] = (), effects: Iterable[Effect] = ()
+def config(
+    trigger: str, source: Enum, dest: Enum, guards: Iterable[Enum] = (), effects: Iterable[Enum] = ()
 ) -> TransitionConfigDict:
+    """One transition. Guards and effects are called as methods of the model, by their words."""
     # A function that returns the typed dict: in a literal handed to Machine a misspelt key would pass the checker.
     return {
         "trigger": trigger,
         "source": source,
         "dest": dest,
-        "conditions": [guard.value for guard in guards],
-        "before": [effect.value for effect in effects],
+        "conditions": [_called(guard) for guard in guards],
+        "before": [_called(effect) for effect in effects],
     }
 
 
@@ -70,13 +78,14 @@ def _of_table() -> list[TransitionConfigDict]:
             if dest is None:
                 raise ValueError(f"{row} names an event that never happens in {source.value}")
             guards = () if row.guard is None else (row.guard,)
-            configs.append(_config(row.input.value, source, dest, guards, row.effects))
+            configs.append(config(row.input.value, source, dest, guards, row.effects))
     return configs
 
 
-def _of_matrix(following: Mapping[_S, Mapping[_E, _S | None]]) -> list[TransitionConfigDict]:
+def of_matrix(following: Mapping[_S, Mapping[_E, _S | None]]) -> list[TransitionConfigDict]:
+    """The transitions of a matrix, without the cells that are never."""
     return [
-        _config(event.value, source, dest)
+        config(_called(event), source, dest)
         for source, row in following.items()
         for event, dest in row.items()
         if dest is not None
@@ -87,7 +96,7 @@ class SpecHandle:
     """The physical machine of one handle."""
 
     state: HandleState
-    trigger: _Trigger
+    trigger: Trigger
 
     def __init__(self) -> None:
         HANDLE_MACHINE.add_model(self, initial=HandleState.CREATED)
@@ -111,7 +120,7 @@ class SpecRoom:
     """The logical machine of one room. ``facts`` answers the guards at the time of an input."""
 
     state: State
-    trigger: _Trigger
+    trigger: Trigger
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -154,7 +163,8 @@ for _effect in Effect:
     setattr(SpecRoom, _effect.value, _note)
 
 
-def _machine(states: type[Enum], initial: Enum, transitions: list[TransitionConfigDict]) -> Machine:
+def machine(states: type[Enum], initial: Enum, transitions: list[TransitionConfigDict]) -> Machine:
+    """A machine without models that takes these transitions and no others."""
     # Auto transitions would admit every move, and ignoring invalid triggers would hide every violation.
     return Machine(
         model=None,
@@ -167,6 +177,6 @@ def _machine(states: type[Enum], initial: Enum, transitions: list[TransitionConf
 
 
 # One shared machine each: rooms and handles are models of it.
-LOGICAL_MACHINE: Final = _machine(State, State.IDLE, _of_table())
-EVENT_MACHINE: Final = _machine(State, State.IDLE, _of_matrix(NEXT))
-HANDLE_MACHINE: Final = _machine(HandleState, HandleState.CREATED, _of_matrix(HANDLE_NEXT))
+LOGICAL_MACHINE: Final = machine(State, State.IDLE, _of_table())
+EVENT_MACHINE: Final = machine(State, State.IDLE, of_matrix(NEXT))
+HANDLE_MACHINE: Final = machine(HandleState, HandleState.CREATED, of_matrix(HANDLE_NEXT))

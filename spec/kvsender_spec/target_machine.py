@@ -15,8 +15,12 @@ calls, what has arrived from one initiator, what time does. Only ``PROVED`` lead
 drained, and only drained leads to free: no deadline, no abort, no lost heartbeat and no call of NIXL is a proof
 (measured: after deregister_memory and remove_remote_agent the pages are written and read as before).
 
-When a request ends, ``ENDED`` happens to each of its holds. A row is about one initiator, the one that the input names.
-The first row whose guard holds applies; the last one of a pair has no guard.
+A row is about one initiator where the input names one (``OF_ONE``), and about each hold of the room otherwise. What it
+does comes in this order: the hold's event, the effects, the request's event, and when that ends the request, ``ENDED``
+for each of its holds. So whoever has just proved that it is finished is not told that the room is given up. A guard is
+asked with what the row itself confirms. The first row whose guard holds applies; the last one of a pair has no guard.
+Where ``HOLD_NEXT`` says never, a target does not do it: ``HOLD_BREAKS`` names the clause. ``formal/targets`` puts the
+tables together with initiators and a network, and ``live_target`` builds machines from them.
 """
 
 from __future__ import annotations
@@ -62,6 +66,8 @@ HOLD_NEXT: Final[Mapping[Hold, Mapping[HoldEvent, Hold | None]]] = {
 
 TOUCHABLE: Final = frozenset({_HX, _HQ})
 """An initiator may still write these pages, or read them: nobody else may have them (KS-9.1)."""
+HOLD_BREAKS: Final[Mapping[HoldEvent, str]] = {HoldEvent.ANNOUNCED: "KS-9.10", HoldEvent.FREED: "KS-9.1"}
+"""The clause that a target breaks which lets an event happen to a hold where ``HOLD_NEXT`` says never."""
 
 
 # ------------------------------------------------------------------------------------------- logical: one per room
@@ -70,7 +76,7 @@ TOUCHABLE: Final = frozenset({_HX, _HQ})
 class Request(Word):
     WAITING = "waiting"
     DONE = "done"
-    """Every part of every announced initiator of this incarnation is confirmed."""
+    """Every part of every initiator of the room is confirmed in this incarnation, of those not yet announced too."""
     FAILED = "failed"
 
 
@@ -120,6 +126,22 @@ class TargetInput(Word):
     """The pages are wanted for another request."""
 
 
+OF_ONE: Final = frozenset(
+    {
+        TargetInput.ANNOUNCE,
+        TargetInput.PART,
+        TargetInput.END,
+        TargetInput.FAILURE,
+        TargetInput.QUIESCED,
+        TargetInput.FOREIGN,
+        TargetInput.RENEW,
+        TargetInput.LOST,
+        TargetInput.FENCE,
+    }
+)
+"""The inputs that name an initiator."""
+
+
 class TargetGuard(Word):
     ALL_CONFIRMED = "all_confirmed"
     ALL_DRAINED = "all_drained"
@@ -134,6 +156,8 @@ class TargetEffect(Enum):
     """Keep the cause, unless one is kept already."""
     TELL_ABORT = "tell_abort"
     """Tell each initiator that may be exposed, once, that the room is given up, with its incarnation."""
+    ASK = "ask"
+    """Tell the same to the initiator that the input names, and to no other, unless it was told."""
     EXTEND = "extend"
     """The lease ends later, by this side's clock; never earlier."""
     ANSWER_LOST = "answer_lost"
@@ -186,7 +210,10 @@ TARGET_TABLE: Final[tuple[TargetRow, ...]] = (
     TargetRow(TargetInput.END, (_W,), HoldEvent.PROVED, effects=(TargetEffect.CONFIRM,)),
     TargetRow(TargetInput.END, (_D, _F), HoldEvent.PROVED),
     TargetRow(TargetInput.FAILURE, (_W,), None, RequestEvent.ENDED, effects=_GIVES_UP),
-    TargetRow(TargetInput.FAILURE, (_D, _F)),
+    # Its parts are here, and it has failed: it will not say its end, and nobody has asked it for more. Without its word
+    # the pages would never come back. The others are not to fail for it.
+    TargetRow(TargetInput.FAILURE, (_D,), effects=(TargetEffect.ASK,)),
+    TargetRow(TargetInput.FAILURE, (_F,)),
     TargetRow(TargetInput.QUIESCED, (_W,), HoldEvent.PROVED, RequestEvent.ENDED, effects=_GIVES_UP),
     TargetRow(TargetInput.QUIESCED, (_D, _F), HoldEvent.PROVED),
     TargetRow(TargetInput.FOREIGN, (_W, _D, _F), effects=(TargetEffect.COUNT,)),
@@ -224,11 +251,16 @@ def target_rows(source: Request, what: TargetInput) -> tuple[TargetRow, ...]:
     return tuple(row for row in TARGET_TABLE if row.input is what and source in row.sources)
 
 
+def request_after(source: Request, event: RequestEvent | None) -> Request | None:
+    """Where an event leads a request; no event leads nowhere else."""
+    return source if event is None else REQUEST_NEXT[source][event]
+
+
 def describe_target(guard: TargetGuard) -> str:
     """A guard in words, for the generated page. A new guard without words is a type error."""
     match guard:
         case TargetGuard.ALL_CONFIRMED:
-            return "every part of every announced initiator of this incarnation is confirmed"
+            return "with what has arrived, every part of every initiator of the room is confirmed"
         case TargetGuard.ALL_DRAINED:
             return "every hold of the room is drained"
         case _:

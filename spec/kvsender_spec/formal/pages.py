@@ -15,6 +15,7 @@ from kvsender_spec.formal import grant
 from kvsender_spec.formal.engines import promela, tla
 from kvsender_spec.formal.model.state import Bounds
 from kvsender_spec.formal.rules import SPEC
+from kvsender_spec.formal.targets import tla as target_tla
 
 BOUNDS: Final = Bounds(2, 2)
 """Small enough for every reader's machine, large enough for what two chunks and two peers can do to each other."""
@@ -25,6 +26,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "KVSender.cfg": lambda: tla.config(BOUNDS),
     "KVGrant.tla": grant.module,
     "KVGrant.cfg": grant.config,
+    "KVTarget.tla": target_tla.module,
+    "KVTarget.cfg": target_tla.config,
     "kvsender.pml": lambda: promela.model(SPEC, BOUNDS),
 }
 

@@ -17,8 +17,9 @@ from kvsender_spec.formal.engines.tlc import require_tlc, run_tlc, violates
 from kvsender_spec.formal.explicit.liveness import live
 from kvsender_spec.formal.explicit.search import Found, explore_generated
 from kvsender_spec.formal.model.state import Bounds, TooLarge
-from kvsender_spec.formal.rules import Rules, ill_formed
+from kvsender_spec.formal.rules import SPEC, Rules, ill_formed
 from kvsender_spec.formal.smt import proof
+from kvsender_spec.formal.targets import judge
 
 MOST_EXPLORED: Final = 9
 """Handles. 3x3 has 3.5 million states, which fit into 2 GiB; a tenth handle would make that 20 million."""
@@ -172,13 +173,38 @@ def _grants_elsewhere(_: Rules, __: Bounds) -> Line:
     return Line("grants", Engine.TLC, f"{grant.MOST_REFILLS} refills", looked_at, (), tuple(broken), spent_s)
 
 
+def _line(engine: Engine, bound: str, judged: judge.Judged) -> Line:
+    return Line("targets", engine, bound, judged.looked_at, (), judged.broken, judged.seconds)
+
+
+def _targets(_: Rules, __: Bounds) -> Line:
+    """Whose pages may be given to somebody else, and when: the target's tables among initiators and a network."""
+    return _line(Engine.PYTHON, judge.BOUND, judge.by_search())
+
+
+def _targets_any(_: Rules, __: Bounds) -> Line:
+    return _line(Engine.Z3, "any", judge.by_induction())
+
+
+def _targets_elsewhere(_: Rules, __: Bounds) -> Line:
+    with TemporaryDirectory() as name:
+        return _line(Engine.TLC, judge.BOUND_OF_TLC, judge.by_tlc(Path(name), ENGINE_TIMEOUT_S))
+
+
 Layer = Callable[[Rules, Bounds], Line]
 LAYERS: Final[Mapping[Engine, tuple[Layer, ...]]] = {
-    Engine.PYTHON: (_tables, _states, _fair_runs, _grants),
-    Engine.Z3: (_any_bound, _grants_any),
-    Engine.TLC: (_elsewhere("TLA+", Engine.TLC, run_tlc), _grants_elsewhere),
+    Engine.PYTHON: (_tables, _states, _fair_runs),
+    Engine.Z3: (_any_bound,),
+    Engine.TLC: (_elsewhere("TLA+", Engine.TLC, run_tlc),),
     Engine.SPIN: (_elsewhere("Promela", Engine.SPIN, run_spin),),
 }
+OTHER_SIDE: Final[Mapping[Engine, tuple[Layer, ...]]] = {
+    Engine.PYTHON: (_grants, _targets),
+    Engine.Z3: (_grants_any, _targets_any),
+    Engine.TLC: (_grants_elsewhere, _targets_elsewhere),
+    Engine.SPIN: (),
+}
+"""What is not about a sender's tables, and so is looked at with the specification's only."""
 
 
 _NEEDS: Final[Mapping[Engine, Callable[[], None]]] = {
@@ -203,7 +229,7 @@ def prove(rules: Rules, bounds: Bounds, engines: Sequence[Engine]) -> Iterator[L
     """
     require(engines)
     for engine in (engine for engine in Engine if engine in engines):
-        for layer in LAYERS[engine]:
+        for layer in (*LAYERS[engine], *(OTHER_SIDE[engine] if rules is SPEC else ())):
             started = time.process_time()
             line = layer(rules, bounds)
             yield replace(line, seconds=line.seconds or time.process_time() - started)

@@ -7,6 +7,7 @@ January 2020) and does all that is asked of it here; its hash is pinned, so that
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -125,15 +126,35 @@ def _run(directory: Path, root: str, timeout_s: float, *, quick: bool, graph: bo
 
 def violates(module: str, config: str, root: str, workdir: Path, timeout_s: float) -> tuple[bool, int, float]:
     """Whether TLC finds a violation in a small module; the states that it has seen; the CPU seconds."""
+    output, states, seconds = _small(module, config, root, workdir, timeout_s)
+    found = any(_violated(line) for line in output.splitlines())
+    if ("No error has been found" in output) == found:
+        raise EngineFailed(f"TLC stopped:\n{last_lines(output)}")
+    return found, states, seconds
+
+
+_NOTED: Final = re.compile(r'<<\s*"unsafe",\s*"([^"]*)"\s*>>')
+
+
+def noted(module: str, config: str, root: str, workdir: Path, timeout_s: float) -> tuple[frozenset[str], int, float]:
+    """Which words a small module prints as unsafe, when it says of itself what is; the states; the CPU seconds."""
+    output, states, seconds = _small(module, config, root, workdir, timeout_s)
+    if "No error has been found" not in output:
+        raise EngineFailed(f"TLC stopped:\n{last_lines(output)}")
+    found: list[str] = _NOTED.findall(output)
+    return frozenset(found), states, seconds
+
+
+def _small(module: str, config: str, root: str, workdir: Path, timeout_s: float) -> tuple[str, int, float]:
     with tempfile.TemporaryDirectory(prefix="tlc-", dir=workdir) as name:
         directory = Path(name)
         (directory / f"{root}.tla").write_text(module, encoding="utf-8")
         (directory / f"{root}.cfg").write_text(config, encoding="utf-8")
         done, seconds = _run(directory, root, timeout_s, quick=True)
-    states, found = count_states(done.output), any(_violated(line) for line in done.output.splitlines())
-    if states is None or ("No error has been found" in done.output) == found:
+    states = count_states(done.output)
+    if states is None:
         raise EngineFailed(f"TLC stopped with {done.code}:\n{last_lines(done.output)}")
-    return found, states, seconds
+    return done.output, states, seconds
 
 
 def count_states(output: str) -> int | None:

@@ -1,0 +1,172 @@
+"""The part of KVTarget.tla that is not in the tables: initiators, the network, and what must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+HEAD: Final = r"""
+---- MODULE {module} ----
+\* Written by `python -m kvsender_spec.formal.pages`. Change the tables, not this file.
+\* A target whose room id comes back, its initiators, and a network that loses, repeats and reorders: see
+\* kvsender_spec.formal.targets. A room is a record, a state is a sequence of them, one for each incarnation.
+EXTENDS Integers, Sequences, FiniteSets, TLC
+CONSTANTS Initiators, Incarnations, Targets
+VARIABLES
+  target, \* the tables, or a target with one thing wrong
+  rooms,  \* what was opened, in order
+  wrong   \* the rule that a step has broken, or nothing
+vars == <<target, rooms, wrong>>
+All == 1 .. Initiators
+"""
+
+STEPS: Final[Mapping[str, str]] = {
+    "counting": r"""
+Sum(counted) == IF Initiators = 1 THEN counted[1] ELSE counted[1] + counted[2]
+Most == IF CountsMessages THEN Initiators ELSE 1
+Counted(r, i) == [r EXCEPT !.counted[i] = IF @ < Most THEN @ + 1 ELSE @]
+AllConfirmed(r) ==
+  CASE CountsMessages -> Sum(r.counted) >= Initiators
+    [] AnnouncedOnly -> /\ \E i \in All : r.phase[i] # "untold"
+                        /\ \A i \in All : r.phase[i] # "untold" => r.counted[i] > 0
+    [] OTHER -> \A i \in All : r.counted[i] > 0
+AllDrained(r) == \A i \in All : r.hold[i] = "drained"
+""",
+    "steps": r"""
+
+(***** What a row does: the hold's event, the effects, the request's event, and the end of the request *****)
+
+Nobody == 0
+About(i) == IF i = Nobody THEN All ELSE {i}
+Allowed(r, i, row) ==
+  /\ row.hold # "never"
+  /\ row.hold # "none" => \A j \in About(i) : HoldLeads(r.hold[j], row.hold) # "never"
+WithHolds(r, i, row) ==
+  IF row.hold = "none" THEN r
+  ELSE [r EXCEPT !.hold = [j \in All |-> IF j \in About(i) THEN HoldLeads(r.hold[j], row.hold) ELSE r.hold[j]]]
+WithEffects(r, i, row) ==
+  LET counted == IF "confirm" \in row.effects THEN Counted(r, i) ELSE r
+      asking == IF "tell_abort" \in row.effects THEN All ELSE IF "ask" \in row.effects THEN About(i) ELSE {}
+  IN [counted EXCEPT !.asked = [j \in All |-> r.asked[j] \/ (j \in asking /\ r.hold[j] \in Touchable)]]
+AfterTheEnd(r) ==
+  [r EXCEPT !.counted = [j \in All |-> 0], !.hold = [j \in All |-> HoldLeads(r.hold[j], "ended")]]
+Applied(r, i, row) ==
+  LET done == WithEffects(WithHolds(r, i, row), i, row)
+      request == IF row.request = "none" THEN r.request ELSE RequestLeads(r.request, row.request)
+      moved == [done EXCEPT !.request = request]
+  IN IF r.request = "waiting" /\ request # "waiting" THEN AfterTheEnd(moved) ELSE moved
+Breaks(r, row, after) ==
+  CASE r.request # "waiting" /\ after.request # r.request -> "a request that has ended changes"
+    [] r.request = "waiting" /\ after.request = "failed" /\ "latch" \notin row.effects -> "no cause is kept"
+    [] OTHER -> ""
+
+(***** What may happen next *****)
+
+(* What plays no part any more is forgotten, so that there are fewer states. *)
+Without(r) ==
+  [r EXCEPT !.part = [i \in All |-> r.part[i] /\ (LateParts \/ r.request # "failed")],
+            !.asked = [i \in All |-> r.asked[i] /\ r.phase[i] \in {"flying", "failing", "quiet"}]]
+Becomes(n, r, broken) ==
+  /\ rooms' = [rooms EXCEPT ![n] = Without(r)]
+  /\ wrong' = broken
+  /\ UNCHANGED target
+Takes(n, i, row) ==
+  /\ Allowed(rooms[n], i, row)
+  /\ LET after == Applied(rooms[n], i, row) IN Becomes(n, after, Breaks(rooms[n], row, after))
+
+Moves(n, i, from, to, part) ==
+  /\ rooms[n].phase[i] \in from
+  /\ Becomes(n, [rooms[n] EXCEPT !.phase[i] = to, !.part[i] = @ \/ part], "")
+PartInPlace(n, i) == Moves(n, i, {"flying"}, "flying", TRUE)
+Ends(n, i) == Moves(n, i, {"flying"}, "over", TRUE)
+GivesUp(n, i) == Moves(n, i, {"flying"}, "failing", FALSE)
+SettlesAndGivesUp(n, i) == Moves(n, i, {"flying"}, "quiesced", FALSE)
+Settles(n, i) == Moves(n, i, {"failing"}, "quiet", FALSE)
+SaysThatItIsQuiet(n, i) == rooms[n].asked[i] /\ Moves(n, i, {"quiet"}, "quiesced", FALSE)
+Dies(n, i) == Moves(n, i, {"flying", "failing"}, "dead", FALSE) \/ Moves(n, i, {"quiet"}, "gone", FALSE)
+IsGone(n, i) == Moves(n, i, {"dead"}, "gone", FALSE)
+
+Announce(n, i) ==
+  LET r == rooms[n]
+      row == OnAnnounce(r, i)
+      after == IF HoldsLate THEN r ELSE Applied(r, i, row)
+  IN r.phase[i] = "untold" /\ Allowed(r, i, row) /\ Becomes(n, [after EXCEPT !.phase[i] = "flying"], "")
+TakesTheHold(n, i) ==
+  /\ HoldsLate /\ rooms[n].phase[i] # "untold" /\ rooms[n].hold[i] = "held" /\ rooms[n].request = "waiting"
+  /\ Takes(n, i, OnAnnounce(rooms[n], i))
+
+Arrives(n, i, what) == what \in Told(rooms[n], i) /\ Takes(n, i, Decided(rooms[n], i, what))
+Foreign(n, i) == Takes(n, i, OnForeign(rooms[n], i))
+Owner(n) ==
+  \E what \in {"abort", "clear", "answer", "failure_exception", "reuse"} :
+     Takes(n, Nobody, Decided(rooms[n], Nobody, what))
+Time(n) == Takes(n, Nobody, OnTime(rooms[n], Nobody))
+(* Everything was told and is there, and was not looked at before the deadline. *)
+TimeWithAllThere(n) ==
+  LET there == [rooms[n] EXCEPT !.counted = [i \in All |-> Most]]
+      row == OnTime(there, Nobody)
+      after == Applied(rooms[n], Nobody, row)
+  IN /\ rooms[n].request = "waiting" /\ \A i \in All : rooms[n].part[i]
+     /\ Allowed(rooms[n], Nobody, row)
+     /\ Becomes(n, after, IF after.request = "failed" THEN "the deadline beats what is there" ELSE "")
+
+(* A message of another incarnation, where the target does not tell them apart. *)
+Crossed(n, i) ==
+  \E m \in DOMAIN rooms \ {n} : Crosses \in Told(rooms[m], i) /\ Takes(n, i, Decided(rooms[n], i, Crosses))
+
+Room == [request |-> "waiting", hold |-> [i \in All |-> "held"], phase |-> [i \in All |-> "untold"],
+         part |-> [i \in All |-> FALSE], counted |-> [i \in All |-> 0], asked |-> [i \in All |-> FALSE]]
+Opened ==
+  /\ Len(rooms) < Incarnations /\ rooms[Len(rooms)].request # "waiting"
+  /\ rooms' = Append(rooms, Room) /\ UNCHANGED <<target, wrong>>
+
+Init == target \in Targets /\ rooms = <<Room>> /\ wrong = ""
+Next ==
+  \/ \E n \in DOMAIN rooms :
+       \/ \E i \in All :
+            \/ PartInPlace(n, i) \/ Ends(n, i) \/ GivesUp(n, i) \/ SettlesAndGivesUp(n, i) \/ Settles(n, i)
+            \/ SaysThatItIsQuiet(n, i) \/ Dies(n, i) \/ IsGone(n, i)
+            \/ Announce(n, i) \/ TakesTheHold(n, i) \/ Foreign(n, i) \/ Crossed(n, i)
+            \/ \E what \in Told(rooms[n], i) : Arrives(n, i, what)
+       \/ Owner(n) \/ Time(n) \/ TimeWithAllThere(n)
+  \/ Opened
+Spec == Init /\ [][Next]_vars
+
+(***** Who does not put off for ever what may be done all the time *****)
+
+ToldAgain == $AGAIN
+""",
+}
+
+PROPERTIES: Final = r"""
+FairSpec ==
+  /\ Spec
+  /\ WF_vars(Time(1))
+  /\ \A i \in All :
+       /\ WF_vars(Ends(1, i) \/ GivesUp(1, i)) /\ WF_vars(Settles(1, i)) /\ WF_vars(SaysThatItIsQuiet(1, i))
+       /\ WF_vars(IsGone(1, i)) /\ \A what \in ToldAgain : WF_vars(Arrives(1, i, what))
+
+(***** Properties *****)
+
+(* Pages that another may own are touched by nobody of this room. *)
+NothingForeignTouched ==
+  \A n \in DOMAIN rooms : \A i \in All : rooms[n].hold[i] = "free" => rooms[n].phase[i] \notin Busy
+(* Done says that every initiator has finished. *)
+DoneIsComplete ==
+  \A n \in DOMAIN rooms : rooms[n].request = "done" => \A i \in All : rooms[n].part[i]
+Safe == wrong = "" /\ NothingForeignTouched /\ DoneIsComplete
+"""
+
+FAIR: Final = r"""
+(* Of the first room, which does not depend on the others. *)
+EveryRequestEnds == <>(rooms[1].request # "waiting")
+EveryHoldIsDrained ==
+  rooms[1].request # "waiting" ~> \A i \in All : rooms[1].hold[i] \notin Touchable
+
+(***** For many wrong targets in one run: each is named once, and then left *****)
+
+ASSUME TLCSet(1, {})
+Noted ==
+  Safe \/ target \in TLCGet(1) \/ (TLCSet(1, TLCGet(1) \cup {target}) /\ PrintT(<<"unsafe", target>>))
+NotYetNoted == target \notin TLCGet(1)
+"""
