@@ -122,6 +122,11 @@ class HeldRoom:
         return self._plan.token
 
     @property
+    def readers(self) -> tuple[str, ...]:
+        """The agents of all its readers, granted or not."""
+        return self._plan.readers
+
+    @property
     def lease_end(self) -> float:
         """When the lease is over, in seconds of the holder's clock; infinite when the room has ended."""
         return NEVER if self._answer is not None else self._lease_end
