@@ -229,6 +229,19 @@ class Holder(Generic[DlistT, HandleT]):
         """How many rooms are not cleared, or have readers that may still read."""
         return len(self._leases)
 
+    def close(self) -> int:
+        """Give up what is live, tell it, and release the connections to readers. Returns ``residue()``.
+
+        The agent, and the memory, must live until ``drain`` has brought this to zero: the end of the agent stops no
+        READ where its reader copies by itself. Nothing can be held any more.
+        """
+        with self._lock:
+            rooms = self._leases.rooms()
+        for held in rooms:
+            held.clear()
+        self._peers.close()
+        return self.residue()
+
     # ------------------------------------------------------------------------------------------- the caller's loop
 
     def drain(self) -> int:
@@ -238,16 +251,19 @@ class Holder(Generic[DlistT, HandleT]):
         changes nothing; a renewal that has no lease is answered with ``LeaseLost``.
         """
         arrived = take_arrived(self._agent, self._errors)
+        refused = 0
         for agent_name, message in arrived:
             try:
                 self._take(agent_name, message)
             except ValueError as error:  # KVUsageError among them
-                self.drained.malformed += 1
+                refused += 1
                 logger.warning("message of agent %r is refused: %s", agent_name, error)
             except Exception:
-                self.drained.malformed += 1
+                refused += 1
                 logger.exception("message of agent %r", agent_name)
-        self.drained.messages += len(arrived)
+        with self._lock:
+            self.drained.messages += len(arrived)
+            self.drained.malformed += refused
         return len(arrived)
 
     def _take(self, agent_name: str, message: bytes) -> None:

@@ -49,6 +49,9 @@ class Leases:
             self._count(held.take(reader, notice))
         return held
 
+    def rooms(self) -> tuple[HeldRoom, ...]:
+        return tuple(self._rooms.values())
+
     def forget(self, held: HeldRoom) -> None:
         """Its caller has done with a room. It stays while readers may still read for it."""
         self._cleared.add(held)
@@ -96,7 +99,7 @@ class Leases:
 
     def fence(self, reader: str, incarnation: str, evidence: Evidence) -> int:
         """End what is held because of one process. Returns in how many rooms something was."""
-        return sum(held.fence(reader, incarnation, evidence.value) for held in tuple(self._rooms.values()))
+        return sum(held.fence(reader, incarnation, evidence.value) for held in self.rooms())
 
     # --------------------------------------------------------------------------------------------------------- time
 

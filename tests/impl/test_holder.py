@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -206,7 +208,7 @@ def test_a_sweep_looks_at_all_leases_and_is_bounded() -> None:
     assert [held.over for held in rooms] == [False, True, True, True, True, True]
     side.clock.now += 31
     side.holder.sweep()
-    assert rooms[0].poll() is KVPoll.Failed
+    assert rooms[0].over
 
 
 def test_clocks_that_are_apart_change_nothing() -> None:
@@ -232,8 +234,9 @@ def test_clocks_that_are_apart_change_nothing() -> None:
 def test_every_announced_reader_is_waited_for_and_the_same_one_counts_once() -> None:
     side = Holding(3)
     held = side.hold()
-    side.say(DONE, DONE, DONE)
     side.say(DONE, name="stranger")
+    assert held.poll() is KVPoll.WaitingForInput
+    side.say(DONE, DONE, DONE)
     assert held.poll() is KVPoll.Transferring
     side.say(DONE, name="decode2")
     assert held.poll() is KVPoll.Transferring
@@ -257,6 +260,19 @@ def test_one_reader_that_fails_does_not_end_the_lease_of_its_siblings() -> None:
     assert isinstance(error.__cause__, ReaderFailed)
     assert error.reason == "ReaderFailed: 'decode0': broken"
     assert side.holder.quarantined_pages() == NOTHING
+
+
+@pytest.mark.parametrize("end", ["abort", "lease"])
+def test_the_first_cause_stays_whatever_ends_the_room(end: str) -> None:
+    side = Holding(2)
+    held = side.hold()
+    side.say(FAILED)
+    if end == "abort":
+        held.abort()
+    side.clock.now += 31
+    assert held.poll() is KVPoll.Failed
+    assert cause(held).reason == "ReaderFailed: 'decode0': broken"
+    assert [len(side.told(name)) for name in side.decodes] == [0, 1]
 
 
 @pytest.mark.parametrize("proof", [QUIESCED, FAILED, DONE])
@@ -458,6 +474,62 @@ def test_a_reader_that_has_started_over_is_granted_nothing_of_the_room() -> None
     side.start("decode0")
     assert held.grant("decode0") is None
     assert held.poll() is KVPoll.WaitingForInput
+
+
+# ------------------------------------------------------------------------------------------------ the whole of it
+
+
+def test_closing_gives_up_what_is_live_and_follows_it_to_its_end() -> None:
+    side = Holding()
+    live, over = side.hold(), side.hold(3, room=8, token="u")
+    side.say(SuccessNotification(8, "u", 1, False))
+    assert side.holder.close() == 1
+    assert [held.poll() for held in (live, over)] == [KVPoll.Failed, KVPoll.Success]
+    assert side.told() == [AbortRequest(7, "t", "prefill")]
+    side.say(QUIESCED)
+    assert side.holder.residue() == 0
+    with pytest.raises(KVUsageError, match="has not registered"):
+        side.hold(4, token="v")
+
+
+def test_threads_leave_nothing_behind() -> None:
+    """Every page that is granted has, while it is held, the content and the stamp that it was granted with."""
+    side = Holding()
+    holder, rounds = side.holder, 150
+    wrong: list[str] = []
+
+    def serve(pages: tuple[int, ...]) -> None:
+        for number in range(rounds):
+            token = f"{pages[0]}-{number}"
+            with holder.refilling(ids(*pages)) as stamps:
+                pass
+            held = holder.hold(number, ids(*pages), ("decode0",), token=token, stamps=stamps)
+            grant = held.grant("decode0")
+            if grant is None or grant.stamps.tolist() != stamps.tolist():
+                wrong.append(f"{token}: {grant}")
+            if number % 3 == 0:
+                held.abort()
+            if set(pages) - holder.held_pages() - holder.quarantined_pages():
+                wrong.append(f"{token}: not held")
+            side.agent.deliver("decode0", SuccessNotification(number, token, 1, False).to_bytes())
+            deadline = time.monotonic() + 10
+            while not held.drained and time.monotonic() < deadline:
+                holder.drain()
+                holder.sweep()
+            if held.poll() is not (KVPoll.Failed if number % 3 == 0 else KVPoll.Success):
+                wrong.append(f"{token}: {held.poll()!r}")
+            held.clear()
+
+    threads = [threading.Thread(target=serve, args=(pages,), daemon=True) for pages in ((0, 1), (2, 3), (4, 5, 6))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []
+    assert (holder.residue(), holder.held_pages(), holder.quarantined_pages()) == (0, NOTHING, NOTHING)
+    assert holder.drained.ends == 3 * rounds
+    assert len(side.told()) == rounds
 
 
 # -------------------------------------------------------------------------------------------------------- bad input
