@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 RUNTIME := .venv/.runtime
 STAMP := .venv/.installed
 
-.PHONY: help install verify browser rdma test test-all lint types docs scenarios prove provers spec-mutants soak bench kill-matrix foreign blame suite-kills differential bench-kit mutants connectors clean
+.PHONY: help install verify browser rdma test test-all lint types docs scenarios prove provers spec-mutants soak bench leases kill-matrix foreign blame suite-kills differential bench-kit mutants connectors clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
@@ -96,6 +96,9 @@ soak: install ## The reference sender on twenty seeds, within the ci budget of e
 
 bench: install ## Measure the reference sender on this machine
 	@$(BIN)/python -m kvsender_nixl.lab.bench
+
+leases: $(RUNTIME) ## Let leases end under READs, over tcp and shared memory; write docs/records/leases.md (a minute)
+	@$(BIN)/python -m kvsender_nixl.lab.leases --rounds 1000 --page docs/records/leases.md
 
 connectors: install ## Install published senders from PyPI, check them, write docs/records/connectors.md (minutes; 400 MB)
 	@$(BIN)/python -m kvsender_connectors install

@@ -15,10 +15,9 @@ import binascii
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+from math import inf
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -28,12 +27,15 @@ from kvsender_nixl.notifications import MAGIC, TOKEN, text_of, token_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from kvsender_spec.contract import Clock
-
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_KINDS: Final[dict[type, str]] = {str: "a string", int: "an integer", bool: "true or false"}
+_KINDS: Final[dict[type, str]] = {
+    str: "a string",
+    int: "an integer",
+    float: "a decimal number",
+    bool: "true or false",
+}
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 
@@ -125,11 +127,14 @@ class Grant(TransferInfo):
     their stamps were when they had the room's content: uint64 of the same shape.
 
     A holder may grant more pages than the room reads; the last ones are meant. ``regions`` are the numbers of those
-    that it has filled, as a rank of pipeline parallelism its layers; none stands for all. Raises ValueError.
+    that it has filled, as a rank of pipeline parallelism its layers; none stands for all. ``lease_s`` is for how many
+    seconds from now on the holder promises to keep them, unless it is renewed (``RenewNotification``); None where it
+    takes no renewals. Raises ValueError.
     """
 
     stamps: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     regions: tuple[int, ...] = ()
+    lease_s: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,11 +143,14 @@ class Grant(TransferInfo):
             raise ValueError(f"stamps is {self.stamps.dtype} of shape {self.stamps.shape}, for pages of shape {pages}")
         if len(set(self.regions)) < len(self.regions) or min(self.regions, default=0) < 0:
             raise ValueError(f"regions are {self.regions}: each is named once, and counted from 0")
+        if self.lease_s is not None and not 0 < self.lease_s < inf:
+            raise ValueError(f"lease_s is {self.lease_s}: a lease takes a time")
 
     def to_bytes(self) -> bytes:
         fields = self._fields()
         fields["stamps"] = base64.b64encode(self.stamps.astype("<u8").tobytes()).decode()
         fields["regions"] = list(self.regions)
+        fields["lease_s"] = None if self.lease_s is None else float(self.lease_s)
         return _envelope("grant", fields)
 
 
@@ -151,19 +159,31 @@ class AbortRequest:
     """A peer gives up one incarnation of a room. Once nothing of it can touch the peer's pages any more it is told so:
     by a failure that is quiesced, or by a ``QuiescedNotification``."""
 
+    kind: ClassVar[str] = "abort"
+    says: ClassVar[str] = "given up by peer"
+
     room: int
     token: str
     agent_name: str
 
     def to_bytes(self) -> bytes:
-        return _envelope("abort", {"room": self.room, "token": self.token, "agent_name": self.agent_name})
+        return _envelope(self.kind, {"room": self.room, "token": self.token, "agent_name": self.agent_name})
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost(AbortRequest):
+    """A holder no longer promises to keep the pages of one incarnation of a room, or has never done so. For a reader
+    that is a request like any other to let go of the room; a renewal for such a room is answered with it."""
+
+    kind: ClassVar[str] = "lease lost"
+    says: ClassVar[str] = "there is no lease at peer"
 
 
 # ------------------------------------------------------------------------------------- messages, decode to prefill
 
 
 def parse_message(message: bytes) -> PeerMetadata | TransferInfo | AbortRequest:
-    """Read what a decode side sends; raises ValueError for anything else."""
+    """Read what a decode side sends, or a holder; raises ValueError for anything else."""
     try:
         body = json.loads(text_of(message))
     except (json.JSONDecodeError, RecursionError) as error:
@@ -178,8 +198,10 @@ def parse_message(message: bytes) -> PeerMetadata | TransferInfo | AbortRequest:
             return _transfer_info(fields)
         case "grant":
             return _grant(fields)
-        case "abort":
-            return _abort_request(fields)
+        case AbortRequest.kind:
+            return AbortRequest(*_abort_fields(fields))
+        case LeaseLost.kind:
+            return LeaseLost(*_abort_fields(fields))
         case other:
             raise ValueError(f"unknown kind {other!r}")
 
@@ -225,12 +247,13 @@ def _grant(fields: dict[str, Json]) -> Grant:
         required_dst_info_num=info.required_dst_info_num,
         stamps=np.frombuffer(stamps, dtype="<u8").astype(np.uint64),
         regions=_regions(fields),
+        lease_s=None if fields.get("lease_s") is None else _field(fields, "lease_s", float),
     )
 
 
-def _abort_request(fields: dict[str, Json]) -> AbortRequest:
+def _abort_fields(fields: dict[str, Json]) -> tuple[int, str, str]:
     token = token_of(_field(fields, "token", str))
-    return AbortRequest(_field(fields, "room", int), token, _field(fields, "agent_name", str))
+    return _field(fields, "room", int), token, _field(fields, "agent_name", str)
 
 
 def _regions(fields: dict[str, Json]) -> tuple[int, ...]:
@@ -302,39 +325,3 @@ def take_arrived(agent: Inbox, errors: tuple[type[Exception], ...]) -> list[tupl
         logger.warning("notifications could not be taken: %r", error)
         return []
     return [(name, message) for name, messages in arrived.items() for message in messages]
-
-
-class MetadataTransport(Protocol):
-    """The slice of a ``nixl_agent`` that fetches another agent's metadata from its listener."""
-
-    def fetch_remote_metadata(self, remote_agent: str, ip_addr: str, port: int) -> None: ...
-
-    def check_remote_metadata(self, agent: str) -> bool: ...
-
-
-def fetch_metadata(
-    agent: MetadataTransport,
-    name: str,
-    ip_addr: str,
-    port: int,
-    *,
-    timeout_s: float = 10.0,
-    clock: Clock = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Learn the agent ``name`` from its listener, so that notifications can be sent to it; both sides must listen.
-
-    The decode side calls it once, at start-up; then it sends ``PeerMetadata`` to that agent with ``send_notif``.
-    Raises TimeoutError: NIXL itself reports no failure of a fetch, and loses the first one after a peer's restart, so
-    the request is repeated every second until the deadline.
-    """
-    deadline = clock() + timeout_s
-    retry = clock()
-    while not agent.check_remote_metadata(name):
-        now = clock()
-        if now >= deadline:
-            raise TimeoutError(f"no metadata of agent {name!r} from {ip_addr}:{port} within {timeout_s} s")
-        if now >= retry:
-            agent.fetch_remote_metadata(name, ip_addr, port)
-            retry = now + 1.0
-        sleep(0.01)

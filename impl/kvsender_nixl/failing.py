@@ -59,6 +59,11 @@ class Failing(ABC, Generic[DlistT, HandleT]):
         """poll() has answered its terminal value."""
         return self._answer is not None
 
+    @property
+    def live(self) -> bool:
+        """It has neither completed nor failed."""
+        return self._state is _IDLE or self._state is _SENDING
+
     @abstractmethod
     def poll(self) -> KVPoll:
         """Where the room stands."""

@@ -57,7 +57,7 @@ _CREATED: Final = HandleState.CREATED
 
 
 class PeerAborted(Exception):
-    """A peer of the room has given it up; the message names it."""
+    """A peer of the room has given it up, or its lease of the room has ended; the message names it."""
 
 
 class Initiator(Failing[DlistT, HandleT]):
@@ -184,7 +184,7 @@ class Initiator(Failing[DlistT, HandleT]):
         if info is None or (info.room, info.token) != (request.room, request.token):
             return False
         with self._lock:
-            self._fault(PeerAborted(f"given up by peer {request.agent_name!r}"), Attribution.PEER)
+            self._fault(PeerAborted(f"{request.says} {request.agent_name!r}"), Attribution.PEER)
         return True
 
     # ---------------------------------------------------------------------------------------------------- a chunk

@@ -15,6 +15,8 @@ VERSION: Final = 1
 MAGIC: Final = f"kvs{VERSION}"
 MAX_REASON_CHARS: Final = 500
 """A failure notification travels over a connection that may be in trouble, so its reason stays short."""
+MOST_RENEWED: Final = 1024
+"""How many rooms one renewal may name."""
 TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -84,6 +86,34 @@ Notification: TypeAlias = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class RenewNotification:
+    """A reader tells a holder that it still wants these rooms, each with its token: their leases go on."""
+
+    rooms: tuple[tuple[int, str], ...]
+
+    def to_bytes(self) -> bytes:
+        return " ".join((MAGIC, "renew", *(f"{room} {token}" for room, token in self.rooms))).encode()
+
+
+def parse_told_holder(message: bytes) -> Notification | RenewNotification:
+    """Read what a reader tells a holder; raises ValueError for anything else.
+
+    A renewal of more than ``MOST_RENEWED`` rooms is one of the things that are refused: each of them may be answered.
+    """
+    magic, _, rest = text_of(message).partition(" renew ")
+    if magic != MAGIC:
+        return parse_notification(message)
+    words = rest.split(" ", 2 * MOST_RENEWED)
+    if len(words) % 2 or len(words) > 2 * MOST_RENEWED:
+        raise ValueError(
+            f"not the rooms of a renewal, each with its token, and at most {MOST_RENEWED}: {message[:80]!r}"
+        )
+    return RenewNotification(
+        tuple((_number(room), token_of(token)) for room, token in zip(words[::2], words[1::2], strict=True))
+    )
+
+
 def parse_notification(message: bytes) -> Notification:
     """Read a notification; raises ValueError for anything else."""
     words = text_of(message).split(" ", 5)
@@ -97,7 +127,7 @@ def parse_notification(message: bytes) -> Notification:
         case [magic, "quiesced", room, token] if magic == MAGIC:
             return QuiescedNotification(_number(room), token_of(token))
         case [magic, "failure", room, token, ("0" | "1") as quiesced, reason] if magic == MAGIC:
-            return FailureNotification(_number(room), token_of(token), quiesced == "1", reason)
+            return FailureNotification(_number(room), token_of(token), quiesced == "1", reason[:MAX_REASON_CHARS])
         case _:
             raise ValueError(f"not a notification of {MAGIC}: {message[:80]!r}")
 

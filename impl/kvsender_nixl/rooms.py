@@ -22,6 +22,10 @@ class RoomSender(Protocol):
     def over(self) -> bool:
         """poll() has answered its terminal value."""
 
+    @property
+    def live(self) -> bool:
+        """It has neither completed nor failed."""
+
     def poll(self) -> KVPoll: ...
 
     def clear(self) -> None: ...
@@ -137,6 +141,11 @@ class Rooms:
     def ended(self, sender: RoomSender) -> None:
         with self._lock:
             self._draining.discard(sender)
+
+    def entries(self) -> tuple[Room, ...]:
+        """The rooms that are not cleared, each in its newest incarnation."""
+        with self._lock:
+            return tuple(self._rooms.values())
 
     def draining(self) -> tuple[RoomSender, ...]:
         with self._lock:

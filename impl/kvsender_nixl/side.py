@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 NEVER: Final = float("inf")
 """A deadline that does not come."""
+READER_DEADLINE_S: Final = 20.0
+"""How long a reader's transfer may be in flight where nothing else is said; a holder's lease is longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.impl.rig import ManualClock, ids
 
 from kvsender_nixl.buffers import Layout, Region
-from kvsender_nixl.exchange import PeerMetadata, TransferInfo, fetch_metadata, parse_message
+from kvsender_nixl.exchange import PeerMetadata, TransferInfo, parse_message
+from kvsender_nixl.listener import fetch_metadata
 from kvsender_nixl.notifications import (
     AuxNotification,
     ChunkNotification,

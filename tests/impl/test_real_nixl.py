@@ -12,8 +12,8 @@ import torch
 from tests.impl.rig import ids, memory
 
 from kvsender_nixl.agent import create_agent
-from kvsender_nixl.exchange import fetch_metadata
 from kvsender_nixl.lab.process import NIXL_ENV
+from kvsender_nixl.listener import fetch_metadata
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.receiver import Decode
 from kvsender_nixl.sender import SenderOptions
