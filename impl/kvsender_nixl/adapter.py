@@ -57,7 +57,12 @@ def _buffers(memory: Memory) -> tuple[KVPool, AuxBuffers]:
 
 def _metadata(peer: Peer) -> PeerMetadata:
     pool, aux = _buffers(peer.memory)
-    return PeerMetadata(peer.name, peer.agent.get_agent_metadata(), pool.layout, aux.layout)
+    return PeerMetadata(peer.name, peer.agent.get_agent_metadata(), pool.layout, aux.layout, incarnation(peer))
+
+
+def incarnation(peer: Peer) -> str:
+    """Which process of the peer's name this is, in the words of the reference."""
+    return f"process-{peer.generation}"
 
 
 def attribution(error: BaseException) -> Attribution | None:
@@ -126,7 +131,7 @@ class SystemOf(Generic[FrontT]):
         return attribution(error)
 
     def target_aborts(self, plan: RoomPlan, peer: Peer) -> None:
-        self._front.peer_aborts(AbortRequest(plan.room, str(plan.incarnation), peer.name))
+        self._front.peer_aborts(AbortRequest(plan.room, str(plan.incarnation), peer.name, incarnation(peer)))
 
     def read_notification(self, message: bytes) -> Notification | None:
         return read_notification(message)
@@ -173,6 +178,7 @@ class ReferenceSystem(SystemOf[Prefill[ScriptedDlist, ScriptedHandle]]):
                     is_dummy=target.dummy,
                     required_dst_info_num=len(plan.destinations),
                     num_cached=0 if target.dummy else plan.num_pages - len(target.pages),
+                    incarnation=incarnation(target.peer),
                 )
             )
         return self._front.sender(plan.room)

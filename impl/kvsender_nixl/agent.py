@@ -39,7 +39,7 @@ and releases before 0.6 for a dead peer. Without nixl it is all there is (KS-1.5
 def create_agent(name: str, *, listen_port: int | None = None, progress_thread: bool = False) -> nixl_agent:
     """A NIXL agent (UCX backend) whose calls may come from any thread.
 
-    ``listen_port`` opens NIXL's own metadata listener, which ``exchange.fetch_metadata`` needs on both sides.
+    ``listen_port`` opens NIXL's own metadata listener, which ``fetching.fetch_metadata`` needs on both sides.
     A ``progress_thread`` busy-polls a whole core; without one, a receiver makes progress only inside calls such as
     ``Decode.drain()``. Raises ImportError, saying what to install, when nixl is missing.
 

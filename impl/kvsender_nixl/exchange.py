@@ -6,6 +6,10 @@ one of these raises ValueError, saying what is wrong with it, and nothing else (
 
 A ``token`` names one incarnation of a room. Room ids are chosen by clients and reused; a notification of an earlier
 room of the same id carries another token and is nobody's (KS-5.4).
+
+An ``incarnation`` names one process of a peer's name. Whatever a peer asks for carries it, because page ids mean
+something in the memory of one process only: in a rolling update the old process may still ask when the new one has
+registered, and its pages must not be written into the new one's memory.
 """
 
 from __future__ import annotations
@@ -15,8 +19,6 @@ import binascii
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
@@ -28,8 +30,6 @@ from kvsender_nixl.notifications import MAGIC, TOKEN, text_of, token_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from kvsender_spec.contract import Clock
-
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
@@ -39,12 +39,20 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 
 @dataclass(frozen=True)
 class PeerMetadata:
-    """A decode side: its NIXL agent, and where its pages and aux slots are (``aux`` None where it has none)."""
+    """A decode side: its NIXL agent, and where its pages and aux slots are (``aux`` None where it has none).
+
+    ``incarnation`` is 0 to 64 letters, digits or ``._:-``, another one for each process of the name. Without one the
+    peer can be told from its predecessor by its metadata alone. Raises ValueError for any other.
+    """
 
     agent_name: str
     agent_metadata: bytes
     kv: Layout
     aux: Layout | None = None
+    incarnation: str = ""
+
+    def __post_init__(self) -> None:
+        require_incarnation(self.incarnation)
 
     @property
     def num_pages(self) -> int:
@@ -59,6 +67,7 @@ class PeerMetadata:
             "peer",
             {
                 "agent_name": self.agent_name,
+                "incarnation": self.incarnation,
                 "agent_metadata": base64.b64encode(self.agent_metadata).decode(),
                 # NIXL loses an agent's name for good when it is given a truncated blob of it; so a blob that has been
                 # damaged on the way must never reach it.
@@ -76,6 +85,7 @@ class TransferInfo:
     ``dst_kv_indices`` is int32 of shape ``(num_kv_indices - num_cached,)``. The peer has the first ``num_cached`` pages
     of the room already and wants the others. A dummy takes part, names no pages and receives nothing.
     ``required_dst_info_num`` is how many peers the room has, dummies included; all of them must say the same.
+    ``incarnation`` is the one that the peer has registered with: the pages are those of that process.
     Raises ValueError where the fields contradict themselves.
     """
 
@@ -87,8 +97,10 @@ class TransferInfo:
     is_dummy: bool = False
     required_dst_info_num: int = 1
     num_cached: int = 0
+    incarnation: str = ""
 
     def __post_init__(self) -> None:
+        require_incarnation(self.incarnation)
         if not TOKEN.fullmatch(self.token):
             raise ValueError(f"token {self.token!r} is not 1 to 64 letters, digits or ._:-")
         if not self.agent_name:
@@ -116,6 +128,7 @@ class TransferInfo:
             "is_dummy": self.is_dummy,
             "required_dst_info_num": self.required_dst_info_num,
             "num_cached": self.num_cached,
+            "incarnation": self.incarnation,
         }
 
 
@@ -154,9 +167,11 @@ class AbortRequest:
     room: int
     token: str
     agent_name: str
+    incarnation: str = ""
 
     def to_bytes(self) -> bytes:
-        return _envelope("abort", {"room": self.room, "token": self.token, "agent_name": self.agent_name})
+        fields: dict[str, Json] = {"room": self.room, "token": self.token, "agent_name": self.agent_name}
+        return _envelope("abort", {**fields, "incarnation": self.incarnation})
 
 
 # ------------------------------------------------------------------------------------- messages, decode to prefill
@@ -193,7 +208,8 @@ def _peer_metadata(fields: dict[str, Json]) -> PeerMetadata:
         raise ValueError("agent_name is empty")
     kv = _layout_from_json("kv", fields.get("kv"))
     aux = fields.get("aux")
-    return PeerMetadata(name, blob, kv, None if aux is None else _layout_from_json("aux", aux))
+    aux_layout = None if aux is None else _layout_from_json("aux", aux)
+    return PeerMetadata(name, blob, kv, aux_layout, _field(fields, "incarnation", str))
 
 
 def _transfer_info(fields: dict[str, Json]) -> TransferInfo:
@@ -209,6 +225,7 @@ def _transfer_info(fields: dict[str, Json]) -> TransferInfo:
         is_dummy=_field(fields, "is_dummy", bool),
         required_dst_info_num=_field(fields, "required_dst_info_num", int),
         num_cached=_field({"num_cached": 0, **fields}, "num_cached", int),
+        incarnation=_field(fields, "incarnation", str),
     )
 
 
@@ -223,14 +240,22 @@ def _grant(fields: dict[str, Json]) -> Grant:
         dst_kv_indices=info.dst_kv_indices,
         is_dummy=info.is_dummy,
         required_dst_info_num=info.required_dst_info_num,
+        incarnation=info.incarnation,
         stamps=np.frombuffer(stamps, dtype="<u8").astype(np.uint64),
         regions=_regions(fields),
     )
 
 
 def _abort_request(fields: dict[str, Json]) -> AbortRequest:
-    token = token_of(_field(fields, "token", str))
-    return AbortRequest(_field(fields, "room", int), token, _field(fields, "agent_name", str))
+    token, incarnation = token_of(_field(fields, "token", str)), _field(fields, "incarnation", str)
+    require_incarnation(incarnation)
+    return AbortRequest(_field(fields, "room", int), token, _field(fields, "agent_name", str), incarnation)
+
+
+def require_incarnation(incarnation: str) -> None:
+    """Raises ValueError for one that cannot be."""
+    if incarnation and not TOKEN.fullmatch(incarnation):
+        raise ValueError(f"incarnation {incarnation[:80]!r} is not 0 to 64 letters, digits or ._:-")
 
 
 def _regions(fields: dict[str, Json]) -> tuple[int, ...]:
@@ -302,39 +327,3 @@ def take_arrived(agent: Inbox, errors: tuple[type[Exception], ...]) -> list[tupl
         logger.warning("notifications could not be taken: %r", error)
         return []
     return [(name, message) for name, messages in arrived.items() for message in messages]
-
-
-class MetadataTransport(Protocol):
-    """The slice of a ``nixl_agent`` that fetches another agent's metadata from its listener."""
-
-    def fetch_remote_metadata(self, remote_agent: str, ip_addr: str, port: int) -> None: ...
-
-    def check_remote_metadata(self, agent: str) -> bool: ...
-
-
-def fetch_metadata(
-    agent: MetadataTransport,
-    name: str,
-    ip_addr: str,
-    port: int,
-    *,
-    timeout_s: float = 10.0,
-    clock: Clock = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Learn the agent ``name`` from its listener, so that notifications can be sent to it; both sides must listen.
-
-    The decode side calls it once, at start-up; then it sends ``PeerMetadata`` to that agent with ``send_notif``.
-    Raises TimeoutError: NIXL itself reports no failure of a fetch, and loses the first one after a peer's restart, so
-    the request is repeated every second until the deadline.
-    """
-    deadline = clock() + timeout_s
-    retry = clock()
-    while not agent.check_remote_metadata(name):
-        now = clock()
-        if now >= deadline:
-            raise TimeoutError(f"no metadata of agent {name!r} from {ip_addr}:{port} within {timeout_s} s")
-        if now >= retry:
-            agent.fetch_remote_metadata(name, ip_addr, port)
-            retry = now + 1.0
-        sleep(0.01)

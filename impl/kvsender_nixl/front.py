@@ -112,8 +112,8 @@ class Front(Generic[DlistT, HandleT]):
     def add_transfer_info(self, info: TransferInfo) -> None:
         """A peer has said where it wants a room, or granted one.
 
-        Raises KVUsageError for an unknown peer, pages that it does not have, or a room whose peers contradict each
-        other.
+        Raises KVUsageError for an unknown peer, another incarnation of it than the one that has registered, pages that
+        it does not have, or a room whose peers contradict each other.
         """
         registration: PeerMetadata | None = None
         if not info.is_dummy:
@@ -121,6 +121,7 @@ class Front(Generic[DlistT, HandleT]):
             if peer is None:
                 raise KVUsageError(f"room {info.room}: peer {info.agent_name!r} has not registered")
             registration = peer.metadata
+            self._require_registered(info, registration)
             if (why := out_of_range(info, registration)) is not None:
                 raise KVUsageError(f"room {info.room}: peer {info.agent_name!r} {why}")
             # It lives, or it could not have asked. If its connection broke, this is the moment to remake it.
@@ -132,9 +133,23 @@ class Front(Generic[DlistT, HandleT]):
     def peer_aborts(self, request: AbortRequest) -> None:
         """A peer gives a room up. It fails with the peer as the cause, and the peer is told when nothing of it can
         touch its pages any more (KS-6.4). A room that is over has told it, or will when the last transfer is DONE.
+
+        Raises KVUsageError for another incarnation of the peer than the one that has registered.
         """
+        peer = self._peers.get(request.agent_name)
+        if peer is not None:
+            self._require_registered(request, peer.metadata)
         if not any(sender.target_aborted(request) for sender in self._rooms.senders()):
             self._rooms.given_up(request)
+
+    @staticmethod
+    def _require_registered(said: TransferInfo | AbortRequest, registration: PeerMetadata) -> None:
+        """The old process of a name may still speak when a new one has registered. Its pages are not the new one's."""
+        if said.incarnation != registration.incarnation:
+            raise KVUsageError(
+                f"room {said.room}: incarnation {said.incarnation!r} of peer {said.agent_name!r} speaks, and"
+                f" {registration.incarnation!r} has registered"
+            )
 
     def _bind(self, room: int, make: Callable[[Room], InitiatorT]) -> InitiatorT:
         """Make what initiates the transfers of a room, before or after its peers are known. Sweeps a little.

@@ -133,6 +133,7 @@ class KVReceiver:
                 is_dummy,
                 required_dst_info_num,
                 num_cached,
+                side.incarnation,
             )
             if is_dummy:
                 self._answer = KVPoll.Success  # nothing comes, not even a notification
@@ -168,7 +169,7 @@ class KVReceiver:
 
     def abort_request(self) -> AbortRequest:
         """What tells the prefill side that the room is given up."""
-        return AbortRequest(self.room, self.token, self._side.agent_name)
+        return AbortRequest(self.room, self.token, self._side.agent_name, self._side.incarnation)
 
     def clear(self) -> None:
         """Forget the room: later notifications of it are strays. A live room is aborted by it. The quarantine stays."""
@@ -216,6 +217,7 @@ class DecodeSide:
     """What the receivers of one decode side share."""
 
     agent_name: str
+    incarnation: str
     kv: Layout
     aux: Layout | None
     clock: Clock
@@ -255,6 +257,7 @@ class Decode(Generic[DlistT, HandleT]):
                 agent.register_memory(layout.registrations(), layout.mem_type)
         self._side: Final = DecodeSide(
             agent_name=agent.name,
+            incarnation=random_token(),
             kv=pool.layout,
             aux=aux_layout,
             clock=clock,
@@ -266,7 +269,8 @@ class Decode(Generic[DlistT, HandleT]):
 
     def metadata(self) -> PeerMetadata:
         """What the prefill side needs in order to reach this side; the same until something else is registered."""
-        return PeerMetadata(self._side.agent_name, self._agent.get_agent_metadata(), self._side.kv, self._side.aux)
+        side = self._side
+        return PeerMetadata(side.agent_name, self._agent.get_agent_metadata(), side.kv, side.aux, side.incarnation)
 
     def receiver(self, room: int, sender_name: str, *, token: str | None = None) -> KVReceiver:
         """A receiver for one incarnation of a room, whose notifications come from the agent ``sender_name`` alone.

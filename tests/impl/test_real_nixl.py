@@ -12,7 +12,7 @@ import torch
 from tests.impl.rig import ids, memory
 
 from kvsender_nixl.agent import create_agent
-from kvsender_nixl.exchange import fetch_metadata
+from kvsender_nixl.fetching import fetch_metadata
 from kvsender_nixl.lab.process import NIXL_ENV
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.receiver import Decode
