@@ -15,26 +15,23 @@ registered, and its pages must not be written into the new one's memory.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-import json
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from kvsender_nixl.buffers import MEM_TYPES, Layout, Region
-from kvsender_nixl.notifications import MAGIC, TOKEN, text_of, token_of
+from kvsender_nixl.notifications import TOKEN, require_incarnation
+from kvsender_nixl.status import AbortRequest, StatusRequest, abort_request, status_request
+from kvsender_nixl.wire import Json, bool_field, bytes_field, envelope, fields_of, int_field, str_field
+from kvsender_nixl.witness import ProcessIdentity, Question, Testimony, identity_from_json, question_or_testimony
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-_KINDS: Final[dict[type, str]] = {str: "a string", int: "an integer", bool: "true or false"}
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,8 @@ class PeerMetadata:
     kv: Layout
     aux: Layout | None = None
     incarnation: str = ""
+    process: ProcessIdentity | None = None
+    """Who it is on its host, so that somebody there can say that it has ended; None where it does not know."""
 
     def __post_init__(self) -> None:
         require_incarnation(self.incarnation)
@@ -63,11 +62,12 @@ class PeerMetadata:
         return 0 if self.aux is None else self.aux.num_items
 
     def to_bytes(self) -> bytes:
-        return _envelope(
+        return envelope(
             "peer",
             {
                 "agent_name": self.agent_name,
                 "incarnation": self.incarnation,
+                "process": None if self.process is None else self.process.to_json(),
                 "agent_metadata": base64.b64encode(self.agent_metadata).decode(),
                 # NIXL loses an agent's name for good when it is given a truncated blob of it; so a blob that has been
                 # damaged on the way must never reach it.
@@ -115,7 +115,7 @@ class TransferInfo:
             raise ValueError("dst_kv_indices names a page twice")
 
     def to_bytes(self) -> bytes:
-        return _envelope("room", self._fields())
+        return envelope("room", self._fields())
 
     def _fields(self) -> dict[str, Json]:
         pages = self.dst_kv_indices.astype("<i4").tobytes()
@@ -156,36 +156,17 @@ class Grant(TransferInfo):
         fields = self._fields()
         fields["stamps"] = base64.b64encode(self.stamps.astype("<u8").tobytes()).decode()
         fields["regions"] = list(self.regions)
-        return _envelope("grant", fields)
-
-
-@dataclass(frozen=True, slots=True)
-class AbortRequest:
-    """A peer gives up one incarnation of a room. Once nothing of it can touch the peer's pages any more it is told so:
-    by a failure that is quiesced, or by a ``QuiescedNotification``."""
-
-    room: int
-    token: str
-    agent_name: str
-    incarnation: str = ""
-
-    def to_bytes(self) -> bytes:
-        fields: dict[str, Json] = {"room": self.room, "token": self.token, "agent_name": self.agent_name}
-        return _envelope("abort", {**fields, "incarnation": self.incarnation})
+        return envelope("grant", fields)
 
 
 # ------------------------------------------------------------------------------------- messages, decode to prefill
 
 
-def parse_message(message: bytes) -> PeerMetadata | TransferInfo | AbortRequest:
+def parse_message(
+    message: bytes,
+) -> PeerMetadata | TransferInfo | AbortRequest | StatusRequest | Question | Testimony:
     """Read what a decode side sends; raises ValueError for anything else."""
-    try:
-        body = json.loads(text_of(message))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(body, dict) or body.get("protocol") != MAGIC:
-        raise ValueError(f"not a message of {MAGIC}: {message[:80]!r}")
-    fields: dict[str, Json] = body
+    fields = fields_of(message)
     match fields.get("kind"):
         case "peer":
             return _peer_metadata(fields)
@@ -194,43 +175,49 @@ def parse_message(message: bytes) -> PeerMetadata | TransferInfo | AbortRequest:
         case "grant":
             return _grant(fields)
         case "abort":
-            return _abort_request(fields)
+            return abort_request(fields)
+        case "status":
+            return status_request(fields)
         case other:
-            raise ValueError(f"unknown kind {other!r}")
+            about_a_process = question_or_testimony(fields)
+            if about_a_process is None:
+                raise ValueError(f"unknown kind {other!r}")
+            return about_a_process
 
 
 def _peer_metadata(fields: dict[str, Json]) -> PeerMetadata:
-    blob = _base64(fields, "agent_metadata")
-    if hashlib.sha256(blob).hexdigest() != _field(fields, "agent_metadata_sha256", str):
+    blob = bytes_field(fields, "agent_metadata")
+    if hashlib.sha256(blob).hexdigest() != str_field(fields, "agent_metadata_sha256"):
         raise ValueError("agent_metadata is damaged: its sha256 does not match")
-    name = _field(fields, "agent_name", str)
+    name = str_field(fields, "agent_name")
     if not name:
         raise ValueError("agent_name is empty")
     kv = _layout_from_json("kv", fields.get("kv"))
     aux = fields.get("aux")
     aux_layout = None if aux is None else _layout_from_json("aux", aux)
-    return PeerMetadata(name, blob, kv, aux_layout, _field(fields, "incarnation", str))
+    process = identity_from_json(fields.get("process"))
+    return PeerMetadata(name, blob, kv, aux_layout, str_field(fields, "incarnation"), process)
 
 
 def _transfer_info(fields: dict[str, Json]) -> TransferInfo:
-    pages = _base64(fields, "dst_kv_indices")
+    pages = bytes_field(fields, "dst_kv_indices")
     if len(pages) % 4:
         raise ValueError(f"dst_kv_indices is {len(pages)} bytes of int32")
     return TransferInfo(
-        room=_field(fields, "room", int),
-        token=_field(fields, "token", str),
-        agent_name=_field(fields, "agent_name", str),
+        room=int_field(fields, "room"),
+        token=str_field(fields, "token"),
+        agent_name=str_field(fields, "agent_name"),
         dst_kv_indices=np.frombuffer(pages, dtype="<i4").astype(np.int32),
-        dst_aux_index=None if fields.get("dst_aux_index") is None else _field(fields, "dst_aux_index", int),
-        is_dummy=_field(fields, "is_dummy", bool),
-        required_dst_info_num=_field(fields, "required_dst_info_num", int),
-        num_cached=_field({"num_cached": 0, **fields}, "num_cached", int),
-        incarnation=_field(fields, "incarnation", str),
+        dst_aux_index=None if fields.get("dst_aux_index") is None else int_field(fields, "dst_aux_index"),
+        is_dummy=bool_field(fields, "is_dummy"),
+        required_dst_info_num=int_field(fields, "required_dst_info_num"),
+        num_cached=int_field({"num_cached": 0, **fields}, "num_cached"),
+        incarnation=str_field(fields, "incarnation"),
     )
 
 
 def _grant(fields: dict[str, Json]) -> Grant:
-    info, stamps = _transfer_info(fields), _base64(fields, "stamps")
+    info, stamps = _transfer_info(fields), bytes_field(fields, "stamps")
     if len(stamps) % 8:
         raise ValueError(f"stamps is {len(stamps)} bytes of uint64")
     return Grant(
@@ -246,18 +233,6 @@ def _grant(fields: dict[str, Json]) -> Grant:
     )
 
 
-def _abort_request(fields: dict[str, Json]) -> AbortRequest:
-    token, incarnation = token_of(_field(fields, "token", str)), _field(fields, "incarnation", str)
-    require_incarnation(incarnation)
-    return AbortRequest(_field(fields, "room", int), token, _field(fields, "agent_name", str), incarnation)
-
-
-def require_incarnation(incarnation: str) -> None:
-    """Raises ValueError for one that cannot be."""
-    if incarnation and not TOKEN.fullmatch(incarnation):
-        raise ValueError(f"incarnation {incarnation[:80]!r} is not 0 to 64 letters, digits or ._:-")
-
-
 def _regions(fields: dict[str, Json]) -> tuple[int, ...]:
     named = fields.get("regions")
     if not isinstance(named, list):
@@ -266,10 +241,6 @@ def _regions(fields: dict[str, Json]) -> tuple[int, ...]:
     if len(numbers) != len(named):
         raise ValueError(f"regions has more than integers: {named!r:.80}")
     return numbers
-
-
-def _envelope(kind: str, fields: dict[str, Json]) -> bytes:
-    return json.dumps({"protocol": MAGIC, "kind": kind, **fields}).encode()
 
 
 def _layout_to_json(layout: Layout) -> Json:
@@ -290,21 +261,7 @@ def _layout_from_json(name: str, value: Json) -> Layout:
                 regions.append(Region(address, item_bytes, num_items))
             case _:
                 raise ValueError(f"{name}.regions has {row!r:.80}")
-    return Layout(tuple(regions), mem_type, _field(value, "device", int))
-
-
-def _field(fields: dict[str, Json], name: str, kind: type[_T]) -> _T:
-    value = fields.get(name)
-    if isinstance(value, kind) and type(value) is kind:  # to isinstance() alone a bool is an int
-        return value
-    raise ValueError(f"{name} is {value!r:.80}, not {_KINDS[kind]}")
-
-
-def _base64(fields: dict[str, Json], name: str) -> bytes:
-    try:
-        return base64.b64decode(_field(fields, name, str), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
-        raise ValueError(f"{name} is not base64: {error}") from None
+    return Layout(tuple(regions), mem_type, int_field(value, "device"))
 
 
 # ------------------------------------------------------------------------------------------- over NIXL's own socket

@@ -9,10 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Generic
 
 from kvsender_nixl.chunks import Route
-from kvsender_nixl.exchange import AbortRequest, TransferInfo
+from kvsender_nixl.ends import End
+from kvsender_nixl.exchange import TransferInfo
 from kvsender_nixl.making import Refusal
-from kvsender_nixl.notifications import FailureNotification, Notification, QuiescedNotification
+from kvsender_nixl.notifications import FailureNotification, QuiescedNotification, SuccessNotification
 from kvsender_nixl.side import NEVER, KVTransferMetric, Side
+from kvsender_nixl.status import AbortRequest
 from kvsender_nixl.transfers import PROC, Answer, Transfer, TransportFault
 from kvsender_spec.contract import Attribution, DlistT, HandleT, KVPoll
 from kvsender_spec.machine import HandleState, Profile, State
@@ -70,6 +72,10 @@ class Failing(ABC, Generic[DlistT, HandleT]):
     @abstractmethod
     def target_aborted(self, request: AbortRequest) -> bool:
         """A peer gives the room up. False where it is another room's word."""
+
+    @abstractmethod
+    def concerns(self, peer: str, token: str) -> bool:
+        """Whether this is the room that the peer calls by this token."""
 
     @abstractmethod
     def joined_late(self, info: TransferInfo) -> None:
@@ -173,14 +179,24 @@ class Failing(ABC, Generic[DlistT, HandleT]):
 
     def _tell_quiesced(self, info: TransferInfo) -> None:
         """All that was in flight to a peer when it was told of the failure is DONE (KS-6.4). A sweep tells it so."""
+        self._side.ends.drained(info.agent_name, info.token)
         message = QuiescedNotification(info.room, info.token).to_bytes()
         self._side.unsent.keep(info.agent_name, self._room.registrations[info.agent_name], message)
 
-    def _tell(self, info: TransferInfo, notification: Notification) -> None:
-        """Tell a peer how the room has ended, once (KS-6.1). What is refused is counted, and told again by a sweep."""
+    def _tell(
+        self,
+        info: TransferInfo,
+        notification: SuccessNotification | FailureNotification,
+        first_chunk: int | None = None,
+    ) -> None:
+        """Tell a peer how the room has ended, once (KS-6.1). What is refused is counted, and told again by a sweep.
+
+        The peer may ask for it again. The chunks that it was told of are those from ``first_chunk`` on.
+        """
         if info.is_dummy or info.agent_name in self._told:
             return
         self._told.add(info.agent_name)
+        self._side.ends.record(info.agent_name, End(info.incarnation, notification, first_chunk))
         message = notification.to_bytes()
         try:
             self._side.transport.send_notif(info.agent_name, message)

@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from kvsender_nixl.agent import TRANSPORT_ERRORS
+from kvsender_nixl.answers import Answers
 from kvsender_nixl.chunks import out_of_range
-from kvsender_nixl.exchange import AbortRequest, PeerMetadata, TransferInfo, parse_message, take_arrived
-from kvsender_nixl.notifications import FailureNotification
+from kvsender_nixl.ends import End, Ends
+from kvsender_nixl.exchange import PeerMetadata, TransferInfo, parse_message, take_arrived
+from kvsender_nixl.introduction import Introduction
+from kvsender_nixl.notifications import FailureNotification, random_token
 from kvsender_nixl.peers import Peers, Spawn, spawn_daemon
 from kvsender_nixl.rooms import Room, Rooms, RoomSender
 from kvsender_nixl.side import SenderOptions, Side
+from kvsender_nixl.status import AbortRequest, StatusRequest
 from kvsender_nixl.transfers import Doubt, Quarantine, Unsettled
 from kvsender_nixl.unsent import Unsent
+from kvsender_nixl.witness import Question, Testimony, this_process
 from kvsender_spec.contract import INIT_AGENT, Clock, DlistT, HandleT, KVUsageError, Transport
 
 if TYPE_CHECKING:
@@ -79,6 +84,19 @@ class Front(Generic[DlistT, HandleT]):
         self._unsettled: Final[Unsettled[HandleT]] = Unsettled(
             self._quarantine, transport_errors, error_ends_reads=self._options.error_ends_reads
         )
+        self._ends: Final = Ends()
+        self._incarnation: Final = random_token()
+        self._process: Final = this_process()
+        self._answers: Final[Answers[DlistT, HandleT]] = Answers(
+            agent,
+            transport_errors,
+            clock,
+            self._peers,
+            self._rooms,
+            self._ends,
+            incarnation=self._incarnation,
+            refused_for_s=self._options.bootstrap_timeout_s,
+        )
         self._unsent: Final[Unsent[DlistT, HandleT]] = Unsent(agent, self._peers, transport_errors)
         self._side: Final[Side[DlistT, HandleT]] = Side(
             transport=agent,
@@ -94,6 +112,7 @@ class Front(Generic[DlistT, HandleT]):
             quarantine=self._quarantine,
             unsettled=self._unsettled,
             unsent=self._unsent,
+            ends=self._ends,
         )
         self._closed = False
         self.drained: Final = DrainCounts()
@@ -108,12 +127,21 @@ class Front(Generic[DlistT, HandleT]):
         meanwhile. Raises KVUsageError when its memory does not fit ours.
         """
         self._peers.register(metadata)
+        self._ends.forget_others(metadata.agent_name, metadata.incarnation)
+
+    def introduction(self) -> Introduction:
+        """What a peer needs in order to ask this side how a room stands, and to know when this process has ended.
+
+        It is told to each peer that registers by a notification; where the caller carries the peer's metadata, it
+        carries this as well (``Decode.add_initiator``).
+        """
+        return Introduction(self._agent.name, self._agent.get_agent_metadata(), self._incarnation, self._process)
 
     def add_transfer_info(self, info: TransferInfo) -> None:
         """A peer has said where it wants a room, or granted one.
 
         Raises KVUsageError for an unknown peer, another incarnation of it than the one that has registered, pages that
-        it does not have, or a room whose peers contradict each other.
+        it does not have, a room that it has given up before, or one whose peers contradict each other.
         """
         registration: PeerMetadata | None = None
         if not info.is_dummy:
@@ -122,6 +150,8 @@ class Front(Generic[DlistT, HandleT]):
                 raise KVUsageError(f"room {info.room}: peer {info.agent_name!r} has not registered")
             registration = peer.metadata
             self._require_registered(info, registration)
+            if self._ends.refuses(info.agent_name, info.token):
+                raise KVUsageError(f"room {info.room}: peer {info.agent_name!r} has given {info.token!r} up before")
             if (why := out_of_range(info, registration)) is not None:
                 raise KVUsageError(f"room {info.room}: peer {info.agent_name!r} {why}")
             # It lives, or it could not have asked. If its connection broke, this is the moment to remake it.
@@ -129,6 +159,8 @@ class Front(Generic[DlistT, HandleT]):
         room = self._rooms.add(info, registration, self._clock())
         if room.sender is not None:
             room.sender.joined_late(info)
+        if self._ends.refuses(info.agent_name, info.token):  # given up meanwhile, in another thread
+            self._end_for(AbortRequest(info.room, info.token, info.agent_name, info.incarnation))
 
     def peer_aborts(self, request: AbortRequest) -> None:
         """A peer gives a room up. It fails with the peer as the cause, and the peer is told when nothing of it can
@@ -139,11 +171,30 @@ class Front(Generic[DlistT, HandleT]):
         peer = self._peers.get(request.agent_name)
         if peer is not None:
             self._require_registered(request, peer.metadata)
+        self._end_for(request)
+        if peer is not None:
+            self._answers.given_up(request)
+
+    def status_asked(self, request: StatusRequest) -> None:
+        """A peer has heard nothing of a room for a while, and is told how it stands, or has ended.
+
+        Raises KVUsageError for an unknown peer, or another incarnation of it than the one that has registered.
+        """
+        peer = self._peers.get(request.agent_name)
+        if peer is None:
+            raise KVUsageError(f"room {request.room}: peer {request.agent_name!r} has not registered")
+        self._require_registered(request, peer.metadata)
+        self._peers.revive(request.agent_name)
+        if request.given_up:
+            self._end_for(request.abort)
+        self._answers.status(request)
+
+    def _end_for(self, request: AbortRequest) -> None:
         if not any(sender.target_aborted(request) for sender in self._rooms.senders()):
             self._rooms.given_up(request)
 
     @staticmethod
-    def _require_registered(said: TransferInfo | AbortRequest, registration: PeerMetadata) -> None:
+    def _require_registered(said: TransferInfo | AbortRequest | StatusRequest, registration: PeerMetadata) -> None:
         """The old process of a name may still speak when a new one has registered. Its pages are not the new one's."""
         if said.incarnation != registration.incarnation:
             raise KVUsageError(
@@ -191,10 +242,16 @@ class Front(Generic[DlistT, HandleT]):
             logger.warning("malformed message of agent %r: %s", agent_name, error)
             return
         try:
+            if isinstance(said, Question | Testimony):
+                return
             if said.agent_name != agent_name:
                 raise KVUsageError(f"agent {agent_name!r} speaks for {said.agent_name!r}")
             if isinstance(said, PeerMetadata):
                 self._peers.register(said, background=True)  # a loop must not wait for a connection
+                self._ends.forget_others(said.agent_name, said.incarnation)
+                self._unsent.keep(said.agent_name, said, self.introduction().to_bytes())
+            elif isinstance(said, StatusRequest):
+                self.status_asked(said)
             elif isinstance(said, AbortRequest):
                 self.peer_aborts(said)
             else:
@@ -216,19 +273,18 @@ class Front(Generic[DlistT, HandleT]):
             sender.poll()
         for room in self._rooms.expire(self._clock() - self._options.bootstrap_timeout_s):
             for info in room.infos.values():
-                self._tell_nobody_came(info)
+                self._tell_nobody_came(info, room.registrations.get(info.agent_name))
         left = self._unsettled.sweep(limit) + len(self._rooms.draining())
         self._unsent.sweep(limit)
         return left
 
-    def _tell_nobody_came(self, info: TransferInfo) -> None:
-        if info.is_dummy:
+    def _tell_nobody_came(self, info: TransferInfo, registration: PeerMetadata | None) -> None:
+        if info.is_dummy or registration is None:
             return
         reason = f"no sender came for the room within {self._options.bootstrap_timeout_s} s"
-        try:
-            self._agent.send_notif(info.agent_name, FailureNotification(info.room, info.token, True, reason).to_bytes())
-        except Exception as error:
-            logger.warning("peer %r could not be told that %s: %r", info.agent_name, reason, error)
+        told = FailureNotification(info.room, info.token, True, reason)
+        self._ends.record(info.agent_name, End(info.incarnation, told))
+        self._unsent.keep(info.agent_name, registration, told.to_bytes())
 
     # ------------------------------------------------------------------------------------------------ quarantine
 

@@ -23,11 +23,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, SupportsIndex
 
 from kvsender_nixl.chunks import Announcement, Route
-from kvsender_nixl.exchange import AbortRequest, TransferInfo
+from kvsender_nixl.exchange import TransferInfo
 from kvsender_nixl.failing import Failing
 from kvsender_nixl.making import STARTED_OVER, Chunk, PeerUnusable, Refusal, find_routes
 from kvsender_nixl.notifications import SuccessNotification
 from kvsender_nixl.side import NEVER, KVTransferMetric, Side
+from kvsender_nixl.status import AbortRequest
 from kvsender_nixl.transfers import PROC, Transfer, TransportFault
 from kvsender_spec.contract import (
     Attribution,
@@ -71,6 +72,8 @@ class Initiator(Failing[DlistT, HandleT]):
 
     hands_over: ClassVar[str]
     """The name of the call that hands over a chunk."""
+    tells_chunks: ClassVar[bool]
+    """Whether each chunk's transfer tells the peer that it is in place."""
 
     def __init__(self, side: Side[DlistT, HandleT], room: Room) -> None:
         super().__init__(side, room)
@@ -170,6 +173,11 @@ class Initiator(Failing[DlistT, HandleT]):
     def get_transfer_metric(self) -> KVTransferMetric:
         """A copy of the room's numbers as they are now."""
         return replace(self._metric)
+
+    def concerns(self, peer: str, token: str) -> bool:
+        """Whether this is the room that the peer calls by this token."""
+        info = self._room.infos.get(peer)
+        return info is not None and info.token == token
 
     def joined_late(self, info: TransferInfo) -> None:
         """Called for each peer that registers; where the room has failed already, it is told so."""
@@ -328,7 +336,8 @@ class Initiator(Failing[DlistT, HandleT]):
         for info in tuple(self._room.infos.values()):
             # A peer hears nothing of the chunks that it has had before.
             chunks = sum(end > info.num_cached for end in self._ends) if info.num_cached else self._metric.chunks
-            self._tell(info, SuccessNotification(info.room, info.token, chunks, has_aux))
+            first = self._metric.chunks - chunks if self.tells_chunks else None
+            self._tell(info, SuccessNotification(info.room, info.token, chunks, has_aux), first)
         self._state = _DONE
         self._answer = KVPoll.Success
         self._side.rooms.ended(self)

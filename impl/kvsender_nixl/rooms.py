@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kvsender_nixl.exchange import AbortRequest, PeerMetadata, TransferInfo
+from kvsender_nixl.exchange import PeerMetadata, TransferInfo
+from kvsender_nixl.status import AbortRequest
 from kvsender_spec.contract import KVPoll, KVUsageError
 
 
@@ -28,6 +29,9 @@ class RoomSender(Protocol):
 
     def target_aborted(self, request: AbortRequest) -> bool:
         """A peer gives the room up. False where it is another room's word."""
+
+    def concerns(self, peer: str, token: str) -> bool:
+        """Whether this is the room that the peer calls by this token."""
 
     def joined_late(self, info: TransferInfo) -> None:
         """A peer has registered for the room, perhaps after its end."""
@@ -125,6 +129,19 @@ class Rooms:
             info = None if room is None else room.infos.get(request.agent_name)
             if room is not None and room.sender is None and info is not None and info.token == request.token:
                 room.given_up.append(request)
+
+    def goes_on(self, peer: str, token: str) -> bool:
+        """Whether the room that the peer calls so is here and has not ended. One that the peer gave up before a sender
+        came for it does not go on: nothing will be posted for it."""
+        for sender in self.senders():
+            if sender.concerns(peer, token):
+                return not sender.over
+        with self._lock:
+            waiting = [room for room in self._rooms.values() if room.sender is None and peer in room.infos]
+        for room in waiting:
+            if room.infos[peer].token == token:
+                return all((request.agent_name, request.token) != (peer, token) for request in room.given_up)
+        return False
 
     def forget(self, room: Room) -> None:
         """Drop the room's entry. A sender that is not over stays known as draining, so that ``sweep`` can end it and

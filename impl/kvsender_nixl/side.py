@@ -10,6 +10,7 @@ from kvsender_spec.machine import Profile
 
 if TYPE_CHECKING:
     from kvsender_nixl.buffers import Layout
+    from kvsender_nixl.ends import Ends
     from kvsender_nixl.peers import Peers
     from kvsender_nixl.rooms import Rooms
     from kvsender_nixl.transfers import Quarantine, Unsettled
@@ -72,3 +73,4 @@ class Side(Generic[DlistT, HandleT]):
     quarantine: Quarantine
     unsettled: Unsettled[HandleT]
     unsent: Unsent[DlistT, HandleT]
+    ends: Ends

@@ -74,6 +74,8 @@ class Rig:
     drops_metadata: bool = False
     peers: tuple[str, ...] = ("decode0",)
     error_ends_reads: bool = False
+    ended: str | None = None
+    """The evidence that the prefill side's process has ended, as the decode sides find it."""
     spawned: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -113,9 +115,30 @@ class Rig:
         """Start, or restart, a decode process; it has not registered with the prefill side yet."""
         agent: Any = self.fabric.agent(name)
         pool, aux = memory(None)
-        decode: Decode[Any, Any] = Decode(agent, pool, aux, clock=self.clock, transport_errors=ERRORS)
+        decode: Decode[Any, Any] = Decode(
+            agent,
+            pool,
+            aux,
+            clock=self.clock,
+            transport_errors=ERRORS,
+            spawn=self._spawn,
+            look=lambda _: self.ended,
+        )
         self.decodes[name] = Side(agent, pool, aux, decode)
         return self.decodes[name]
+
+    def introduce(self) -> None:
+        """The decode sides know the prefill side, and are connected to it."""
+        for side in self.decodes.values():
+            side.decode.add_initiator(self.prefill.introduction())
+
+    def talk(self, seconds: float = 0.0) -> None:
+        """Each side reads what the other has said until then, and what it answers."""
+        self.clock.now += seconds
+        for _ in range(2):
+            self.drain()
+            self.prefill.drain()
+        self.drain()
 
     def infos(
         self, room: int, pages: tuple[int, ...], aux: int | None = 1

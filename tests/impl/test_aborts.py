@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.impl.rig import Rig, end, failure, ids
 
-from kvsender_nixl.exchange import AbortRequest, parse_message
+from kvsender_nixl.exchange import parse_message
 from kvsender_nixl.initiator import PeerAborted
+from kvsender_nixl.status import AbortRequest
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.faults import Kind, Point
 

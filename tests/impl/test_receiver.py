@@ -84,6 +84,7 @@ def test_deadline_and_abort() -> None:
     aborted.abort()
     assert aborted.poll() is KVPoll.Failed
     rig.clock.now += 299
+    rig.drain()
     assert late.poll() is KVPoll.WaitingForInput
     rig.clock.now += 1
     assert late.poll() is KVPoll.Failed
@@ -97,7 +98,8 @@ def test_deadline_and_abort() -> None:
             receiver.failure_exception()
         assert caught.value.attribution is attribution
         assert isinstance(caught.value.__cause__, cause)
-        assert receiver.quarantined_pages() == {4, 5}
+    assert aborted.quarantined_pages() == {4, 5}
+    assert late.quarantined_pages() == frozenset(), "what was told late frees its pages all the same"
 
 
 def test_strays_and_garbage_are_counted() -> None:

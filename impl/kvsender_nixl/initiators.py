@@ -1,0 +1,229 @@
+"""What a decode side knows of the prefill sides that write to it, and the way to each of them.
+
+A target has no handle that could fail, so a prefill side that has died is noticed in two ways: what it is told is
+refused, or a look at its host shows that its process has ended (``witness``). A connection that is lost is remade in
+the background, once for each time that it is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from kvsender_nixl.peers import DISCONNECT, NOT_FOUND, Spawn
+from kvsender_nixl.side import NEVER
+from kvsender_nixl.witness import Testimony, gone
+
+if TYPE_CHECKING:
+    from kvsender_nixl.introduction import Introduction
+    from kvsender_nixl.witness import ProcessIdentity
+    from kvsender_spec.contract import Clock
+
+logger = logging.getLogger(__name__)
+
+MOST_UNSENT: Final = 1024
+"""More words that were refused are not kept: the oldest are given up, and said again when the room is asked about."""
+MOST_KNOWN_AS_GONE: Final = 1024
+
+Look = Callable[["ProcessIdentity"], "str | None"]
+"""The evidence that a process has ended, or None (``witness.gone``)."""
+
+
+class Line(Protocol):
+    """What of an agent is needed to speak to another one."""
+
+    def send_notif(self, remote_agent_name: str, notif_msg: bytes) -> None: ...
+
+    def add_remote_agent(self, metadata: bytes) -> str | bytes: ...
+
+    def remove_remote_agent(self, agent: str) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Initiator:
+    introduction: Introduction | None = None
+    spoken: bool = False
+    """Something was sent to it, so there was a connection."""
+    lost_at: float = NEVER
+    remaking: bool = False
+
+
+class Initiators:
+    """Every method may be called from any thread, and none raises an error of the transport."""
+
+    def __init__(
+        self,
+        line: Line,
+        errors: tuple[type[Exception], ...],
+        clock: Clock,
+        *,
+        spawn: Spawn,
+        look: Look = gone,
+    ) -> None:
+        self._line: Final = line
+        self._errors: Final = errors
+        self._clock: Final = clock
+        self._spawn: Final = spawn
+        self._look: Final = look
+        self._known: dict[str, _Initiator] = {}
+        self._processes: dict[str, tuple[str, ProcessIdentity]] = {}
+        """By incarnation: the agent's name, and the process."""
+        self._gone: dict[str, str] = {}
+        """By incarnation: the evidence."""
+        self._unsent: deque[tuple[str, bytes]] = deque(maxlen=MOST_UNSENT)
+        self._lock: Final = threading.Lock()
+
+    # -------------------------------------------------------------------------------------------------- who they are
+
+    def introduce(self, introduction: Introduction, *, connect: bool) -> None:
+        """An initiator says who it is. A new process of its name is connected to in the background, and so is any with
+        ``connect``, at once."""
+        name = introduction.agent_name
+        with self._lock:
+            known = self._known.setdefault(name, _Initiator())
+            before, known.introduction = known.introduction, introduction
+            if introduction.process is not None:
+                self._processes[introduction.incarnation] = (name, introduction.process)
+                if len(self._processes) > 2 * MOST_KNOWN_AS_GONE:
+                    del self._processes[next(iter(self._processes))]
+            other = before is not None and before.incarnation != introduction.incarnation
+            if not (other or connect) or known.remaking:
+                return
+            known.remaking = True
+        if connect and not other:
+            self._connect(name, known)
+        else:
+            self._spawn(lambda: self._connect(name, known))
+
+    def incarnation(self, name: str) -> str:
+        """Which process of the name is known to be in force; empty where none has introduced itself."""
+        with self._lock:
+            known = self._known.get(name)
+            return "" if known is None or known.introduction is None else known.introduction.incarnation
+
+    def lost_since(self, name: str) -> float:
+        with self._lock:
+            known = self._known.get(name)
+            return NEVER if known is None else known.lost_at
+
+    @property
+    def any_lost(self) -> bool:
+        with self._lock:
+            return any(known.lost_at < NEVER for known in self._known.values())
+
+    # ------------------------------------------------------------------------------------------------------ the way
+
+    def tell(self, name: str, message: bytes, *, again: bool = False) -> bool:
+        """Send it. False where it is refused; with ``again`` it is kept then until the connection is back."""
+        try:
+            self._line.send_notif(name, message)
+        except Exception as error:
+            if not isinstance(error, self._errors):
+                logger.exception("telling initiator %r", name)
+            elif again:
+                self._unsent.append((name, message))
+            self._refused(name, error)
+            return False
+        with self._lock:
+            self._known.setdefault(name, _Initiator()).spoken = True
+        return True
+
+    def tell_again(self, limit: int) -> None:
+        """Send at most ``limit`` of what was refused, where there is a connection again."""
+        for _ in range(min(limit, len(self._unsent))):
+            try:
+                name, message = self._unsent.popleft()
+            except IndexError:  # another thread has taken it
+                return
+            if self.lost_since(name) < NEVER:
+                self._unsent.append((name, message))
+            else:
+                self.tell(name, message, again=True)
+
+    def _refused(self, name: str, error: Exception) -> None:
+        """A disconnect says that the connection is lost; and so may nixlNotFoundError, where there was one."""
+        kind = type(error).__name__
+        with self._lock:
+            known = self._known.setdefault(name, _Initiator())
+            lost = kind == DISCONNECT or (kind == NOT_FOUND and (known.spoken or known.introduction is not None))
+            if not lost or known.lost_at < NEVER:
+                return
+            known.lost_at = self._clock()
+            if known.introduction is None or known.remaking:
+                return
+            known.remaking = True
+        logger.warning("the connection to initiator %r is lost: %r", name, error)
+        self._spawn(lambda: self._connect(name, known))
+
+    def _connect(self, name: str, known: _Initiator) -> None:
+        """Connect to the process that has introduced itself last. What was there before is removed."""
+        introduction = known.introduction
+        assert introduction is not None
+        connected = False
+        try:
+            if known.spoken or known.lost_at < NEVER:
+                self._line.remove_remote_agent(name)
+            self._line.add_remote_agent(introduction.agent_metadata)
+            connected = True
+        except Exception as error:
+            log = logger.warning if isinstance(error, self._errors) else logger.exception
+            log("initiator %r cannot be connected: %r", name, error)
+        finally:
+            with self._lock:
+                known.remaking = False
+                if connected:
+                    known.lost_at = NEVER
+                elif known.lost_at == NEVER:
+                    known.lost_at = self._clock()
+
+    # ------------------------------------------------------------------------------------------------- who has ended
+
+    def evidence(self, incarnation: str) -> str | None:
+        """That this process has ended, as far as a look from here shows, or somebody in its place has said."""
+        with self._lock:
+            if incarnation in self._gone or incarnation not in self._processes:
+                return self._gone.get(incarnation)
+            process = self._processes[incarnation][1]
+        found = self._look(process)
+        if found is not None:
+            self._ended(incarnation, found)
+        return found
+
+    def whom_to_ask(self, incarnation: str) -> tuple[str, ProcessIdentity] | None:
+        """The next process of its name, where that is in the same place as the one it has replaced; and the latter."""
+        with self._lock:
+            name, process = self._processes.get(incarnation, ("", None))
+            known = self._known.get(name)
+            now = None if known is None else known.introduction
+            if process is None or now is None or now.incarnation == incarnation or now.process is None:
+                return None
+            return (name, process) if now.process.place == process.place else None
+
+    def testified(self, name: str, testimony: Testimony) -> bool:
+        """An initiator says that a process has ended. False where it cannot know, or nobody has asked."""
+        with self._lock:
+            known = self._known.get(name)
+            witness = None if known is None or known.introduction is None else known.introduction.process
+            named = [
+                incarnation
+                for incarnation, found in self._processes.items()
+                if found == (name, testimony.process) and found[1] != witness
+            ]
+        if witness is None or witness.place != testimony.process.place or not named:
+            return False
+        for incarnation in named:
+            self._ended(incarnation, f"{name!r} says: {testimony.evidence}")
+        return True
+
+    def _ended(self, incarnation: str, evidence: str) -> None:
+        with self._lock:
+            self._gone[incarnation] = evidence
+            while len(self._gone) > MOST_KNOWN_AS_GONE:
+                oldest = next(iter(self._gone))
+                del self._gone[oldest]
+                self._processes.pop(oldest, None)
+        logger.warning("incarnation %r of an initiator has ended: %s", incarnation, evidence)
