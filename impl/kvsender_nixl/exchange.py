@@ -26,7 +26,7 @@ from kvsender_nixl.buffers import MEM_TYPES, Layout, Region
 from kvsender_nixl.notifications import TOKEN, require_incarnation
 from kvsender_nixl.status import AbortRequest, StatusRequest, abort_request, status_request
 from kvsender_nixl.wire import Json, bool_field, bytes_field, envelope, fields_of, int_field, str_field
-from kvsender_nixl.witness import ProcessIdentity, Question, Testimony, identity_from_json, question_or_testimony
+from kvsender_nixl.witness import ProcessIdentity, Question, Statement, identity_from_json, question_or_statement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -164,7 +164,7 @@ class Grant(TransferInfo):
 
 def parse_message(
     message: bytes,
-) -> PeerMetadata | TransferInfo | AbortRequest | StatusRequest | Question | Testimony:
+) -> PeerMetadata | TransferInfo | AbortRequest | StatusRequest | Question | Statement:
     """Read what a decode side sends; raises ValueError for anything else."""
     fields = fields_of(message)
     match fields.get("kind"):
@@ -179,7 +179,7 @@ def parse_message(
         case "status":
             return status_request(fields)
         case other:
-            about_a_process = question_or_testimony(fields)
+            about_a_process = question_or_statement(fields)
             if about_a_process is None:
                 raise ValueError(f"unknown kind {other!r}")
             return about_a_process

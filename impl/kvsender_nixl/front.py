@@ -16,16 +16,19 @@ from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.answers import Answers
 from kvsender_nixl.chunks import out_of_range
 from kvsender_nixl.ends import End, Ends
+from kvsender_nixl.evidence import Look
 from kvsender_nixl.exchange import PeerMetadata, TransferInfo, parse_message, take_arrived
+from kvsender_nixl.fences import Fences
 from kvsender_nixl.introduction import Introduction
 from kvsender_nixl.notifications import FailureNotification, random_token
 from kvsender_nixl.peers import Peers, Spawn, spawn_daemon
+from kvsender_nixl.quarantine import Doubt, Quarantine
 from kvsender_nixl.rooms import Room, Rooms, RoomSender
 from kvsender_nixl.side import SenderOptions, Side
 from kvsender_nixl.status import AbortRequest, StatusRequest
-from kvsender_nixl.transfers import Doubt, Quarantine, Unsettled
+from kvsender_nixl.transfers import Unsettled
 from kvsender_nixl.unsent import Unsent
-from kvsender_nixl.witness import Question, Testimony, this_process
+from kvsender_nixl.witness import Question, Statement, gone, this_process
 from kvsender_spec.contract import INIT_AGENT, Clock, DlistT, HandleT, KVUsageError, Transport
 
 if TYPE_CHECKING:
@@ -50,7 +53,8 @@ class Front(Generic[DlistT, HandleT]):
     """Registers the pool and the aux buffers with the agent, and knows the peers and the rooms.
 
     ``pool`` and ``aux`` are kept alive by it. ``transport_errors`` is what the transport's calls raise when the
-    transport fails; ``spawn`` runs the reconnecting of a peer in the background. Raises what the transport raises when
+    transport fails; ``spawn`` runs the reconnecting of a peer in the background; ``look`` finds the evidence that a
+    process has ended. Raises what the transport raises when
     the memory cannot be registered: there is nothing to serve then.
     """
 
@@ -64,6 +68,7 @@ class Front(Generic[DlistT, HandleT]):
         clock: Clock = time.monotonic,
         transport_errors: tuple[type[Exception], ...] = TRANSPORT_ERRORS,
         spawn: Spawn = spawn_daemon,
+        look: Look = gone,
     ) -> None:
         self._agent: Final = agent
         self._memory: Final = (pool, aux)
@@ -81,6 +86,10 @@ class Front(Generic[DlistT, HandleT]):
         self._rooms: Final = Rooms()
         self._peers: Final = Peers(agent, kv_layout, aux_layout, transport_errors, spawn=spawn)
         self._quarantine: Final = Quarantine()
+        host = all(layout is None or layout.mem_type == "DRAM" for layout in (kv_layout, aux_layout))
+        self._fences: Final[Fences[DlistT, HandleT]] = Fences(
+            agent, transport_errors, clock, self._quarantine, in_host_memory=host, look=look
+        )
         self._unsettled: Final[Unsettled[HandleT]] = Unsettled(
             self._quarantine, transport_errors, error_ends_reads=self._options.error_ends_reads
         )
@@ -127,7 +136,11 @@ class Front(Generic[DlistT, HandleT]):
         meanwhile. Raises KVUsageError when its memory does not fit ours.
         """
         self._peers.register(metadata)
+        self._known(metadata)
+
+    def _known(self, metadata: PeerMetadata) -> None:
         self._ends.forget_others(metadata.agent_name, metadata.incarnation)
+        self._fences.registered(metadata)
 
     def introduction(self) -> Introduction:
         """What a peer needs in order to ask this side how a room stands, and to know when this process has ended.
@@ -242,13 +255,15 @@ class Front(Generic[DlistT, HandleT]):
             logger.warning("malformed message of agent %r: %s", agent_name, error)
             return
         try:
-            if isinstance(said, Question | Testimony):
+            if isinstance(said, Question | Statement):
+                if not self._fences.hear(agent_name, said):
+                    raise KVUsageError(f"agent {agent_name!r} cannot witness the end of {said.process}")
                 return
             if said.agent_name != agent_name:
                 raise KVUsageError(f"agent {agent_name!r} speaks for {said.agent_name!r}")
             if isinstance(said, PeerMetadata):
                 self._peers.register(said, background=True)  # a loop must not wait for a connection
-                self._ends.forget_others(said.agent_name, said.incarnation)
+                self._known(said)
                 self._unsent.keep(said.agent_name, said, self.introduction().to_bytes())
             elif isinstance(said, StatusRequest):
                 self.status_asked(said)
@@ -276,6 +291,7 @@ class Front(Generic[DlistT, HandleT]):
                 self._tell_nobody_came(info, room.registrations.get(info.agent_name))
         left = self._unsettled.sweep(limit) + len(self._rooms.draining())
         self._unsent.sweep(limit)
+        self._fences.look()
         return left
 
     def _tell_nobody_came(self, info: TransferInfo, registration: PeerMetadata | None) -> None:
@@ -299,12 +315,15 @@ class Front(Generic[DlistT, HandleT]):
         """Why pages and slots are in quarantine."""
         return self._quarantine.doubts
 
-    def fence(self, peer_name: str) -> None:
-        """Free what is held for a peer: its process is gone, or nothing of its connection reads our memory any more.
+    def fence(self, peer_name: str, incarnation: str | None = None) -> None:
+        """Free what is held for one process of a peer: it is gone, or nothing of its connection touches our memory any
+        more.
 
-        An error, a release and a removal are no proof of that; only the caller can know.
+        An error, a release and a removal are no proof of that; only the caller can know. ``sweep`` does it by itself
+        where the end of a process is shown, and where the memory is the host's. Without an ``incarnation`` it is the
+        only one for which something is held; raises KVUsageError where there are several.
         """
-        self._quarantine.fence(peer_name)
+        self._quarantine.fence(peer_name, incarnation)
 
     def residue(self) -> int:
         """What is kept: the rooms not cleared, those cleared but not over, and the transfers that outlive theirs."""

@@ -10,27 +10,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from kvsender_nixl.evidence import Evidence, Look
 from kvsender_nixl.peers import DISCONNECT, NOT_FOUND, Spawn
 from kvsender_nixl.side import NEVER
-from kvsender_nixl.witness import Testimony, gone
+from kvsender_nixl.witness import gone
 
 if TYPE_CHECKING:
     from kvsender_nixl.introduction import Introduction
-    from kvsender_nixl.witness import ProcessIdentity
     from kvsender_spec.contract import Clock
 
 logger = logging.getLogger(__name__)
 
 MOST_UNSENT: Final = 1024
 """More words that were refused are not kept: the oldest are given up, and said again when the room is asked about."""
-MOST_KNOWN_AS_GONE: Final = 1024
-
-Look = Callable[["ProcessIdentity"], "str | None"]
-"""The evidence that a process has ended, or None (``witness.gone``)."""
 
 
 class Line(Protocol):
@@ -68,12 +63,9 @@ class Initiators:
         self._errors: Final = errors
         self._clock: Final = clock
         self._spawn: Final = spawn
-        self._look: Final = look
+        self.ended: Final = Evidence(look)
+        """Which of their processes have ended."""
         self._known: dict[str, _Initiator] = {}
-        self._processes: dict[str, tuple[str, ProcessIdentity]] = {}
-        """By incarnation: the agent's name, and the process."""
-        self._gone: dict[str, str] = {}
-        """By incarnation: the evidence."""
         self._unsent: deque[tuple[str, bytes]] = deque(maxlen=MOST_UNSENT)
         self._lock: Final = threading.Lock()
 
@@ -86,10 +78,7 @@ class Initiators:
         with self._lock:
             known = self._known.setdefault(name, _Initiator())
             before, known.introduction = known.introduction, introduction
-            if introduction.process is not None:
-                self._processes[introduction.incarnation] = (name, introduction.process)
-                if len(self._processes) > 2 * MOST_KNOWN_AS_GONE:
-                    del self._processes[next(iter(self._processes))]
+            self.ended.speaks(name, introduction.incarnation, introduction.process)
             other = before is not None and before.incarnation != introduction.incarnation
             if not (other or connect) or known.remaking:
                 return
@@ -179,51 +168,3 @@ class Initiators:
                     known.lost_at = NEVER
                 elif known.lost_at == NEVER:
                     known.lost_at = self._clock()
-
-    # ------------------------------------------------------------------------------------------------- who has ended
-
-    def evidence(self, incarnation: str) -> str | None:
-        """That this process has ended, as far as a look from here shows, or somebody in its place has said."""
-        with self._lock:
-            if incarnation in self._gone or incarnation not in self._processes:
-                return self._gone.get(incarnation)
-            process = self._processes[incarnation][1]
-        found = self._look(process)
-        if found is not None:
-            self._ended(incarnation, found)
-        return found
-
-    def whom_to_ask(self, incarnation: str) -> tuple[str, ProcessIdentity] | None:
-        """The next process of its name, where that is in the same place as the one it has replaced; and the latter."""
-        with self._lock:
-            name, process = self._processes.get(incarnation, ("", None))
-            known = self._known.get(name)
-            now = None if known is None else known.introduction
-            if process is None or now is None or now.incarnation == incarnation or now.process is None:
-                return None
-            return (name, process) if now.process.place == process.place else None
-
-    def testified(self, name: str, testimony: Testimony) -> bool:
-        """An initiator says that a process has ended. False where it cannot know, or nobody has asked."""
-        with self._lock:
-            known = self._known.get(name)
-            witness = None if known is None or known.introduction is None else known.introduction.process
-            named = [
-                incarnation
-                for incarnation, found in self._processes.items()
-                if found == (name, testimony.process) and found[1] != witness
-            ]
-        if witness is None or witness.place != testimony.process.place or not named:
-            return False
-        for incarnation in named:
-            self._ended(incarnation, f"{name!r} says: {testimony.evidence}")
-        return True
-
-    def _ended(self, incarnation: str, evidence: str) -> None:
-        with self._lock:
-            self._gone[incarnation] = evidence
-            while len(self._gone) > MOST_KNOWN_AS_GONE:
-                oldest = next(iter(self._gone))
-                del self._gone[oldest]
-                self._processes.pop(oldest, None)
-        logger.warning("incarnation %r of an initiator has ended: %s", incarnation, evidence)

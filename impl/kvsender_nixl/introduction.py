@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kvsender_nixl.notifications import token_of
 from kvsender_nixl.wire import bytes_field, envelope, fields_of, str_field
-from kvsender_nixl.witness import ProcessIdentity, Question, Testimony, identity_from_json, question_or_testimony
+from kvsender_nixl.witness import ProcessIdentity, Question, Statement, identity_from_json, question_or_statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Introduction:
         )
 
 
-def parse_introduction(message: bytes) -> Introduction | Question | Testimony:
+def parse_introduction(message: bytes) -> Introduction | Question | Statement:
     """Read what an initiator says of itself or of a process; raises ValueError for anything else."""
     fields = fields_of(message)
-    about_a_process = question_or_testimony(fields)
+    about_a_process = question_or_statement(fields)
     if about_a_process is not None:
         return about_a_process
     if fields.get("kind") != "initiator":

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.buffers import Stamps
+from kvsender_nixl.evidence import Look
 from kvsender_nixl.front import Front
 from kvsender_nixl.peers import Spawn, spawn_daemon
 from kvsender_nixl.reader import KVReader
 from kvsender_nixl.side import SenderOptions
+from kvsender_nixl.witness import gone
 from kvsender_spec.contract import Clock, DlistT, HandleT, KVUsageError, Transport
 
 if TYPE_CHECKING:
@@ -37,10 +39,11 @@ class PullDecode(Front[DlistT, HandleT]):
         clock: Clock = time.monotonic,
         transport_errors: tuple[type[Exception], ...] = TRANSPORT_ERRORS,
         spawn: Spawn = spawn_daemon,
+        look: Look = gone,
     ) -> None:
         self._stamps: Final = Stamps(MOST_HOLDERS * pool.layout.num_items)
         super().__init__(
-            agent, pool, self._stamps, options, clock=clock, transport_errors=transport_errors, spawn=spawn
+            agent, pool, self._stamps, options, clock=clock, transport_errors=transport_errors, spawn=spawn, look=look
         )
 
     def add_transfer_info(self, info: TransferInfo) -> None:

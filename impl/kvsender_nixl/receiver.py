@@ -22,16 +22,17 @@ from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.arriving import DecodeSide, KVReceiver, Landing, PrefillFailed, PrefillGone
 from kvsender_nixl.asking import MOST_AT_ONCE, Asking
 from kvsender_nixl.early import Early, NotificationCounts
+from kvsender_nixl.evidence import LOOK_EVERY_S, Look
 from kvsender_nixl.exchange import PeerMetadata, TransferInfo, take_arrived
 from kvsender_nixl.held import CountedPages
-from kvsender_nixl.initiators import Initiators, Look
+from kvsender_nixl.initiators import Initiators
 from kvsender_nixl.introduction import Introduction, parse_introduction
 from kvsender_nixl.landings import Landings
 from kvsender_nixl.notifications import parse_notification, random_token
 from kvsender_nixl.peers import Spawn, spawn_daemon
 from kvsender_nixl.sockets import UnreadSockets
 from kvsender_nixl.status import StatusRequest
-from kvsender_nixl.witness import Question, Testimony, answer, gone, this_process
+from kvsender_nixl.witness import Question, Statement, answer, gone, this_process
 from kvsender_spec.contract import Clock, DlistT, HandleT, KVUsageError, Transport
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ __all__ = ["Decode", "KVReceiver", "Landing", "NotificationCounts", "PrefillFail
 logger = logging.getLogger(__name__)
 MOST_NAMES: Final = 64
 """How many prefill sides a room may have."""
-LOOK_EVERY_S: Final = 1.0
-"""How often it is looked whether prefill sides have ended."""
 NEVER_AWAY: Final = float("-inf")
 AWAY_S: Final = 1.0
 """Whoever did not drain for longer was away, and the transport could not move."""
@@ -194,14 +193,14 @@ class Decode(Generic[DlistT, HandleT]):
         if receiver is None or not receiver.take(agent_name, notification):
             self.drained.stray += 1
 
-    def _told_of_a_process(self, agent_name: str, said: Introduction | Question | Testimony) -> None:
+    def _told_of_a_process(self, agent_name: str, said: Introduction | Question | Statement) -> None:
         """Raises ValueError for what this agent cannot say."""
         if isinstance(said, Question):
-            testimony = answer(said)
-            if testimony is not None:
-                self._initiators.tell(agent_name, testimony.to_bytes())
-        elif isinstance(said, Testimony):
-            if not self._initiators.testified(agent_name, said):
+            statement = answer(said)
+            if statement is not None:
+                self._initiators.tell(agent_name, statement.to_bytes())
+        elif isinstance(said, Statement):
+            if not self._initiators.ended.testified(agent_name, said):
                 raise ValueError(f"it cannot witness the end of {said.process}")
         elif said.agent_name != agent_name:
             raise ValueError(f"it introduces {said.agent_name!r}")
@@ -239,11 +238,11 @@ class Decode(Generic[DlistT, HandleT]):
         announced = {pair for receiver in waiting for pair in receiver.announced_to()}
         announced |= {(landing.sender_name, landing.incarnation) for landing in self._landings.all()}
         for name, incarnation in sorted(announced):
-            evidence = self._initiators.evidence(incarnation) if incarnation else None
+            evidence = self._initiators.ended.of(name, incarnation)
             if evidence is not None:
                 self._ended(name, incarnation, evidence, waiting)
-            elif (asked := self._initiators.whom_to_ask(incarnation)) is not None:
-                self._initiators.tell(asked[0], Question(asked[1]).to_bytes())
+            elif (process := self._initiators.ended.whom_to_ask_about(name, incarnation)) is not None:
+                self._initiators.tell(name, Question(process).to_bytes())
             elif now >= self._initiators.lost_since(name) + self._lost_timeout_s:
                 for receiver in waiting:
                     receiver.lost(name, f"the connection to {name!r} is lost for {self._lost_timeout_s} s")

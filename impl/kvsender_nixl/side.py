@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from kvsender_nixl.buffers import Layout
     from kvsender_nixl.ends import Ends
     from kvsender_nixl.peers import Peers
+    from kvsender_nixl.quarantine import Quarantine
     from kvsender_nixl.rooms import Rooms
-    from kvsender_nixl.transfers import Quarantine, Unsettled
+    from kvsender_nixl.transfers import Unsettled
     from kvsender_nixl.unsent import Unsent
 
 NEVER: Final = float("inf")

@@ -134,7 +134,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class Statement:
     """It is, and why. There is no answer where it is not known to be."""
 
     process: ProcessIdentity
@@ -145,7 +145,7 @@ class Testimony:
         return envelope("gone", fields)
 
 
-def question_or_testimony(fields: Mapping[str, Json]) -> Question | Testimony | None:
+def question_or_statement(fields: Mapping[str, Json]) -> Question | Statement | None:
     """What the fields of a message say; None where it is of another kind. Raises ValueError where it says nothing."""
     kind = fields.get("kind")
     if kind not in ("gone?", "gone"):
@@ -153,9 +153,9 @@ def question_or_testimony(fields: Mapping[str, Json]) -> Question | Testimony | 
     process = identity_from_json(fields.get("process"))
     if process is None:
         raise ValueError("process is None")
-    return Question(process) if kind == "gone?" else Testimony(process, str_field(fields, "evidence"))
+    return Question(process) if kind == "gone?" else Statement(process, str_field(fields, "evidence"))
 
 
-def answer(question: Question) -> Testimony | None:
+def answer(question: Question) -> Statement | None:
     evidence = gone(question.process)
-    return None if evidence is None else Testimony(question.process, evidence)
+    return None if evidence is None else Statement(question.process, evidence)

@@ -17,6 +17,7 @@ from kvsender_nixl.initiator import Initiator
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.receiver import Decode, KVReceiver
 from kvsender_nixl.sender import KVSender, SenderOptions
+from kvsender_nixl.witness import ProcessIdentity
 from kvsender_spec.contract import KVPoll, KVTransferError
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent, ScriptedHandle
@@ -76,6 +77,8 @@ class Rig:
     error_ends_reads: bool = False
     ended: str | None = None
     """The evidence that the prefill side's process has ended, as the decode sides find it."""
+    ended_peers: dict[ProcessIdentity, str] = field(default_factory=dict)
+    """The evidence that processes of decode sides have ended, as the prefill side finds it."""
     spawned: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -94,6 +97,7 @@ class Rig:
             clock=self.clock,
             transport_errors=ERRORS,
             spawn=self._spawn,
+            look=lambda process: self.ended_peers.get(process),
         )
         self.decodes: dict[str, Side] = {}
         for name in self.peers:
