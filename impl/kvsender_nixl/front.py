@@ -47,6 +47,8 @@ class DrainCounts:
     messages: int = 0
     malformed: int = 0
     refused: int = 0
+    lost: int = 0
+    """How often the transport could not hand over what had arrived, and lost it."""
 
 
 class Front(Generic[DlistT, HandleT]):
@@ -241,7 +243,7 @@ class Front(Generic[DlistT, HandleT]):
 
         What is malformed, or fits no peer or room, is counted in ``drained`` and dropped (KS-7.1).
         """
-        arrived = take_arrived(self._agent, self._errors)
+        arrived = take_arrived(self._agent, self._errors, self.drained)
         for agent_name, message in arrived:
             self._take(agent_name, message)
         self.drained.messages += len(arrived)

@@ -159,7 +159,7 @@ class Decode(Generic[DlistT, HandleT]):
 
         What is malformed, late, of an unknown room or of another sender is counted in ``drained`` and dropped.
         """
-        arrived = take_arrived(self._agent, self._errors)
+        arrived = take_arrived(self._agent, self._errors, self.drained)
         for agent_name, message in arrived:
             self._take(agent_name, message)
         self.drained.notifications += len(arrived)

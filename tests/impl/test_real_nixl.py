@@ -147,6 +147,27 @@ def test_source_pages_of_a_killed_peer_come_back_when_its_process_is_found_gone(
         victim.close()
 
 
+def test_an_agent_whose_name_is_no_text_is_survived() -> None:
+    """As nixl 1.5.1 does it: the whole batch is lost. Where a newer one keeps it, this test says so."""
+    from nixl import _bindings
+
+    pair = Pair("names")
+    name: Any = b"ba\xffd"
+    stranger: Any = _bindings.nixlAgent(name, _bindings.nixlAgentConfig())
+    stranger.createBackend("UCX", stranger.getPluginParams("UCX")[0])
+    stranger.loadRemoteMD(pair.decode_agent.get_agent_metadata())
+    stranger.genNotif(pair.decode_agent.name, b"hello")
+
+    def lost() -> bool:
+        pair.decode.drain()
+        stranger.getNotifs({}, [])
+        return pair.decode.drained.lost == 1
+
+    wait(lost)
+    pair.prefill.register_peer(pair.decode.metadata())
+    pair.transfer(1, pair.prefill.add_transfer_info)
+
+
 def test_silent_peer() -> None:
     """A receiver without progress thread that never calls NIXL is as silent as a stopped one."""
     pair = Pair("silent", options=SenderOptions(transfer_timeout_s=0.3, drain_timeout_s=0.2))
