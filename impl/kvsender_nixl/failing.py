@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MOST_QUESTIONS: Final = 16
+"""How many of a failed room's transfers one poll asks."""
+
 # Module constants: an attribute of an Enum class costs more than the comparison that it is for.
 _IDLE, _SENDING, _DONE, _FAILED, _STICKY_FAILED = State
 _TRANSFERRING: Final = KVPoll.Transferring
@@ -65,6 +68,12 @@ class Failing(ABC, Generic[DlistT, HandleT]):
     def poll(self) -> KVPoll:
         """Where the room stands."""
 
+    def sweep(self) -> int:
+        """Poll a room that nobody polls any more. Returns how many questions that may have cost."""
+        may_cost = max(1, min(MOST_QUESTIONS, len(self._in_flight)))
+        self.poll()
+        return may_cost
+
     @abstractmethod
     def clear(self) -> None:
         """The caller has done with the room."""
@@ -73,9 +82,10 @@ class Failing(ABC, Generic[DlistT, HandleT]):
     def target_aborted(self, request: AbortRequest) -> bool:
         """A peer gives the room up. False where it is another room's word."""
 
-    @abstractmethod
     def concerns(self, peer: str, token: str) -> bool:
         """Whether this is the room that the peer calls by this token."""
+        info = self._room.infos.get(peer)
+        return info is not None and info.token == token
 
     @abstractmethod
     def joined_late(self, info: TransferInfo) -> None:
@@ -124,7 +134,17 @@ class Failing(ABC, Generic[DlistT, HandleT]):
         """Settle what can be settled; report when nothing is left, or nothing more may be waited for."""
         if self._answer is not None:
             return self._answer
-        for _ in range(len(self._in_flight)):
+        self._settle(MOST_QUESTIONS)
+        waits = self._in_flight and self._side.options.profile is not Profile.LATCH
+        if waits and self._clock() < self._drain_deadline:
+            return _TRANSFERRING
+        return self._report()
+
+    def _settle(self, most: int) -> int:
+        """Ask at most so many of the transfers in flight, each of them in turn. Returns how many were asked. What has
+        not been asked at the report is asked by a sweep: until then its pages are held."""
+        count = min(most, len(self._in_flight))
+        for _ in range(count):
             try:
                 said = self._in_flight[0].check()
             except Exception as error:
@@ -132,10 +152,7 @@ class Failing(ABC, Generic[DlistT, HandleT]):
                 said = PROC
             self._observed(said)
         self._release_settled()
-        waits = self._in_flight and self._side.options.profile is not Profile.LATCH
-        if waits and self._clock() < self._drain_deadline:
-            return _TRANSFERRING
-        return self._report()
+        return count
 
     def _report(self) -> KVPoll:
         """The event reported."""

@@ -22,7 +22,7 @@ from kvsender_nixl.fences import Fences
 from kvsender_nixl.introduction import Introduction
 from kvsender_nixl.notifications import FailureNotification, random_token
 from kvsender_nixl.peers import Peers, Spawn, spawn_daemon
-from kvsender_nixl.quarantine import Doubt, Quarantine
+from kvsender_nixl.quarantine import HasQuarantine, Quarantine
 from kvsender_nixl.rooms import Room, Rooms, RoomSender
 from kvsender_nixl.side import SenderOptions, Side
 from kvsender_nixl.status import AbortRequest, StatusRequest
@@ -51,7 +51,7 @@ class DrainCounts:
     """How often the transport could not hand over what had arrived, and lost it."""
 
 
-class Front(Generic[DlistT, HandleT]):
+class Front(HasQuarantine, Generic[DlistT, HandleT]):
     """Registers the pool and the aux buffers with the agent, and knows the peers and the rooms.
 
     ``pool`` and ``aux`` are kept alive by it. ``transport_errors`` is what the transport's calls raise when the
@@ -87,7 +87,7 @@ class Front(Generic[DlistT, HandleT]):
             local_aux = agent.prep_xfer_dlist(INIT_AGENT, aux_layout.rows(), aux_layout.mem_type)
         self._rooms: Final = Rooms()
         self._peers: Final = Peers(agent, kv_layout, aux_layout, transport_errors, spawn=spawn)
-        self._quarantine: Final = Quarantine()
+        self._quarantine = Quarantine()
         host = all(layout is None or layout.mem_type == "DRAM" for layout in (kv_layout, aux_layout))
         self._fences: Final[Fences[DlistT, HandleT]] = Fences(
             agent, transport_errors, clock, self._quarantine, in_host_memory=host, look=look
@@ -281,17 +281,17 @@ class Front(Generic[DlistT, HandleT]):
             logger.exception("message of agent %r", agent_name)
 
     def sweep(self, limit: int = SWEEP_LIMIT) -> int:
-        """Ask about at most ``limit`` transfers that outlive their rooms, tell again what could not be told, poll the
-        rooms that were cleared while they were live, and drop rooms for which no sender came.
+        """Poll rooms that were cleared while they were live, ask about transfers that outlive their rooms, tell again
+        what could not be told, and drop rooms for which no sender came.
 
-        Returns how many transfers and such rooms are left.
+        Nothing of it is done more than ``limit`` times in one call, and all questions together are hardly more: a room
+        is not left half-way. Returns how many transfers and such rooms are left.
         """
-        for sender in self._rooms.draining():
-            sender.poll()
+        asked = self._rooms.sweep(max(limit // 2, 1))
         for room in self._rooms.expire(self._clock() - self._options.bootstrap_timeout_s):
             for info in room.infos.values():
                 self._tell_nobody_came(info, room.registrations.get(info.agent_name))
-        left = self._unsettled.sweep(limit) + len(self._rooms.draining())
+        left = self._unsettled.sweep(max(limit - asked, 1)) + self._rooms.num_draining
         self._unsent.sweep(limit)
         self._fences.look()
         return left
@@ -303,29 +303,6 @@ class Front(Generic[DlistT, HandleT]):
         told = FailureNotification(info.room, info.token, True, reason)
         self._ends.record(info.agent_name, End(info.incarnation, told))
         self._unsent.keep(info.agent_name, registration, told.to_bytes())
-
-    # ------------------------------------------------------------------------------------------------ quarantine
-
-    def quarantined_pages(self) -> frozenset[int]:
-        """The pages of this side that must not be reused, although poll() has answered a terminal value (KS-4.1)."""
-        return self._quarantine.pages
-
-    def quarantined_aux_slots(self) -> frozenset[int]:
-        return self._quarantine.aux_slots
-
-    def doubts(self) -> tuple[Doubt, ...]:
-        """Why pages and slots are in quarantine."""
-        return self._quarantine.doubts
-
-    def fence(self, peer_name: str, incarnation: str | None = None) -> None:
-        """Free what is held for one process of a peer: it is gone, or nothing of its connection touches our memory any
-        more.
-
-        An error, a release and a removal are no proof of that; only the caller can know. ``sweep`` does it by itself
-        where the end of a process is shown, and where the memory is the host's. Without an ``incarnation`` it is the
-        only one for which something is held; raises KVUsageError where there are several.
-        """
-        self._quarantine.fence(peer_name, incarnation)
 
     def residue(self) -> int:
         """What is kept: the rooms not cleared, those cleared but not over, and the transfers that outlive theirs."""

@@ -174,11 +174,6 @@ class Initiator(Failing[DlistT, HandleT]):
         """A copy of the room's numbers as they are now."""
         return replace(self._metric)
 
-    def concerns(self, peer: str, token: str) -> bool:
-        """Whether this is the room that the peer calls by this token."""
-        info = self._room.infos.get(peer)
-        return info is not None and info.token == token
-
     def joined_late(self, info: TransferInfo) -> None:
         """Called for each peer that registers; where the room has failed already, it is told so."""
         with self._lock:

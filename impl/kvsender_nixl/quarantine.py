@@ -103,3 +103,30 @@ class Quarantine:
     def aux_slots(self) -> frozenset[int]:
         with self._lock:
             return frozenset(self._slots)
+
+
+class HasQuarantine:
+    """What whoever has one offers."""
+
+    _quarantine: Quarantine
+
+    def quarantined_pages(self) -> frozenset[int]:
+        """The pages of this side that must not be reused, although poll() has answered a terminal value (KS-4.1)."""
+        return self._quarantine.pages
+
+    def quarantined_aux_slots(self) -> frozenset[int]:
+        return self._quarantine.aux_slots
+
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Why pages and slots are in quarantine."""
+        return self._quarantine.doubts
+
+    def fence(self, peer_name: str, incarnation: str | None = None) -> None:
+        """Free what is held for one process of a peer: it is gone, or nothing of its connection touches our memory any
+        more.
+
+        An error, a release and a removal are no proof of that; only the caller can know. ``sweep`` does it by itself
+        where the end of a process is shown, and where the memory is the host's. Without an ``incarnation`` it is the
+        only one for which something is held; raises KVUsageError where there are several.
+        """
+        self._quarantine.fence(peer_name, incarnation)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from kvsender_nixl.exchange import PeerMetadata, TransferInfo
 from kvsender_nixl.status import AbortRequest
-from kvsender_spec.contract import KVPoll, KVUsageError
+from kvsender_spec.contract import KVUsageError
 
 
 class RoomSender(Protocol):
@@ -23,7 +23,8 @@ class RoomSender(Protocol):
     def over(self) -> bool:
         """poll() has answered its terminal value."""
 
-    def poll(self) -> KVPoll: ...
+    def sweep(self) -> int:
+        """Poll a room that nobody polls any more. Returns how many questions that may have cost."""
 
     def clear(self) -> None: ...
 
@@ -64,7 +65,7 @@ class Rooms:
 
     def __init__(self) -> None:
         self._rooms: dict[int, Room] = {}
-        self._draining: set[RoomSender] = set()
+        self._draining: dict[RoomSender, None] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -153,11 +154,27 @@ class Rooms:
 
     def ended(self, sender: RoomSender) -> None:
         with self._lock:
-            self._draining.discard(sender)
+            self._draining.pop(sender, None)
 
-    def draining(self) -> tuple[RoomSender, ...]:
-        with self._lock:
-            return tuple(self._draining)
+    @property
+    def num_draining(self) -> int:
+        return len(self._draining)
+
+    def sweep(self, limit: int) -> int:
+        """Poll the rooms that were cleared while they were live, each in its turn, until that may have cost ``limit``
+        questions. Returns how many it may have cost."""
+        asked = 0
+        for _ in range(len(self._draining)):
+            if asked >= limit:
+                break
+            with self._lock:
+                sender = next(iter(self._draining), None)
+                if sender is None:
+                    break
+                del self._draining[sender]
+                self._draining[sender] = None
+            asked += sender.sweep()
+        return asked
 
     def senders(self) -> tuple[RoomSender, ...]:
         with self._lock:
@@ -174,4 +191,4 @@ class Rooms:
 
     def _drain(self, sender: RoomSender | None) -> None:
         if sender is not None and not sender.over:
-            self._draining.add(sender)
+            self._draining[sender] = None

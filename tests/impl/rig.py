@@ -37,7 +37,7 @@ class ManualClock:
         return self.now
 
 
-def memory(seed: int | None) -> tuple[KVPool, AuxBuffers]:
+def memory(seed: int | None, pages: int = PAGES) -> tuple[KVPool, AuxBuffers]:
     """K pages of 2 x 3 bfloat16, V pages of 4 int8, aux slots of 2 float32 and of 1 int64; zeros without a seed."""
 
     def filled(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -46,8 +46,8 @@ def memory(seed: int | None) -> tuple[KVPool, AuxBuffers]:
         generator = torch.Generator().manual_seed(seed * 100 + len(shape))
         return torch.randint(1, 100, shape, generator=generator).to(dtype)
 
-    k = [filled((PAGES, 2, 3), torch.bfloat16) for _ in range(LAYERS)]
-    v = [filled((PAGES, 4), torch.int8) for _ in range(LAYERS)]
+    k = [filled((pages, 2, 3), torch.bfloat16) for _ in range(LAYERS)]
+    v = [filled((pages, 4), torch.int8) for _ in range(LAYERS)]
     return KVPool(k, v), AuxBuffers([filled((SLOTS, 2), torch.float32), filled((SLOTS,), torch.int64)])
 
 
@@ -75,6 +75,7 @@ class Rig:
     drops_metadata: bool = False
     peers: tuple[str, ...] = ("decode0",)
     error_ends_reads: bool = False
+    pages: int = PAGES
     ended: str | None = None
     """The evidence that the prefill side's process has ended, as the decode sides find it."""
     ended_peers: dict[ProcessIdentity, str] = field(default_factory=dict)
@@ -85,7 +86,7 @@ class Rig:
         self.fabric = Fabric(automatic=self.automatic, drops_metadata=self.drops_metadata)
         self.clock = ManualClock()
         self.agent: ScriptedAgent = self.fabric.agent("prefill", scripted=True)
-        self.pool, self.aux = memory(1)
+        self.pool, self.aux = memory(1, self.pages)
         options = SenderOptions(self.profile, 30.0, 5.0, 60.0, self.error_ends_reads)
         # The scripted agent answers bytes to add_remote_agent, as the real one does against its annotation.
         transport: Any = self.agent
@@ -118,7 +119,7 @@ class Rig:
     def start(self, name: str) -> Side:
         """Start, or restart, a decode process; it has not registered with the prefill side yet."""
         agent: Any = self.fabric.agent(name)
-        pool, aux = memory(None)
+        pool, aux = memory(None, self.pages)
         decode: Decode[Any, Any] = Decode(
             agent,
             pool,

@@ -224,8 +224,8 @@ def test_every_page_of_many_aborted_rooms_comes_back() -> None:
     for handle in rig.flying():
         rig.fabric.finish(handle)
     for second in range(40):
-        for at_work in rig.prefill._rooms.senders():  # their callers poll them
-            at_work.poll()
+        for at_work in rig.prefill._rooms.senders():  # as their callers do
+            at_work.sweep()
         rig.prefill.sweep()
         rig.talk(1.0 if second else 0.0)
     assert decode.quarantined_pages() == frozenset()

@@ -192,6 +192,51 @@ def test_transfer_deadline_and_drain_deadline() -> None:
     assert released_once(rig)
 
 
+def questions(rig: Rig) -> int:
+    return sum(event.point is Point.CHECK for event in rig.fabric.events)
+
+
+def test_what_a_failed_room_asks_in_one_call_does_not_grow_with_its_chunks() -> None:
+    rig = Rig(automatic=False, pages=200)
+    sender, _ = rig.open(pages=tuple(range(200)), aux=None)
+    for page in range(200):
+        sender.send(ids(page))
+    sender.abort()
+    for _ in range(20):
+        before = questions(rig)
+        assert sender.poll() is KVPoll.Transferring
+        assert questions(rig) - before <= 16
+    for handle in rig.flying():
+        rig.fabric.finish(handle)
+    del handle
+    assert end(sender, 14) is KVPoll.Failed, "each of them is asked in its turn"
+    assert not rig.prefill.quarantined_pages()
+    assert released_once(rig)
+
+
+def test_what_a_sweep_asks_does_not_grow_with_what_is_left() -> None:
+    rig = Rig(automatic=False, pages=40)
+    for room in range(20):
+        sender, _ = rig.open(room=room, pages=tuple(range(40)), aux=None)
+        for page in range(40):
+            sender.send(ids(page))
+        sender.clear()
+    for seconds in (0.0, 6.0, 0.0):
+        rig.clock.now += seconds
+        for _ in range(10):
+            before = questions(rig)
+            rig.prefill.sweep()
+            assert questions(rig) - before <= 64
+    for handle in rig.flying():
+        rig.fabric.finish(handle)
+    del handle
+    for _ in range(40):
+        rig.prefill.sweep()
+    assert rig.prefill.residue() == 0
+    assert not rig.prefill.quarantined_pages()
+    assert released_once(rig)
+
+
 def test_a_completion_beats_the_deadline() -> None:
     rig = Rig(automatic=False)
     sender, _ = rig.open()
