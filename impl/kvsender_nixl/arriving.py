@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex
 
 from kvsender_nixl.chunks import Announcement
+from kvsender_nixl.deadlines import LastChance
 from kvsender_nixl.early import MOST_EARLY
 from kvsender_nixl.exchange import TransferInfo
 from kvsender_nixl.notifications import (
@@ -100,8 +101,8 @@ class DecodeSide:
     """Which process of an initiator's name is in force; empty where that is not known."""
     announced: Callable[[KVReceiver, TransferInfo], None]
     arrived: Callable[[KVReceiver, TransferInfo], None]
-    last_chance: Callable[[float], float]
-    """The deadline has passed: take what has arrived, and say until when the room may wait all the same."""
+    taken: Callable[[], float]
+    """Take what has arrived, and say when somebody was back last who had not drained for a while."""
     failed: Callable[[KVReceiver, TransferInfo, tuple[Landing, ...], tuple[str, ...]], None]
     """Hold what may still be written to, and tell those initiators that the room is given up."""
     forget: Callable[[KVReceiver], None]
@@ -124,7 +125,7 @@ class KVReceiver:
         self.token: Final = token
         self._info: TransferInfo | None = None
         self._deadline = NEVER
-        self._last_chance: float | None = None
+        self._chance: LastChance | None = None
         self._answer: KVPoll | None = None
         self._told: Final = {name: _Told() for name in sender_names}
         self._early: list[tuple[str, Notification]] = []
@@ -200,11 +201,11 @@ class KVReceiver:
         deadline passed, which drains first: what has arrived beats the deadline (KS-3.5)."""
         side = self._side
         if self._answer is None and side.clock() >= self._deadline:
-            until = side.last_chance(self._deadline)
+            back_at, now = side.taken(), side.clock()
             with self._lock:
-                if self._last_chance is None:
-                    self._last_chance = until
-                if side.clock() >= self._last_chance:
+                if self._chance is None and self._deadline <= back_at:
+                    self._chance = LastChance(back_at)
+                if self._chance is None or self._chance.over(now):
                     late = TransferTimeout(f"not complete {side.timeout_s} s after init()")
                     self._fail(late, Attribution.DEADLINE)
         answer = self._answer

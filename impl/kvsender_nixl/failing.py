@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic
 
@@ -37,6 +39,7 @@ class Failing(ABC, Generic[DlistT, HandleT]):
 
     def __init__(self, side: Side[DlistT, HandleT], room: Room) -> None:
         self._side: Final = side
+        self._lock: Final = threading.Lock()
         self._room: Final = room
         self._clock: Final = side.clock
         self._state: State = _IDLE
@@ -87,9 +90,15 @@ class Failing(ABC, Generic[DlistT, HandleT]):
         info = self._room.infos.get(peer)
         return info is not None and info.token == token
 
-    @abstractmethod
     def joined_late(self, info: TransferInfo) -> None:
-        """A peer has registered for the room, perhaps after its end."""
+        """Called for each peer that registers; where the room has failed already, it is told so."""
+        with self._lock:
+            if self._state is _STICKY_FAILED:
+                self._tell(info, self._failure_notification(info))
+
+    def get_transfer_metric(self) -> KVTransferMetric:
+        """A copy of the room's numbers as they are now."""
+        return replace(self._metric)
 
     def _observed(self, said: Answer) -> None:
         """What the transport says about the head of the queue. A running transfer goes to the end of it."""

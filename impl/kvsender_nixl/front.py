@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.answers import Answers
 from kvsender_nixl.chunks import out_of_range
+from kvsender_nixl.deadlines import AWAY_S
 from kvsender_nixl.ends import End, Ends
 from kvsender_nixl.evidence import Look
 from kvsender_nixl.exchange import PeerMetadata, TransferInfo, parse_message, take_arrived
@@ -126,6 +127,8 @@ class Front(HasQuarantine, Generic[DlistT, HandleT]):
             ends=self._ends,
         )
         self._closed = False
+        self._swept_at = clock()
+        self._was_away = False
         self.drained: Final = DrainCounts()
 
     # ------------------------------------------------------------------------------------------ peers and rooms
@@ -224,7 +227,6 @@ class Front(HasQuarantine, Generic[DlistT, HandleT]):
         """
         if self._closed:
             raise KVUsageError("this side is closed")
-        self.sweep()
         made: list[InitiatorT] = []
 
         def make_once(entry: Room) -> InitiatorT:
@@ -234,6 +236,7 @@ class Front(HasQuarantine, Generic[DlistT, HandleT]):
         entry = self._rooms.bind(room, self._clock(), make_once)
         for request in entry.given_up:
             made[0].target_aborted(request)
+        self.sweep()  # afterwards, so that it does not take the room for one to which nobody comes
         return made[0]
 
     # ------------------------------------------------------------------------------------------- the caller's loop
@@ -288,7 +291,12 @@ class Front(HasQuarantine, Generic[DlistT, HandleT]):
         is not left half-way. Returns how many transfers and such rooms are left.
         """
         asked = self._rooms.sweep(max(limit // 2, 1))
-        for room in self._rooms.expire(self._clock() - self._options.bootstrap_timeout_s):
+        now = self._clock()
+        # Whoever was away may be about to make the senders of these rooms.
+        self._was_away = now - self._swept_at > AWAY_S and not self._was_away
+        self._swept_at = now
+        old = () if self._was_away else self._rooms.expire(now - self._options.bootstrap_timeout_s)
+        for room in old:
             for info in room.infos.values():
                 self._tell_nobody_came(info, room.registrations.get(info.agent_name))
         left = self._unsettled.sweep(max(limit - asked, 1)) + self._rooms.num_draining

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Generic
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.arriving import DecodeSide, KVReceiver, Landing, PrefillFailed, PrefillGone
 from kvsender_nixl.asking import MOST_AT_ONCE, Asking
+from kvsender_nixl.deadlines import AWAY_S
 from kvsender_nixl.early import Early, NotificationCounts
 from kvsender_nixl.evidence import LOOK_EVERY_S, Look
 from kvsender_nixl.exchange import PeerMetadata, TransferInfo, take_arrived
@@ -44,10 +45,6 @@ logger = logging.getLogger(__name__)
 MOST_NAMES: Final = 64
 """How many prefill sides a room may have."""
 NEVER_AWAY: Final = float("-inf")
-AWAY_S: Final = 1.0
-"""Whoever did not drain for longer was away, and the transport could not move."""
-LAST_CHANCE_S: Final = 1.0
-"""How long a room may wait beyond its deadline, once, where nobody had drained before it."""
 
 
 class Decode(Generic[DlistT, HandleT]):
@@ -111,7 +108,7 @@ class Decode(Generic[DlistT, HandleT]):
             incarnation_of=self._initiators.incarnation,
             announced=self._announced,
             arrived=self._arrived,
-            last_chance=self._last_chance,
+            taken=self._taken,
             failed=self._failed,
             forget=self._forget,
             pages_of=self._pages_of,
@@ -299,9 +296,9 @@ class Decode(Generic[DlistT, HandleT]):
             self._announced_pages.free(info.dst_kv_indices)
         self._asking.forget(receiver.token)
 
-    def _last_chance(self, deadline: float) -> float:
+    def _taken(self) -> float:
         self.drain()
-        return max(deadline, self._back_at + LAST_CHANCE_S) if deadline <= self._back_at else deadline
+        return self._back_at
 
     def _failed(
         self, receiver: KVReceiver, info: TransferInfo, landings: tuple[Landing, ...], untold: tuple[str, ...]
