@@ -13,7 +13,7 @@ import torch
 
 from kvsender_nixl.agent import ERROR_CLASSES
 from kvsender_nixl.buffers import AuxBuffers, KVPool
-from kvsender_nixl.exchange import AbortRequest, PeerMetadata, TransferInfo
+from kvsender_nixl.exchange import PeerMetadata, TransferInfo
 from kvsender_nixl.front import Front
 from kvsender_nixl.initiator import Initiator
 from kvsender_nixl.notifications import (
@@ -21,11 +21,13 @@ from kvsender_nixl.notifications import (
     ChunkNotification,
     FailureNotification,
     QuiescedNotification,
+    StateNotification,
     parse_notification,
 )
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.sender import KVSender, SenderOptions
 from kvsender_nixl.side import KVTransferMetric
+from kvsender_nixl.status import AbortRequest
 from kvsender_spec.contract import Attribution, KVPoll, KVTransferError, KVUsageError
 from kvsender_spec.faults import STAND_INS
 from kvsender_spec.kit.adapter import Memory, Notification, NotificationKind, Peer, RoomPlan, World
@@ -57,7 +59,12 @@ def _buffers(memory: Memory) -> tuple[KVPool, AuxBuffers]:
 
 def _metadata(peer: Peer) -> PeerMetadata:
     pool, aux = _buffers(peer.memory)
-    return PeerMetadata(peer.name, peer.agent.get_agent_metadata(), pool.layout, aux.layout)
+    return PeerMetadata(peer.name, peer.agent.get_agent_metadata(), pool.layout, aux.layout, incarnation(peer))
+
+
+def incarnation(peer: Peer) -> str:
+    """Which process of the peer's name this is, in the words of the reference."""
+    return f"process-{peer.generation}"
 
 
 def attribution(error: BaseException) -> Attribution | None:
@@ -65,9 +72,12 @@ def attribution(error: BaseException) -> Attribution | None:
     return error.attribution if isinstance(error, KVTransferError) else None
 
 
-def read_notification(message: bytes) -> Notification:
-    """A notification in the kit's words. Raises ValueError for any other message."""
+def read_notification(message: bytes) -> Notification | None:
+    """A notification in the kit's words; None for one that says nothing of bytes. Raises ValueError for any other
+    message."""
     notification = parse_notification(message)
+    if isinstance(notification, StateNotification):
+        return None
     if isinstance(notification, FailureNotification):
         return Notification(
             NotificationKind.FAILURE,
@@ -126,7 +136,7 @@ class SystemOf(Generic[FrontT]):
         return attribution(error)
 
     def target_aborts(self, plan: RoomPlan, peer: Peer) -> None:
-        self._front.peer_aborts(AbortRequest(plan.room, str(plan.incarnation), peer.name))
+        self._front.peer_aborts(AbortRequest(plan.room, str(plan.incarnation), peer.name, incarnation(peer)))
 
     def read_notification(self, message: bytes) -> Notification | None:
         return read_notification(message)
@@ -173,6 +183,7 @@ class ReferenceSystem(SystemOf[Prefill[ScriptedDlist, ScriptedHandle]]):
                     is_dummy=target.dummy,
                     required_dst_info_num=len(plan.destinations),
                     num_cached=0 if target.dummy else plan.num_pages - len(target.pages),
+                    incarnation=incarnation(target.peer),
                 )
             )
         return self._front.sender(plan.room)

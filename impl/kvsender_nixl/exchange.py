@@ -6,47 +6,60 @@ one of these raises ValueError, saying what is wrong with it, and nothing else (
 
 A ``token`` names one incarnation of a room. Room ids are chosen by clients and reused; a notification of an earlier
 room of the same id carries another token and is nobody's (KS-5.4).
+
+An ``incarnation`` names one process of a peer's name. Whatever a peer asks for carries it, because page ids mean
+something in the memory of one process only: in a rolling update the old process may still ask when the new one has
+registered, and its pages must not be written into the new one's memory.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-import json
 import logging
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from kvsender_nixl.buffers import MEM_TYPES, Layout, Region
-from kvsender_nixl.notifications import MAGIC, TOKEN, text_of, token_of
+from kvsender_nixl.notifications import TOKEN, require_incarnation
+from kvsender_nixl.status import (
+    AbortRequest,
+    LeaseLost,
+    StatusRequest,
+    abort_request,
+    lease_lost,
+    status_request,
+)
+from kvsender_nixl.wire import Json, bool_field, bytes_field, envelope, fields_of, float_field, int_field, str_field
+from kvsender_nixl.witness import ProcessIdentity, Question, Statement, identity_from_json, question_or_statement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-_KINDS: Final[dict[type, str]] = {
-    str: "a string",
-    int: "an integer",
-    float: "a decimal number",
-    bool: "true or false",
-}
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
-
 
 @dataclass(frozen=True)
 class PeerMetadata:
-    """A decode side: its NIXL agent, and where its pages and aux slots are (``aux`` None where it has none)."""
+    """A decode side: its NIXL agent, and where its pages and aux slots are (``aux`` None where it has none).
+
+    ``incarnation`` is 0 to 64 letters, digits or ``._:-``, another one for each process of the name. Without one the
+    peer can be told from its predecessor by its metadata alone. Raises ValueError for any other.
+    """
 
     agent_name: str
     agent_metadata: bytes
     kv: Layout
     aux: Layout | None = None
+    incarnation: str = ""
+    process: ProcessIdentity | None = None
+    """Who it is on its host, so that somebody there can say that it has ended; None where it does not know."""
+
+    def __post_init__(self) -> None:
+        require_incarnation(self.incarnation)
 
     @property
     def num_pages(self) -> int:
@@ -57,10 +70,12 @@ class PeerMetadata:
         return 0 if self.aux is None else self.aux.num_items
 
     def to_bytes(self) -> bytes:
-        return _envelope(
+        return envelope(
             "peer",
             {
                 "agent_name": self.agent_name,
+                "incarnation": self.incarnation,
+                "process": None if self.process is None else self.process.to_json(),
                 "agent_metadata": base64.b64encode(self.agent_metadata).decode(),
                 # NIXL loses an agent's name for good when it is given a truncated blob of it; so a blob that has been
                 # damaged on the way must never reach it.
@@ -78,6 +93,7 @@ class TransferInfo:
     ``dst_kv_indices`` is int32 of shape ``(num_kv_indices - num_cached,)``. The peer has the first ``num_cached`` pages
     of the room already and wants the others. A dummy takes part, names no pages and receives nothing.
     ``required_dst_info_num`` is how many peers the room has, dummies included; all of them must say the same.
+    ``incarnation`` is the one that the peer has registered with: the pages are those of that process.
     Raises ValueError where the fields contradict themselves.
     """
 
@@ -89,8 +105,10 @@ class TransferInfo:
     is_dummy: bool = False
     required_dst_info_num: int = 1
     num_cached: int = 0
+    incarnation: str = ""
 
     def __post_init__(self) -> None:
+        require_incarnation(self.incarnation)
         if not TOKEN.fullmatch(self.token):
             raise ValueError(f"token {self.token!r} is not 1 to 64 letters, digits or ._:-")
         if not self.agent_name:
@@ -105,7 +123,7 @@ class TransferInfo:
             raise ValueError("dst_kv_indices names a page twice")
 
     def to_bytes(self) -> bytes:
-        return _envelope("room", self._fields())
+        return envelope("room", self._fields())
 
     def _fields(self) -> dict[str, Json]:
         pages = self.dst_kv_indices.astype("<i4").tobytes()
@@ -118,6 +136,7 @@ class TransferInfo:
             "is_dummy": self.is_dummy,
             "required_dst_info_num": self.required_dst_info_num,
             "num_cached": self.num_cached,
+            "incarnation": self.incarnation,
         }
 
 
@@ -151,46 +170,17 @@ class Grant(TransferInfo):
         fields["stamps"] = base64.b64encode(self.stamps.astype("<u8").tobytes()).decode()
         fields["regions"] = list(self.regions)
         fields["lease_s"] = None if self.lease_s is None else float(self.lease_s)
-        return _envelope("grant", fields)
-
-
-@dataclass(frozen=True, slots=True)
-class AbortRequest:
-    """A peer gives up one incarnation of a room. Once nothing of it can touch the peer's pages any more it is told so:
-    by a failure that is quiesced, or by a ``QuiescedNotification``."""
-
-    kind: ClassVar[str] = "abort"
-    says: ClassVar[str] = "given up by peer"
-
-    room: int
-    token: str
-    agent_name: str
-
-    def to_bytes(self) -> bytes:
-        return _envelope(self.kind, {"room": self.room, "token": self.token, "agent_name": self.agent_name})
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseLost(AbortRequest):
-    """A holder no longer promises to keep the pages of one incarnation of a room, or has never done so. For a reader
-    that is a request like any other to let go of the room; a renewal for such a room is answered with it."""
-
-    kind: ClassVar[str] = "lease lost"
-    says: ClassVar[str] = "there is no lease at peer"
+        return envelope("grant", fields)
 
 
 # ------------------------------------------------------------------------------------- messages, decode to prefill
 
 
-def parse_message(message: bytes) -> PeerMetadata | TransferInfo | AbortRequest:
-    """Read what a decode side sends, or a holder; raises ValueError for anything else."""
-    try:
-        body = json.loads(text_of(message))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(body, dict) or body.get("protocol") != MAGIC:
-        raise ValueError(f"not a message of {MAGIC}: {message[:80]!r}")
-    fields: dict[str, Json] = body
+def parse_message(
+    message: bytes,
+) -> PeerMetadata | TransferInfo | AbortRequest | StatusRequest | Question | Statement:
+    """Read what a decode side sends; raises ValueError for anything else."""
+    fields = fields_of(message)
     match fields.get("kind"):
         case "peer":
             return _peer_metadata(fields)
@@ -199,43 +189,51 @@ def parse_message(message: bytes) -> PeerMetadata | TransferInfo | AbortRequest:
         case "grant":
             return _grant(fields)
         case AbortRequest.kind:
-            return AbortRequest(*_abort_fields(fields))
+            return abort_request(fields)
         case LeaseLost.kind:
-            return LeaseLost(*_abort_fields(fields))
+            return lease_lost(fields)
+        case "status":
+            return status_request(fields)
         case other:
-            raise ValueError(f"unknown kind {other!r}")
+            about_a_process = question_or_statement(fields)
+            if about_a_process is None:
+                raise ValueError(f"unknown kind {other!r}")
+            return about_a_process
 
 
 def _peer_metadata(fields: dict[str, Json]) -> PeerMetadata:
-    blob = _base64(fields, "agent_metadata")
-    if hashlib.sha256(blob).hexdigest() != _field(fields, "agent_metadata_sha256", str):
+    blob = bytes_field(fields, "agent_metadata")
+    if hashlib.sha256(blob).hexdigest() != str_field(fields, "agent_metadata_sha256"):
         raise ValueError("agent_metadata is damaged: its sha256 does not match")
-    name = _field(fields, "agent_name", str)
+    name = str_field(fields, "agent_name")
     if not name:
         raise ValueError("agent_name is empty")
     kv = _layout_from_json("kv", fields.get("kv"))
     aux = fields.get("aux")
-    return PeerMetadata(name, blob, kv, None if aux is None else _layout_from_json("aux", aux))
+    aux_layout = None if aux is None else _layout_from_json("aux", aux)
+    process = identity_from_json(fields.get("process"))
+    return PeerMetadata(name, blob, kv, aux_layout, str_field(fields, "incarnation"), process)
 
 
 def _transfer_info(fields: dict[str, Json]) -> TransferInfo:
-    pages = _base64(fields, "dst_kv_indices")
+    pages = bytes_field(fields, "dst_kv_indices")
     if len(pages) % 4:
         raise ValueError(f"dst_kv_indices is {len(pages)} bytes of int32")
     return TransferInfo(
-        room=_field(fields, "room", int),
-        token=_field(fields, "token", str),
-        agent_name=_field(fields, "agent_name", str),
+        room=int_field(fields, "room"),
+        token=str_field(fields, "token"),
+        agent_name=str_field(fields, "agent_name"),
         dst_kv_indices=np.frombuffer(pages, dtype="<i4").astype(np.int32),
-        dst_aux_index=None if fields.get("dst_aux_index") is None else _field(fields, "dst_aux_index", int),
-        is_dummy=_field(fields, "is_dummy", bool),
-        required_dst_info_num=_field(fields, "required_dst_info_num", int),
-        num_cached=_field({"num_cached": 0, **fields}, "num_cached", int),
+        dst_aux_index=None if fields.get("dst_aux_index") is None else int_field(fields, "dst_aux_index"),
+        is_dummy=bool_field(fields, "is_dummy"),
+        required_dst_info_num=int_field(fields, "required_dst_info_num"),
+        num_cached=int_field({"num_cached": 0, **fields}, "num_cached"),
+        incarnation=str_field(fields, "incarnation"),
     )
 
 
 def _grant(fields: dict[str, Json]) -> Grant:
-    info, stamps = _transfer_info(fields), _base64(fields, "stamps")
+    info, stamps = _transfer_info(fields), bytes_field(fields, "stamps")
     if len(stamps) % 8:
         raise ValueError(f"stamps is {len(stamps)} bytes of uint64")
     return Grant(
@@ -245,15 +243,11 @@ def _grant(fields: dict[str, Json]) -> Grant:
         dst_kv_indices=info.dst_kv_indices,
         is_dummy=info.is_dummy,
         required_dst_info_num=info.required_dst_info_num,
+        incarnation=info.incarnation,
         stamps=np.frombuffer(stamps, dtype="<u8").astype(np.uint64),
         regions=_regions(fields),
-        lease_s=None if fields.get("lease_s") is None else _field(fields, "lease_s", float),
+        lease_s=None if fields.get("lease_s") is None else float_field(fields, "lease_s"),
     )
-
-
-def _abort_fields(fields: dict[str, Json]) -> tuple[int, str, str]:
-    token = token_of(_field(fields, "token", str))
-    return _field(fields, "room", int), token, _field(fields, "agent_name", str)
 
 
 def _regions(fields: dict[str, Json]) -> tuple[int, ...]:
@@ -264,10 +258,6 @@ def _regions(fields: dict[str, Json]) -> tuple[int, ...]:
     if len(numbers) != len(named):
         raise ValueError(f"regions has more than integers: {named!r:.80}")
     return numbers
-
-
-def _envelope(kind: str, fields: dict[str, Json]) -> bytes:
-    return json.dumps({"protocol": MAGIC, "kind": kind, **fields}).encode()
 
 
 def _layout_to_json(layout: Layout) -> Json:
@@ -288,21 +278,7 @@ def _layout_from_json(name: str, value: Json) -> Layout:
                 regions.append(Region(address, item_bytes, num_items))
             case _:
                 raise ValueError(f"{name}.regions has {row!r:.80}")
-    return Layout(tuple(regions), mem_type, _field(value, "device", int))
-
-
-def _field(fields: dict[str, Json], name: str, kind: type[_T]) -> _T:
-    value = fields.get(name)
-    if isinstance(value, kind) and type(value) is kind:  # to isinstance() alone a bool is an int
-        return value
-    raise ValueError(f"{name} is {value!r:.80}, not {_KINDS[kind]}")
-
-
-def _base64(fields: dict[str, Json], name: str) -> bytes:
-    try:
-        return base64.b64decode(_field(fields, name, str), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
-        raise ValueError(f"{name} is not base64: {error}") from None
+    return Layout(tuple(regions), mem_type, int_field(value, "device"))
 
 
 # ------------------------------------------------------------------------------------------- over NIXL's own socket
@@ -314,14 +290,31 @@ class Inbox(Protocol):
     def get_new_notifs(self) -> dict[str, list[bytes]]: ...
 
 
-def take_arrived(agent: Inbox, errors: tuple[type[Exception], ...]) -> list[tuple[str, bytes]]:
-    """The notifications that have arrived since the last call, each with the agent that sent it.
+class Counts(Protocol):
+    """Where it is counted what was lost."""
+
+    lost: int
+
+
+def take_arrived(agent: Inbox, errors: tuple[type[Exception], ...], counts: Counts) -> list[tuple[str, bytes]]:
+    """The notifications that have arrived since the last call, each with the agent that sent it. Raises no Exception.
 
     Empty where the transport refuses to say: a caller's loop must not die of that (KS-7.1), and nothing is lost by it.
+    But NIXL's binding makes the names of agents text when it hands over all that has arrived: one name that is not
+    UTF-8 makes the whole of it fail, and by then the library has given it away (seen on 1.5.1, whose agents can be made
+    with such a name). Nothing here can bring it back. It is counted in ``counts.lost``, and whoever misses an answer
+    asks again.
     """
     try:
         arrived = agent.get_new_notifs()
     except errors as error:
         logger.warning("notifications could not be taken: %r", error)
+        return []
+    except UnicodeError as error:
+        counts.lost += 1
+        logger.error("notifications are lost, because an agent among their senders has no text as its name: %r", error)
+        return []
+    except Exception:
+        logger.exception("taking notifications")
         return []
     return [(name, message) for name, messages in arrived.items() for message in messages]

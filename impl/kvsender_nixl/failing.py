@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic
 
 from kvsender_nixl.chunks import Route
-from kvsender_nixl.exchange import AbortRequest, TransferInfo
+from kvsender_nixl.ends import End
+from kvsender_nixl.exchange import TransferInfo
 from kvsender_nixl.making import Refusal
-from kvsender_nixl.notifications import FailureNotification, Notification, QuiescedNotification
+from kvsender_nixl.notifications import FailureNotification, QuiescedNotification, SuccessNotification
 from kvsender_nixl.side import NEVER, KVTransferMetric, Side
+from kvsender_nixl.status import AbortRequest
 from kvsender_nixl.transfers import PROC, Answer, Transfer, TransportFault
 from kvsender_spec.contract import Attribution, DlistT, HandleT, KVPoll
 from kvsender_spec.machine import HandleState, Profile, State
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from kvsender_nixl.rooms import Room
 
 logger = logging.getLogger(__name__)
+
+MOST_QUESTIONS: Final = 16
+"""How many of a failed room's transfers one poll asks."""
 
 # Module constants: an attribute of an Enum class costs more than the comparison that it is for.
 _IDLE, _SENDING, _DONE, _FAILED, _STICKY_FAILED = State
@@ -32,6 +39,7 @@ class Failing(ABC, Generic[DlistT, HandleT]):
 
     def __init__(self, side: Side[DlistT, HandleT], room: Room) -> None:
         self._side: Final = side
+        self._lock: Final = threading.Lock()
         self._room: Final = room
         self._clock: Final = side.clock
         self._state: State = _IDLE
@@ -68,6 +76,12 @@ class Failing(ABC, Generic[DlistT, HandleT]):
     def poll(self) -> KVPoll:
         """Where the room stands."""
 
+    def sweep(self) -> int:
+        """Poll a room that nobody polls any more. Returns how many questions that may have cost."""
+        may_cost = max(1, min(MOST_QUESTIONS, len(self._in_flight)))
+        self.poll()
+        return may_cost
+
     @abstractmethod
     def clear(self) -> None:
         """The caller has done with the room."""
@@ -76,9 +90,20 @@ class Failing(ABC, Generic[DlistT, HandleT]):
     def target_aborted(self, request: AbortRequest) -> bool:
         """A peer gives the room up. False where it is another room's word."""
 
-    @abstractmethod
+    def concerns(self, peer: str, token: str) -> bool:
+        """Whether this is the room that the peer calls by this token."""
+        info = self._room.infos.get(peer)
+        return info is not None and info.token == token
+
     def joined_late(self, info: TransferInfo) -> None:
-        """A peer has registered for the room, perhaps after its end."""
+        """Called for each peer that registers; where the room has failed already, it is told so."""
+        with self._lock:
+            if self._state is _STICKY_FAILED:
+                self._tell(info, self._failure_notification(info))
+
+    def get_transfer_metric(self) -> KVTransferMetric:
+        """A copy of the room's numbers as they are now."""
+        return replace(self._metric)
 
     def _observed(self, said: Answer) -> None:
         """What the transport says about the head of the queue. A running transfer goes to the end of it."""
@@ -123,7 +148,17 @@ class Failing(ABC, Generic[DlistT, HandleT]):
         """Settle what can be settled; report when nothing is left, or nothing more may be waited for."""
         if self._answer is not None:
             return self._answer
-        for _ in range(len(self._in_flight)):
+        self._settle(MOST_QUESTIONS)
+        waits = self._in_flight and self._side.options.profile is not Profile.LATCH
+        if waits and self._clock() < self._drain_deadline:
+            return _TRANSFERRING
+        return self._report()
+
+    def _settle(self, most: int) -> int:
+        """Ask at most so many of the transfers in flight, each of them in turn. Returns how many were asked. What has
+        not been asked at the report is asked by a sweep: until then its pages are held."""
+        count = min(most, len(self._in_flight))
+        for _ in range(count):
             try:
                 said = self._in_flight[0].check()
             except Exception as error:
@@ -131,10 +166,7 @@ class Failing(ABC, Generic[DlistT, HandleT]):
                 said = PROC
             self._observed(said)
         self._release_settled()
-        waits = self._in_flight and self._side.options.profile is not Profile.LATCH
-        if waits and self._clock() < self._drain_deadline:
-            return _TRANSFERRING
-        return self._report()
+        return count
 
     def _report(self) -> KVPoll:
         """The event reported."""
@@ -178,14 +210,24 @@ class Failing(ABC, Generic[DlistT, HandleT]):
 
     def _tell_quiesced(self, info: TransferInfo) -> None:
         """All that was in flight to a peer when it was told of the failure is DONE (KS-6.4). A sweep tells it so."""
+        self._side.ends.drained(info.agent_name, info.token)
         message = QuiescedNotification(info.room, info.token).to_bytes()
         self._side.unsent.keep(info.agent_name, self._room.registrations[info.agent_name], message)
 
-    def _tell(self, info: TransferInfo, notification: Notification) -> None:
-        """Tell a peer how the room has ended, once (KS-6.1). What is refused is counted, and told again by a sweep."""
+    def _tell(
+        self,
+        info: TransferInfo,
+        notification: SuccessNotification | FailureNotification,
+        first_chunk: int | None = None,
+    ) -> None:
+        """Tell a peer how the room has ended, once (KS-6.1). What is refused is counted, and told again by a sweep.
+
+        The peer may ask for it again. The chunks that it was told of are those from ``first_chunk`` on.
+        """
         if info.is_dummy or info.agent_name in self._told:
             return
         self._told.add(info.agent_name)
+        self._side.ends.record(info.agent_name, End(info.incarnation, notification, first_chunk))
         message = notification.to_bytes()
         try:
             self._side.transport.send_notif(info.agent_name, message)

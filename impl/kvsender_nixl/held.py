@@ -12,9 +12,10 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
-from kvsender_nixl.exchange import AbortRequest, Grant, LeaseLost
+from kvsender_nixl.exchange import Grant
 from kvsender_nixl.notifications import FailureNotification, QuiescedNotification, SuccessNotification
 from kvsender_nixl.side import NEVER
+from kvsender_nixl.status import AbortRequest, LeaseLost
 from kvsender_spec.contract import (
     Attribution,
     KVPoll,

@@ -28,7 +28,7 @@ import numpy as np
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.buffers import Layout, Stamps
 from kvsender_nixl.chunks import Announcement
-from kvsender_nixl.exchange import AbortRequest, PeerMetadata, parse_message, take_arrived
+from kvsender_nixl.exchange import PeerMetadata, parse_message, take_arrived
 from kvsender_nixl.held import HeldRoom, HolderSide, RoomPlan
 from kvsender_nixl.holding import Contacts, Evidence, HolderOptions, incarnation_of
 from kvsender_nixl.holds import Holds, Withdrawable
@@ -39,6 +39,7 @@ from kvsender_nixl.notifications import (
     parse_told_holder,
 )
 from kvsender_nixl.peers import Spawn, spawn_daemon
+from kvsender_nixl.status import AbortRequest
 from kvsender_nixl.unsent import Unsent
 from kvsender_spec.contract import Clock, DlistT, HandleT, KVUsageError, Transport
 
@@ -250,7 +251,7 @@ class Holder(Generic[DlistT, HandleT]):
         What is malformed, refused, late, or of a room or a reader that it does not fit, is counted in ``drained`` and
         changes nothing; a renewal that has no lease is answered with ``LeaseLost``.
         """
-        arrived = take_arrived(self._agent, self._errors)
+        arrived = take_arrived(self._agent, self._errors, self.drained)
         refused = 0
         for agent_name, message in arrived:
             try:

@@ -80,8 +80,10 @@ class HolderCounts:
     early_dropped: int = 0
     """End notices of rooms that were not held in time to be kept for them."""
     renewed: int = 0
-    lost: int = 0
+    lapsed: int = 0
     """Renewals, room by room, that went on with a lease, and that found none."""
+    lost: int = 0
+    """How often what had arrived was lost by NIXL's binding."""
 
 
 def incarnation_of(metadata: PeerMetadata) -> str:

@@ -16,18 +16,18 @@ the event. The rules that shape the rest:
 from __future__ import annotations
 
 import logging
-import threading
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, SupportsIndex
 
 from kvsender_nixl.chunks import Announcement, Route
-from kvsender_nixl.exchange import AbortRequest, TransferInfo
+from kvsender_nixl.deadlines import AWAY_S, LastChance
+from kvsender_nixl.exchange import TransferInfo
 from kvsender_nixl.failing import Failing
 from kvsender_nixl.making import STARTED_OVER, Chunk, PeerUnusable, Refusal, find_routes
 from kvsender_nixl.notifications import SuccessNotification
-from kvsender_nixl.side import NEVER, KVTransferMetric, Side
+from kvsender_nixl.side import NEVER, Side
+from kvsender_nixl.status import AbortRequest
 from kvsender_nixl.transfers import PROC, Transfer, TransportFault
 from kvsender_spec.contract import (
     Attribution,
@@ -71,10 +71,11 @@ class Initiator(Failing[DlistT, HandleT]):
 
     hands_over: ClassVar[str]
     """The name of the call that hands over a chunk."""
+    tells_chunks: ClassVar[bool]
+    """Whether each chunk's transfer tells the peer that it is in place."""
 
     def __init__(self, side: Side[DlistT, HandleT], room: Room) -> None:
         super().__init__(side, room)
-        self._lock: Final = threading.Lock()
         self._acquire: Final = self._lock.acquire
 
         self._announced: Announcement | None = None
@@ -83,6 +84,8 @@ class Initiator(Failing[DlistT, HandleT]):
         self._ends: list[int] = []  # how many pages were posted with each chunk that had some, and before it
 
         self._deadline = NEVER  # no transfer in flight is overdue before it
+        self._looked_at = NEVER  # when somebody saw last that nothing was overdue
+        self._chance: LastChance | None = None  # what is overdue is waited for, until something has completed
         self._first_post_at: float | None = None
 
     # --------------------------------------------------------------------------------------- what the caller calls
@@ -98,6 +101,7 @@ class Initiator(Failing[DlistT, HandleT]):
                 raise KVUsageError(f"room {self.room} was initialised before")
             self._announced = announced
             self._bootstrap_deadline = self._clock() + self._side.options.bootstrap_timeout_s
+            self._looked_at = self._clock()
 
     def _hand_over(self, kv_indices: NDArray[np.int32] | NDArray[np.int64]) -> None:
         """send() or read(): post the next chunk. Raises KVUsageError (KS-8.1)."""
@@ -129,7 +133,8 @@ class Initiator(Failing[DlistT, HandleT]):
             if in_flight and self._state is _SENDING:
                 # The way of all polls but a few, so it is short: one question and nothing allocated.
                 said = in_flight[0].check()
-                if said == PROC and self._clock() < self._deadline:
+                if said == PROC and (now := self._clock()) < self._deadline:
+                    self._looked_at = now
                     in_flight.rotate(-1)
                     return _TRANSFERRING
                 self._observed(said)
@@ -166,16 +171,6 @@ class Initiator(Failing[DlistT, HandleT]):
                 # The caller may believe that the pages are free now, although nothing was reported yet.
                 self._hold(*self._in_flight, *self._suspects)
             self._side.rooms.forget(self._room)
-
-    def get_transfer_metric(self) -> KVTransferMetric:
-        """A copy of the room's numbers as they are now."""
-        return replace(self._metric)
-
-    def joined_late(self, info: TransferInfo) -> None:
-        """Called for each peer that registers; where the room has failed already, it is told so."""
-        with self._lock:
-            if self._state is _STICKY_FAILED:
-                self._tell(info, self._failure_notification(info))
 
     def target_aborted(self, request: AbortRequest) -> bool:
         """A peer gives the room up: it fails, and settles as it does at other failures (KS-6.4). False: another room's
@@ -256,7 +251,8 @@ class Initiator(Failing[DlistT, HandleT]):
             metric.transfers += 1
             metric.transfer_total_bytes += transfer.total_bytes
             if said == PROC:
-                transfer.deadline = clock() + self._side.options.transfer_timeout_s
+                self._looked_at = clock()
+                transfer.deadline = self._looked_at + self._side.options.transfer_timeout_s
                 self._deadline = min(self._deadline, transfer.deadline)
                 continue
             self._settled.append(in_flight.pop())
@@ -279,7 +275,11 @@ class Initiator(Failing[DlistT, HandleT]):
             peers.connecting(info.agent_name) for info in tuple(room.infos.values()) if not info.is_dummy
         ):
             return KVPoll.WaitingForInput
-        if self._clock() < self._bootstrap_deadline:
+        now = self._clock()
+        if now < self._bootstrap_deadline:
+            self._looked_at = now
+            return KVPoll.Bootstrapping
+        if self._has_a_chance(now):  # what the peers have sent may not be taken yet
             return KVPoll.Bootstrapping
         late = f"not all peers were there {self._side.options.bootstrap_timeout_s} s after init()"
         self._fault(TransferTimeout(f"{late}, only {sorted(room.infos)}"), Attribution.DEADLINE)
@@ -308,16 +308,28 @@ class Initiator(Failing[DlistT, HandleT]):
         return self._complete()
 
     def _ask_all_before_giving_up(self, now: float) -> None:
-        """Some transfer may be overdue. Completions that are already there come first (KS-3.5)."""
-        for _ in range(len(self._in_flight)):
+        """Some transfer may be overdue. Completions that are already there come first (KS-3.5). An owner that was away
+        gives the transport a chance to move, once."""
+        asked = len(self._in_flight)
+        for _ in range(asked):
             self._observed(self._in_flight[0].check())
             if self._state is not _SENDING:
                 return
+        if len(self._in_flight) < asked:
+            self._chance = None
         self._deadline = min((transfer.deadline for transfer in self._in_flight), default=NEVER)
-        if now >= self._deadline:
+        if now < self._deadline:
+            self._looked_at = now
+        elif not self._has_a_chance(now):
             silent = sorted({transfer.peer for transfer in self._in_flight if now >= transfer.deadline})
             limit_s = self._side.options.transfer_timeout_s
             self._fault(TransferTimeout(f"no completion from {silent} within {limit_s} s"), Attribution.DEADLINE)
+
+    def _has_a_chance(self, now: float) -> bool:
+        """Whether what is overdue is waited for all the same, because nobody looked when its time was over."""
+        if self._chance is None and now - self._looked_at > AWAY_S:
+            self._chance = LastChance(now)
+        return self._chance is not None and not self._chance.over(now)
 
     def _complete(self) -> KVPoll:
         """The event completed."""
@@ -328,7 +340,8 @@ class Initiator(Failing[DlistT, HandleT]):
         for info in tuple(self._room.infos.values()):
             # A peer hears nothing of the chunks that it has had before.
             chunks = sum(end > info.num_cached for end in self._ends) if info.num_cached else self._metric.chunks
-            self._tell(info, SuccessNotification(info.room, info.token, chunks, has_aux))
+            first = self._metric.chunks - chunks if self.tells_chunks else None
+            self._tell(info, SuccessNotification(info.room, info.token, chunks, has_aux), first)
         self._state = _DONE
         self._answer = KVPoll.Success
         self._side.rooms.ended(self)

@@ -6,10 +6,16 @@ import heapq
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from kvsender_nixl.exchange import LeaseLost
 from kvsender_nixl.held import HeldRoom
 from kvsender_nixl.holding import Early, Evidence, HolderCounts
-from kvsender_nixl.notifications import AuxNotification, ChunkNotification, Notification, RenewNotification
+from kvsender_nixl.notifications import (
+    AuxNotification,
+    ChunkNotification,
+    Notification,
+    RenewNotification,
+    StateNotification,
+)
+from kvsender_nixl.status import LeaseLost
 from kvsender_spec.contract import KVUsageError
 
 if TYPE_CHECKING:
@@ -76,13 +82,13 @@ class Leases:
             if held is None or not held.renew(reader, room):
                 lost.append(LeaseLost(room, token, self._holder_name))
         self.counts.renewed += len(renewal.rooms) - len(lost)
-        self.counts.lost += len(lost)
+        self.counts.lapsed += len(lost)
         return lost
 
     def take(self, reader: str, notice: Notification) -> None:
         """A reader says that a room has ended for it. One that comes before its room is kept for it."""
         held = self._rooms.get(notice.token)
-        if isinstance(notice, (ChunkNotification, AuxNotification)):
+        if isinstance(notice, (ChunkNotification, AuxNotification, StateNotification)):
             self.counts.stray += 1  # nobody tells a holder of these
         elif held is not None:
             self._count(held.take(reader, notice))

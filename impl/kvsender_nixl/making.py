@@ -15,7 +15,7 @@ import numpy as np
 from kvsender_nixl.chunks import Announcement, Route
 from kvsender_nixl.exchange import Grant, TransferInfo
 from kvsender_nixl.notifications import AuxNotification, ChunkNotification
-from kvsender_nixl.transfers import Transfer
+from kvsender_nixl.transfers import NO_PAGES, Transfer
 from kvsender_spec.contract import DlistT, HandleT, Operation
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def make_chunk(
             if isinstance(handle, Refusal):
                 return handle
             size = count * side.kv.bytes_per_item
-            made.append(Transfer(side.transport, side.errors, handle, info.agent_name, size, pages=pages))
+            made.append(_transfer(side, handle, route, size, pages))
         if chunk.aux_slot is not None:
             aux = _make_aux(side, route, chunk.aux_slot)
             if isinstance(aux, Refusal):
@@ -125,7 +125,7 @@ def make_reads(
             return handle
         sizes = side.kv.item_bytes
         size = count * sum(sizes[region] for region in grant.regions or range(len(sizes)))
-        made.append(Transfer(side.transport, side.errors, handle, grant.agent_name, size, pages=chunk.pages))
+        made.append(_transfer(side, handle, route, size, chunk.pages))
     return None
 
 
@@ -147,7 +147,7 @@ def make_stamp_reads(
             return handle
         size = len(pages) * stamps.bytes_per_item
         # The slots belong to the pages: as long as this READ may land, the pages are not reused, nor are the slots.
-        made.append(Transfer(side.transport, side.errors, handle, grant.agent_name, size, pages=pages))
+        made.append(_transfer(side, handle, route, size, pages))
     return None
 
 
@@ -176,7 +176,21 @@ def _make_aux(side: Side[DlistT, HandleT], route: Route[DlistT], slot: int) -> T
     handle = _create(side, "WRITE", info.agent_name, side.local_aux, here, connection.aux, there, notification)
     if isinstance(handle, Refusal):
         return handle
-    return Transfer(side.transport, side.errors, handle, info.agent_name, aux.bytes_per_item, aux_slot=slot)
+    return _transfer(side, handle, route, aux.bytes_per_item, NO_PAGES, slot)
+
+
+def _transfer(
+    side: Side[DlistT, HandleT],
+    handle: HandleT,
+    route: Route[DlistT],
+    size: int,
+    pages: NDArray[np.int32],
+    aux_slot: int | None = None,
+) -> Transfer[HandleT]:
+    peer, incarnation = route.info.agent_name, route.connection.metadata.incarnation
+    return Transfer(
+        side.transport, side.errors, handle, peer, size, pages=pages, aux_slot=aux_slot, incarnation=incarnation
+    )
 
 
 def _create(

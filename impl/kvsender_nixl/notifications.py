@@ -8,6 +8,7 @@ incarnation of a room: a notification of an earlier room of the same id is nobod
 from __future__ import annotations
 
 import re
+import uuid
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -81,8 +82,31 @@ class QuiescedNotification:
         return f"{MAGIC} quiesced {self.room} {self.token}".encode()
 
 
+@dataclass(frozen=True, slots=True)
+class StateNotification:
+    """The answer to a ``StatusRequest`` about a room that has not ended here: it goes on, or it is unknown.
+
+    Unknown says of this process of the initiator, ``incarnation``, alone: nothing that it has posted for the room can
+    land at this peer any more. If the peer has given the room up, then nothing will be posted for it either.
+    """
+
+    room: int
+    token: str
+    incarnation: str
+    goes_on: bool
+
+    def to_bytes(self) -> bytes:
+        state = "on" if self.goes_on else "unknown"
+        return f"{MAGIC} state {self.room} {self.token} {state} {self.incarnation}".encode()
+
+
 Notification: TypeAlias = (
-    ChunkNotification | AuxNotification | SuccessNotification | FailureNotification | QuiescedNotification
+    ChunkNotification
+    | AuxNotification
+    | SuccessNotification
+    | FailureNotification
+    | QuiescedNotification
+    | StateNotification
 )
 
 
@@ -126,6 +150,8 @@ def parse_notification(message: bytes) -> Notification:
             return SuccessNotification(_number(room), token_of(token), _count(num_chunks), aux == "1")
         case [magic, "quiesced", room, token] if magic == MAGIC:
             return QuiescedNotification(_number(room), token_of(token))
+        case [magic, "state", room, token, ("on" | "unknown") as state, incarnation] if magic == MAGIC:
+            return StateNotification(_number(room), token_of(token), token_of(incarnation), state == "on")
         case [magic, "failure", room, token, ("0" | "1") as quiesced, reason] if magic == MAGIC:
             return FailureNotification(_number(room), token_of(token), quiesced == "1", reason[:MAX_REASON_CHARS])
         case _:
@@ -149,6 +175,16 @@ def _count(word: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", word):
         raise ValueError(f"{word[:40]!r} is not a count")
     return int(word)
+
+
+def random_token() -> str:
+    return uuid.uuid4().hex
+
+
+def require_incarnation(incarnation: str) -> None:
+    """Raises ValueError for one that cannot be."""
+    if incarnation and not TOKEN.fullmatch(incarnation):
+        raise ValueError(f"incarnation {incarnation[:80]!r} is not 0 to 64 letters, digits or ._:-")
 
 
 def token_of(word: str) -> str:

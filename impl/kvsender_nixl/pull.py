@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvsender_nixl.agent import TRANSPORT_ERRORS
 from kvsender_nixl.buffers import Stamps
+from kvsender_nixl.evidence import Look
 from kvsender_nixl.exchange import Grant, PeerMetadata
 from kvsender_nixl.front import SWEEP_LIMIT, Front
 from kvsender_nixl.notifications import FailureNotification
@@ -15,6 +16,7 @@ from kvsender_nixl.peers import Spawn, spawn_daemon
 from kvsender_nixl.reader import KVReader
 from kvsender_nixl.renewing import Renewals
 from kvsender_nixl.side import READER_DEADLINE_S, SenderOptions
+from kvsender_nixl.witness import gone
 from kvsender_spec.contract import Clock, DlistT, HandleT, KVUsageError, Transport
 
 if TYPE_CHECKING:
@@ -44,11 +46,12 @@ class PullDecode(Front[DlistT, HandleT]):
         clock: Clock = time.monotonic,
         transport_errors: tuple[type[Exception], ...] = TRANSPORT_ERRORS,
         spawn: Spawn = spawn_daemon,
+        look: Look = gone,
     ) -> None:
         self._stamps: Final = Stamps(MOST_HOLDERS * pool.layout.num_items)
         options = SenderOptions(transfer_timeout_s=READER_DEADLINE_S) if options is None else options
         super().__init__(
-            agent, pool, self._stamps, options, clock=clock, transport_errors=transport_errors, spawn=spawn
+            agent, pool, self._stamps, options, clock=clock, transport_errors=transport_errors, spawn=spawn, look=look
         )
         self._renewals: Final[Renewals[DlistT, HandleT]] = Renewals(
             agent, transport_errors, clock, self._rooms, self._peers

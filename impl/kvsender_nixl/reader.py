@@ -43,6 +43,7 @@ class KVReader(Initiator[DlistT, HandleT]):
     """
 
     hands_over: ClassVar[str] = "read"
+    tells_chunks: ClassVar[bool] = False
 
     def __init__(self, side: Side[DlistT, HandleT], room: Room, stamps: Stamps) -> None:
         super().__init__(side, room)

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from kvsender_nixl.adapter import InKitsWords, SystemOf, kv_pool, options_of, pages
+from kvsender_nixl.adapter import InKitsWords, SystemOf, incarnation, kv_pool, options_of, pages
 from kvsender_nixl.agent import ERROR_CLASSES
 from kvsender_nixl.buffers import Layout, Region
 from kvsender_nixl.exchange import Grant, PeerMetadata
@@ -24,7 +24,7 @@ from kvsender_spec.machine import Profile
 def _metadata(peer: Peer) -> PeerMetadata:
     memory = peer.memory
     stamps = Layout((Region(memory.address(memory.stamps), Memory.STAMP_BYTES, NUM_PAGES),))
-    return PeerMetadata(peer.name, peer.agent.get_agent_metadata(), kv_pool(memory).layout, stamps)
+    return PeerMetadata(peer.name, peer.agent.get_agent_metadata(), kv_pool(memory).layout, stamps, incarnation(peer))
 
 
 def _in_the_pool(regions: Sequence[int]) -> tuple[int, ...]:
@@ -45,6 +45,7 @@ def _grant(plan: RoomPlan, holder: Destination) -> Grant:
             required_dst_info_num=len(plan.destinations),
             stamps=np.array(holder.stamps, dtype=np.uint64),
             regions=_in_the_pool(holder.regions),
+            incarnation=incarnation(holder.peer),
         )
     except ValueError as error:
         raise KVUsageError(str(error)) from error

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kvsender_nixl.exchange import AbortRequest, PeerMetadata, TransferInfo
-from kvsender_spec.contract import KVPoll, KVUsageError
+from kvsender_nixl.exchange import PeerMetadata, TransferInfo
+from kvsender_nixl.status import AbortRequest
+from kvsender_spec.contract import KVUsageError
 
 
 class RoomSender(Protocol):
@@ -26,12 +27,16 @@ class RoomSender(Protocol):
     def live(self) -> bool:
         """It has neither completed nor failed."""
 
-    def poll(self) -> KVPoll: ...
+    def sweep(self) -> int:
+        """Poll a room that nobody polls any more. Returns how many questions that may have cost."""
 
     def clear(self) -> None: ...
 
     def target_aborted(self, request: AbortRequest) -> bool:
         """A peer gives the room up. False where it is another room's word."""
+
+    def concerns(self, peer: str, token: str) -> bool:
+        """Whether this is the room that the peer calls by this token."""
 
     def joined_late(self, info: TransferInfo) -> None:
         """A peer has registered for the room, perhaps after its end."""
@@ -64,7 +69,7 @@ class Rooms:
 
     def __init__(self) -> None:
         self._rooms: dict[int, Room] = {}
-        self._draining: set[RoomSender] = set()
+        self._draining: dict[RoomSender, None] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -130,6 +135,19 @@ class Rooms:
             if room is not None and room.sender is None and info is not None and info.token == request.token:
                 room.given_up.append(request)
 
+    def goes_on(self, peer: str, token: str) -> bool:
+        """Whether the room that the peer calls so is here and has not ended. One that the peer gave up before a sender
+        came for it does not go on: nothing will be posted for it."""
+        for sender in self.senders():
+            if sender.concerns(peer, token):
+                return not sender.over
+        with self._lock:
+            waiting = [room for room in self._rooms.values() if room.sender is None and peer in room.infos]
+        for room in waiting:
+            if room.infos[peer].token == token:
+                return all((request.agent_name, request.token) != (peer, token) for request in room.given_up)
+        return False
+
     def forget(self, room: Room) -> None:
         """Drop the room's entry. A sender that is not over stays known as draining, so that ``sweep`` can end it and
         nothing drops its handles in flight."""
@@ -140,16 +158,32 @@ class Rooms:
 
     def ended(self, sender: RoomSender) -> None:
         with self._lock:
-            self._draining.discard(sender)
+            self._draining.pop(sender, None)
 
     def entries(self) -> tuple[Room, ...]:
         """The rooms that are not cleared, each in its newest incarnation."""
         with self._lock:
             return tuple(self._rooms.values())
 
-    def draining(self) -> tuple[RoomSender, ...]:
-        with self._lock:
-            return tuple(self._draining)
+    @property
+    def num_draining(self) -> int:
+        return len(self._draining)
+
+    def sweep(self, limit: int) -> int:
+        """Poll the rooms that were cleared while they were live, each in its turn, until that may have cost ``limit``
+        questions. Returns how many it may have cost."""
+        asked = 0
+        for _ in range(len(self._draining)):
+            if asked >= limit:
+                break
+            with self._lock:
+                sender = next(iter(self._draining), None)
+                if sender is None:
+                    break
+                del self._draining[sender]
+                self._draining[sender] = None
+            asked += sender.sweep()
+        return asked
 
     def senders(self) -> tuple[RoomSender, ...]:
         with self._lock:
@@ -166,4 +200,4 @@ class Rooms:
 
     def _drain(self, sender: RoomSender | None) -> None:
         if sender is not None and not sender.over:
-            self._draining.add(sender)
+            self._draining[sender] = None

@@ -26,6 +26,7 @@ class KVSender(Initiator[DlistT, HandleT]):
     """Sends one room's pages to all its peers. Made by ``Prefill.sender``; ``Initiator`` says what it promises."""
 
     hands_over: ClassVar[str] = "send"
+    tells_chunks: ClassVar[bool] = True
 
     @staticmethod
     def should_send_kv_chunk(num_pages: int, last_chunk: bool) -> bool:

@@ -10,9 +10,11 @@ from kvsender_spec.machine import Profile
 
 if TYPE_CHECKING:
     from kvsender_nixl.buffers import Layout
+    from kvsender_nixl.ends import Ends
     from kvsender_nixl.peers import Peers
+    from kvsender_nixl.quarantine import Quarantine
     from kvsender_nixl.rooms import Rooms
-    from kvsender_nixl.transfers import Quarantine, Unsettled
+    from kvsender_nixl.transfers import Unsettled
     from kvsender_nixl.unsent import Unsent
 
 NEVER: Final = float("inf")
@@ -74,3 +76,4 @@ class Side(Generic[DlistT, HandleT]):
     quarantine: Quarantine
     unsettled: Unsettled[HandleT]
     unsent: Unsent[DlistT, HandleT]
+    ends: Ends

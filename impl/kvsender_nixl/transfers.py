@@ -24,6 +24,8 @@ from kvsender_spec.machine import RELEASABLE, HandleState
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from kvsender_nixl.quarantine import Quarantine
+
 logger = logging.getLogger(__name__)
 
 HandleT_contra = TypeVar("HandleT_contra", contravariant=True)
@@ -70,7 +72,8 @@ NO_PAGES: Final = np.empty(0, np.int32)
 class Transfer(Generic[HandleT]):
     """One handle of the transport, from its creation to its only release.
 
-    It reads the source ``pages`` (int32), or the source ``aux_slot``; ``deadline`` is a time on the sender's clock. Not
+    It reads the source ``pages`` (int32), or the source ``aux_slot``; ``deadline`` is a time on the sender's clock, and
+    ``incarnation`` the process of the peer's name, where that is known. Not
     thread-safe: whoever owns the transfer holds a lock. Using it after its release raises AssertionError and reaches no
     transport, where the real library would crash or act on another transfer.
     """
@@ -82,6 +85,7 @@ class Transfer(Generic[HandleT]):
         "_handle",
         "aux_slot",
         "deadline",
+        "incarnation",
         "pages",
         "peer",
         "state",
@@ -98,12 +102,14 @@ class Transfer(Generic[HandleT]):
         *,
         pages: NDArray[np.int32] = NO_PAGES,
         aux_slot: int | None = None,
+        incarnation: str = "",
     ) -> None:
         self._calls = calls
         self._check = calls.check_xfer_state
         self._errors = errors
         self._handle: HandleT | None = handle
         self.peer = peer
+        self.incarnation = incarnation
         self.total_bytes = total_bytes
         self.pages = pages
         self.aux_slot = aux_slot
@@ -174,63 +180,6 @@ class Transfer(Generic[HandleT]):
 
     def __repr__(self) -> str:
         return f"<Transfer to {self.peer}: {self.state.value}{', released' if self.released else ''}>"
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """Source memory that a peer's transfer may still be reading: pages (int32) and an aux slot, and why."""
-
-    peer: str
-    pages: NDArray[np.int32]
-    aux_slot: int | None
-    reason: str
-
-
-class Quarantine:
-    """The source pages that the caller must not reuse. Every method may be called from any thread.
-
-    A transfer that turns out to be DONE frees its pages by itself. Pages of one that ended in an error stay until
-    ``fence`` says that nothing reads for that peer any more, because an error proves nothing about the reads.
-    """
-
-    def __init__(self) -> None:
-        self._doubts: dict[object, Doubt] = {}
-        self._lock = threading.Lock()
-        self._pages: frozenset[int] | None = frozenset()
-
-    def hold(self, transfer: Transfer[HandleT], reason: str) -> None:
-        with self._lock:
-            self._doubts[transfer] = Doubt(transfer.peer, transfer.pages, transfer.aux_slot, reason)
-            self._pages = None
-
-    def free(self, transfer: Transfer[HandleT]) -> None:
-        """No effect for a transfer that is not held."""
-        with self._lock:
-            if self._doubts.pop(transfer, None) is not None:
-                self._pages = None
-
-    def fence(self, peer: str) -> None:
-        """Free what is held for ``peer`` now. Only the caller can know that its process is gone or is cut off."""
-        with self._lock:
-            self._doubts = {key: doubt for key, doubt in self._doubts.items() if doubt.peer != peer}
-            self._pages = None
-
-    @property
-    def doubts(self) -> tuple[Doubt, ...]:
-        with self._lock:
-            return tuple(self._doubts.values())
-
-    @property
-    def pages(self) -> frozenset[int]:
-        """The page ids that are held. Callers ask before each reuse, so the set is kept until something changes."""
-        with self._lock:
-            if self._pages is None:
-                self._pages = frozenset(page for doubt in self._doubts.values() for page in doubt.pages.tolist())
-            return self._pages
-
-    @property
-    def aux_slots(self) -> frozenset[int]:
-        return frozenset(doubt.aux_slot for doubt in self.doubts if doubt.aux_slot is not None)
 
 
 @dataclass(slots=True, eq=False)

@@ -45,7 +45,7 @@ def test_a_line_that_is_no_mutant_is_refused() -> None:
 
 
 def test_what_is_gone_is_missed() -> None:
-    there = Mutant("rooms.py", "Rooms.draining", "return tuple(self._draining)", "return tuple(None)")
-    gone = Mutant("rooms.py", "Rooms.draining", "return 3", "return 4")
+    there = Mutant("rooms.py", "Rooms.senders", "return (*bound, *self._draining)", "return (*bound, )")
+    gone = Mutant("rooms.py", "Rooms.senders", "return 3", "return 4")
     nowhere = Mutant("rooms.py", "Rooms.dreaming")
     assert missing([there, gone, nowhere]) == [gone, nowhere]

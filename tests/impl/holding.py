@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tests.impl.rig import ERRORS, ManualClock, ids, memory
 
-from kvsender_nixl.exchange import AbortRequest, LeaseLost, parse_message
+from kvsender_nixl.exchange import parse_message
 from kvsender_nixl.held import HeldRoom
 from kvsender_nixl.holder import Holder
 from kvsender_nixl.holding import HolderOptions
@@ -20,6 +20,7 @@ from kvsender_nixl.notifications import (
 )
 from kvsender_nixl.pull import PullDecode
 from kvsender_nixl.side import SenderOptions
+from kvsender_nixl.status import AbortRequest, LeaseLost
 from kvsender_spec.kit.scripted.fabric import Fabric
 
 DONE = SuccessNotification(7, "t", 1, False)

@@ -17,6 +17,7 @@ from kvsender_nixl.initiator import Initiator
 from kvsender_nixl.prefill import Prefill
 from kvsender_nixl.receiver import Decode, KVReceiver
 from kvsender_nixl.sender import KVSender, SenderOptions
+from kvsender_nixl.witness import ProcessIdentity
 from kvsender_spec.contract import KVPoll, KVTransferError
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.kit.scripted.fabric import Fabric, ScriptedAgent, ScriptedHandle
@@ -36,7 +37,7 @@ class ManualClock:
         return self.now
 
 
-def memory(seed: int | None) -> tuple[KVPool, AuxBuffers]:
+def memory(seed: int | None, pages: int = PAGES) -> tuple[KVPool, AuxBuffers]:
     """K pages of 2 x 3 bfloat16, V pages of 4 int8, aux slots of 2 float32 and of 1 int64; zeros without a seed."""
 
     def filled(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -45,8 +46,8 @@ def memory(seed: int | None) -> tuple[KVPool, AuxBuffers]:
         generator = torch.Generator().manual_seed(seed * 100 + len(shape))
         return torch.randint(1, 100, shape, generator=generator).to(dtype)
 
-    k = [filled((PAGES, 2, 3), torch.bfloat16) for _ in range(LAYERS)]
-    v = [filled((PAGES, 4), torch.int8) for _ in range(LAYERS)]
+    k = [filled((pages, 2, 3), torch.bfloat16) for _ in range(LAYERS)]
+    v = [filled((pages, 4), torch.int8) for _ in range(LAYERS)]
     return KVPool(k, v), AuxBuffers([filled((SLOTS, 2), torch.float32), filled((SLOTS,), torch.int64)])
 
 
@@ -74,13 +75,18 @@ class Rig:
     drops_metadata: bool = False
     peers: tuple[str, ...] = ("decode0",)
     error_ends_reads: bool = False
+    pages: int = PAGES
+    ended: str | None = None
+    """The evidence that the prefill side's process has ended, as the decode sides find it."""
+    ended_peers: dict[ProcessIdentity, str] = field(default_factory=dict)
+    """The evidence that processes of decode sides have ended, as the prefill side finds it."""
     spawned: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.fabric = Fabric(automatic=self.automatic, drops_metadata=self.drops_metadata)
         self.clock = ManualClock()
         self.agent: ScriptedAgent = self.fabric.agent("prefill", scripted=True)
-        self.pool, self.aux = memory(1)
+        self.pool, self.aux = memory(1, self.pages)
         options = SenderOptions(self.profile, 30.0, 5.0, 60.0, self.error_ends_reads)
         # The scripted agent answers bytes to add_remote_agent, as the real one does against its annotation.
         transport: Any = self.agent
@@ -92,6 +98,7 @@ class Rig:
             clock=self.clock,
             transport_errors=ERRORS,
             spawn=self._spawn,
+            look=lambda process: self.ended_peers.get(process),
         )
         self.decodes: dict[str, Side] = {}
         for name in self.peers:
@@ -112,10 +119,31 @@ class Rig:
     def start(self, name: str) -> Side:
         """Start, or restart, a decode process; it has not registered with the prefill side yet."""
         agent: Any = self.fabric.agent(name)
-        pool, aux = memory(None)
-        decode: Decode[Any, Any] = Decode(agent, pool, aux, clock=self.clock, transport_errors=ERRORS)
+        pool, aux = memory(None, self.pages)
+        decode: Decode[Any, Any] = Decode(
+            agent,
+            pool,
+            aux,
+            clock=self.clock,
+            transport_errors=ERRORS,
+            spawn=self._spawn,
+            look=lambda _: self.ended,
+        )
         self.decodes[name] = Side(agent, pool, aux, decode)
         return self.decodes[name]
+
+    def introduce(self) -> None:
+        """The decode sides know the prefill side, and are connected to it."""
+        for side in self.decodes.values():
+            side.decode.add_initiator(self.prefill.introduction())
+
+    def talk(self, seconds: float = 0.0) -> None:
+        """Each side reads what the other has said until then, and what it answers."""
+        self.clock.now += seconds
+        for _ in range(2):
+            self.drain()
+            self.prefill.drain()
+        self.drain()
 
     def infos(
         self, room: int, pages: tuple[int, ...], aux: int | None = 1

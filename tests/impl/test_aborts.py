@@ -5,20 +5,22 @@ from __future__ import annotations
 import pytest
 from tests.impl.rig import Rig, end, failure, ids
 
-from kvsender_nixl.exchange import AbortRequest, parse_message
+from kvsender_nixl.exchange import parse_message
 from kvsender_nixl.initiator import PeerAborted
+from kvsender_nixl.status import AbortRequest
 from kvsender_spec.contract import Attribution, KVPoll
 from kvsender_spec.faults import Kind, Point
 
 
 def give_up(rig: Rig, token: str, room: int = 7) -> None:
     """The word travels as a notification of the peer's."""
-    rig.agent.deliver("decode0", AbortRequest(room, token, "decode0").to_bytes())
+    incarnation = rig.decodes["decode0"].decode.metadata().incarnation
+    rig.agent.deliver("decode0", AbortRequest(room, token, "decode0", incarnation).to_bytes())
     rig.prefill.drain()
 
 
 def test_the_message_is_read_as_it_was_written() -> None:
-    request = AbortRequest(-3, "t-1", "decode0")
+    request = AbortRequest(-3, "t-1", "decode0", "p-1")
     assert parse_message(request.to_bytes()) == request
     with pytest.raises(ValueError, match="is not a token"):
         parse_message(AbortRequest(1, "", "decode0").to_bytes())

@@ -9,7 +9,7 @@ import pytest
 from tests.budget import RUNS
 
 from kvsender_nixl.adapter import ReferenceSystem, adapter, latch
-from kvsender_nixl.transfers import Quarantine
+from kvsender_nixl.quarantine import Quarantine
 from kvsender_spec.clauses import CLAUSES, Level, claimed
 from kvsender_spec.kit.adapter import RoomPlan
 from kvsender_spec.kit.check import Outcome, check

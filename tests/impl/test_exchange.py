@@ -23,8 +23,8 @@ from kvsender_nixl.notifications import (
 )
 
 KV = Layout((Region(4096, 16, 4), Region(8192, 8, 4)), "VRAM", 1)
-METADATA = PeerMetadata("decode", b"\x00blob\xff", KV, Layout((Region(1, 2, 3),)))
-INFO = TransferInfo(7, "token-1", "decode", ids(3, 1, 2), 5, False, 2)
+METADATA = PeerMetadata("decode", b"\x00blob\xff", KV, Layout((Region(1, 2, 3),)), "p-1")
+INFO = TransferInfo(7, "token-1", "decode", ids(3, 1, 2), 5, False, 2, incarnation="p-1")
 
 
 @pytest.mark.parametrize("metadata", [METADATA, PeerMetadata("decode", b"", KV, None)])
@@ -39,7 +39,7 @@ def test_transfer_info(info: TransferInfo) -> None:
     assert parsed.dst_kv_indices.dtype == np.int32
     assert parsed.dst_kv_indices.tolist() == info.dst_kv_indices.tolist()
     assert vars(parsed).keys() == vars(info).keys()
-    for name in ("room", "token", "agent_name", "dst_aux_index", "is_dummy", "required_dst_info_num"):
+    for name in ("room", "token", "agent_name", "dst_aux_index", "is_dummy", "required_dst_info_num", "incarnation"):
         assert getattr(parsed, name) == getattr(info, name)
 
 
@@ -86,6 +86,10 @@ def test_damaged_messages_say_what_is_wrong() -> None:
         (changed(INFO.to_bytes(), is_dummy=1), "is_dummy is 1"),
         (changed(INFO.to_bytes(), required_dst_info_num=0), "required_dst_info_num is 0"),
         (changed(METADATA.to_bytes(), agent_metadata="AAAA"), "damaged"),
+        (changed(INFO.to_bytes(), incarnation=None), "incarnation is None, not a string"),
+        (changed(INFO.to_bytes(), incarnation="a b"), "incarnation 'a b' is not 0 to 64"),
+        (changed(METADATA.to_bytes(), incarnation=7), "incarnation is 7, not a string"),
+        (changed(METADATA.to_bytes(), incarnation="x" * 65), "is not 0 to 64"),
         (changed(METADATA.to_bytes(), kv=None), "kv is not a layout"),
         (changed(METADATA.to_bytes(), kv={"regions": [[1, 2]]}), "mem_type is None"),
         (changed(METADATA.to_bytes(), kv={"regions": [[1, 2]], "mem_type": "DRAM"}), r"regions has \[1, 2\]"),

@@ -173,7 +173,8 @@ def test_transfer_deadline_and_drain_deadline() -> None:
     rig.clock.now += 0.1
     assert sender.poll() is KVPoll.Transferring  # the first chunk is done, the others have 10 s left
     rig.clock.now += 10
-    assert sender.poll() is KVPoll.Transferring
+    for _ in range(4):  # nobody looked for 10 s
+        assert sender.poll() is KVPoll.Transferring
     rig.clock.now += 4.9
     assert sender.poll() is KVPoll.Transferring
     rig.clock.now += 0.1
@@ -192,6 +193,51 @@ def test_transfer_deadline_and_drain_deadline() -> None:
     assert released_once(rig)
 
 
+def questions(rig: Rig) -> int:
+    return sum(event.point is Point.CHECK for event in rig.fabric.events)
+
+
+def test_what_a_failed_room_asks_in_one_call_does_not_grow_with_its_chunks() -> None:
+    rig = Rig(automatic=False, pages=200)
+    sender, _ = rig.open(pages=tuple(range(200)), aux=None)
+    for page in range(200):
+        sender.send(ids(page))
+    sender.abort()
+    for _ in range(20):
+        before = questions(rig)
+        assert sender.poll() is KVPoll.Transferring
+        assert questions(rig) - before <= 16
+    for handle in rig.flying():
+        rig.fabric.finish(handle)
+    del handle
+    assert end(sender, 14) is KVPoll.Failed, "each of them is asked in its turn"
+    assert not rig.prefill.quarantined_pages()
+    assert released_once(rig)
+
+
+def test_what_a_sweep_asks_does_not_grow_with_what_is_left() -> None:
+    rig = Rig(automatic=False, pages=40)
+    for room in range(20):
+        sender, _ = rig.open(room=room, pages=tuple(range(40)), aux=None)
+        for page in range(40):
+            sender.send(ids(page))
+        sender.clear()
+    for seconds in (0.0, 6.0, 0.0):
+        rig.clock.now += seconds
+        for _ in range(10):
+            before = questions(rig)
+            rig.prefill.sweep()
+            assert questions(rig) - before <= 64
+    for handle in rig.flying():
+        rig.fabric.finish(handle)
+    del handle
+    for _ in range(40):
+        rig.prefill.sweep()
+    assert rig.prefill.residue() == 0
+    assert not rig.prefill.quarantined_pages()
+    assert released_once(rig)
+
+
 def test_a_completion_beats_the_deadline() -> None:
     rig = Rig(automatic=False)
     sender, _ = rig.open()
@@ -201,6 +247,48 @@ def test_a_completion_beats_the_deadline() -> None:
         rig.fabric.finish(handle)
     rig.clock.now += 1000
     assert sender.poll() is KVPoll.Success
+
+
+def test_an_owner_that_was_away_for_longer_than_the_timeout_is_no_failure() -> None:
+    """Without a progress thread nothing moves while nobody looks; then the first looks move it."""
+    rig = Rig(automatic=False)
+    sender, receivers = rig.open()
+    sender.send(ids(0, 1, 2))
+    rig.clock.now += 1000
+    assert sender.poll() is KVPoll.Transferring
+    rig.clock.now += 0.5
+    assert sender.poll() is KVPoll.Transferring
+    for handle in rig.flying():
+        rig.fabric.finish(handle)
+    assert end(sender) is KVPoll.Success
+    rig.drain()
+    assert receivers[0].poll() is KVPoll.Success
+
+
+@pytest.mark.parametrize("step", [0.01, 0.5, 2.0, 100.0])
+def test_an_owner_that_looks_seldom_comes_to_an_end_all_the_same(step: float) -> None:
+    rig = Rig(automatic=False)
+    sender, _ = rig.open()
+    sender.send(ids(0, 1, 2))
+    rig.clock.now += 1000
+    for _ in range(1 + max(4, int(1.1 / step))):
+        sender.poll()
+        rig.clock.now += step
+    rig.clock.now += 10
+    assert end(sender) is KVPoll.Failed
+    assert failure(sender).attribution is Attribution.DEADLINE
+
+
+def test_a_room_whose_owner_was_away_takes_what_its_peers_have_sent_before_it_gives_up() -> None:
+    rig = Rig()
+    sender = rig.prefill.sender(7)
+    sender.init(3, 2)
+    [(_, info)] = rig.infos(7, (5, 6, 7)).values()
+    rig.agent.deliver("decode0", info.to_bytes())
+    rig.clock.now += 1000
+    assert sender.poll() is KVPoll.Bootstrapping
+    rig.prefill.drain()
+    assert sender.poll() is KVPoll.WaitingForInput
 
 
 def test_release_that_raises_is_tried_again() -> None:

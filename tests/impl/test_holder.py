@@ -12,7 +12,6 @@ import pytest
 from tests.impl.holding import DONE, FAILED, LET_GO, QUIESCED, Holding
 from tests.impl.rig import ids
 
-from kvsender_nixl.exchange import AbortRequest
 from kvsender_nixl.held import HeldRoom, ReaderFailed
 from kvsender_nixl.holding import MOST_EARLY, Evidence, HolderOptions
 from kvsender_nixl.notifications import (
@@ -22,6 +21,7 @@ from kvsender_nixl.notifications import (
     RenewNotification,
     SuccessNotification,
 )
+from kvsender_nixl.status import AbortRequest
 from kvsender_spec.contract import Attribution, KVPoll, KVTransferError, KVUsageError, TransferAborted, TransferTimeout
 from kvsender_spec.faults import Fault, Kind, Point
 
@@ -152,7 +152,7 @@ def test_a_renewal_after_the_end_is_answered_lost_each_time() -> None:
     assert side.told() == [side.lost()]
     side.renew((7, "t"))
     assert side.told() == [side.lost()]
-    assert (side.holder.drained.lost, side.holder.drained.renewed) == (2, 0)
+    assert (side.holder.drained.lapsed, side.holder.drained.renewed) == (2, 0)
 
 
 def test_a_renewal_that_has_no_lease_is_answered_lost_and_the_others_of_it_are_renewed() -> None:
@@ -167,7 +167,7 @@ def test_a_renewal_that_has_no_lease_is_answered_lost_and_the_others_of_it_are_r
     side.renew((7, "t"))
     assert side.told() == [side.lost()], "its part of the room is over"
     side.renew((7, "t"), name="stranger")
-    assert (side.holder.drained.lost, side.holder.drained.renewed) == (4, 1)
+    assert (side.holder.drained.lapsed, side.holder.drained.renewed) == (4, 1)
     assert held.lease_end == side.clock.now + 20
 
 

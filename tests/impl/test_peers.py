@@ -14,6 +14,7 @@ from kvsender_nixl.sender import KVSender
 from kvsender_spec.contract import (
     Attribution,
     KVPoll,
+    KVUsageError,
 )
 from kvsender_spec.faults import Kind, Point
 
@@ -121,6 +122,27 @@ def test_a_peer_that_cannot_be_connected_stays_broken_and_is_tried_again() -> No
     again, _ = rig.open(room=9)
     again.send(ids(1, 2, 3))
     assert end(again) is KVPoll.Success
+
+
+def test_an_old_process_that_still_asks_is_refused_when_a_new_one_has_registered() -> None:
+    """A rolling update: the page ids of the old process are no pages of the new one's."""
+    rig = Rig()
+    old = rig.decodes["decode0"]
+    (receiver, late), (aborted, early) = (rig.infos(room, (5, 6, 7))["decode0"] for room in (7, 8))
+    rig.prefill.add_transfer_info(early)
+    new = rig.start("decode0")
+    rig.prefill.register_peer(new.decode.metadata())
+    for message in (late, aborted.abort_request()):
+        rig.agent.deliver("decode0", message.to_bytes())
+    rig.prefill.drain()
+    assert rig.prefill.drained.refused == 2
+    with pytest.raises(KVUsageError, match=f"'{late.incarnation}' of peer 'decode0' speaks, and '.*' has registered"):
+        rig.prefill.add_transfer_info(late)
+    assert late.incarnation == old.decode.metadata().incarnation != new.decode.metadata().incarnation
+    sender = rig.prefill.sender(7)
+    sender.init(3)
+    assert sender.poll() is KVPoll.Bootstrapping, "the old process's room is not open"
+    del receiver
 
 
 def test_an_offer_that_does_not_fit_is_the_peers_fault() -> None:

@@ -12,6 +12,8 @@ import torch
 from tests.impl.rig import ids, memory
 
 from kvsender_nixl.agent import create_agent
+from kvsender_nixl.lab.memory import REQUEST, Arrays, Memory
+from kvsender_nixl.lab.peer import LabPeer
 from kvsender_nixl.lab.process import NIXL_ENV
 from kvsender_nixl.listener import fetch_metadata
 from kvsender_nixl.prefill import Prefill
@@ -109,6 +111,61 @@ def test_socket_exchange() -> None:
     pair.transfer(1, lambda info: pair.decode_agent.send_notif(name, info.to_bytes()))
     assert pair.prefill.drained.malformed == 1
     assert pair.prefill.drained.refused == 0
+
+
+def test_source_pages_of_a_killed_peer_come_back_when_its_process_is_found_gone() -> None:
+    victim = LabPeer(1)
+    victim.begin("decode-victim")
+    metadata = victim.metadata
+    try:
+        agent: nixl_agent = create_agent("prefill-victim")
+        pool = Arrays(Memory.filled(1, REQUEST).regions)
+        aux = Arrays(Memory.filled(1, REQUEST).slots)
+        prefill: Prefill[nixl_prepped_dlist_handle, nixl_xfer_handle] = Prefill(
+            agent, pool, aux, SenderOptions(drain_timeout_s=0.5)
+        )
+        prefill.register_peer(metadata)
+        victim.remote.hold(True)
+        prefill.add_transfer_info(
+            victim.decode.open(1, "t", "prefill-victim", range(500), None, is_dummy=False, required=1)
+        )
+        sender = prefill.sender(1)
+        sender.init(500)
+        sender.send(ids(*range(500)))
+        sender.poll()
+        victim.process.sigkill()
+        wait(lambda: sender.poll().terminal)
+        assert sender.poll() is KVPoll.Failed
+        assert len(prefill.quarantined_pages()) in (0, 500), "the first sweep may have found it gone"
+
+        def free() -> bool:
+            prefill.sweep()
+            return not prefill.quarantined_pages()
+
+        wait(free)
+    finally:
+        victim.close()
+
+
+def test_an_agent_whose_name_is_no_text_is_survived() -> None:
+    """As nixl 1.5.1 does it: the whole batch is lost. Where a newer one keeps it, this test says so."""
+    from nixl import _bindings
+
+    pair = Pair("names")
+    name: Any = b"ba\xffd"
+    stranger: Any = _bindings.nixlAgent(name, _bindings.nixlAgentConfig())
+    stranger.createBackend("UCX", stranger.getPluginParams("UCX")[0])
+    stranger.loadRemoteMD(pair.decode_agent.get_agent_metadata())
+    stranger.genNotif(pair.decode_agent.name, b"hello")
+
+    def lost() -> bool:
+        pair.decode.drain()
+        stranger.getNotifs({}, [])
+        return pair.decode.drained.lost == 1
+
+    wait(lost)
+    pair.prefill.register_peer(pair.decode.metadata())
+    pair.transfer(1, pair.prefill.add_transfer_info)
 
 
 def test_silent_peer() -> None:

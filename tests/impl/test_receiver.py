@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from tests.impl.rig import Rig, ids
@@ -84,6 +85,7 @@ def test_deadline_and_abort() -> None:
     aborted.abort()
     assert aborted.poll() is KVPoll.Failed
     rig.clock.now += 299
+    rig.drain()
     assert late.poll() is KVPoll.WaitingForInput
     rig.clock.now += 1
     assert late.poll() is KVPoll.Failed
@@ -97,7 +99,8 @@ def test_deadline_and_abort() -> None:
             receiver.failure_exception()
         assert caught.value.attribution is attribution
         assert isinstance(caught.value.__cause__, cause)
-        assert receiver.quarantined_pages() == {4, 5}
+    assert aborted.quarantined_pages() == {4, 5}
+    assert late.quarantined_pages() == frozenset(), "what was told late frees its pages all the same"
 
 
 def test_strays_and_garbage_are_counted() -> None:
@@ -113,6 +116,39 @@ def test_strays_and_garbage_are_counted() -> None:
     receiver.clear()
     tell(rig, NOTIFICATIONS[0].to_bytes())
     assert drained.stray == 4
+
+
+def test_an_agent_whose_name_is_no_text_ends_no_loop() -> None:
+    """The binding of NIXL raises then, and what had arrived is lost; it is asked for again."""
+    rig = Rig()
+    rig.introduce()
+    sender, [receiver] = rig.open()
+    sender.send(ids(0, 1, 2))
+    sender.poll()
+    agents: list[Any] = [rig.agent, rig.decodes["decode0"].agent]
+    for agent in agents:
+        take = agent.get_new_notifs
+
+        def lose(take: Any = take) -> Any:
+            take()
+            raise UnicodeDecodeError("utf-8", b"ba\xffd", 2, 3, "invalid start byte")
+
+        agent.get_new_notifs = lose
+    assert rig.decodes["decode0"].decode.drain() == rig.prefill.drain() == 0
+    assert rig.decodes["decode0"].decode.drained.lost == rig.prefill.drained.lost == 1
+    for agent in agents:
+        del agent.get_new_notifs
+    assert receiver.poll() is KVPoll.WaitingForInput
+    rig.talk(5.0)
+    assert receiver.poll() is KVPoll.Success
+
+
+def test_mistakes_end_no_loop(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    agent: Any = rig.decodes["decode0"].agent
+    agent.get_new_notifs = lambda: 1 / 0
+    assert rig.decodes["decode0"].decode.drain() == 0
+    assert any(record.exc_info for record in caplog.records)
 
 
 def test_dummies_wait_for_nothing() -> None:

@@ -6,10 +6,11 @@ import pytest
 from tests.impl.holding import Holding
 from tests.impl.rig import end, ids
 
-from kvsender_nixl.exchange import Grant, LeaseLost, parse_message
+from kvsender_nixl.exchange import Grant, parse_message
 from kvsender_nixl.held import HeldRoom
 from kvsender_nixl.initiator import PeerAborted
 from kvsender_nixl.notifications import MOST_RENEWED, RenewNotification, parse_told_holder
+from kvsender_nixl.status import LeaseLost
 from kvsender_spec.contract import Attribution, KVPoll, KVTransferError, KVUsageError
 
 

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from kvsender_nixl.lab.peer import LabPeer
     from kvsender_nixl.lab.real_world import RealFront, RealInitiator, RealWorld, Wire
     from kvsender_nixl.side import SenderOptions
+    from kvsender_nixl.witness import ProcessIdentity
     from kvsender_spec.history.recording_agent import Transfer
+
+
+def _no_look(_: ProcessIdentity) -> None:
+    """The scenarios say themselves when a process has ended, so that pages are held until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class Sending(Direction):
         self._name: Final = name
         self.memory = world.pristine.copy()
         aux = AuxBuffers([torch.from_numpy(slots) for slots in self.memory.slots])
-        self.front = self._prefill = Prefill(wire, _pool(self.memory), aux, options, clock=clock)
+        self.front = self._prefill = Prefill(wire, _pool(self.memory), aux, options, clock=clock, look=_no_look)
 
     def bind(self, room: int) -> Bound:
         sender = self._prefill.sender(room)
@@ -157,7 +162,7 @@ class Reading(Direction):
         self._before: Final = world.empty
         self._source: Final = world.pristine
         self.memory = world.empty.copy()
-        self.front = self._decode = PullDecode(wire, _pool(self.memory), options, clock=clock)
+        self.front = self._decode = PullDecode(wire, _pool(self.memory), options, clock=clock, look=_no_look)
         self._regions: Final[dict[tuple[int, str], tuple[int, ...]]] = {}
         """By the key of a room and the name of a holder."""
 

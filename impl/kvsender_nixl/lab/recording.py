@@ -107,6 +107,8 @@ class Recording:
     def heard(self, peer: str, message: bytes) -> None:
         """A peer was told something; it is read as the peer reads it."""
         notification = read_notification(message)
+        if notification is None:
+            return
         self.tell(
             partial(
                 NotificationHeard,
