@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, TypeVar
 
+from kvsender_spec.contract import Operation
 from kvsender_spec.faults import Fault, Kind, Point
 from kvsender_spec.lines import shown
 from kvsender_spec.trace import BYTES_ONLY, Call, Misuse, Overlap, Progress, Refilled, Setup, Step, TraceError
@@ -27,8 +28,9 @@ _CHURN: Final = _last_words(Setup(churn=True))
 _REFILLED: Final = {_last_words(Setup(refilled=which)): which for which in Refilled if which is not Refilled.ALL}
 
 
-def parse_step(text: str) -> Step:
-    """Read what ``str`` makes of a step. ``wait`` and ``wait_long``, which are about no room, may come without one.
+def parse_step(text: str, operation: Operation = "WRITE") -> Step:
+    """Read what ``Step.told`` makes of a step. ``wait`` and ``wait_long``, which are about no room, may come without
+    one.
 
     Raises TraceError, which names the word, for anything else.
     """
@@ -37,7 +39,7 @@ def parse_step(text: str) -> Step:
     name_and_room, after, finished = what.partition(" after ")
     name, bracket, number = name_and_room.partition("(")
     number, _, opening = number.removesuffix(")").partition(" opening ")
-    call = _named(Call, name)
+    call = Call.SEND if (name, operation) == ("read", "READ") else _named(Call, name)
     if not bracket and call not in _OF_NOTHING:
         raise TraceError(f"{name_and_room!r} names no room or peer: write {name}(0)")
     fault: Fault | None = None
@@ -57,7 +59,7 @@ def parse_step(text: str) -> Step:
         opening=_count(opening) if opening else 0,
     )
     # There is one way to write a step; this refuses what the lines above read too kindly.
-    written = str(step)
+    written = step.told(operation)
     if text != written:
         raise TraceError(f"{text!r} is no step: did you mean {written!r}?")
     return step
