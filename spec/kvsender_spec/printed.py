@@ -37,8 +37,9 @@ _BEGINS: Final[dict[str, tuple[Role, Operation]]] = {
 }
 
 
-def parse_step(text: str) -> Step:
-    """Read what ``str`` makes of a step. ``wait`` and ``wait_long``, which are about no room, may come without one.
+def parse_step(text: str, operation: Operation = "WRITE") -> Step:
+    """Read what ``Step.told`` makes of a step. ``wait`` and ``wait_long``, which are about no room, may come without
+    one.
 
     Raises TraceError, which names the word, for anything else.
     """
@@ -48,7 +49,7 @@ def parse_step(text: str) -> Step:
     name_and_room, by, initiator = name_and_room.partition(" by peer ")
     name, bracket, number = name_and_room.partition("(")
     number, _, opening = number.removesuffix(")").partition(" opening ")
-    call = _named(Call, name)
+    call = Call.SEND if (name, operation) == ("read", "READ") else _named(Call, name)
     if not bracket and call not in _OF_NOTHING:
         raise TraceError(f"{name_and_room!r} names no room or peer: write {name}(0)")
     fault: Fault | None = None
@@ -72,7 +73,7 @@ def parse_step(text: str) -> Step:
         how=how,
     )
     # There is one way to write a step; this refuses what the lines above read too kindly.
-    written = str(step)
+    written = step.told(operation)
     if text != written:
         raise TraceError(f"{text!r} is no step: did you mean {written!r}?")
     return step

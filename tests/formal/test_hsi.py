@@ -12,7 +12,12 @@ from kvsender_spec.formal.suite.hsi import NotMinimal, cover, identify, prefix_f
 from kvsender_spec.formal.suite.letters import Reading
 from kvsender_spec.formal.suite.mealy import Mealy, difference, minimise
 
-SIZES = {Reading.PATIENT: (780, 12005), Reading.PROMPT: (464, 7202)}
+SIZES = {
+    Reading.PATIENT: (780, 12005),
+    Reading.PROMPT: (464, 7202),
+    Reading.PATIENT_LOOKING: (967, 14832),
+    Reading.PROMPT_LOOKING: (552, 8506),
+}
 
 
 def found(machine: Mealy[str, int], other: Mealy[str, int], sequences: tuple[tuple[str, ...], ...]) -> bool:

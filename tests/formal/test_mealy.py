@@ -14,9 +14,10 @@ from kvsender_spec.formal.suite.mealy import Mealy, difference, minimise, separa
 from kvsender_spec.formal.suite.sender import SpecSender, explore, extract
 from kvsender_spec.kit.search.learn import Ask, learn_machine
 
-STATES = {Reading.PATIENT: 16, Reading.PROMPT: 12}
+STATES = {Reading.PATIENT: 16, Reading.PROMPT: 12, Reading.PATIENT_LOOKING: 18, Reading.PROMPT_LOOKING: 14}
 machine_of = cache(extract)
 """Extracted once for all tests."""
+HOLDER_GONE = (Letter.LAST, Letter.POLL_PEER_0, Letter.POLL_LOST_0, Letter.POLL_PEER_1)
 LAST, ABORT, EXCEPTION = Letter.LAST, Letter.ABORT, Letter.FAILURE_EXCEPTION
 
 
@@ -41,7 +42,7 @@ def test_it_is_minimal_and_the_same_each_time(reading: Reading) -> None:
 def test_what_is_learned_from_the_tables_is_bisimilar_to_what_is_extracted(reading: Reading) -> None:
     # The extraction trusts that SpecSender.key tells states apart well enough; learning knows nothing of the key.
     learned, sequences, stopped = learn_machine(
-        asked(lambda: SpecSender(reading)), tuple(Letter), random_sequences=3000
+        asked(lambda: SpecSender(reading)), tuple(Letter), random_sequences=10_000
     )
     assert stopped == ""
     assert sequences > 1000
@@ -101,6 +102,9 @@ def test_an_abstraction_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatc
         (Reading.PATIENT, (Letter.POLL_LOST_1, Letter.SEND, Letter.POLL), Answer.PENDING),
         (Reading.PATIENT, (Letter.SEND_SECOND_REJECTED, Letter.POLL_PEER_0), Answer.FAILED),
         (Reading.PATIENT, (Letter.SEND_FIRST_REJECTED, Letter.SEND), Answer.RETURNS),
+        (Reading.PATIENT, HOLDER_GONE, Answer.SUCCESS),
+        (Reading.PATIENT_LOOKING, HOLDER_GONE, Answer.FAILED),
+        (Reading.PATIENT_LOOKING, (LAST, Letter.POLL_ALL, Letter.POLL_LOST_0), Answer.SUCCESS),
     ],
 )
 def test_what_the_contract_says_of_some_sequences(reading: Reading, sequence: CallSequence, last: Answer) -> None:

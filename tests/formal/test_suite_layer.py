@@ -12,16 +12,19 @@ from tests.formal.fast import DEEP, SHALLOW, Fast, ask
 from tests.formal.test_mealy import machine_of
 from tests.kit.test_cli import kvsender
 from tests.mutants.inline import InlineAdapter, InlineSender
-from tests.mutants.registry import Mutant
+from tests.mutants.inline_reader import InlineReader, ReaderAdapter
+from tests.mutants.readers import NeverLooksAtTheGrant
+from tests.mutants.registry import CORRECT_READERS, Mutant
 from tests.mutants.seed import AfterTheFix, SeedAdapter
 from tests.mutants.suite_kills import INLINE, OUTSIDE, STRICT, hunt
 from tests.mutants.workers import WorkerAdapter
 
 import kvsender_nixl.adapter as reference
+import kvsender_nixl.reader_adapter as reader
 from kvsender_spec.contract import TransferAborted
 from kvsender_spec.formal.suite.hsi import suite
 from kvsender_spec.formal.suite.letters import Answer, Letter, Reading
-from kvsender_spec.kit import toy
+from kvsender_spec.kit import toy, toy_reader
 from kvsender_spec.kit.adapter import Adapter, World
 from kvsender_spec.kit.check import Outcome, Report, check
 from kvsender_spec.kit.parts import abilities
@@ -29,6 +32,7 @@ from kvsender_spec.kit.replay import replay
 from kvsender_spec.kit.run import calls
 from kvsender_spec.kit.search.complete import SuiteReport, run_suite
 from kvsender_spec.kit.search.sequences import EVERY_CLAUSE, compare, reading_of, run_sequence, setup_of, too_long
+from kvsender_spec.machine import State
 from kvsender_spec.report.html import to_html
 from kvsender_spec.report.json import to_json
 from kvsender_spec.report.junit import to_junit
@@ -70,6 +74,45 @@ def test_a_state_too_many_takes_an_extra_state_to_find() -> None:
     assert missed == ["SecondAbortRevives"]
 
 
+@pytest.mark.parametrize("adapter", [reader.adapter, *CORRECT_READERS], ids=lambda adapter: adapter.name)
+def test_a_right_reader_answers_every_sequence_of_k_0(adapter: Adapter) -> None:
+    report = report_of(adapter)
+    assert report.passed, report.shown
+    assert (report.states, report.letters, report.sequences) == (18, 17, 967)
+    assert report.reading is Reading.PATIENT_LOOKING
+    assert report.domain.startswith("complete for deterministic readers with at most 18+0 states")
+
+
+def test_a_reader_that_has_no_need_of_its_holders_any_more_has_another_machine() -> None:
+    assert reading_of(ReaderAdapter(NeverLooksAtTheGrant)) is Reading.PATIENT
+    assert reading_of(toy_reader.adapter) is Reading.PROMPT_LOOKING
+
+
+class LooksMuchLater(InlineReader):
+    """Waits for some more polls before it looks at the grant. A letter does not stand for so many."""
+
+    waits = 9
+
+    def complete(self) -> bool:
+        if self.grants is None and self.closed and self.state is State.SENDING and self.waits:
+            self.waits -= all(part.state == "done" for part in self.parts)
+            return False
+        return super().complete()
+
+
+def test_a_reader_that_takes_more_polls_than_a_letter_has_is_not_complete() -> None:
+    adapter = ReaderAdapter(LooksMuchLater)
+    seen = run_sequence(adapter, (Letter.LAST, Letter.POLL_ALL), ignoring=EVERY_CLAUSE)
+    mismatch = compare(seen, reading_of(adapter))
+    assert mismatch is not None
+    assert (mismatch.expected, mismatch.observed) == (Answer.SUCCESS, Answer.PENDING)
+
+
+def test_what_was_posted_before_a_letter_does_not_finish_with_what_is_posted_in_it() -> None:
+    seen = run_sequence(ReaderAdapter(), (Letter.LAST, Letter.POLL_PEER_0, Letter.POLL, Letter.POLL_PEER_1))
+    assert [s.answer for s in seen.seen] == [Answer.ASKS, Answer.PENDING, Answer.PENDING, Answer.SUCCESS]
+
+
 class AbortsAtOnce(InlineSender):
     """Reports an abort at once and an error when it has drained. The contract allows both."""
 
@@ -96,7 +139,7 @@ def test_a_sender_that_mixes_the_readings_is_not_accused() -> None:
 
 def test_every_inline_mutant_is_told_apart_or_it_is_said_why_not() -> None:
     assert OUTSIDE.keys() <= {mutant.name for mutant in INLINE}
-    assert len(INLINE) - len(OUTSIDE) == 37
+    assert len(INLINE) - len(OUTSIDE) == 37 + 13
 
 
 @pytest.mark.parametrize("mutant", [m for m in INLINE if m.name not in OUTSIDE], ids=lambda mutant: mutant.name)

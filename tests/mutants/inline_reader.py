@@ -145,7 +145,7 @@ class InlineReader(InlineSender):
 
 
 class ReaderAdapter(InlineAdapter):
-    """Makes the kit's systems from a reader class."""
+    """Makes the kit's systems from a reader class. It has the name of what is particular: the system, or the reader."""
 
     operation: Operation = "READ"
 
@@ -153,6 +153,8 @@ class ReaderAdapter(InlineAdapter):
         self, sender_class: type[InlineReader] = InlineReader, system_class: type[ReaderSystem] = ReaderSystem
     ) -> None:
         super().__init__(sender_class, system_class)
+        if system_class is not ReaderSystem:
+            self.name = system_class.__name__
 
 
 adapter = ReaderAdapter()

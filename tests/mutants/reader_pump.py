@@ -136,12 +136,11 @@ _BROKEN: Final = (StopsAtTheFirstThatWaits, FailedOnceIsFailedForEver)
 
 
 class PumpAdapter(ReaderAdapter):
-    """Each is named after its system, because the reader is the same."""
+    """The reader is the same in each."""
 
     def __init__(self, system_class: type[PumpSystem] = PumpSystem) -> None:
         super().__init__(PumpedReader, system_class)
-        self.name = system_class.__name__
 
 
 adapter: Final = PumpAdapter()
-BROKEN: Final = tuple((PumpAdapter(broken), broken.breaks) for broken in _BROKEN)
+ADAPTERS: Final = tuple((PumpAdapter(broken), broken) for broken in _BROKEN)

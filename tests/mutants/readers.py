@@ -417,11 +417,10 @@ _READERS: Final = (
     *(LooksAtTheBytes, StampsEscape, IgnoresRefusedStamps),
     *(WrapsPagesRound, CountsFromTheEnd, ReadsWhatThereIs, ComparesTheStampsThatThereAre),
 )
-BROKEN_READERS: Final = (
-    *((ReaderAdapter(reader), reader.breaks) for reader in _READERS),
-    (ReaderAdapter(system_class=ListsOutliveTheirHolder), ListsOutliveTheirHolder.breaks),
+ADAPTERS: Final = (
+    *((ReaderAdapter(reader), reader) for reader in _READERS),
+    (ReaderAdapter(system_class=ListsOutliveTheirHolder), ListsOutliveTheirHolder),
 )
-"""Each with the clause that it breaks."""
 
 
 def turned_round(sender: type[InlineSender]) -> type[InlineReader]:

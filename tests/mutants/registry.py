@@ -1,4 +1,4 @@
-"""Every broken sender in one list, with the clause that it is meant to break, and the senders that break nothing."""
+"""Every broken sender and reader, with the clause that it is meant to break, and those that break nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from tests.mutants.adopters import ADAPTERS as ADOPTERS
 from tests.mutants.broken import BROKEN
 from tests.mutants.clause_by_clause import ADAPTERS
 from tests.mutants.inline import InlineAdapter
+from tests.mutants.inline_reader import ReaderAdapter
 from tests.mutants.kinds import ADAPTERS as KINDS
 from tests.mutants.needs_nixl import adapter as needs_nixl
+from tests.mutants.reader_pump import ADAPTERS as PUMPS
+from tests.mutants.reader_pump import adapter as pump
+from tests.mutants.readers import ADAPTERS as READING
 from tests.mutants.seed import AfterTheFix, BeforeTheFix, SeedAdapter
 from tests.mutants.styles import STYLES
 from tests.mutants.waiting import ADAPTERS as WAITING
@@ -22,12 +26,12 @@ from tests.mutants.worker_latch import LATCH_MUTANTS
 from tests.mutants.worker_threads import ENGINE_MUTANTS, THREAD_MUTANTS
 from tests.mutants.workers import WorkerAdapter
 
-from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.adapter import Adapter, operation_of
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One broken sender."""
+    """One broken sender, or reader."""
 
     adapter: Adapter
     breaks: str
@@ -40,6 +44,10 @@ class Mutant:
     @property
     def name(self) -> str:
         return self.adapter.name
+
+    @property
+    def reads(self) -> bool:
+        return operation_of(self.adapter) == "READ"
 
 
 def _mutant(adapter: Adapter, broken: type) -> Mutant:
@@ -58,5 +66,8 @@ MUTANTS: Final = (
     *(_mutant(WorkerAdapter(sender), sender) for sender in (*LATCH_MUTANTS, *FLIGHT_MUTANTS, *THREAD_MUTANTS)),
     *(_mutant(WorkerAdapter(engine_class=engine), engine) for engine in ENGINE_MUTANTS),
 )
+READERS: Final = tuple(_mutant(adapter, broken) for adapter, broken in (*READING, *PUMPS))
+EVERY: Final = (*MUTANTS, *READERS)
 CORRECT: Final[tuple[Adapter, ...]] = (InlineAdapter(), WorkerAdapter(), acking, *STYLES)
 """The first two were written apart from each other and from the reference sender, which is the third."""
+CORRECT_READERS: Final[tuple[Adapter, ...]] = (ReaderAdapter(), pump)

@@ -1,4 +1,4 @@
-"""Which of the inline mutants the complete suite tells apart: ``make suite-kills``.
+"""Which of the mutants without workers the complete suite tells apart, senders and readers: ``make suite-kills``.
 
 What it cannot tell apart lies outside its alphabet, and ``OUTSIDE`` says why; a test holds the list against the
 registry. A sequence of k=0 is the beginning of sequences of k=1, so what k=0 kills k=1 kills as well.
@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from tests.mutants.registry import MUTANTS, Mutant
+from tests.mutants.registry import EVERY, Mutant
 
 from kvsender_spec.kit.parts import abilities
 from kvsender_spec.kit.search.complete import SuiteReport, run_suite
@@ -65,10 +65,30 @@ OUTSIDE: Final = {
     "FirstContactRaises": "no letter is a first contact",
     "MakesUntilMade": "no letter makes a transfer impossible: posts are rejected, and makes are not",
     "Careless": "no letter is a mistake of the caller",
+    **dict.fromkeys(
+        (
+            "NeverLooksAtTheGrant",
+            "LooksAtTheGrantBefore",
+            "LooksAtOneHolder",
+            "LooksAtTheFirstPage",
+            "LooksAtTheLastPage",
+            "TakesANewerStamp",
+            "TakesAStampUnderWay",
+            "LooksAgainAfterSuccess",
+        ),
+        "no letter is a holder that refills what it granted",
+    ),
+    "LeavesTheEndToItsReads": "every chunk of a sequence has a page",
+    "NothingToReadIsNoRoom": "every chunk of a sequence has a page",
+    "ReadsTheFirstPages": "every holder grants as many pages as are read",
+    "TheIdHasANewOwner": "a sequence is about one room",
+    "StopsAtTheFirstThatWaits": "a sequence is about one room",
+    "ListsOutliveTheirHolder": "no letter brings a peer back",
+    "FailedOnceIsFailedForEver": "no letter brings a peer back",
     "NeedsNixl": "it answers as a good sender does; KS-1.5 is about its import",
 }
 """Each mutant that survives, with the reason."""
-INLINE: Final = tuple(mutant for mutant in MUTANTS if not mutant.threads)
+INLINE: Final = tuple(mutant for mutant in EVERY if not mutant.threads)
 STRICT: Final = frozenset({"AsksAgain", "BlamesItself"})
 
 
@@ -81,22 +101,24 @@ def main(
     extra: Annotated[int, typer.Option(min=0, max=1, help="How many extra states.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="A SHOULD counts as a MUST.")] = False,
 ) -> None:
-    """Run the suite against every inline mutant, and print which is told apart by which sequence."""
+    """Run the suite against every mutant without workers, and print which is told apart by which sequence."""
     console = Console(highlight=False, soft_wrap=True)
-    killed = 0
+    told = {False: 0, True: 0}
     good = True
     for mutant in INLINE:
         began = time.process_time()
         report = hunt(mutant, extra, strict=strict)
         outside = mutant.name in OUTSIDE and not (strict and mutant.name in STRICT)
-        killed += report.failed
+        told[mutant.reads] += report.failed
         good = good and report.failed != outside
         what = str(report.shown[0]) if report.failed else f"survives: {OUTSIDE.get(mutant.name, 'NOBODY KNOWS WHY')}"
         spent_s = time.process_time() - began
         console.print(
             f"{mutant.name} {mutant.breaks}: {what} ({report.sequences} sequences, {spent_s:.1f} s)", markup=False
         )
-    console.print(f"k={extra}: {killed} of {len(INLINE)} inline mutants are told apart")
+    for reads, who in ((False, "inline"), (True, "readers'")):
+        number = sum(mutant.reads is reads for mutant in INLINE)
+        console.print(f"k={extra}: {told[reads]} of {number} {who} mutants are told apart")
     sys.exit(0 if good else 1)
 
 

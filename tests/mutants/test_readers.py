@@ -6,9 +6,8 @@ import pytest
 from tests.mutants.broken import NotSticky
 from tests.mutants.inline import InlineAdapter
 from tests.mutants.inline_reader import ReaderAdapter
-from tests.mutants.reader_pump import BROKEN as BROKEN_PUMPS
-from tests.mutants.reader_pump import adapter as pump
-from tests.mutants.readers import BROKEN_READERS, turned_round
+from tests.mutants.readers import turned_round
+from tests.mutants.registry import CORRECT_READERS, EVERY, READERS, Mutant
 
 from kvsender_nixl.reader_adapter import adapter as reference
 from kvsender_spec.kit.adapter import Adapter
@@ -24,18 +23,20 @@ from kvsender_spec.trace import Call
 EXAMPLES = Budget.QUICK.examples
 
 
-BROKEN = (*BROKEN_READERS, *BROKEN_PUMPS)
-
-
-@pytest.mark.parametrize(("adapter", "breaks"), BROKEN, ids=[adapter.name for adapter, _ in BROKEN])
-def test_the_sweep_alone_blames_the_clause_that_a_reader_breaks(adapter: Adapter, breaks: str) -> None:
-    report = check(adapter, examples=0)
+@pytest.mark.parametrize("mutant", READERS, ids=[mutant.name for mutant in READERS])
+def test_the_sweep_alone_blames_the_clause_that_a_reader_breaks(mutant: Mutant) -> None:
+    report = check(mutant.adapter, examples=0)
     assert not report.errors
-    failed = {verdict.clause.id for verdict in report.verdicts if verdict.outcome is Outcome.FAIL}
-    assert breaks in failed
+    assert mutant.breaks in {verdict.clause.id for verdict in report.verdicts if verdict.outcome is Outcome.FAIL}
 
 
-@pytest.mark.parametrize("adapter", [ReaderAdapter(), pump, reference], ids=lambda adapter: adapter.name)
+def test_the_names_of_mutants_tell_senders_and_readers_apart() -> None:
+    assert len({mutant.name for mutant in EVERY}) == len(EVERY)
+    assert all(mutant.reads for mutant in READERS)
+    assert sum(mutant.reads for mutant in EVERY) == len(READERS)
+
+
+@pytest.mark.parametrize("adapter", [*CORRECT_READERS, reference], ids=lambda adapter: adapter.name)
 def test_a_right_reader_conforms(adapter: Adapter) -> None:
     report = check(adapter, examples=EXAMPLES)
     assert not report.errors

@@ -70,6 +70,11 @@ class Scenario:
         return {name: value.split(", ") for name, colon, value in remarks if colon and name.isalpha()}
 
     @property
+    def reads(self) -> bool:
+        """It is about a reader."""
+        return any(block.command.startswith(f"{_SETUP}reads of ") for block in self.blocks)
+
+    @property
     def blocks(self) -> list[Block]:
         return [part for part in self.parts if isinstance(part, Block)]
 
@@ -148,7 +153,7 @@ class ScenarioRunner:
             return self._end()
         if command.startswith("min("):
             return [self._least(command)]
-        step = parse_step(command)
+        step = parse_step(command, self.run.operation)
         if not self.run.applicable(step):
             raise TraceError(f"{command!r} makes no sense here")
         self.run.apply(step)
@@ -223,7 +228,7 @@ class ScenarioRunner:
                 return f"{event.peer} is told: {event.says} of room {event.id}{reason}{opening}"
             case h.CallEnded():
                 call = self._events[event.of]
-                if not isinstance(call, h.CallStarted) or call.what not in CALL_NAMES["WRITE"].values():
+                if not isinstance(call, h.CallStarted) or call.what not in CALL_NAMES[self.run.operation].values():
                     return ""
                 thread = f", in thread {call.thread}" if call.thread else ""
                 return f"caller{thread}: {teller.outcome(event)}"

@@ -9,9 +9,8 @@ import msgspec
 import pytest
 from tests.mutants.registry import MUTANTS
 from tests.scenarios.scenario import parse, run_scenario
-from tests.scenarios.test_scenarios import PATHS
+from tests.scenarios.test_scenarios import PATHS, subject
 
-from kvsender_nixl.adapter import adapter
 from kvsender_spec.history import events as h
 from kvsender_spec.history import ndjson
 from kvsender_spec.kit.blame import attribute
@@ -51,7 +50,8 @@ def judged_alike(run: AnyRun, history: h.History) -> None:
 
 def run_of(name: str) -> Run:
     path = next(path for path in PATHS if path.stem == name)
-    return run_scenario(parse(path.name, path.read_text(encoding="utf-8")), adapter)[1]
+    scenario = parse(path.name, path.read_text(encoding="utf-8"))
+    return run_scenario(scenario, subject(scenario))[1]
 
 
 @pytest.mark.parametrize("name", [path.stem for path in PATHS])

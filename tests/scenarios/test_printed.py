@@ -23,6 +23,16 @@ def test_a_printed_setup_is_read_back(setup: Setup) -> None:
     assert parse_setup(str(setup)) == setup
 
 
+@given(STEPS)
+def test_a_readers_step_is_read_back_in_its_words(step: Step) -> None:
+    assert parse_step(step.told("READ"), "READ") == parse_step(str(step))
+
+
+def test_a_sender_does_not_read() -> None:
+    with pytest.raises(TraceError, match="'read' is not one of: open, send"):
+        parse_step("read(0)")
+
+
 def test_a_wait_is_about_no_room() -> None:
     assert parse_step("wait_long") == Step(Call.WAIT_LONG)
     assert parse_step("wait") == Step(Call.WAIT)

@@ -1,4 +1,4 @@
-"""The reference sender does, word for word, what the scenarios of this folder say.
+"""The reference sender and reader do, word for word, what the scenarios of this folder say.
 
 `pytest tests/scenarios --rewrite-scenarios` writes what it does now into them; read what changed before it is kept.
 """
@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from tests.mutants.registry import READERS
 from tests.mutants.seed import after_the_fix
 from tests.scenarios.scenario import Scenario, ScenarioError, parse, run_scenario
 
 from kvsender_nixl.adapter import adapter
+from kvsender_nixl.reader_adapter import adapter as reader
 from kvsender_spec.clauses import BY_ID
+from kvsender_spec.kit.adapter import Adapter
 
 pytest_plugins = ["pytester"]
 
@@ -49,11 +52,16 @@ FAMILIES: Final = (
 """Under these names the field has had bugs of its own; each has a scenario."""
 
 
+def subject(scenario: Scenario) -> Adapter:
+    """The reference that a scenario is about."""
+    return reader if scenario.reads else adapter
+
+
 def compare(path: Path, *, rewrite: bool) -> Scenario:
     """Run the file at a path. Fails with a diff where the transcript is another one, unless it is to be rewritten."""
     old = path.read_text(encoding="utf-8")
     scenario = parse(path.name, old)
-    new, run = run_scenario(scenario, adapter)
+    new, run = run_scenario(scenario, subject(scenario))
     unseen = [clause for clause in scenario.facts.get("Clauses", []) if not run.observer.findings.held[clause]]
     if unseen:
         pytest.fail(f"{path.name} is said to show {', '.join(unseen)}, but nothing of the kind was observed", False)
@@ -67,7 +75,7 @@ def compare(path: Path, *, rewrite: bool) -> Scenario:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
-def test_the_reference_sender_does_what_is_written(path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_reference_does_what_is_written(path: Path, request: pytest.FixtureRequest) -> None:
     # Where pytest was not started on this folder, its option does not exist.
     rewrite: bool = request.config.getoption("--rewrite-scenarios", default=False)
     scenario = compare(path, rewrite=rewrite)
@@ -199,6 +207,34 @@ def test_no_transcript_is_made_of_a_broken_clause() -> None:
     with pytest.raises(ScenarioError, match=r"broken.txt, line 6: send\(0\) with .* breaks a clause") as caught:
         run_scenario(parse("broken.txt", BROKEN), after_the_fix)
     assert "!      breaks KS-1.2 CATCH-SET (MUST)" in str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "clause"),
+    [
+        ("r01-refilled-grant", "NeverLooksAtTheGrant", "KS-3.1"),
+        ("r02-refill-under-way", "TakesAStampUnderWay", "KS-3.1"),
+        ("r03-nothing-to-read", "LeavesTheEndToItsReads", "KS-6.1"),
+        ("r04-holder-dies", "RecomputesAtOnce", "KS-4.1"),
+        ("r05-silent-holder", "WaitsForAHolderForEver", "KS-3.4"),
+        ("r06-late-bytes", "ReleasesOnAbort", "KS-4.2"),
+        ("r08-last-pages-wanted", "ReadsTheFirstPages", "KS-3.1"),
+        ("r09-told-when-the-bytes-are-here", "TellsTheEndAtThePost", "KS-6.1"),
+        ("r10-holder-restarted", "ListsOutliveTheirHolder", "KS-3.5"),
+        ("r11-sibling-in-flight", "FirstErrorEndsTheRoom", "KS-4.1"),
+    ],
+)
+def test_a_broken_reader_breaks_what_a_scenario_shows(name: str, broken: str, clause: str) -> None:
+    (mutant,) = (mutant for mutant in READERS if mutant.name == broken)
+    path = FOLDER / f"{name}.txt"
+    with pytest.raises(ScenarioError, match=rf"breaks a clause\n(.*\n)*! +breaks {clause} "):
+        run_scenario(parse(path.name, path.read_text(encoding="utf-8")), mutant.adapter)
+
+
+def test_a_reader_is_told_to_read() -> None:
+    text = SMALL.replace("rooms of", "reads of").replace("decode0", "prefill0").replace("poll(0)", "send(0)")
+    with pytest.raises(ScenarioError, match=r"line 12: 'send\(0\)' is no step: did you mean 'read\(0\)'"):
+        run_scenario(parse("small.txt", text), reader)
 
 
 def test_a_clause_that_is_not_shown_fails(tmp_path: Path) -> None:

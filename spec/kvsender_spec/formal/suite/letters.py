@@ -1,4 +1,4 @@
-"""The letters of the Mealy machine: what they say, what the sender answers, and the two readings of the contract."""
+"""The letters of the Mealy machine: what they say, what the sender answers, and the readings of the contract."""
 
 from __future__ import annotations
 
@@ -61,10 +61,25 @@ CallSequence: TypeAlias = tuple[Letter, ...]
 
 
 class Reading(StrEnum):
-    """When a room that has failed says so. The contract allows both (KS-4.1)."""
+    """When a room that has failed says so, and whether a reader still needs a holder whose data are here.
+
+    The contract allows all of them (KS-4.1, KS-3.1). A reader that looks at each grant when all data of its room are
+    here cannot look at that of a holder which is gone by then, and fails; one that has looked before, or finds it out
+    in another way, may end with Success.
+    """
 
     PATIENT = "when its handles have settled"
     PROMPT = "at once"
+    PATIENT_LOOKING = "when its handles have settled, and look at their grants when all data are here"
+    PROMPT_LOOKING = "at once, and look at their grants when all data are here"
+
+    @property
+    def prompt(self) -> bool:
+        return self in (Reading.PROMPT, Reading.PROMPT_LOOKING)
+
+    @property
+    def looks(self) -> bool:
+        return self in (Reading.PATIENT_LOOKING, Reading.PROMPT_LOOKING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ A letter is a call of the caller together with what the transport answers and wh
 are two peers, and what a letter does is said *by peer*, never by handle: one sender makes one transfer of a last chunk,
 another makes two, and each asks about them in an order of its own. So a machine that counted handles would be about
 one sender. A poll letter stands for as many calls of ``poll()`` as there are handles, because the contract lets a
-sender ask about one at a time (KS-3.4).
+sender ask about one at a time (KS-3.4). What is posted within a letter in which peers finish finishes within it, so
+that a reader may look at its grants after its data.
 
 A reply holds only what the contract fixes. Which of the non-terminal values poll() answers is free, and so is how many
-transfers a chunk becomes. One freedom is left and cannot be abstracted away: a room that has failed while something is
-in flight may say so at once, with its pages in quarantine, or when it has drained (KS-4.1). That is a ``Reading``, and
-each reading has its machine.
+transfers a chunk becomes. Two freedoms are left and cannot be abstracted away: a room that has failed while something
+is in flight may say so at once, with its pages in quarantine, or when it has drained (KS-4.1), and a reader may need
+its holders until all data are here (KS-3.1). That is a ``Reading``, and each reading has its machine.
 """
 
 from __future__ import annotations
@@ -143,13 +144,15 @@ class SpecSender:
                 elif transfer.finished:
                     transfer.machine.fire(HandleEvent.FINISHED)
         left = any(t.machine.state is HandleState.IN_FLIGHT for t in self._transfers)
+        done = self._closed and all(t.machine.state is HandleState.DONE for t in self._transfers)
+        refused = done and self.reading.looks and bool(self._lost)  # what it posts to look at the grant
         self._facts = {
-            Guard.ERROR_SEEN: error,
-            Guard.ALL_DONE: self._closed and all(t.machine.state is HandleState.DONE for t in self._transfers),
+            Guard.ERROR_SEEN: error or refused,
+            Guard.ALL_DONE: done and not refused,
             Guard.DEADLINE_PASSED: poll.late and left,
         }
         self._room.take(Input.OBSERVE)
-        return self._answer(prompt=self.reading is Reading.PROMPT)
+        return self._answer(prompt=self.reading.prompt)
 
     def _answer(self, *, prompt: bool) -> Answer:
         settled = all(t.machine.state in RELEASABLE | QUIESCED for t in self._transfers)

@@ -156,9 +156,15 @@ class Situation:
             case Point.MAKE | Point.POST | Point.NOTIFY:
                 return len(view.targets)
             case Point.CHECK:
-                return sum(1 for machine in handles if machine.state is HandleState.IN_FLIGHT)
+                return len(self.flying(slot))
             case Point.RELEASE:
                 return sum(1 for machine in handles if machine.state is not HandleState.NEVER_SUBMITTED)
+
+    def flying(self, slot: int) -> frozenset[int]:
+        """The room's handles that are in flight, as far as the sender was told."""
+        room = self.room_of(slot)
+        handles = {} if room is None else room.view.oracle.handles
+        return frozenset(number for number, machine in handles.items() if machine.state is HandleState.IN_FLIGHT)
 
     def _overlap_makes_sense(self, step: Step, overlap: Overlap) -> bool:
         if step.call is Call.OPEN or step.call in WORLD_CALLS:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from kvsender_spec.clauses import BY_ID
+from kvsender_spec.contract import Operation
 from kvsender_spec.formal.suite.hsi import suite
 from kvsender_spec.formal.suite.letters import PEERS, CallSequence, Letter, Reading
 from kvsender_spec.formal.suite.sender import extract
 from kvsender_spec.history.header import Ability
-from kvsender_spec.kit.adapter import Adapter
+from kvsender_spec.kit.adapter import Adapter, operation_of
 from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.run.calls import AdapterError
 from kvsender_spec.kit.run.execute import run_trace
@@ -68,6 +69,7 @@ class SuiteReport:
     """What the suite has come to."""
 
     extra: int
+    operation: Operation = "WRITE"
     reading: Reading = Reading.PATIENT
     states: int = 0
     letters: int = 0
@@ -112,9 +114,11 @@ class SuiteReport:
     def domain(self) -> str:
         """What a pass means, in a sentence."""
         without = f" (without {', '.join(self.dropped)}: the sender has no such call)" if self.dropped else ""
+        initiators = "readers" if self.operation == "READ" else "senders"
         return (
-            f"complete for deterministic senders with at most {self.states}+{self.extra} states under this alphabet of"
-            f" {self.letters} inputs{without}, one room, {PEERS} peers, that report a failure {self.reading.value}"
+            f"complete for deterministic {initiators} with at most {self.states}+{self.extra} states under this"
+            f" alphabet of {self.letters} inputs{without}, one room, {PEERS} peers,"
+            f" that report a failure {self.reading.value}"
         )
 
     @property
@@ -214,7 +218,7 @@ def run_suite(
     """
     if not 0 <= extra <= MOST_EXTRA:
         raise ValueError(f"the suite takes 0 to {MOST_EXTRA} extra states, not {extra}")
-    report = SuiteReport(extra, not_applicable=unsuited(can))
+    report = SuiteReport(extra, operation_of(adapter), not_applicable=unsuited(can))
     if report.not_applicable:
         return report
     ignoring = not_judged(profile or adapter.profile, strict=strict)

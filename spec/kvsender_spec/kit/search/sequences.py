@@ -17,12 +17,12 @@ from typing import Final
 
 from kvsender_spec.clauses import CLAUSES, Level, claimed
 from kvsender_spec.faults import Fault, Kind, Point
-from kvsender_spec.formal.suite.letters import PEERS, POLLS, SENDS, Answer, CallSequence, Letter, Reading
+from kvsender_spec.formal.suite.letters import PEERS, POLLS, SENDS, Answer, CallSequence, Letter, Poll, Reading
 from kvsender_spec.formal.suite.sender import SpecSender
 from kvsender_spec.history.events import AnyEvent, CallEnded, TransferChecked, TransferMade, TransferPosted
 from kvsender_spec.history.header import Ability
 from kvsender_spec.history.words import Origin
-from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter
+from kvsender_spec.kit.adapter import ROOM_PAGES, Adapter, operation_of
 from kvsender_spec.kit.run.execute import Run
 from kvsender_spec.machine import Profile
 from kvsender_spec.observe.attribution import OWN_ERROR
@@ -44,6 +44,9 @@ _PROGRESS: Final[Mapping[tuple[int, ...], Progress]] = {
     (1,): Progress.PEER_1,
     (0, 1): Progress.ALL,
 }
+_ROUNDS: Final = 2
+"""How often a poll letter may poll once for each handle in flight and once more: for the data, and for what is posted
+when they are here."""
 _CALLS: Final[Mapping[Letter, Call]] = {
     Letter.FAILURE_EXCEPTION: Call.FAILURE_EXCEPTION,
     Letter.ABORT: Call.ABORT,
@@ -141,6 +144,7 @@ class _SequenceRunner:
         self._ignoring: Final = ignoring
         self._handed_over = False
         self.run.apply(Step(Call.OPEN))
+        self._post()  # no letter is a first contact
 
     def _take(self, step: Step) -> list[AnyEvent]:
         """The events of a call; none where it makes no sense: the caller has nothing to send, the peer is gone."""
@@ -148,6 +152,10 @@ class _SequenceRunner:
         self.run.apply(step)
         self.calls += 1
         return self.run.history.events[known:]
+
+    def _post(self) -> list[AnyEvent]:
+        """Let a sender that posts later than in send() do so, which belongs to the letter."""
+        return [] if self.run.posts_in is Call.SEND else self._take(Step(self.run.posts_in))
 
     def letter(self, letter: Letter) -> Seen:
         known, broken = len(self.run.history.events), len(self.run.observer.findings.violations)
@@ -170,6 +178,7 @@ class _SequenceRunner:
         else:
             self._handed_over = send.last
             events = self._take(Step(Call.SEND, fault=REJECTIONS.get(letter)))
+            events = [*self._post(), *events]  # the end of the send() is the last one
         ended = self._ended(events)
         if ended is None:
             return Answer.RETURNS
@@ -188,15 +197,30 @@ class _SequenceRunner:
         if poll.late:
             self._take(Step(Call.WAIT_LONG))
             self._take(Step(Call.WAIT))  # whether a deadline is over at its very instant is nobody's business
-        fault = CHECK_ERROR if poll.error else None
+        fault, before = CHECK_ERROR if poll.error else None, self._posted()
         answer = self._polled(Step(Call.POLL, progress=_PROGRESS[poll.finished], fault=fault))
         # A sender may ask about one handle in each poll, and may take one more to draw its conclusions (KS-3.4).
-        more = self.run.asks(Point.CHECK, 0) + 1 if letter is not Letter.POLL else 0
-        for _ in range(more):
-            if answer is not Answer.PENDING or self.run.over:
+        # Where these polls have posted, as a reader's do that looks at its grant, as many again.
+        for _ in range(_ROUNDS if letter is not Letter.POLL else 0):
+            for _ in range(self.run.asks(Point.CHECK, 0) + 1):
+                if answer is not Answer.PENDING or self.run.over:
+                    return answer
+                answer = self._polled(Step(Call.POLL, progress=self._progress(poll, before)))
+            if self._posted() == before:
                 break
-            answer = self._polled(Step(Call.POLL))
         return answer
+
+    def _posted(self) -> frozenset[int]:
+        """The handles that the room has, as far as the sender was told."""
+        room = self.run.room_of(0)
+        return frozenset() if room is None else frozenset(room.view.oracle.handles)
+
+    def _progress(self, poll: Poll, before: frozenset[int]) -> Progress:
+        """What finishes before a letter's further polls: what was posted within it, where peers finish."""
+        if self._posted() == before:
+            return Progress.NONE
+        older = self.run.flying(0) & before
+        return _PROGRESS[poll.finished if older else (0, 1)] if poll.finished else Progress.NONE
 
     def _polled(self, step: Step) -> Answer:
         ended = self._ended(self._take(step))
@@ -246,7 +270,16 @@ def compare(done: SequenceRun, reading: Reading) -> Mismatch | None:
 
 
 def reading_of(adapter: Adapter) -> Reading:
-    """Whether the sender reports a failure at once, found by asking: one peer is gone, the other's transfer goes on."""
-    probe = run_sequence(adapter, (Letter.LAST, Letter.POLL_LOST_0), ignoring=EVERY_CLAUSE, to_the_end=False)
-    prompt = len(probe.seen) == len(probe.sequence) and probe.seen[-1].answer is Answer.FAILED
+    """Found by asking: one peer is gone, and the other's transfer goes on, or a reader has all data by then."""
+    prompt = _fails(adapter, (Letter.LAST, Letter.POLL_LOST_0))
+    if operation_of(adapter) == "READ" and _fails(
+        adapter, (Letter.LAST, Letter.POLL_PEER_0, Letter.POLL_LOST_0, Letter.POLL_PEER_1)
+    ):
+        return Reading.PROMPT_LOOKING if prompt else Reading.PATIENT_LOOKING
     return Reading.PROMPT if prompt else Reading.PATIENT
+
+
+def _fails(adapter: Adapter, sequence: CallSequence) -> bool:
+    """Whether the last letter of a sequence is answered with Failed."""
+    probe = run_sequence(adapter, sequence, ignoring=EVERY_CLAUSE, to_the_end=False)
+    return len(probe.seen) == len(sequence) and probe.seen[-1].answer is Answer.FAILED
