@@ -61,6 +61,10 @@ class PeerMetadata:
     def __post_init__(self) -> None:
         require_incarnation(self.incarnation)
 
+    def same_process(self, other: PeerMetadata) -> bool:
+        """Whether both are of one process, though perhaps not as it is at one time."""
+        return self == other or (self.incarnation != "" and self.incarnation == other.incarnation)
+
     @property
     def num_pages(self) -> int:
         return self.kv.num_items

@@ -68,7 +68,7 @@ def find_routes(
             lost = None if peer is None else peer.error
             return Refusal(lost or PeerUnusable(f"peer {info.agent_name!r} is not connected"))
         why = misfit(info, announced)
-        if connection.metadata != room.registrations[info.agent_name]:
+        if not connection.metadata.same_process(room.registrations[info.agent_name]):
             why = STARTED_OVER
         if why is not None:
             return Refusal(PeerUnusable(f"peer {info.agent_name!r} {why}"))

@@ -29,6 +29,9 @@ DISCONNECT: Final = "nixlRemoteDisconnectError"
 NOT_FOUND: Final = "nixlNotFoundError"
 # By name, so that the classes of any release, and those of a scripted agent, are known.
 
+MOST_TO_A_POST_S: Final = 10.0
+"""No sender is longer between make and post."""
+
 Spawn: TypeAlias = Callable[[Callable[[], None]], None]
 """How background work is run. Work that is handed over never raises an Exception."""
 
@@ -74,6 +77,8 @@ class Peer(Generic[DlistT]):
     connection: Connection[DlistT] | None = None
     error: Exception | None = None
     """Why it is broken."""
+    newer: PeerMetadata | None = None
+    """What the process that is connected has registered with since, while that is being made known to NIXL."""
 
 
 class Peers(Generic[DlistT, HandleT]):
@@ -107,18 +112,29 @@ class Peers(Generic[DlistT, HandleT]):
     def register(self, metadata: PeerMetadata, *, background: bool = False) -> None:
         """Make the peer known, and connect to it unless it is connected with this very metadata.
 
-        The first connection is made before this returns, unless ``background``. Raises KVUsageError when the peer's
-        memory does not fit ours.
+        The first connection is made before this returns, unless ``background``. Newer metadata of a process that is
+        connected change nothing for what is under way. Raises KVUsageError when the peer's memory does not fit ours, or
+        is not what the same process has registered with before.
         """
         for kind, ours, theirs in (("KV", self._kv, metadata.kv), ("aux", self._aux, metadata.aux)):
             if (why := mismatch(ours, theirs)) is not None:
                 raise KVUsageError(f"peer {metadata.agent_name!r} does not fit our {kind} buffers: {why}")
         with self._lock:
-            peer = self._peers.get(metadata.agent_name)
+            peer, refresh = self._peers.get(metadata.agent_name), False
             if peer is None:
                 peer = self._peers[metadata.agent_name] = Peer(metadata)
             elif peer.state is PeerState.CONNECTED and peer.metadata == metadata:
                 return
+            elif peer.metadata.same_process(metadata) and (peer.metadata.kv, peer.metadata.aux) != (
+                metadata.kv,
+                metadata.aux,
+            ):
+                raise KVUsageError(f"peer {metadata.agent_name!r} is the same process, and names other buffers")
+            elif peer.state is PeerState.CONNECTED and peer.metadata.same_process(metadata):
+                refreshing, peer.newer = peer.newer is not None, metadata
+                if refreshing:
+                    return
+                refresh = True
             elif peer.state is PeerState.CONNECTING:
                 peer.metadata = metadata  # whoever is connecting looks again when it is done
                 return
@@ -126,7 +142,10 @@ class Peers(Generic[DlistT, HandleT]):
                 peer.metadata = metadata
                 peer.state = PeerState.CONNECTING
                 background = True
-        self._run(peer, background)
+        if refresh:
+            self._spawn(lambda: self._refresh(peer))
+        else:
+            self._run(peer, background)
 
     def revive(self, name: str) -> None:
         """Remake a broken connection: the peer has just shown that it lives."""
@@ -179,7 +198,7 @@ class Peers(Generic[DlistT, HandleT]):
         with self._lock:
             for connection in connections:
                 connection.users -= 1
-                if connection.retired:
+                if connection.users == 0:
                     self._idle.notify_all()
 
     def close(self) -> None:
@@ -230,10 +249,45 @@ class Peers(Generic[DlistT, HandleT]):
             if not again:
                 return
 
+    def _refresh(self, peer: Peer[DlistT]) -> None:
+        """Add the newer metadata of a process that is connected. Without a removal that only adds to what NIXL knows,
+        so that transfers in flight stay valid (seen for host memory; on a GPU it was seen to cost the connection)."""
+        while True:
+            metadata, connection = peer.newer, peer.connection
+            lists: tuple[DlistT, DlistT | None] | None = None
+            known = metadata is not None and (metadata.kv.mem_type != "DRAM")
+            try:
+                if metadata is not None and connection is not None and not connection.lost and not known:
+                    self._transport.add_remote_agent(metadata.agent_metadata)
+                    lists = self._lists(metadata)
+            except Exception as error:
+                log = logger.warning if isinstance(error, self._errors) else logger.exception
+                log("newer metadata of peer %r are not taken: %r", peer.metadata.agent_name, error)
+            finally:
+                old: tuple[DlistT | None, ...] = () if lists is None else lists
+                with self._lock:
+                    again = peer.newer is not metadata
+                    if not again:
+                        peer.newer = None
+                    if metadata is not None and connection is not None and peer.connection is connection:
+                        if lists is not None or known:
+                            peer.metadata = connection.metadata = metadata
+                        if lists is not None:
+                            old = (connection.kv, connection.aux)
+                            connection.kv, connection.aux = lists
+                        self._wait_until_unused(connection, MOST_TO_A_POST_S)
+                self._release_lists(peer.metadata.agent_name, old)
+            if not again:
+                return
+
     def _open(self, metadata: PeerMetadata) -> Connection[DlistT]:
         name: object = self._transport.add_remote_agent(metadata.agent_metadata)  # bytes, whatever its annotation says
         if name not in (metadata.agent_name, metadata.agent_name.encode()):
             raise ConnectionError(f"peer {metadata.agent_name!r} gave the metadata of agent {name!r}")
+        return Connection(metadata, *self._lists(metadata))
+
+    def _lists(self, metadata: PeerMetadata) -> tuple[DlistT, DlistT | None]:
+        """The peer's descriptor lists, of its pages and of its aux slots."""
         kv = self._prepare(metadata.agent_name, metadata.kv)
         aux: DlistT | None = None
         if metadata.aux is not None:
@@ -242,7 +296,7 @@ class Peers(Generic[DlistT, HandleT]):
             except BaseException:
                 self._transport.release_dlist_handle(kv)
                 raise
-        return Connection(metadata, kv, aux)
+        return kv, aux
 
     def _prepare(self, name: str, layout: Layout) -> DlistT:
         return self._transport.prep_xfer_dlist(name, layout.rows(), layout.mem_type)
@@ -251,12 +305,16 @@ class Peers(Generic[DlistT, HandleT]):
         """Release the connection's lists once no sender is between make and post: NIXL reads freed memory otherwise."""
         with self._lock:
             connection.retired = True
-            self._idle.wait_for(lambda: connection.users == 0)
-        for dlist in (connection.kv, connection.aux):
+            self._wait_until_unused(connection)
+        self._release_lists(connection.metadata.agent_name, (connection.kv, connection.aux))
+
+    def _wait_until_unused(self, connection: Connection[DlistT], timeout_s: float | None = None) -> None:
+        self._idle.wait_for(lambda: connection.users == 0, timeout_s)
+
+    def _release_lists(self, name: str, lists: tuple[DlistT | None, ...]) -> None:
+        for dlist in lists:
             if dlist is not None:
                 try:
                     self._transport.release_dlist_handle(dlist)
                 except self._errors as error:
-                    logger.warning(
-                        "a descriptor list of %r was not released: %r", connection.metadata.agent_name, error
-                    )
+                    logger.warning("a descriptor list of %r was not released: %r", name, error)

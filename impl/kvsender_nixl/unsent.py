@@ -58,7 +58,7 @@ class Unsent(Generic[DlistT, HandleT]):
             for _ in range(min(limit, len(self._words))):
                 word = self._words.popleft()
                 peer = self._peers.get(word.peer)
-                if peer is None or peer.metadata != word.registration:
+                if peer is None or not peer.metadata.same_process(word.registration):
                     continue
                 if peer.connection is None or peer.connection.lost or not self._sent(word):
                     self._words.append(word)

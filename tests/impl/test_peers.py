@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.impl.rig import ERRORS, Rig, end, failure, ids
+import torch
+from tests.impl.rig import ERRORS, Rig, end, failure, ids, released_once
 
 from kvsender_nixl.notifications import SuccessNotification, parse_notification
 from kvsender_nixl.peers import DISCONNECT, NOT_FOUND, Connection, Peers, PeerState
@@ -143,6 +145,42 @@ def test_an_old_process_that_still_asks_is_refused_when_a_new_one_has_registered
     sender.init(3)
     assert sender.poll() is KVPoll.Bootstrapping, "the old process's room is not open"
     del receiver
+
+
+def test_newer_metadata_of_the_same_process_harm_nothing_that_is_under_way() -> None:
+    rig = Rig(automatic=False)
+    side = rig.decodes["decode0"]
+    sender, receivers = rig.open()
+    sender.send(ids(0))
+    waiting, _ = rig.open(room=8, pages=(1,), aux=None)
+    more = torch.zeros(64, dtype=torch.uint8)
+    side.agent.register_memory([(more.data_ptr(), 64, 0, "")], "DRAM")
+    newer = side.decode.metadata()
+    for _ in range(2):
+        rig.prefill.register_peer(newer)
+    sender.send(ids(1, 2))
+    waiting.send(ids(3))
+    assert sender.poll() is KVPoll.Transferring
+    for handle in rig.flying():
+        rig.fabric.finish(handle)
+    assert end(sender) is end(waiting) is KVPoll.Success
+    rig.drain()
+    assert receivers[0].poll() is KVPoll.Success
+    del handle
+    assert released_once(rig)
+    with pytest.raises(KVUsageError, match="is the same process, and names other buffers"):
+        rig.prefill.register_peer(replace(newer, kv=replace(newer.kv, device=1)))
+
+
+def test_newer_metadata_that_nixl_refuses_harm_nothing_either() -> None:
+    rig = Rig(automatic=False)
+    sender, _ = rig.open()
+    sender.send(ids(0))
+    rig.prefill.register_peer(replace(rig.decodes["decode0"].decode.metadata(), agent_metadata=b"nonsense"))
+    sender.send(ids(1, 2))
+    for handle in rig.flying():
+        rig.fabric.finish(handle)
+    assert end(sender) is KVPoll.Success
 
 
 def test_an_offer_that_does_not_fit_is_the_peers_fault() -> None:
