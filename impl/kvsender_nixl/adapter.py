@@ -49,7 +49,7 @@ def kv_pool(memory: Memory) -> KVPool:
     return KVPool(kv[::2], kv[1::2])
 
 
-def _buffers(memory: Memory) -> tuple[KVPool, AuxBuffers]:
+def buffers(memory: Memory) -> tuple[KVPool, AuxBuffers]:
     aux = [
         torch.frombuffer(region, dtype=torch.uint8).view(-1, size)
         for region, size in zip(memory.aux, memory.AUX_BYTES, strict=True)
@@ -58,7 +58,7 @@ def _buffers(memory: Memory) -> tuple[KVPool, AuxBuffers]:
 
 
 def _metadata(peer: Peer) -> PeerMetadata:
-    pool, aux = _buffers(peer.memory)
+    pool, aux = buffers(peer.memory)
     return PeerMetadata(peer.name, peer.agent.get_agent_metadata(), pool.layout, aux.layout, incarnation(peer))
 
 
@@ -148,7 +148,7 @@ class ReferenceSystem(SystemOf[Prefill[ScriptedDlist, ScriptedHandle]]):
     takes_parts: Final = True
 
     def __init__(self, world: World, options: SenderOptions, errors: Mapping[str, type[Exception]]) -> None:
-        pool, aux = _buffers(world.memory)
+        pool, aux = buffers(world.memory)
         super().__init__(
             Prefill(
                 world.transport,

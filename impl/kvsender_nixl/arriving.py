@@ -313,7 +313,8 @@ class KVReceiver:
         if self._answer is not None or self._failed:
             return
         self._cause, self._attribution = cause, attribution
-        info, open_ = self._info, [name for name, told in self._told.items() if not told.complete]
+        # A success is told after the last byte, whether the notifications of its chunks have arrived or not.
+        info, open_ = self._info, [name for name, told in self._told.items() if told.success is None]
         if info is not None:
             unproven = [name for name in open_ if not (quiesced and name == ended)]
             pages, slot = info.dst_kv_indices, info.dst_aux_index

@@ -45,6 +45,8 @@ class _Initiator:
     """Something was sent to it, so there was a connection."""
     lost_at: float = NEVER
     remaking: bool = False
+    connected: bool = False
+    """We have connected to a process of the name: NIXL refuses another one until that is removed."""
 
 
 class Initiators:
@@ -154,10 +156,10 @@ class Initiators:
         assert introduction is not None
         connected = False
         try:
-            if known.spoken or known.lost_at < NEVER:
+            if known.connected or known.spoken or known.lost_at < NEVER:
                 self._line.remove_remote_agent(name)
             self._line.add_remote_agent(introduction.agent_metadata)
-            connected = True
+            connected = known.connected = True
         except Exception as error:
             log = logger.warning if isinstance(error, self._errors) else logger.exception
             log("initiator %r cannot be connected: %r", name, error)

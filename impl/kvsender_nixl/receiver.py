@@ -276,8 +276,12 @@ class Decode(Generic[DlistT, HandleT]):
 
         Only the caller can know: its process is gone and our sockets are drained, or the connection was cut off.
         Without an ``incarnation`` it is the only one because of which something is held; raises KVUsageError where
-        there are several.
+        there are several. A room that is under way fails, because nothing more comes.
         """
+        with self._lock:
+            waiting = [receiver for receiver in self._receivers.values() if receiver.waiting]
+        for receiver in waiting:
+            receiver.lost(sender_name, f"{sender_name!r} is fenced off", incarnation)
         self._landings.fence(sender_name, incarnation, "the caller says so")
 
     def residue(self) -> int:

@@ -361,6 +361,8 @@ class WrapsPagesRound(InlineReader):
 class CountsFromTheEnd(WrapsPagesRound):
     """Takes a negative number for a page counted from the end, as an index of Python's is."""
 
+    breaks: ClassVar = "KS-3.1"
+
     beyond: ClassVar = False
 
 

@@ -212,6 +212,9 @@ class TargetRun(Initiators):
                 self.target_world.fabric.cont(peer.name)
                 self.recorder.note(partial(events.PeerResumed, peer=peer.name))
         for _ in range(3):
+            by_s = self.world.drain_timeout_s  # a loop may do some of its work in turns
+            self.world.clock.now += by_s
+            self.recorder.note(partial(events.ClockAdvanced, by_s=by_s))
             self.settle()
             self.calls.let_workers(round_=True)
 

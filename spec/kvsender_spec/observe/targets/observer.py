@@ -92,6 +92,8 @@ class TargetObserver:
                 view = TargetRoomView(event, event.t, limit_s)
                 for initiator in view.initiators.values():
                     initiator.unreachable = not self.healthy(initiator.name)
+                    if initiator.name in self.lost:
+                        view.loses(f"the process of {initiator.name} is gone")
                 self.rooms[view.key] = view
             case CallStarted():
                 self._calls[event.seq] = event
