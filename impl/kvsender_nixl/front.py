@@ -94,7 +94,7 @@ class Front(HasQuarantine, Generic[DlistT, HandleT]):
             agent, transport_errors, clock, self._quarantine, in_host_memory=host, look=look
         )
         self._unsettled: Final[Unsettled[HandleT]] = Unsettled(
-            self._quarantine, transport_errors, error_ends_reads=self._options.error_ends_reads
+            self._quarantine.free, transport_errors, error_ends_reads=self._options.error_ends_reads
         )
         self._ends: Final = Ends()
         self._incarnation: Final = random_token()

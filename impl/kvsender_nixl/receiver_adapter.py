@@ -73,6 +73,7 @@ class ReceivingSystem:
         return self._decode.quarantined_pages()
 
     def message(self, plan: TargetPlan, peer: Peer, notice: Notice) -> bytes | None:
+        del peer  # who it is, the name of its agent says
         room, token = plan.room, str(plan.incarnation)
         match notice.says:
             case Says.PROGRESS:

@@ -24,8 +24,6 @@ from kvsender_spec.machine import RELEASABLE, HandleState
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from kvsender_nixl.quarantine import Quarantine
-
 logger = logging.getLogger(__name__)
 
 HandleT_contra = TypeVar("HandleT_contra", contravariant=True)
@@ -194,14 +192,18 @@ class Unsettled(Generic[HandleT]):
     """The transfers that outlive their room: in flight when it reported, or refused by the transport at release.
 
     Nothing happens to them but in ``sweep``, which the caller's loop calls. Every method may be called from any thread.
-    ``owe`` says what is to be done when several of them are DONE, and only then.
+    ``owe`` says what is to be done when several of them are DONE, and only then; ``free`` gives the pages of one back.
     """
 
     def __init__(
-        self, quarantine: Quarantine, errors: tuple[type[Exception], ...], *, error_ends_reads: bool = False
+        self,
+        free: Callable[[Transfer[HandleT]], None],
+        errors: tuple[type[Exception], ...],
+        *,
+        error_ends_reads: bool = False,
     ) -> None:
         self._owed: dict[Transfer[HandleT], Owed[HandleT]] = {}
-        self._quarantine: Final = quarantine
+        self._free: Final = free
         self._errors: Final = errors
         self._error_ends_reads: Final = error_ends_reads
         self._transfers: deque[Transfer[HandleT]] = deque()
@@ -269,7 +271,7 @@ class Unsettled(Generic[HandleT]):
             if answer == PROC:
                 return False
             if answer == DONE or self._error_ends_reads:
-                self._quarantine.free(transfer)
+                self._free(transfer)
             self._quiesced(transfer, done=answer == DONE)
         try:
             transfer.release()

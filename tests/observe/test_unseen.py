@@ -30,7 +30,7 @@ def _rooms(history: History) -> list[int | None]:
 def test_no_answer_of_a_room_that_lost_events_counts_as_right() -> None:
     """Two answers that agree, and what was compared or released, are all that a whole history is not needed for."""
     for name, history in files().items():
-        if name.endswith("-holds") and len(_rooms(history)) == 1:
+        if name.endswith("-holds") and history.header.role == "initiator" and len(_rooms(history)) == 1:
             events = [*history.events[:1], LOST, *history.events[1:]]
             held = {clause for clause, holds, _ in observations(history.header, events) if holds}
             assert held <= {"KS-2.1", "KS-3.1", "KS-3.2", "KS-3.4", "KS-3.6", "KS-4.2"}, name
