@@ -121,7 +121,9 @@ class LooksAgainAfterSuccess(InlineReader):
 
 
 class CountsAnswers(InlineReader):
-    """Counts answers of DONE instead of transfers that are DONE: two of one transfer's stand for two (T65)."""
+    """Counts answers of DONE instead of transfers that are DONE (T65): those of its data are as many as the transfers
+    that it has posted by then, and it waits for no stamp.
+    """
 
     breaks: ClassVar = "KS-3.1"
 

@@ -59,6 +59,7 @@ OUTSIDE: Final = {
     **dict.fromkeys(
         (
             "NeverLooksAtTheGrant",
+            "CountsAnswers",
             "LooksAtTheGrantBefore",
             "LooksAtOneHolder",
             "LooksAtTheFirstPage",
