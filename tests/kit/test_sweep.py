@@ -11,8 +11,10 @@ import pytest
 from tests.kit.shares import recorded
 from tests.mutants.cells import reached, wanted
 from tests.mutants.inline import InlineAdapter, InlineSender, InlineSystem
+from tests.mutants.inline_reader import ReaderAdapter
 
 from kvsender_spec.contract import KVPoll, KVTransferError
+from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.check import Outcome, check
 from kvsender_spec.kit.search import sweep
 from kvsender_spec.kit.search.sweep import SWEEP
@@ -30,13 +32,14 @@ def test_the_documentation_says_how_many_there_are() -> None:
     assert f"the same {len(SWEEP)} short traces" in page
 
 
-def test_every_cell_of_the_table_is_reached() -> None:
-    there = reached(InlineAdapter())
+@pytest.mark.parametrize("adapter", [InlineAdapter(), ReaderAdapter()], ids=lambda adapter: adapter.name)
+def test_every_cell_of_the_table_is_reached(adapter: Adapter) -> None:
+    there = reached(adapter)
     assert [cell for cell in wanted() if not there[cell]] == []
 
 
 def test_a_cell_that_is_not_reached_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.mutants.cells.SWEEP", tuple(sweep._good_ends()))
+    monkeypatch.setattr("tests.mutants.cells.played", lambda _: tuple(sweep._good_ends()))
     there: Counter[object] = Counter(reached(InlineAdapter()))
     assert any(not there[cell] for cell in wanted())
 

@@ -167,7 +167,7 @@ class ActsOnTheNewestRoom(AckingSystem):
         super().target_aborts(self.known[newest].plan, peer)
 
 
-_BROKEN: Final = (
+BROKEN: Final = (
     *(AcknowledgesAtOnce, AcknowledgesAnError, NeverAcknowledges, AcknowledgesTwice, ForgetsWhomToTell),
     *(GoesOnAllTheSame, BlamesItsCaller, TripsOverAnUnknownRoom, ActsOnTheNewestRoom),
 )
@@ -182,4 +182,4 @@ class AckingAdapter(InlineAdapter):
 
 
 adapter: Final = AckingAdapter()
-ADAPTERS: Final = tuple((AckingAdapter(broken), broken) for broken in _BROKEN)
+ADAPTERS: Final = tuple((AckingAdapter(broken), broken) for broken in BROKEN)

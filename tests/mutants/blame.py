@@ -1,4 +1,5 @@
-"""Whom the kit blames: ``python -m tests.mutants.blame`` checks every mutant and prints what its report says.
+"""Whom the kit blames: ``python -m tests.mutants.blame`` checks every mutant and prints what its report says;
+``... blame readers`` checks the readers alone.
 
 For each mutant: its own clause, where that stands in the report, what else fails, which clauses about circumstances are
 blamed although the mutant is about none, and which histories do not show what they were kept for. Exit codes: 0 the
@@ -18,7 +19,7 @@ import typer
 from rich.console import Console
 from tests.mutants.kept import disagreeing
 from tests.mutants.pool import CORES, chosen, each
-from tests.mutants.registry import MUTANTS
+from tests.mutants.registry import EVERY
 
 from kvsender_spec.kit.check import Budget, check
 from kvsender_spec.observe.verdict import Outcome
@@ -39,7 +40,7 @@ EXPLAINED: Final = {
 }
 """Clauses about circumstances that a mutant breaks besides its own, and why they are blamed rightly."""
 MOST_FIRST_MISSED: Final = 16
-"""Own clause first in the report: for all but one in so many."""
+"""Own clause first in the report: for all but one in so many, of the senders and of the readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Blamed:
 
     @property
     def own(self) -> str:
-        return MUTANTS[self.mutant].breaks
+        return EVERY[self.mutant].breaks
 
     @property
     def caught(self) -> bool:
@@ -75,19 +76,19 @@ class Blamed:
         """Clauses about circumstances that are blamed at a mutant which is about none."""
         if self.own in CONTEXTS:
             return ()
-        name = MUTANTS[self.mutant].name
+        name = EVERY[self.mutant].name
         return tuple(clause for clause in self.failed if clause in CONTEXTS and (name, clause) not in EXPLAINED)
 
 
 def _has(row: Blamed, name: str, clause: str) -> bool:
-    return MUTANTS[row.mutant].name == name and clause in row.failed
+    return EVERY[row.mutant].name == name and clause in row.failed
 
 
 def blamed(number: int, seed: int, examples: int) -> Blamed:
     """Check one mutant of the registry."""
     logging.disable(logging.CRITICAL)
     began = time.process_time()
-    report = check(MUTANTS[number].adapter, seed=seed, examples=examples)
+    report = check(EVERY[number].adapter, seed=seed, examples=examples)
     order = [verdict for group in report.groups for verdict in (group.cause, *group.consequences)]
     failed = [verdict for verdict in order if verdict.outcome is Outcome.FAIL]
     traces = [
@@ -108,7 +109,7 @@ def blamed(number: int, seed: int, examples: int) -> Blamed:
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Argument(help="Mutants, or clauses; all when none is given.")] = None,
+    only: Annotated[list[str] | None, typer.Argument(help="Mutants, clauses, senders or readers; else all.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of every check.")] = 0,
     budget: Annotated[Budget, typer.Option(help="How many runs a check may take.")] = Budget.QUICK,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = CORES,
@@ -120,7 +121,7 @@ def main(
     found = list(each(work, chosen(only or []), jobs=jobs))
     for row in found:
         mark = "first" if row.first else "caught" if row.caught else "MISSED"
-        words = [f"{MUTANTS[row.mutant].name} {row.own} {mark}:", *row.failed]
+        words = [f"{EVERY[row.mutant].name} {row.own} {mark}:", *row.failed]
         words += [f"(after: {' '.join(row.after)})"] * bool(row.after)
         words += [f"WRONGLY {' '.join(row.wrongly)}"] * bool(row.wrongly)
         words += [f"ERROR {message}" for message in row.errors]
@@ -130,10 +131,16 @@ def main(
             console.print(f"    {trace}", markup=False)
     fails = sum(len(row.failed) for row in found) / len(found)
     after = sum(len(row.after) for row in found) / len(found)
-    first = sum(row.first for row in found)
     caught = sum(row.caught for row in found)
+    seldom = False
     wrong = sum(len(row.wrongly) for row in found)
-    console.print(f"{budget.value}, seed {seed}: {caught} of {len(found)} caught by their own clause, {first} first")
+    for reads, who in ((False, "senders"), (True, "readers")):
+        rows = [row for row in found if EVERY[row.mutant].reads is reads]
+        first, own = sum(row.first for row in rows), sum(row.caught for row in rows)
+        seldom = seldom or (len(rows) - first) * MOST_FIRST_MISSED > len(rows)
+        if rows:
+            head = f"{budget.value}, seed {seed}: {own} of {len(rows)} {who}"
+            console.print(f"{head} caught by their own clause, {first} first")
     console.print(f"fails a mutant {fails:.2f}, fails after another clause {after:.2f}")
     explained = [(names, why) for names, why in EXPLAINED.items() if any(_has(row, *names) for row in found)]
     for (name, clause), why in explained:
@@ -142,11 +149,7 @@ def main(
     console.print(f"clauses about circumstances blamed wrongly at mutants that are about none: {wrong}{told}")
     unseen = sum(len(row.disagreeing) for row in found)
     console.print(f"clauses that the history which was kept for them does not show: {unseen}")
-    sys.exit(
-        0
-        if caught == len(found) and wrong + unseen == 0 and (len(found) - first) * MOST_FIRST_MISSED <= len(found)
-        else 1
-    )
+    sys.exit(0 if caught == len(found) and wrong + unseen == 0 and not seldom else 1)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
+from tests.mutants.hunt import played
+
 from kvsender_spec.faults import NONSENSE, RAISED_BY_TRANSPORT, TRANSPORT_KINDS, Fault, Kind, Point
 from kvsender_spec.history.events import AnyEvent, ErrorSeen, TransferChecked, TransferPosted
 from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.run.execute import Run
-from kvsender_spec.kit.search.sweep import SWEEP
 from kvsender_spec.machine import Input, State, rows_for
 from kvsender_spec.trace import Call
 
@@ -40,9 +41,9 @@ def wanted() -> list[Cell]:
 
 
 def reached(adapter: Adapter) -> Counter[Cell]:
-    """How often the sweep reaches each cell with a sender."""
+    """How often the sweep reaches each cell with a sender, or a reader."""
     found: Counter[Cell] = Counter()
-    for trace in SWEEP:
+    for trace in played(adapter):
         run = Run(adapter, trace.setup)
         for step in trace.steps:
             room = run.room_of(step.room, step.opening) if step.call in INPUTS else None

@@ -9,13 +9,16 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from tests.mutants.registry import MUTANTS, Mutant
+from tests.mutants.registry import EVERY, Mutant
 
 from kvsender_spec.clauses import claimed
+from kvsender_spec.kit.adapter import Adapter
 from kvsender_spec.kit.blame import attribute
 from kvsender_spec.kit.check import Budget, check
+from kvsender_spec.kit.parts import parts_of
 from kvsender_spec.kit.search.explore import explore
 from kvsender_spec.kit.search.shrink import show, shrink
+from kvsender_spec.kit.search.whole import sweep_of
 from kvsender_spec.observe.attribution import NAMING, OWN_ERROR, Example, Tally
 from kvsender_spec.trace import Trace
 
@@ -114,6 +117,12 @@ class _Pursuit:
         return True
 
 
+def played(adapter: Adapter) -> list[Trace]:
+    """The traces of the sweep that say something of the adapter's system."""
+    parts = parts_of(adapter)
+    return [trace for trace in sweep_of(parts.operation) if parts.plays(trace)]
+
+
 @dataclass(slots=True)
 class Swept:
     """What the sweep shows of a mutant. It is the same on every seed, so that one sweep does for all hunts."""
@@ -190,6 +199,8 @@ class Campaign:
     killed: tuple[int, ...]
     """The seeds on which its own clause is blamed."""
     survived: tuple[int, ...]
+    sweep: int
+    """How many traces the sweep has for it."""
     runs: tuple[int, ...]
     """To the first run that shows it."""
     cpu_s: float
@@ -209,7 +220,7 @@ class Campaign:
 def campaign(number: int, seeds: tuple[int, ...], examples: int, breadth: int) -> Campaign:
     """Everything about one mutant of the registry, by its number there."""
     logging.disable(logging.CRITICAL)
-    mutant = MUTANTS[number]
+    mutant = EVERY[number]
     swept = None if mutant.breaks == IMPORT_CLAUSE else sweep(mutant)
     hunts = [hunt(mutant, seed=seed, examples=examples, swept=swept) for seed in seeds]
     broad = hunt(mutant, seed=seeds[0], examples=breadth, to_the_end=True) if breadth else hunts[0]
@@ -218,6 +229,7 @@ def campaign(number: int, seeds: tuple[int, ...], examples: int, breadth: int) -
         number,
         tuple(hunt.seed for hunt in hunts if hunt.killed),
         tuple(hunt.seed for hunt in hunts if not hunt.killed),
+        len(played(mutant.adapter)),
         tuple(hunt.first_run[mutant.breaks] for hunt in hunts if hunt.killed),
         sum(hunt.cpu_s for hunt in hunts) + (0.0 if swept is None else swept.cpu_s),
         sum(hunt.first for hunt in hunts),

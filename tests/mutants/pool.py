@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from typing import Final, TypeVar
 
 import typer
-from tests.mutants.registry import MUTANTS
+from tests.mutants.registry import EVERY
 
 CORES: Final = len(os.sched_getaffinity(0))
 _A = TypeVar("_A")
@@ -17,15 +17,16 @@ _T = TypeVar("_T")
 
 
 def chosen(only: Iterable[str]) -> list[int]:
-    """The numbers of the mutants: all of them, or those that are named or whose clause is.
+    """The numbers of the mutants: all of them, or those that are named or whose clause is, or the senders or readers.
 
     Raises typer.BadParameter for a name that is neither.
     """
     wanted = set(only)
-    known = {name for mutant in MUTANTS for name in (mutant.name, mutant.breaks)}
+    names = [{mutant.name, mutant.breaks, "readers" if mutant.reads else "senders"} for mutant in EVERY]
+    known = set().union(*names)
     if unknown := sorted(wanted - known):
         raise typer.BadParameter(f"no such mutant or clause: {', '.join(unknown)}")
-    return [n for n, mutant in enumerate(MUTANTS) if not wanted or {mutant.name, mutant.breaks} & wanted]
+    return [number for number, own in enumerate(names) if not wanted or own & wanted]
 
 
 def each(work: Callable[[_A], _T], numbers: Iterable[_A], *, jobs: int) -> Iterator[_T]:

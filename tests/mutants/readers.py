@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
+from tests.mutants.acking import BROKEN as BROKEN_ACKING
+from tests.mutants.acking import AckingSystem
 from tests.mutants.inline import InlineSender, InlineSystem, Part
 from tests.mutants.inline_reader import InlineReader, ReaderAdapter, ReaderSystem
 
@@ -120,7 +122,9 @@ class LooksAgainAfterSuccess(InlineReader):
 
 
 class CountsAnswers(InlineReader):
-    """Counts answers of DONE instead of transfers that are DONE: two of one transfer's stand for two (T65)."""
+    """Counts answers of DONE instead of transfers that are DONE (T65): those of its data are as many as the transfers
+    that it has posted by then, and it waits for no stamp.
+    """
 
     breaks: ClassVar = "KS-3.1"
 
@@ -131,8 +135,9 @@ class CountsAnswers(InlineReader):
     def observe(self) -> None:
         if self.state is State.SENDING:
             for part in self.parts:
-                if part.state == "flying":
-                    self.ask(self.system, part)
+                error = self.ask(self.system, part) if part.state == "flying" else None
+                if error is not None:
+                    self.fault(error)
                 self.answers += part.state == "done" and part.handle is not None
         super().observe()
 
@@ -250,6 +255,9 @@ class ListsOutliveTheirHolder(ReaderSystem):
     breaks: ClassVar = "KS-6.3"
 
     def reconnect(self, peer: Peer) -> None:
+        if peer.name not in self.remote:
+            super().reconnect(peer)
+            return
         self.agent.remove_remote_agent(peer.name)
         self.agent.add_remote_agent(peer.agent.get_agent_metadata())
 
@@ -419,10 +427,12 @@ _READERS: Final = (
     *(LooksAtTheBytes, StampsEscape, IgnoresRefusedStamps),
     *(WrapsPagesRound, CountsFromTheEnd, ReadsWhatThereIs, ComparesTheStampsThatThereAre),
 )
-ADAPTERS: Final = (
-    *((ReaderAdapter(reader), reader) for reader in _READERS),
-    (ReaderAdapter(system_class=ListsOutliveTheirHolder), ListsOutliveTheirHolder),
-)
+
+
+def acking(system: type[AckingSystem]) -> ReaderAdapter:
+    """The inline reader with holders that may give a room up, and with what is wrong there."""
+    both = types.new_class(f"{system.__name__}Reading", (system, ReaderSystem))
+    return ReaderAdapter(system_class=both)
 
 
 def turned_round(sender: type[InlineSender]) -> type[InlineReader]:
@@ -432,3 +442,10 @@ def turned_round(sender: type[InlineSender]) -> type[InlineReader]:
         (sender, InlineReader),
         exec_body=lambda space: space.update(__doc__=sender.__doc__),
     )
+
+
+ADAPTERS: Final = (
+    *((ReaderAdapter(reader), reader) for reader in _READERS),
+    (ReaderAdapter(system_class=ListsOutliveTheirHolder), ListsOutliveTheirHolder),
+    *((acking(broken), broken) for broken in BROKEN_ACKING),
+)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.mutants.acking import ADAPTERS as ACKING
+from tests.mutants.acking import AckingSystem
 from tests.mutants.acking import adapter as acking
 from tests.mutants.adopters import ADAPTERS as ADOPTERS
 from tests.mutants.broken import BROKEN
@@ -18,6 +19,7 @@ from tests.mutants.needs_nixl import adapter as needs_nixl
 from tests.mutants.reader_pump import ADAPTERS as PUMPS
 from tests.mutants.reader_pump import adapter as pump
 from tests.mutants.readers import ADAPTERS as READING
+from tests.mutants.readers import acking as acking_reader
 from tests.mutants.seed import AfterTheFix, BeforeTheFix, SeedAdapter
 from tests.mutants.styles import STYLES
 from tests.mutants.waiting import ADAPTERS as WAITING
@@ -70,4 +72,4 @@ READERS: Final = tuple(_mutant(adapter, broken) for adapter, broken in (*READING
 EVERY: Final = (*MUTANTS, *READERS)
 CORRECT: Final[tuple[Adapter, ...]] = (InlineAdapter(), WorkerAdapter(), acking, *STYLES)
 """The first two were written apart from each other and from the reference sender, which is the third."""
-CORRECT_READERS: Final[tuple[Adapter, ...]] = (ReaderAdapter(), pump)
+CORRECT_READERS: Final[tuple[Adapter, ...]] = (ReaderAdapter(), pump, acking_reader(AckingSystem))

@@ -56,7 +56,7 @@ def _refills() -> Iterator[Trace]:
         for progress in (Progress.BEGUN, Progress.LANDED, Progress.ALL):
             yield Trace(setup, (_OPEN, *read, replace(_REFILL, progress=progress), *_END))
         # After the answer the pages are the reader's own.
-        yield Trace(setup, (_OPEN, *read, *_END, _REFILL, _POLL, _ASK, _CLEAR, _POLL))
+        yield Trace(setup, (_OPEN, *read, *_END, _REFILL, _POLL, _ASK, _ABORT, _CLEAR, _POLL))
     yield Trace(ONE, (_OPEN, _READ, _REFILL, _ABORT, *_END))
     yield Trace(ONE, (_OPEN, _READ, _ABORT, _POLL, _REFILL, *_END))
     yield Trace(ONE, (_OPEN, _READ, _REFILL, _CLEAR, _OPEN, _READ, *_END))
