@@ -100,7 +100,7 @@ def test_the_command_line_comes_before_the_project_file(here: Path) -> None:
         ),
         ("[tool.kvsender]\njobs = 0\n", "pyproject.toml: Expected `int` >= 1"),
         ("[tool.kvsender\n", "pyproject.toml: "),
-        ('[tool.kvsender]\nclauses = ["KS-9.9"]\n', "pyproject.toml: no such clause: KS-9.9"),
+        ('[tool.kvsender]\nclauses = ["KS-9.99"]\n', "pyproject.toml: no such clause: KS-9.99"),
         (
             '[[tool.kvsender.deviations]]\nclause = "KS-2"\nreason = "x"\n',
             "'KS-2' is the id of no clause: write one of",

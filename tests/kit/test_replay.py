@@ -281,7 +281,7 @@ def test_of_a_report_with_one_trace_no_clause_need_be_named(tmp_path: Path) -> N
     [
         ((), ": say of which one, as KS-2.2"),
         (("KS-1.4",), "the report has no trace of KS-1.4, only of "),
-        (("KS-9.9",), "no such clause: KS-9.9"),
+        (("KS-9.99",), "no such clause: KS-9.99"),
         (("KS-2.1", "KS-5.2"), "replay takes one adapter and at most one clause, not KS-2.1 KS-5.2 tests.mutants."),
         (("tests.mutants.seed:after_the_fix",), "replay takes one adapter and at most one clause"),
     ],

@@ -166,7 +166,7 @@ def test_a_broken_adapter_passes_nothing_and_no_deviation_excuses_it(results: di
         ({"__init_subclass__": lambda: None}, "may not define __init_subclass__"),
         ({"__getattribute__": object.__getattribute__}, "may not define __getattribute__"),
         ({"deviation": {}}, "may not define deviation: .* sets only adapter, seed, budget, strict, deviations"),
-        ({"deviations": {"KS-9.9": "a reason"}}, "names 'KS-9.9', which is no clause"),
+        ({"deviations": {"KS-9.99": "a reason"}}, "names 'KS-9.99', which is no clause"),
         ({"deviations": {"KS-2.3": " "}}, "gives no reason for KS-2.3"),
         ({"deviations": {"KS-2.3": None}}, "gives no reason for KS-2.3"),
         ({"deviations": ["KS-2.3"]}, "deviations is no dict"),
@@ -201,7 +201,7 @@ def test_settings_may_come_from_a_base_class() -> None:
     ("before", "body", "after", "message"),
     [
         ("", "def test_clause(self, clause): pass", "", "TestMine may not define test_clause: *"),
-        ("", "deviations = {'KS-9.9': 'a reason'}", "", "TestMine.deviations names 'KS-9.9', which is no clause; *"),
+        ("", "deviations = {'KS-9.99': 'a reason'}", "", "TestMine.deviations names 'KS-9.99', which is no clause; *"),
         ("", "deviations = {'KS-2.3': ''}", "", "TestMine.deviations gives no reason for KS-2.3; *"),
         ("", "adapter = None", "", "TestMine.adapter is no adapter: it lacks name, *"),
         ("", "adapter = ToyAdapter", "", "TestMine.adapter is a class; *"),
