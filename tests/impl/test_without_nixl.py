@@ -17,7 +17,7 @@ sys.meta_path.insert(0, Missing())
 import kvsender_nixl
 from kvsender_nixl import agent
 modules = [module.name for module in pkgutil.iter_modules(kvsender_nixl.__path__) if not module.ispkg]
-for adapter in ("adapter", "reader_adapter"):
+for adapter in ("adapter", "reader_adapter", "receiver_adapter"):
     modules.remove(adapter)  # it puts torch over the kit's memory
 assert "prefill" in modules
 for name in modules:
