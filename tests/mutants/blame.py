@@ -93,7 +93,7 @@ def blamed(number: int, seed: int, examples: int) -> Blamed:
     failed = [verdict for verdict in order if verdict.outcome is Outcome.FAIL]
     traces = [
         f"{verdict.clause.id} {verdict.text}: {verdict.evidence.violation.observed} | {verdict.evidence.trace.setup}: "
-        + "; ".join(map(str, verdict.evidence.trace.steps))
+        + "; ".join(verdict.evidence.trace.told)
         for verdict in order
         if verdict.evidence is not None and verdict.evidence.trace is not None
     ]

@@ -236,5 +236,5 @@ def campaign(number: int, seeds: tuple[int, ...], examples: int, breadth: int) -
         sum(hunt.alone for hunt in hunts),
         frozenset().union(*(hunt.first_run for hunt in (*hunts, broad))),
         None if short is None else len(short.steps),
-        "" if short is None else "; ".join([str(short.setup), *map(str, short.steps)]),
+        "" if short is None else "; ".join([str(short.setup), *short.told]),
     )
