@@ -26,7 +26,7 @@ TABLES: Final = "tables"
 STATES: Final = "states"
 IN_THE_END: Final = "in the end"
 ANY_NUMBER: Final = "any number"
-LAYERS: Final = (TABLES, STATES, IN_THE_END, ANY_NUMBER)
+LAYERS: Final[tuple[str, ...]] = (TABLES, STATES, IN_THE_END, ANY_NUMBER)
 
 _NEVER_SO: Final = "no hold of a request that has ended may be announced: HOLD_NEXT says never, and nothing is told"
 EQUIVALENT: Final[Mapping[str, str]] = {
