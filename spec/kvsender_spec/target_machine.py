@@ -155,7 +155,10 @@ class TargetEffect(Enum):
     LATCH = "latch"
     """Keep the cause, unless one is kept already."""
     TELL_ABORT = "tell_abort"
-    """Tell each initiator that may be exposed, once, that the room is given up, with its incarnation."""
+    """Tell each initiator that may be exposed, once, that the room is given up, with its incarnation; again what is lost.
+
+    An initiator that never hears it may never say that it is quiet, and its pages would never come back.
+    """
     ASK = "ask"
     """Tell the same to the initiator that the input names, and to no other, unless it was told."""
     EXTEND = "extend"
