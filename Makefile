@@ -61,8 +61,9 @@ provers: install ## Install SPIN and a JRE for TLC (Debian, as root)
 prove: provers ## Prove the specification: every layer, every engine
 	@$(BIN)/kvsender prove --chunks 4
 
-spec-mutants: provers ## Put each change of the tables before every layer; write docs/records/spec-mutants.md (10 minutes)
+spec-mutants: provers ## Put each change of the tables before every layer; write the pages of docs/records (13 minutes)
 	@$(BIN)/python -m kvsender_spec.formal.mutation_run docs/records/spec-mutants.md
+	@$(BIN)/python -m kvsender_spec.formal.targets.mutation_run docs/records/target-mutants.md
 
 test: browser rdma provers lint types ## Run everything that CI runs: lint, types, tests
 	@echo 'pytest'

@@ -340,7 +340,7 @@ Applied(r, i, row) ==
   IN IF r.request = "waiting" /\ request # "waiting" THEN AfterTheEnd(moved) ELSE moved
 Breaks(r, row, after) ==
   CASE r.request # "waiting" /\ after.request # r.request -> "a request that has ended changes"
-    [] r.request = "waiting" /\ after.request = "failed" /\ "latch" \notin row.effects -> "no cause is kept"
+    [] (r.request = "waiting" /\ after.request = "failed") # ("latch" \in row.effects) -> "causes and failures differ"
     [] OTHER -> ""
 
 (***** What may happen next *****)
@@ -381,8 +381,9 @@ TakesTheHold(n, i) ==
 Arrives(n, i, what) == what \in Told(rooms[n], i) /\ Takes(n, i, Decided(rooms[n], i, what))
 Foreign(n, i) == Takes(n, i, OnForeign(rooms[n], i))
 Owner(n) ==
-  \E what \in {"abort", "clear", "answer", "failure_exception", "reuse"} :
+  \E what \in {"abort", "clear", "answer", "failure_exception"} :
      Takes(n, Nobody, Decided(rooms[n], Nobody, what))
+Reuse(n) == Takes(n, Nobody, OnReuse(rooms[n], Nobody))
 Time(n) == Takes(n, Nobody, OnTime(rooms[n], Nobody))
 (* Everything was told and is there, and was not looked at before the deadline. *)
 TimeWithAllThere(n) ==
@@ -411,7 +412,7 @@ Next ==
             \/ SaysThatItIsQuiet(n, i) \/ Dies(n, i) \/ IsGone(n, i)
             \/ Announce(n, i) \/ TakesTheHold(n, i) \/ Foreign(n, i) \/ Crossed(n, i)
             \/ \E what \in Told(rooms[n], i) : Arrives(n, i, what)
-       \/ Owner(n) \/ Time(n) \/ TimeWithAllThere(n)
+       \/ Owner(n) \/ Reuse(n) \/ Time(n) \/ TimeWithAllThere(n)
   \/ Opened
 Spec == Init /\ [][Next]_vars
 
@@ -420,7 +421,7 @@ Spec == Init /\ [][Next]_vars
 ToldAgain == {"end", "quiesced", "fence", "failure"}
 FairSpec ==
   /\ Spec
-  /\ WF_vars(Time(1))
+  /\ WF_vars(Time(1)) /\ WF_vars(Reuse(1))
   /\ \A i \in All :
        /\ WF_vars(Ends(1, i) \/ GivesUp(1, i)) /\ WF_vars(Settles(1, i)) /\ WF_vars(SaysThatItIsQuiet(1, i))
        /\ WF_vars(IsGone(1, i)) /\ \A what \in ToldAgain : WF_vars(Arrives(1, i, what))
@@ -433,11 +434,23 @@ NothingForeignTouched ==
 (* Done says that every initiator has finished. *)
 DoneIsComplete ==
   \A n \in DOMAIN rooms : rooms[n].request = "done" => \A i \in All : rooms[n].part[i]
-Safe == wrong = "" /\ NothingForeignTouched /\ DoneIsComplete
+(* And a request that has every part is done. *)
+CompleteIsDone ==
+  \A n \in DOMAIN rooms : rooms[n].request = "waiting" => \E i \in All : rooms[n].counted[i] = 0
+HoldsFit ==
+  \A n \in DOMAIN rooms : \A i \in All :
+     CASE rooms[n].hold[i] \in {"held", "exposed"} -> rooms[n].request = "waiting"
+       [] rooms[n].hold[i] \in {"quarantined", "free"} -> rooms[n].request # "waiting"
+       [] OTHER -> TRUE
+(* Nobody is told that a room is given up while it is not. *)
+NobodyMisled ==
+  \A n \in DOMAIN rooms : \A i \in All :
+     rooms[n].asked[i] /\ rooms[n].phase[i] = "flying" => rooms[n].request = "failed"
+Safe == wrong = "" /\ NothingForeignTouched /\ DoneIsComplete /\ CompleteIsDone /\ HoldsFit /\ NobodyMisled
+
 (* Of the first room, which does not depend on the others. *)
 EveryRequestEnds == <>(rooms[1].request # "waiting")
-EveryHoldIsDrained ==
-  rooms[1].request # "waiting" ~> \A i \in All : rooms[1].hold[i] \notin Touchable
+PagesComeBack == rooms[1].request # "waiting" ~> \A i \in All : rooms[1].hold[i] = "free"
 
 (***** For many wrong targets in one run: each is named once, and then left *****)
 

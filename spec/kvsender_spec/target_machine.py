@@ -155,7 +155,11 @@ class TargetEffect(Enum):
     LATCH = "latch"
     """Keep the cause, unless one is kept already."""
     TELL_ABORT = "tell_abort"
-    """Tell each initiator that may be exposed, once, that the room is given up, with its incarnation."""
+    """Tell each initiator that may be exposed, once, that the room is given up, with its incarnation.
+
+    What is lost on the way is told again: who never hears it may never say that it is quiet, and the pages never
+    come back.
+    """
     ASK = "ask"
     """Tell the same to the initiator that the input names, and to no other, unless it was told."""
     EXTEND = "extend"

@@ -9,6 +9,8 @@ from tests.formal.tools import needs_engines
 from kvsender_spec.formal.mutate import mutants
 from kvsender_spec.formal.mutation_run import EQUIVALENT, LAYERS, MutationRun, run_mutation, unexplained
 from kvsender_spec.formal.rules import ill_formed
+from kvsender_spec.formal.targets import mutation_run as targets
+from kvsender_spec.formal.targets.mutate import target_mutants
 
 PAGE = Path(__file__).parents[2] / "docs" / "records" / "spec-mutants.md"
 
@@ -43,3 +45,43 @@ def test_a_survivor_without_a_reason_and_a_reason_without_a_survivor_are_told() 
     assert unexplained([*rest, MutationRun(first.what, {"states": "KS-2.1 at 2x1"})]) == [
         f"does not survive: {first.what}"
     ]
+
+
+# ---------------------------------------------------------------------------------------------- the target's tables
+
+TARGETS_PAGE = PAGE.with_name("target-mutants.md")
+
+
+def test_every_change_of_the_targets_tables_is_noticed_or_explained() -> None:
+    runs = [targets.run_target_mutation(mutant, every=False) for mutant in target_mutants()]
+    assert len({run.what for run in runs}) == len(runs) > 900
+    assert targets.unexplained(runs) == []
+    page = TARGETS_PAGE.read_text(encoding="utf-8")
+    assert f": {len(runs)} changed tables." in page
+    for what, why in targets.EQUIVALENT.items():
+        assert f"| {what} | {why} |" in page
+
+
+def test_the_page_says_what_a_target_then_does_to_its_initiators() -> None:
+    """A sample: all of it takes minutes."""
+    page = TARGETS_PAGE.read_text(encoding="utf-8")
+    for what in (
+        "hold, ended in exposed: leads to drained",
+        "hold, freed in drained: leads to never",
+        "failure in done: without ask",
+        "abort in waiting: hold's event proved",
+        "time in waiting if all_confirmed: no such row",
+    ):
+        run = targets.run_target_mutation(next(one for one in target_mutants() if one.what == what), every=True)
+        assert len(run.noticed) > 1, what
+        cells = (run.what, *(run.noticed.get(layer, "") for layer in targets.LAYERS[1:]))
+        assert f"| {' | '.join(cells)} |\n" in page
+
+
+def test_an_unexplained_survivor_among_the_targets_mutants_is_told() -> None:
+    survivors = [targets.TargetMutation(what, {}) for what in targets.EQUIVALENT]
+    assert targets.unexplained(survivors) == []
+    assert targets.unexplained([*survivors, targets.TargetMutation("a new one", {})]) == [
+        "survives, and nothing says why: a new one"
+    ]
+    assert targets.unexplained(survivors[1:]) == [f"does not survive: {survivors[0].what}"]

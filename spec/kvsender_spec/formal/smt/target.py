@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 
 import z3
 
+from kvsender_spec.formal.targets.room import BUSY, MESSAGES, Cell, Phase, moves
 from kvsender_spec.formal.targets.rules import SPEC, Target, Wrong
 from kvsender_spec.formal.targets.search import CROSSES
-from kvsender_spec.formal.targets.world import BUSY, MESSAGES, Cell, Phase, moves
 from kvsender_spec.machine import Word
 from kvsender_spec.target_machine import (
     OF_ONE,

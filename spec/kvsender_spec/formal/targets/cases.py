@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from kvsender_spec.formal.targets.room import EARLY, NO_PAGES
 from kvsender_spec.formal.targets.rules import SPEC, Target, Wrong
 from kvsender_spec.formal.targets.search import COMES_BACK, ENDS, Goal
-from kvsender_spec.formal.targets.world import EARLY, NO_PAGES
 from kvsender_spec.target_machine import (
     Hold,
     HoldEvent,

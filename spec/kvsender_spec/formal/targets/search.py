@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from kvsender_spec.formal.targets.room import Fair, Room, broken, opened, told
 from kvsender_spec.formal.targets.rules import Target, Wrong
-from kvsender_spec.formal.targets.world import Fair, Room, Step, World, broken, opened, told
-from kvsender_spec.target_machine import TOUCHABLE, TargetInput
+from kvsender_spec.formal.targets.world import Step, World
+from kvsender_spec.target_machine import Hold, TargetInput
 
 INITIATORS: Final = 2
 INCARNATIONS: Final = 2
@@ -140,20 +141,24 @@ class Goal(NamedTuple):
 
 
 ENDS: Final = Goal("KS-9.8: every request ends", frozenset({Fair.DEADLINE}))
-COMES_BACK: Final = Goal("KS-9.8: every hold of a request that has ended is drained", frozenset(Fair) - {Fair.DEADLINE})
+COMES_BACK: Final = Goal("KS-9.8: the pages of a request that has ended come back", frozenset(Fair) - {Fair.DEADLINE})
 GOALS: Final = (ENDS, COMES_BACK)
 
 
 def _short(goal: Goal, room: Room) -> bool:
     if goal is ENDS:
         return not room.ended
-    return room.ended and any(cell.hold in TOUCHABLE for cell in room.cells)
+    return room.ended and any(cell.hold is not Hold.FREE for cell in room.cells)
 
 
 def stranded(target: Target, goal: Goal, fair: frozenset[Fair], initiators: int = INITIATORS) -> str:
     """Why a fair run of one room may never reach the goal, in words; empty where each does."""
-    world = World(target, initiators)
-    start = opened(initiators)
+    return stranded_in(World(target, initiators), goal, fair)
+
+
+def stranded_in(world: World, goal: Goal, fair: frozenset[Fair]) -> str:
+    """The same, of a world whose steps may have been worked out already."""
+    start = opened(world.initiators)
     after: dict[Room, list[Room]] = {start: []}
     queue = [start]
     for room in queue:
@@ -166,6 +171,20 @@ def stranded(target: Target, goal: Goal, fair: frozenset[Fair], initiators: int 
                 after[following] = []
                 queue.append(following)
     return "a room goes round for ever" if _goes_round(after) else ""
+
+
+def broken_in(world: World) -> str:
+    """The property of a state or of a step that one incarnation breaks first; empty where all hold."""
+    seen = {opened(world.initiators)}
+    queue = list(seen)
+    for room in queue:
+        for step in world.steps(room):
+            if step.wrong or (broken(step.after) if step.after not in seen else ""):
+                return step.wrong or broken(step.after)
+            if step.after not in seen:
+                seen.add(step.after)
+                queue.append(step.after)
+    return ""
 
 
 def _goes_round(after: dict[Room, list[Room]]) -> bool:

@@ -11,10 +11,11 @@ from enum import Enum
 from typing import Final
 
 from kvsender_spec.formal.targets.cases import CASES, LIVE_CASES
+from kvsender_spec.formal.targets.room import BUSY, MESSAGES, TOLD_AGAIN, Phase
 from kvsender_spec.formal.targets.rules import SPEC, Target, Wrong
 from kvsender_spec.formal.targets.search import CROSSES
-from kvsender_spec.formal.targets.tla_text import FAIR, HEAD, PROPERTIES, STEPS
-from kvsender_spec.formal.targets.world import BUSY, MESSAGES, TOLD_AGAIN, Phase, has_late_parts
+from kvsender_spec.formal.targets.tla_text import HEAD, PROPERTIES, STEPS
+from kvsender_spec.formal.targets.world import has_late_parts
 from kvsender_spec.target_machine import (
     TOUCHABLE,
     Hold,
@@ -71,8 +72,8 @@ def module() -> str:
     crosses = [f'target = "{wrong.value}" -> "{what.value}"' for wrong, what in CROSSES.items()]
     lines += ["  CASE " + crosses[0], *(f"    [] {case}" for case in crosses[1:]), '    [] OTHER -> "nothing"']
     again = _set(what.value for what in TOLD_AGAIN)
-    lines += [*STEPS["steps"].replace("$AGAIN", again).strip("\n").splitlines(), *PROPERTIES.strip("\n").splitlines()]
-    return "\n".join([*lines, *FAIR.strip("\n").splitlines(), "====", ""])
+    lines += STEPS["steps"].replace("$AGAIN", again).strip("\n").splitlines()
+    return "\n".join([*lines, *PROPERTIES.strip("\n").splitlines(), "====", ""])
 
 
 def config(initiators: int = 2, incarnations: int = 1, names: Iterable[str] = (RIGHT,), *, fair: bool = True) -> str:
@@ -83,7 +84,7 @@ def config(initiators: int = 2, incarnations: int = 1, names: Iterable[str] = (R
         f"CONSTANT Incarnations = {incarnations}",
         f"CONSTANT Targets = {_set(names)}",
         "INVARIANT Safe",
-        *(["PROPERTY EveryRequestEnds", "PROPERTY EveryHoldIsDrained"] if fair else []),
+        *(["PROPERTY EveryRequestEnds", "PROPERTY PagesComeBack"] if fair else []),
     ]
     return "\n".join([*lines, ""])
 

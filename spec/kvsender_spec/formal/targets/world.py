@@ -1,22 +1,23 @@
-"""One room of a target together with its initiators: what may happen next.
-
-An initiator is told where the pages are, and has a transfer in flight from then on, whose bytes may land at any time.
-It may have several tries of it: that its part is told says that the bytes of one try are in place, and not that no
-other is under way. It ends when nothing of it is; or it gives up, with transfers in flight, and these settle; and when
-it was asked, it says that they have. It may die, and then what is in flight lands until the process is gone.
-
-The network is the set of what was told. Nothing is taken out of it: what was told arrives never, late, in any order
-and as often as the network likes. So a message is no state of its own: it may arrive wherever the initiator has told
-it. Every message names its incarnation, and a room takes only its own; everything else is ``FOREIGN`` to it.
-"""
+"""What may happen next to a room of a target: what its initiators do, what arrives, and what the tables make of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from kvsender_spec.formal.targets.room import (
+    PROVING,
+    REFUSED,
+    TOLD_AGAIN,
+    Cell,
+    Fair,
+    Phase,
+    Room,
+    moves,
+    told,
+)
 from kvsender_spec.formal.targets.rules import Target, Wrong
-from kvsender_spec.machine import Reply, Word
+from kvsender_spec.machine import Reply
 from kvsender_spec.target_machine import (
     TOUCHABLE,
     Hold,
@@ -27,65 +28,6 @@ from kvsender_spec.target_machine import (
     TargetInput,
     TargetRow,
 )
-
-
-class Phase(Word):
-    """What an initiator does in one incarnation of the room."""
-
-    UNTOLD = "untold"
-    FLYING = "flying"
-    OVER = "over"
-    """It has ended, and has told so."""
-    FAILING = "failing"
-    """It has given up, and has told so; what it has in flight goes on."""
-    QUIET = "quiet"
-    """It has given up, nothing of it is in flight, and it has not told that."""
-    QUIESCED = "quiesced"
-    DEAD = "dead"
-    """Its process has ended, and what is in flight may still land."""
-    GONE = "gone"
-    """The process is gone with all that it had in flight, and there is evidence of it."""
-
-
-BUSY: Final = frozenset({Phase.FLYING, Phase.FAILING, Phase.DEAD})
-"""Bytes of it may land, or be read, at any time."""
-
-
-class Cell(NamedTuple):
-    """One initiator in one incarnation of the room, and what the target keeps of it."""
-
-    hold: Hold = Hold.HELD
-    phase: Phase = Phase.UNTOLD
-    part: bool = False
-    """It has told that the bytes of its part are in place."""
-    counted: int = 0
-    """How often the target has counted that; more than once only where it counts messages."""
-    asked: bool = False
-    """It was told that the room is given up."""
-
-
-class Room(NamedTuple):
-    request: Request
-    cells: tuple[Cell, ...]
-
-    @property
-    def ended(self) -> bool:
-        return self.request is not Request.WAITING
-
-
-def opened(initiators: int) -> Room:
-    return Room(Request.WAITING, (Cell(),) * initiators)
-
-
-class Fair(Word):
-    """What happens at last, if it may happen for ever."""
-
-    DEADLINE = "the deadline passes"
-    COMES_TO_AN_END = "an initiator that is under way ends or gives up"
-    SETTLES = "what was given up settles"
-    ASKED = "who is asked hears it, and says when nothing of it is under way"
-    REAPED = "the dead are gone at last"
-    ARRIVES = "what an initiator tells of its end arrives: it tells it again until it has"
 
 
 class Step(NamedTuple):
@@ -106,20 +48,9 @@ class Taken(NamedTuple):
     wrong: str = ""
 
 
-NO_PAGES: Final = "KS-9.1: an initiator may touch pages that another may own"
-EARLY: Final = "KS-9.7: done, and an initiator has not finished"
-MESSAGES: Final[dict[TargetInput, tuple[Phase, ...]]] = {
-    TargetInput.END: (Phase.OVER,),
-    TargetInput.FAILURE: (Phase.FAILING, Phase.QUIET, Phase.QUIESCED),
-    TargetInput.QUIESCED: (Phase.QUIESCED,),
-    TargetInput.FENCE: (Phase.GONE,),
-    TargetInput.RENEW: tuple(phase for phase in Phase if phase is not Phase.UNTOLD),
-    TargetInput.LOST: tuple(phase for phase in Phase if phase is not Phase.UNTOLD),
-}
-"""What may arrive of an initiator that is, or was, there. A part is told wherever ``Cell.part`` says so."""
-_PROVING: Final = (TargetInput.END, TargetInput.QUIESCED, TargetInput.FENCE)
-TOLD_AGAIN: Final[tuple[TargetInput, ...]] = (*_PROVING, TargetInput.FAILURE)
 _MAY_BE_ASKED: Final = frozenset({Phase.FLYING, Phase.FAILING, Phase.QUIET})
+_OWN_ACTS: Final = frozenset({TargetInput.ANNOUNCE, TargetInput.REUSE})
+"""What a target does of its own accord, and does not where its tables say never."""
 _OF_THE_OWNER: Final = (
     TargetInput.ABORT,
     TargetInput.CLEAR,
@@ -127,22 +58,6 @@ _OF_THE_OWNER: Final = (
     TargetInput.FAILURE_EXCEPTION,
     TargetInput.REUSE,
 )
-
-
-def told(cell: Cell) -> Iterator[TargetInput]:
-    """What may arrive of this initiator."""
-    if cell.part:
-        yield TargetInput.PART
-    yield from (what for what, phases in MESSAGES.items() if cell.phase in phases)
-
-
-def broken(room: Room) -> str:
-    """Which property of a state does not hold; empty where all do."""
-    if any(cell.hold is Hold.FREE and cell.phase in BUSY for cell in room.cells):
-        return NO_PAGES
-    if room.request is Request.DONE and not all(cell.part for cell in room.cells):
-        return EARLY
-    return ""
 
 
 def has_late_parts(target: Target) -> bool:
@@ -186,7 +101,7 @@ class World:
                 yield from self._arrives(room, what, at, fair)
             yield from self._arrives(room, TargetInput.FOREIGN, at, None)
         for what in _OF_THE_OWNER:
-            yield from self._arrives(room, what, None, None)
+            yield from self._arrives(room, what, None, Fair.WANTED if what is TargetInput.REUSE else None)
         yield from self._arrives(room, TargetInput.TIME, None, Fair.DEADLINE)
         yield from self._all_there(room)
 
@@ -251,7 +166,7 @@ class World:
         if row.hold is not None:
             moved = [self._moved(cell, row.hold, at in (None, place)) for place, cell in enumerate(cells)]
             if None in moved:
-                return None
+                return None if row.input in _OWN_ACTS else Taken(row, room, REFUSED)
             cells = tuple(cell for cell in moved if cell is not None)
         if TargetEffect.TELL_ABORT in row.effects:
             cells = tuple(_asked(cell) for cell in cells)
@@ -259,8 +174,10 @@ class World:
             cells = _put(cells, at, _asked(cells[at]))
         request = self.target.request_after(room.request, row.request)
         if request is None:
-            return None
+            return Taken(row, room, REFUSED)
         if not room.ended and request is not room.request:
+            if any(self.target.hold_next[cell.hold][HoldEvent.ENDED] is None for cell in cells):
+                return Taken(row, room, REFUSED)
             cells = tuple(self._ended(cell) for cell in cells)
         after = Room(request, cells)
         return Taken(row, after, self._wrong(row, room, after, at))
@@ -280,44 +197,21 @@ class World:
             return "KS-9.14: a request that has ended changes"
         if row.input is TargetInput.FOREIGN and after != room:
             return "KS-9.6: what is foreign changes something"
-        if after.request is Request.FAILED and not room.ended and TargetEffect.LATCH not in row.effects:
-            return "KS-9.14: a request fails, and no cause is kept"
-        if (row.reply is Reply.SUCCESS) and room.request is not Request.DONE:
-            return "KS-9.7: Success of a room that is not done"
+        if (after.request is Request.FAILED and not room.ended) is not (TargetEffect.LATCH in row.effects):
+            return "KS-9.14: a request fails without a cause, or a cause is kept of one that does not"
+        if row.input is TargetInput.ANSWER and row.reply is not _ANSWERS[room.request]:
+            return "KS-9.7: poll() does not answer what the request is"
         if (
             at is not None
             and row.hold is HoldEvent.PROVED
             and after.cells[at].hold in TOUCHABLE
-            and row.input in _PROVING
+            and row.input in PROVING
         ):
             return "KS-9.8: a proof gives nothing back"
         return ""
 
 
-def moves(cell: Cell) -> Iterator[tuple[str, Cell, Fair | None]]:
-    """What an initiator and its transport do by themselves."""
-
-    def to(phase: Phase, part: bool = False) -> Cell:
-        return cell._replace(phase=phase, part=cell.part or part)
-
-    match cell.phase:
-        case Phase.FLYING:
-            yield "its part is in place", to(Phase.FLYING, part=True), None
-            yield "it ends", to(Phase.OVER, part=True), Fair.COMES_TO_AN_END
-            yield "it gives up", to(Phase.FAILING), Fair.COMES_TO_AN_END
-            yield "it settles and gives up", to(Phase.QUIESCED), None
-            yield "it dies", to(Phase.DEAD), None
-        case Phase.FAILING:
-            yield "it settles", to(Phase.QUIET), Fair.SETTLES
-            yield "it dies", to(Phase.DEAD), None
-        case Phase.QUIET:
-            if cell.asked:
-                yield "it says that it is quiet", to(Phase.QUIESCED), Fair.ASKED
-            yield "it dies", to(Phase.GONE), None
-        case Phase.DEAD:
-            yield "it is gone", to(Phase.GONE), Fair.REAPED
-        case _:
-            pass
+_ANSWERS: Final = {Request.WAITING: Reply.TRANSFERRING, Request.DONE: Reply.SUCCESS, Request.FAILED: Reply.FAILED}
 
 
 def _asked(cell: Cell) -> Cell:
