@@ -1,5 +1,5 @@
 """A deadline counts time in which the transport had a chance to move, and without a progress thread it has none while
-nobody looks. So whoever was away when a deadline passed looks some more times before it is judged."""
+nobody looks. So whoever was away when a deadline passed looks once more before it is judged, a second later."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 AWAY_S: Final = 1.0
 """Whoever did not look for longer was away."""
 LAST_CHANCE_S: Final = 1.0
-LAST_LOOKS: Final = 3
+LAST_LOOKS: Final = 1
 
 
 @dataclass(slots=True)

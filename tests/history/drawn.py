@@ -72,11 +72,11 @@ EVERYTHING: Final[tuple[h.AnyEvent, ...]] = (
     h.KeptCounted(seq=35, t=10.52, entries=1, in_flight=0),
     h.ImportProbed(seq=36, t=10.52, module="adapter"),
     h.PagesRefilled(seq=37, t=10.52, room=4, peer="decode0", pages=(8,)),
-    h.EventsDropped(seq=38, t=10.52, count=3),
-    h.NoticeArrived(seq=39, t=10.52, room=4, peer="decode0", says=Says.SUCCESS),
-    h.FenceTold(seq=40, t=10.52, peer="decode0", generation=1),
-    h.PagesReused(seq=41, t=10.52, pages=(3, 5)),
-    h.PagesPublished(seq=42, t=10.52, pages=(3,)),
+    h.NoticeArrived(seq=38, t=10.52, room=4, peer="decode0", says=Says.SUCCESS),
+    h.FenceTold(seq=39, t=10.52, peer="decode0", generation=1),
+    h.PagesReused(seq=40, t=10.52, pages=(3, 5)),
+    h.PagesPublished(seq=41, t=10.52, pages=(3,)),
+    h.EventsDropped(seq=42, t=10.52, count=3),
     h.RunEnded(seq=43, t=10.52, why="the end"),
 )
 """A history with every kind of event, each where it may stand."""

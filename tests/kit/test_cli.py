@@ -26,7 +26,10 @@ def kvsender(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
         (("check", "tests.mutants.inline"), "does not name an adapter: write module:attribute"),
         (("check", "tests.mutants.inline:nothing"), "has no 'nothing'; it has: "),
         (("check", "tests.mutants.inline:InlineSender"), "is not an adapter: it lacks name, profile"),
-        (("check", "tests.mutants.inline:adapter", "KS-9.9"), "no such clause: KS-9.9; `kvsender list` shows them"),
+        (
+            ("check", "tests.mutants.inline:adapter", "KS-9.99"),
+            "no such clause: KS-9.99; the nearest: KS-9.9, ",
+        ),
         (("check", "tests.mutants.inline:adapter", "--json", "/nosuch/r.json"), "cannot write to /nosuch"),
         (("check", "tests.mutants.inline:adapter", "--examples", "0"), "Invalid value for '--examples'"),
         (("chek",), "No such command 'chek'"),

@@ -29,6 +29,27 @@ class EarlySuccess(Through[Any, Any]):
         self.kept.append(handle)
 
 
+class EarlyData(EarlySuccess):
+    """The same, of what was made before the first such word: a reader's data, and not the stamps that it reads next."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.lied = False
+        self.later: list[Any] = []
+
+    def make_prepped_xfer(self, *arguments: Any, **named: Any) -> Any:
+        handle = super().make_prepped_xfer(*arguments, **named)
+        if self.lied:
+            self.later.append(handle)
+        return handle
+
+    def check_xfer_state(self, handle: Any) -> str:
+        if any(handle is one for one in self.later):
+            return self.inner.check_xfer_state(handle)
+        self.lied = True
+        return super().check_xfer_state(handle)
+
+
 class DeafToDisconnects(Through[Any, Any]):
     def check_xfer_state(self, handle: Any) -> str:
         try:

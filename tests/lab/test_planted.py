@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGSEGV
 
 import pytest
 from tests.lab import plants
 
 from kvsender_nixl.lab import scenario_run as lab_run
-from kvsender_nixl.lab.layer import ScenarioResult, run
+from kvsender_nixl.lab.layer import RealReport, ScenarioResult, run
 from kvsender_nixl.lab.real_world import Plant, RealWorld
-from kvsender_nixl.lab.scenarios import SCENARIOS, SILENCE
+from kvsender_nixl.lab.scenarios import SCENARIOS, SILENCE, Scenario
 from kvsender_spec.history.ndjson import read, write
 from kvsender_spec.observe.observer import observe
 from kvsender_spec.observe.verdict import Outcome
 
 pytestmark = pytest.mark.timeout(300)
 
+CRASHED = f"ended with {-SIGSEGV}"
+TRIES = 3
+"""UCX now and then ends a peer whose initiators come and go (nixl 1.5.1: a fault inside libucp, in the peer's own
+get_new_notifs()). That is no answer to what was planted here, and what is left serves nobody: it is played
+again between new ones."""
 BY_NAME = {scenario.name: scenario for scenarios in SCENARIOS.values() for scenario in scenarios}
 
 
@@ -49,7 +56,7 @@ def test_planted_mistake_is_found(
     [
         pytest.param(Plant(front=plants.blind_to_stamps), "read-refilled-before", {"KS-3.1"}, id="blind-to-stamps"),
         pytest.param(Plant(front=plants.blind_to_stamps), "read-refilled-in-flight", {"KS-3.1"}, id="blind-in-flight"),
-        pytest.param(Plant(wire=plants.EarlySuccess), "read-one-peer-scattered", {"KS-3.1"}, id="early-success"),
+        pytest.param(Plant(wire=plants.EarlyData), "read-one-peer-scattered", {"KS-3.1"}, id="early-success"),
         pytest.param(Plant(wire=plants.SwappedPages), "read-three-peers-scattered", {"KS-3.1"}, id="swapped-pages"),
         pytest.param(Plant(wire=plants.FalseAlarm), "read-out-of-order", {"KS-4.2"}, id="false-alarm"),
         pytest.param(Plant(front=plants.forgetful), "read-stopped", {"KS-4.1", "KS-4.4"}, id="forgetful"),
@@ -69,11 +76,12 @@ def assert_found(
     # With short deadlines no planted silence takes long.
     monkeypatch.setattr(lab_run, "LIMIT_S", 2.0)
     chosen = replace(BY_NAME[scenario], options=SILENCE)
-    world.plant = plant
-    try:
-        real = run(world, [chosen])
-    finally:
-        world.plant = Plant()
+    real = planted(world, plant, chosen)
+    for _ in range(TRIES - 1):
+        if CRASHED not in real.results[0].note:
+            break
+        with closing(RealWorld(world.seed, world.operation)) as fresh:
+            real = planted(fresh, plant, chosen)
     (result,) = real.results
     assert result.outcome is Outcome.FAIL, result.note
     first = {violation.clause for violation in result.violations if violation.after in ("", violation.clause)}
@@ -84,6 +92,14 @@ def assert_found(
     assert verdict.evidence is not None
     assert verdict.evidence.where == f"scenario {scenario}"
     assert_same_from_file(result, tmp_path / "history.ndjson")
+
+
+def planted(world: RealWorld, plant: Plant, scenario: Scenario) -> RealReport:
+    world.plant = plant
+    try:
+        return run(world, [scenario])
+    finally:
+        world.plant = Plant()
 
 
 def assert_same_from_file(result: ScenarioResult, path: Path) -> None:

@@ -33,6 +33,20 @@ class InitiatorFailed(Exception):
     """What an initiator has told of its failure."""
 
 
+@dataclass(frozen=True)
+class Word:
+    """One notification, read. ``name`` is the agent that has sent it."""
+
+    name: str
+    room: int
+    incarnation: int
+    generation: int
+    says: Says
+    part: int
+    parts: int
+    quiesced: bool
+
+
 @dataclass
 class Exposure:
     """What one initiator may still do to a room's pages, and what it has said."""
@@ -101,25 +115,25 @@ class InlineTarget:
             self.cause, self.whose, self.answer = cause, whose, KVPoll.Failed
             self.side.give_up(self)
 
-    def take(self, name: str, generation: int, says: Says, part: int, parts: int, quiesced: bool) -> None:
-        exposure = self.exposed.get(name)
-        if exposure is None or exposure.generation != generation:
+    def take(self, word: Word) -> None:
+        exposure = self.exposed.get(word.name)
+        if exposure is None or exposure.generation != word.generation:
             return
         self.heard_at = self.side.world.clock()
-        match says:
+        match word.says:
             case Says.PROGRESS:
-                exposure.parts.add(part)
+                exposure.parts.add(word.part)
             case Says.SUCCESS:
-                exposure.total, exposure.quiet = parts, True
+                exposure.total, exposure.quiet = word.parts, True
             case Says.FAILURE:
                 exposure.failed = True
-                exposure.quiet = exposure.quiet or quiesced
-                self.fail(InitiatorFailed(f"{name} failed"), Attribution.PEER)
+                exposure.quiet = exposure.quiet or word.quiesced
+                self.fail(InitiatorFailed(f"{word.name} failed"), Attribution.PEER)
             case Says.QUIESCED:
                 exposure.quiet = True
-                self.fail(InitiatorFailed(f"{name} gave up"), Attribution.PEER)
+                self.fail(InitiatorFailed(f"{word.name} gave up"), Attribution.PEER)
             case Says.RENEW:
-                self.renew(name)
+                self.renew(word.name)
             case _:
                 return
         self.side.settle_pages(self)
@@ -218,35 +232,25 @@ class InlineTargetSide:
     def drain(self) -> None:
         for name, messages in self.world.transport.get_new_notifs().items():
             for message in messages:
-                read = self.read(message)
-                if read is not None:
-                    self.deliver(name, *read)
+                word = self.read(name, message)
+                if word is not None:
+                    self.deliver(word)
 
-    def read(self, message: bytes) -> tuple[int, int, int, Says, int, int, bool] | None:
+    def read(self, name: str, message: bytes) -> Word | None:
         try:
             magic, room, incarnation, generation, says, part, parts, quiesced = message.decode().split()
-            who = int(room), int(incarnation), int(generation)
-            found = *who, Says(says), int(part), int(parts), bool(int(quiesced))
+            about = int(room), int(incarnation), int(generation)
+            word = Word(name, *about, Says(says), int(part), int(parts), bool(int(quiesced)))
         except ValueError:
             return None
-        return found if magic == MAGIC else None
+        return word if magic == MAGIC else None
 
-    def deliver(
-        self,
-        name: str,
-        number: int,
-        incarnation: int,
-        generation: int,
-        says: Says,
-        part: int,
-        parts: int,
-        quiesced: bool,
-    ) -> None:
-        room = self.rooms.get(incarnation) or self.held.get(incarnation)
+    def deliver(self, word: Word) -> None:
+        room = self.rooms.get(word.incarnation) or self.held.get(word.incarnation)
         if room is not None:
-            room.take(name, generation, says, part, parts, quiesced)
-        elif says is Says.RENEW:
-            self.tell(name, Says.LOST, TargetPlan(number, incarnation, (), 0, (), 0, 0.0))
+            room.take(word)
+        elif word.says is Says.RENEW:
+            self.tell(word.name, Says.LOST, TargetPlan(word.room, word.incarnation, (), 0, (), 0, 0.0))
 
     def tell(self, name: str, says: Says, plan: TargetPlan) -> None:
         self.send(name, self.words(says, plan))

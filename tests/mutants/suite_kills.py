@@ -24,6 +24,10 @@ OUTSIDE: Final = {
         (f"{broken.__name__}{reading}" for broken in BROKEN_ACKING for reading in ("", "Reading")),
         "no letter is a peer that gives a room up (KS-6.4)",
     ),
+    **dict.fromkeys(
+        ("WrapsPagesRound", "CountsFromTheEnd", "ReadsWhatThereIs", "ComparesTheStampsThatThereAre"),
+        "every grant of a sequence is one that can be",
+    ),
     "CatchesBaseException": "no letter is an interrupt (KS-1.4)",
     "ReleaseErrorEscapes": "no letter makes a release fail",
     "DisguisesBugs": "no letter is an error that is not the transport's (KS-1.3)",

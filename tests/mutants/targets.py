@@ -6,7 +6,7 @@ T numbers are those of the field's bugs at targets, as they are told in the sour
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
 from tests.mutants.inline_target import (
@@ -15,6 +15,7 @@ from tests.mutants.inline_target import (
     InlineTarget,
     InlineTargetAdapter,
     InlineTargetSide,
+    Word,
 )
 
 from kvsender_spec.contract import Attribution, KVPoll, KVTransferError, KVUsageError, TransferAborted, TransferTimeout
@@ -83,9 +84,9 @@ class OneProofForAll(InlineTarget):
 class GivesAwayWithTheFirstEnd(InlineTarget):
     """A failure that says that nothing is under way counts for the room and not for the one that has said it."""
 
-    def take(self, name: str, generation: int, says: Says, part: int, parts: int, quiesced: bool) -> None:
-        super().take(name, generation, says, part, parts, quiesced)
-        if quiesced and name in self.exposed:
+    def take(self, word: Word) -> None:
+        super().take(word)
+        if word.quiesced and word.name in self.exposed:
             for exposure in self.exposed.values():
                 exposure.quiet = True
             self.side.settle_pages(self)
@@ -130,9 +131,9 @@ class CountsMessages(InlineTarget):
         super().__init__(side, plan)
         self.counted = dict.fromkeys(Says, 0)
 
-    def take(self, name: str, generation: int, says: Says, part: int, parts: int, quiesced: bool) -> None:
-        super().take(name, generation, says, part, parts, quiesced)
-        self.counted[says] += name in self.exposed
+    def take(self, word: Word) -> None:
+        super().take(word)
+        self.counted[word.says] += word.name in self.exposed
 
     def complete(self) -> bool:
         initiators = len(self.exposed)
@@ -143,28 +144,18 @@ class CountsMessages(InlineTarget):
 class AnyoneMayEnd(InlineTarget):
     """Whoever knows the room may speak for an initiator."""
 
-    def take(self, name: str, generation: int, says: Says, part: int, parts: int, quiesced: bool) -> None:
+    def take(self, word: Word) -> None:
         first = next(iter(self.exposed))
-        known = name if name in self.exposed else first
-        super().take(known, self.exposed[known].generation, says, part, parts, quiesced)
+        known = word.name if word.name in self.exposed else first
+        super().take(replace(word, name=known, generation=self.exposed[known].generation))
 
 
 class AnyIncarnation(InlineTargetSide):
     """A notification is about whatever has its room id now."""
 
-    def deliver(
-        self,
-        name: str,
-        number: int,
-        incarnation: int,
-        generation: int,
-        says: Says,
-        part: int,
-        parts: int,
-        quiesced: bool,
-    ) -> None:
-        newest = max((key for key, room in self.rooms.items() if room.plan.room == number), default=incarnation)
-        super().deliver(name, number, newest, generation, says, part, parts, quiesced)
+    def deliver(self, word: Word) -> None:
+        newest = max((key for key, room in self.rooms.items() if room.plan.room == word.room), default=word.incarnation)
+        super().deliver(replace(word, incarnation=newest))
 
 
 class LateSuccessWins(InlineTarget):
@@ -179,10 +170,10 @@ class LateSuccessWins(InlineTarget):
 class LateFailureWins(InlineTarget):
     """A failure that is told after the success takes it back."""
 
-    def take(self, name: str, generation: int, says: Says, part: int, parts: int, quiesced: bool) -> None:
-        if says is Says.FAILURE and name in self.exposed:
+    def take(self, word: Word) -> None:
+        if word.says is Says.FAILURE and word.name in self.exposed:
             self.answer = None
-        super().take(name, generation, says, part, parts, quiesced)
+        super().take(word)
 
 
 class OneIsEnough(InlineTarget):
@@ -206,9 +197,9 @@ class LooksAtTheLastOnly(InlineTarget):
 
     ready = False
 
-    def take(self, name: str, generation: int, says: Says, part: int, parts: int, quiesced: bool) -> None:
-        super().take(name, generation, says, part, parts, quiesced)
-        if says is Says.SUCCESS:
+    def take(self, word: Word) -> None:
+        super().take(word)
+        if word.says is Says.SUCCESS:
             self.ready = super().complete()
 
     def complete(self) -> bool:
@@ -307,9 +298,9 @@ class AnnouncesLate(InlineTargetSide):
 class RaisesAtGarbage(InlineTargetSide):
     """sglang #30352: what is not UTF-8 leaves the loop."""
 
-    def read(self, message: bytes) -> tuple[int, int, int, Says, int, int, bool] | None:
+    def read(self, name: str, message: bytes) -> Word | None:
         message.decode()
-        return super().read(message)
+        return super().read(name, message)
 
 
 class DropsTheBatch(InlineTargetSide):
@@ -317,29 +308,19 @@ class DropsTheBatch(InlineTargetSide):
 
     def drain(self) -> None:
         for name, messages in self.world.transport.get_new_notifs().items():
-            found = [self.read(message) for message in messages]
-            for read in found if None not in found else ():
-                assert read is not None
-                self.deliver(name, *read)
+            found = [self.read(name, message) for message in messages]
+            for word in found if None not in found else ():
+                assert word is not None
+                self.deliver(word)
 
 
 class RaisesAtUnknown(InlineTargetSide):
     """vllm #25067: a notification of a room that is gone is a KeyError."""
 
-    def deliver(
-        self,
-        name: str,
-        number: int,
-        incarnation: int,
-        generation: int,
-        says: Says,
-        part: int,
-        parts: int,
-        quiesced: bool,
-    ) -> None:
-        if incarnation not in self.held:
-            assert self.rooms[incarnation].plan.room == number
-        super().deliver(name, number, incarnation, generation, says, part, parts, quiesced)
+    def deliver(self, word: Word) -> None:
+        if word.incarnation not in self.held:
+            assert self.rooms[word.incarnation].plan.room == word.room
+        super().deliver(word)
 
 
 class PublishesAtOnce(InlineTargetSide):
